@@ -1,0 +1,64 @@
+"""The ways a command can fail, each with the exit code it ends with.
+
+The command line prints `str(error)` on one line and exits with `error.exit_code`; library users catch the
+classes. A message says what is wrong and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PlayfieldError(Exception):
+    """Base of every error that playfield raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PlayfieldError):
+    """The user asked for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class DataError(PlayfieldError):
+    """A file or run directory is damaged, unsafe, of another kind, or locked by another process."""
+
+    exit_code = 3
+
+
+class DivergedError(PlayfieldError):
+    """A number that must be finite is NaN or infinite."""
+
+    exit_code = 4
+
+
+class StorageError(PlayfieldError):
+    """Writing failed: disk full, read-only, no permission."""
+
+    exit_code = 5
+
+
+class EnvError(PlayfieldError):
+    """An environment raised, or broke its contract."""
+
+    exit_code = 6
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` of `known` that look most like `name`, best first."""
+    candidates = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(name.lower(), list(candidates), n=n, cutoff=0.4)
+    return [candidates[f] for f in found]
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
+    """A UsageError for a name that is not among `known`, with the nearest right names."""
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        text = f"no {kind} called {name!r}: did you mean {', '.join(close)}?"
+    else:
+        text = f"no {kind} called {name!r}: choose from {', '.join(known[:12])}"
+    return UsageError(f"{text} {hint}".rstrip())
