@@ -1,7 +1,7 @@
 """Checks at the border between learner and environment: what goes in, and what comes out.
 
-A NaN that enters a replay buffer or a rollout spoils every weight without a trace, so numbers are checked where
-they arise. All checks cost a few microseconds when nothing is wrong.
+A NaN that enters a replay buffer or a rollout spoils every weight without a trace, so numbers are checked
+where they arise. All checks cost a few microseconds when nothing is wrong.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def check_seeds(seeds: np.ndarray, num_envs: int) -> list[int]:
     if given.shape != (num_envs,) or not np.issubdtype(given.dtype, np.integer):
         raise UsageError(f"reset needs one whole seed per env, shape ({num_envs},), not {given.shape}")
     if (given < 0).any():
-        raise UsageError(
-            f"seeds must not be negative: env {int(np.flatnonzero(given < 0)[0])} got {given.min()}"
-        )
+        env = int(np.flatnonzero(given < 0)[0])
+        raise UsageError(f"seeds must not be negative: env {env} got {given[env]}")
     return [int(s) for s in given]
 
 

@@ -1,14 +1,14 @@
 """CartPole, Acrobot and MountainCar, all envs stepped in NumPy at once.
 
-Each game is a `Game`: a few constants and pure functions on the states of many envs. `ClassicVectorEnv` adds what
-all of them share: seeding, resets, the time limit, scores, exact snapshots.
+Each game is a `Game`: a few constants and pure functions on the states of many envs. `ClassicVectorEnv` adds
+what all of them share: seeding, resets, the time limit, scores, exact snapshots.
 
 The games are those of Gymnasium, number for number: an env seeded with s plays the same games as
 `gymnasium.make(id)` reset once with seed s and then without a seed at each end. That needs the same float
 arithmetic in the same order (the states are float64, observations are rounded to float32 at the end, a fresh
 Acrobot state is float32) and the same generator (PCG64). One NumPy call is not the same for arrays and for
-scalars: `x**2` of a scalar is the C library's `pow`, of an array it is `x*x`, and the two differ in the last bit
-about once in a thousand. `np.float_power` calls `pow` for every element and gives the scalar's bits.
+scalars: `x**2` of a scalar is the C library's `pow`, of an array it is `x*x`, and the two differ in the last
+bit about once in a thousand. `np.float_power` calls `pow` for every element and gives the scalar's bits.
 
 Sources: Barto, Sutton & Anderson 1983 (CartPole); Sutton 1996 and Sutton & Barto 2018 (Acrobot, the book's
 equations); Moore 1990 (MountainCar); constants and order of operations as in Gymnasium 1.x.
@@ -105,7 +105,7 @@ def _mountain_car(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, 
     return np.stack([position, velocity], axis=1), np.full(len(states), -1.0, np.float32), terminated
 
 
-# Acrobot: state = angle of the first link [rad, 0 hangs down], of the second relative to it, their velocities.
+# Acrobot: state = angle of the first link [rad, 0 hangs down], of the second relative to it, their spins.
 
 
 def _acrobot_reset(draws: np.ndarray) -> np.ndarray:
@@ -212,7 +212,7 @@ THRESHOLDS: dict[str, float] = {
 class ClassicVectorEnv:
     """`num_envs` games of one classic control problem; see `playfield.envs.base` for the contract.
 
-    A step at the time limit that also ends the game has both `terminated` and `truncated` set, as in Gymnasium.
+    A step at the time limit that also ends the game sets both `terminated` and `truncated`, as in Gymnasium.
 
     Args:
         id: one of `CLASSIC_IDS`.

@@ -1,6 +1,7 @@
-"""Pictures of the classic control problems: pure functions of one state, drawn with Pillow, no display needed.
+"""Pictures of the classic control problems: pure functions of one state, drawn with Pillow.
 
-Every function returns uint8 RGB [400, 600, 3]. Shapes are drawn at twice the size and halved, for smooth edges.
+No display is needed. Every function returns uint8 RGB [400, 600, 3]. Shapes are drawn at twice the size and
+halved, for smooth edges.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _cartpole_scene() -> Image.Image:
 
 
 def cartpole(state: np.ndarray) -> np.ndarray:
-    """The cart and its pole. `state`: position [m], velocity, angle [rad, 0 upright, positive right], spin."""
+    """The cart and its pole. `state`: position [m], velocity, angle [rad, 0 upright, right > 0], spin."""
     image, draw = _on(_cartpole_scene())
     x, y = WIDTH / 2 + float(state[0]) * _METRE, _TRACK_Y - 26.0
     angle = float(state[2])
@@ -122,7 +123,10 @@ def _acrobot_scene() -> Image.Image:
 
 
 def acrobot(state: np.ndarray) -> np.ndarray:
-    """The two links and the line to reach. `state`: angle 1 [rad, 0 hangs down], angle 2 relative to it, spins."""
+    """The two links and the line to reach.
+
+    `state`: angle of the first link [rad, 0 hangs down], of the second relative to it, their spins.
+    """
     image, draw = _on(_acrobot_scene())
     angle1, angle2 = float(state[0]), float(state[0] + state[1])
     elbow = (_PIVOT[0] + _LINK * math.sin(angle1), _PIVOT[1] + _LINK * math.cos(angle1))
