@@ -61,8 +61,8 @@ class Film:
     """Writes a film frame by frame; the suffix of `path` decides between GIF and MP4.
 
     The film is written beside `path` under a temporary name and renamed when it is whole, so `path` is a
-    playable film or is left as it was. Leaving the `with` block by an exception, or without a frame, leaves no
-    new file.
+    playable film or is left as it was. Leaving the `with` block by an exception, or without a frame, leaves
+    no new file.
 
     GIF: frames of up to 256 colours are kept exactly (others lose shades), a repeated frame only makes its
     predecessor stay longer, and the film loops. GIF counts time in 1/100 s, and browsers slow down what is

@@ -68,9 +68,10 @@ def dim(frame: np.ndarray) -> np.ndarray:
 def stack_overlay(stack: np.ndarray, height: int = 420, trail: Color = ORANGE) -> np.ndarray:
     """What the net sees, in one picture: the newest frame in grey, older ones as a fading trail.
 
-    Each older frame counts half of the one after it and the brightest wins, so what stands still keeps its
-    brightness: the brightest channel is the maximum over k of stack[..., -1-k] // 2**k. What an older frame
-    adds to the newest has the hue of `trail`: grey is there now, coloured was there before.
+    Grey is there now, coloured was there before. The frame before the newest is drawn in the full hue of
+    `trail` (at half of it a ball two pixels wide is hardly seen), each older one at half of the one after it,
+    and the brightest wins: what stands still stays grey. The brightest channel is the maximum of
+    stack[..., -1] and, over k >= 1, stack[..., -1-k] // 2**(k-1).
 
     Args:
         stack: uint8 [H, W, K], oldest first.
@@ -82,7 +83,7 @@ def stack_overlay(stack: np.ndarray, height: int = 420, trail: Color = ORANGE) -
     _expect_stack(stack)
     newest = stack[..., -1].astype(np.float32)
     frames = stack.shape[2]
-    older = np.max([stack[..., frames - 1 - k] >> min(k, 8) for k in range(frames)], axis=0)
+    older = np.max([stack[..., frames - 1 - k] >> min(max(k - 1, 0), 8) for k in range(frames)], axis=0)
     hue = np.array(trail, np.float32) / max(*trail, 1)
     picture = newest[..., None] + (older - newest)[..., None] * hue
     return fit(np.round(picture).astype(np.uint8), height)

@@ -1,0 +1,336 @@
+"""Plots of scores: one learning curve, or several runs together, as PNG files.
+
+matplotlib is imported when a plot is drawn, through its object interface: no window, no `pyplot`, no global
+settings. The same input gives the same bytes. `read_monitor` reads the games of a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield.errors import DataError, StorageError, UsageError
+
+# Okabe and Ito (2008): told apart by people with any kind of colour blindness.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#8C8C94", "#24242B"
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+DPI = 150
+
+Game = tuple[float, float]  # (step at which the game ended, raw score)
+
+
+def moving_mean(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
+    """Mean of each value and those before it: `window` of them, or all so far. [n] -> [n]."""
+    if window < 1:
+        raise UsageError(f"a moving mean is over at least 1 value, not {window}")
+    values = np.asarray(values, np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def learning_curve(
+    out_png: str | Path,
+    games: Sequence[Game],
+    *,
+    title: str,
+    protocol_line: str,
+    evals: Sequence[tuple[float, float, float, float]] | None = None,
+    human: float | None = None,
+    random: float | None = None,
+    window: int = 100,
+    seconds: float | Sequence[float] | None = None,
+    size: tuple[int, int] = (1200, 750),
+) -> None:
+    """Draw the raw score of every game faintly and the mean over the last `window` games boldly.
+
+    Args:
+        out_png: the file; written whole or not at all.
+        games: (step, score) of each finished game, in any order.
+        title: heading.
+        protocol_line: what the scores depend on; printed small at the foot.
+        evals: (step, mean, low, high) of each evaluation, drawn as a dot with its interval.
+        human: score of a person, a labelled line.
+        random: score of random play, a labelled line.
+        window: games in the moving mean.
+        seconds: wall time of training, for an axis at the top: one number per game, or that of the last game
+            alone (the speed is then taken as constant).
+        size: (width, height) of the picture in pixels.
+
+    Raises:
+        UsageError: no games, a number that is not finite, `seconds` of another length.
+        StorageError: the file cannot be written.
+    """
+    pairs = _games(games, "games")
+    order = np.argsort(pairs[:, 0], kind="stable")
+    steps, scores = pairs[order].T
+    clock = _clock(steps, order, seconds)
+    figure, axes = _figure(size, title, protocol_line)
+    # Faint dots in a long run would merge into one area.
+    alpha = float(np.clip(20 / math.sqrt(len(steps)), 0.12, 0.7))
+    axes.plot(steps, scores, ".", color=SKY, ms=4, mew=0, alpha=alpha)
+    axes.plot([], [], ".", color=SKY, ms=7, mew=0, label="one game")
+    mean = moving_mean(scores, window)
+    shown = min(window, len(steps))
+    label = f"mean of the last {shown} games" if shown > 1 else "score"
+    axes.plot(steps, mean, "-" if len(steps) > 1 else "o", color=BLUE, lw=2.2, label=label)
+    _end_label(axes, steps[-1], mean[-1], BLUE)
+    if evals:
+        at = _table(evals, 4, "evaluations (step, mean, low, high)")
+        bars = np.abs(np.stack([at[:, 1] - at[:, 2], at[:, 3] - at[:, 1]]))
+        style: dict[str, Any] = {"color": VERMILION, "ms": 5, "capsize": 3, "elinewidth": 1.2}
+        axes.errorbar(at[:, 0], at[:, 1], yerr=bars, fmt="o", label="evaluation, with its interval", **style)
+    last = max(steps[-1], max(e[0] for e in evals) if evals else 0.0)
+    _finish_axes(axes, last, "score of a full game", human, random)
+    if clock is not None:
+        _time_axis(axes, steps, clock)
+    _legend(axes, np.concatenate([steps, steps]), np.concatenate([scores, mean]))
+    _save(figure, out_png)
+
+
+def curves(
+    out_png: str | Path,
+    runs: Mapping[str, Sequence[Game]],
+    *,
+    title: str,
+    protocol_line: str,
+    human: float | None = None,
+    random: float | None = None,
+    window: int = 100,
+    size: tuple[int, int] = (1200, 750),
+) -> None:
+    """Draw several runs (seeds of one setting): a thin line each, their mean boldly, a band around it.
+
+    A line is the mean over the last `window` games of the run. The bold line is the mean of the runs at the
+    same step, over the steps that all of them reached; the band is one standard deviation between runs (n - 1)
+    to either side. Arguments and errors are those of `learning_curve`; `runs` is {label: games}.
+    """
+    if not runs:
+        raise UsageError("no runs to plot")
+    lines = []
+    for label, games in runs.items():
+        pairs = _games(games, f"games of {label}")
+        steps, scores = pairs[np.argsort(pairs[:, 0], kind="stable")].T
+        lines.append((label, steps, moving_mean(scores, window)))
+    figure, axes = _figure(size, title, protocol_line)
+    several = len(lines) > 1
+    named = len(lines) <= len(CYCLE)
+    for i, (label, steps, mean) in enumerate(lines):
+        color = CYCLE[(i + 1) % len(CYCLE)] if named and several else BLUE if not several else GREY
+        name = label if named else f"each of {len(lines)} runs" if i == 0 else None
+        mark = "-" if len(steps) > 1 else "o"
+        width, alpha = (1.0, 0.7) if several else (2.2, 1.0)
+        (line,) = axes.plot(steps, mean, mark, color=color, lw=width, alpha=alpha)
+        line.set_label(name if name is not None else "_")
+    if several:
+        grid, values = on_common_steps([(s, m) for _, s, m in lines])
+        if len(grid):
+            mean, spread = values.mean(0), values.std(0, ddof=1)
+            axes.fill_between(grid, mean - spread, mean + spread, color=BLUE, alpha=0.18, lw=0)
+            text = f"mean of {len(lines)} runs ± 1 standard deviation"
+            axes.plot(grid, mean, "-" if len(grid) > 1 else "o", color=BLUE, lw=2.6, label=text)
+            _end_label(axes, grid[-1], mean[-1], BLUE)
+    last = max(steps[-1] for _, steps, _ in lines)
+    _finish_axes(axes, last, f"score, mean of the last {window} games", human, random)
+    _legend(axes, np.concatenate([s for _, s, _ in lines]), np.concatenate([m for _, _, m in lines]))
+    _save(figure, out_png)
+
+
+def on_common_steps(
+    lines: Sequence[tuple[np.ndarray, np.ndarray]], points: int = 400
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read step lines (steps [n] rising, values [n]) at steps that all of them cover.
+
+    A line holds its value until the next game ends. Returns steps [P] and values [runs, P]; P is 0 when no
+    step is covered by all.
+    """
+    first, last = max(s[0] for s, _ in lines), min(s[-1] for s, _ in lines)
+    if first > last:
+        return np.empty(0), np.empty((len(lines), 0))
+    grid = np.linspace(first, last, points) if last > first else np.array([first])
+    return grid, np.stack([v[np.searchsorted(s, grid, side="right") - 1] for s, v in lines])
+
+
+def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
+    """Read a monitor.csv: [(step, score, length, seconds), ...] of the games, in file order.
+
+    The file starts with `#{json}` and a header with `r,l,t` and, in ours, `step`. Without `step` (files of
+    Stable-Baselines3) the sum of lengths so far stands in for it, which is right for one env. A last line
+    without its line end is a write that was cut off: it is left out.
+
+    Raises:
+        UsageError: no such file.
+        DataError: not such a file, or a damaged line, with its number.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    lines = text.split("\n")[:-1]  # the part after the last line end is empty or cut off
+    try:
+        if not lines[0].startswith("#"):
+            raise ValueError
+        json.loads(lines[0][1:])
+        header = next(csv.reader(lines[1:2]))
+        column = {name: header.index(name) for name in ("r", "l", "t")}
+    except (ValueError, IndexError, StopIteration) as error:
+        raise DataError(
+            f"{path} is not a monitor file: it starts with #{{json}} and a header r,l,t"
+        ) from error
+    if "step" in header:
+        column["step"] = header.index("step")
+    games: list[tuple[int, float, int, float]] = []
+    total = 0
+    for number, row in enumerate(csv.reader(lines[2:]), start=3):
+        if not row:
+            continue
+        try:
+            if len(row) != len(header):
+                raise ValueError
+            score, length, seconds = (float(row[column[name]]) for name in ("r", "l", "t"))
+            total += int(length)
+            step = int(float(row[column["step"]])) if "step" in column else total
+            if not (math.isfinite(score) and math.isfinite(seconds)):
+                raise ValueError
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{path}, line {number}: {','.join(row)!r} is not a game") from error
+        games.append((step, score, int(length), seconds))
+    return games
+
+
+def _games(games: Sequence[Game], what: str) -> np.ndarray:
+    if not len(games):
+        raise UsageError(f"no {what} to plot: no game has ended yet")
+    return _table([(g[0], g[1]) for g in games], 2, what)
+
+
+def _table(rows: Sequence[Sequence[float]], columns: int, what: str) -> np.ndarray:
+    table = np.asarray(rows, np.float64)
+    if table.ndim != 2 or table.shape[1] != columns or not np.isfinite(table).all():
+        raise UsageError(f"{what}: expected rows of {columns} finite numbers")
+    return table
+
+
+def _clock(
+    steps: np.ndarray, order: np.ndarray, seconds: float | Sequence[float] | None
+) -> np.ndarray | None:
+    """Wall time at each of `steps`, in seconds, never falling."""
+    if seconds is None:
+        return None
+    given = np.asarray(seconds, np.float64)
+    if not (np.isfinite(given).all() and (given >= 0).all()):
+        raise UsageError("wall times are finite and not negative")
+    if given.ndim == 0:
+        return float(given) * steps / max(steps[-1], 1.0)
+    if given.shape != steps.shape:
+        raise UsageError(f"{len(steps)} games need {len(steps)} times, not {len(given)}")
+    return np.maximum.accumulate(given[order])
+
+
+def _figure(size: tuple[int, int], title: str, protocol_line: str) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width, height = size
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    # parse_math=False: a "$" in a run's name is a dollar sign.
+    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10, weight="bold", parse_math=False)
+    foot = figure.supxlabel(protocol_line, x=0.01, ha="left", fontsize=6.5, color=GREY, wrap=True)
+    foot.set_parse_math(False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+    axes.grid(axis="y", color="#E8E8EC", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8, length=3, color=GREY)
+    return figure, axes
+
+
+def _finish_axes(axes: Any, last: float, ylabel: str, human: float | None, random: float | None) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xlabel("steps (agent decisions)", fontsize=9, color=INK)
+    axes.set_ylabel(ylabel, fontsize=9, color=INK)
+    axes.set_xlim(0, last * 1.07 if last > 0 else 1)  # room for the number at the end of the line
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short_count(v)))
+    for name, score, style in (("human", human, (0, (6, 3))), ("random play", random, (0, (1, 2)))):
+        if score is not None:
+            axes.axhline(score, color=INK, lw=1.0, ls=style, zorder=1.5, label=f"{name} {score:g}")
+    axes.margins(y=0.06)
+
+
+def _end_label(axes: Any, x: float, y: float, color: str) -> None:
+    text = f"{y:.1f}" if abs(y) < 1000 else f"{y:,.0f}"
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "weight": "bold"}
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=3, foreground="white")]
+    axes.annotate(text, (x, y), xytext=(5, 0), color=color, fontsize=9, path_effects=halo, **place)
+
+
+def _legend(axes: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Put the legend where fewer points are: upper left (a score that rises slowly) or lower right (fast)."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    x, y = (x - left) / (right - left), (y - low) / (high - low)
+    crowd = {"upper left": (x < 0.4) & (y > 0.6), "lower right": (x > 0.6) & (y < 0.4)}
+    loc = min(crowd, key=lambda name: int(crowd[name].sum()))
+    legend = axes.legend(loc=loc, fontsize=8, frameon=True, framealpha=0.85, edgecolor="none", labelcolor=INK)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _time_axis(axes: Any, steps: np.ndarray, clock: np.ndarray) -> None:
+    """Wall time along the top: round times, at the steps where they were reached."""
+    from matplotlib.ticker import MaxNLocator
+
+    unit, name = next((u, n) for u, n in ((3600, "h"), (60, "min"), (1, "s")) if clock[-1] >= 2 * u or u == 1)
+    times = np.array(
+        [t for t in MaxNLocator(6).tick_values(0, clock[-1] / unit) if 0 <= t * unit <= clock[-1]]
+    )
+    where = np.interp(times * unit, np.concatenate([[0.0], clock]), np.concatenate([[0.0], steps]))
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(where, [f"{t:g}" for t in times])
+    top.tick_params(labelsize=7, colors=GREY, length=3)
+    top.spines["top"].set_color(GREY)
+    top.set_xlabel(f"wall time ({name})", fontsize=8, color=GREY, loc="right")
+
+
+def short_count(value: float) -> str:
+    """1500000 -> '1.5M', 20000 -> '20k'."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _save(figure: Any, out_png: str | Path) -> None:
+    path = Path(out_png)
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"a plot is a .png file, not {path.name}")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.write_bytes(data.getvalue())
+        os.replace(temp, path)
+    except OSError as error:
+        temp.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error}") from error
