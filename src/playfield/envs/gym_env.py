@@ -204,7 +204,7 @@ class GymVectorEnv:
             self.exact = False
             warnings.warn(
                 f"{self.spec.id}: env {', '.join(map(str, strayed))} did not come back to where it was "
-                "saved: its games depend on more than seed and actions, so the run is not an exact continuation",
+                "saved: its games depend on more than seed and actions, so this is not an exact continuation",
                 RuntimeWarning,
                 stacklevel=2,
             )
