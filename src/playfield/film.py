@@ -99,7 +99,7 @@ class Film:
             raise StorageError(f"cannot write {self.path}: {error}") from error
         finally:
             if self._writer is None:
-                self._temp.unlink(missing_ok=True)
+                self._remove_temp()
 
     def add(self, frame: np.ndarray) -> None:
         """Append `frame`, uint8 [H, W, 3], the same shape each time. The array may be reused afterwards."""
@@ -134,7 +134,7 @@ class Film:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error}") from error
         finally:
-            self._temp.unlink(missing_ok=True)
+            self._remove_temp()
 
     def discard(self) -> None:
         """Stop and leave no file of this film behind."""
@@ -142,7 +142,11 @@ class Film:
         if writer is not None:
             with contextlib.suppress(Exception):  # it is thrown away: how it ends no longer matters
                 writer.close()
-        self._temp.unlink(missing_ok=True)
+        self._remove_temp()
+
+    def _remove_temp(self) -> None:
+        with contextlib.suppress(OSError):  # not there, or its folder is no folder
+            self._temp.unlink()
 
     def __enter__(self) -> Film:
         return self

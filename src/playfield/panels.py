@@ -215,7 +215,7 @@ def probability_bars(
         uint8 [height, width, 3].
     """
     probs = np.asarray(probs, np.float64)
-    texts = [f"{100 * p:.0f}%" for p in probs]
+    texts = [f"{100 * p:.0f}%" for p in probs.flat]
     footer = None if value is None else ("value", f"{value:.2f}")
     return _bars(probs, texts, "100%", names, size, chosen, footer)
 
@@ -230,7 +230,9 @@ def q_bars(
     q = np.asarray(q, np.float64)
     spread = float(q.max() - q.min()) if q.size else 0.0
     lengths = 0.1 + 0.9 * (q - q.min()) / spread if spread > 0 else np.ones(q.shape)
-    return _bars(lengths, [f"{round(float(v), 2) + 0.0:.2f}" for v in q], "-0.00", names, size, chosen, None)
+    return _bars(
+        lengths, [f"{round(float(v), 2) + 0.0:.2f}" for v in q.flat], "-0.00", names, size, chosen, None
+    )
 
 
 def _bars(

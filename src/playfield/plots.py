@@ -6,6 +6,7 @@ settings. The same input gives the same bytes. `read_monitor` reads the games of
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -113,8 +114,8 @@ def curves(
     """Draw several runs (seeds of one setting): a thin line each, their mean boldly, a band around it.
 
     A line is the mean over the last `window` games of the run. The bold line is the mean of the runs at the
-    same step, over the steps that all of them reached; the band is one standard deviation between runs (n - 1)
-    to either side. Arguments and errors are those of `learning_curve`; `runs` is {label: games}.
+    same step, over the steps that all of them reached; the band is one standard deviation between runs
+    (n - 1) to either side. Arguments and errors are those of `learning_curve`; `runs` is {label: games}.
     """
     if not runs:
         raise UsageError("no runs to plot")
@@ -332,5 +333,7 @@ def _save(figure: Any, out_png: str | Path) -> None:
         temp.write_bytes(data.getvalue())
         os.replace(temp, path)
     except OSError as error:
-        temp.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):  # renamed already, or its folder is no folder
+            temp.unlink()
