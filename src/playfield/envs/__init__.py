@@ -1,0 +1,65 @@
+"""Environments: one vector contract over Atari, classic control and any Gymnasium id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playfield.envs.base import Episode, EnvSpec, Step, VectorEnv
+
+__all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs"]
+
+
+def make_envs(
+    name: str,
+    num_envs: int = 8,
+    *,
+    protocol: str | None = None,
+    view: str | None = None,
+    threads: int = 1,
+    raw: bool = False,
+    **parts: Any,
+) -> VectorEnv:
+    """`num_envs` copies of the environment called `name` behind the vector contract.
+
+    Args:
+        name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, any Gymnasium id.
+        protocol: Atari only: `classic` or `v5`; by default the one that the name implies, else `classic`.
+        view: Atari only: an observation view such as `mono,trim,aimbot` (see `playfield.envs.views`).
+        threads: Atari only: emulator threads.
+        raw: Atari only: 210x160 RGB frames instead of the protocol's observations.
+        parts: Atari only: protocol parts to change, such as `sticky=0.25`.
+
+    Raises:
+        UsageError: no such environment, protocol or part; with the nearest right names.
+    """
+    from playfield.envs.names import resolve
+    from playfield.errors import UsageError
+
+    found = resolve(name)
+    if found.kind != "atari":
+        for option, value in {"protocol": protocol, "view": view, **parts}.items():
+            if value is not None:
+                raise UsageError(f"{option} is for Atari games; {found.id} has no such option")
+    if found.kind == "classic":
+        from playfield.envs.classic import ClassicVectorEnv
+
+        return ClassicVectorEnv(found.id, num_envs)
+    if found.kind == "gymnasium":
+        from playfield.envs.gym_env import GymVectorEnv
+
+        return GymVectorEnv(found.id, num_envs)
+    from playfield.envs import atari
+
+    settings = {**found.overrides, **{k: v for k, v in parts.items() if v is not None}}
+    chosen = atari.protocol(protocol or found.protocol or "classic", **settings)
+    if raw:
+        return atari.Atari(found.id, num_envs, chosen, threads=threads, raw=True)
+    if chosen.obs == "ram":
+        from playfield.envs.ram import AtariRam
+
+        return AtariRam(found.id, num_envs, chosen)
+    if view:
+        from playfield.envs.viewed import Viewed
+
+        return Viewed(found.id, num_envs, chosen, view, threads=threads)
+    return atari.Atari(found.id, num_envs, chosen, threads=threads)

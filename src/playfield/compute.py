@@ -1,0 +1,128 @@
+"""Device, number format, threads and the allocator: decided once, printed, overridable.
+
+On a CPU, playfield runs one worker thread per core with one intra-op thread each. Two intra-op threads are
+faster only while nothing else runs: beside another busy program their barriers collapse.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from playfield.errors import UsageError
+
+_MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How the learner computes.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        precision: `bf16` or `fp32`, the number format of network bodies (heads, optimizer and maths stay fp32).
+        workers: threads that each own a group of environments and a share of every minibatch. Part of a run's
+            identity: another number gives other (equally good) weights.
+        note: how it was chosen, for the log.
+    """
+
+    device: str
+    precision: str
+    workers: int
+    note: str = ""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+def keep_memory() -> bool:
+    """Tell glibc to keep freed pages: returning them costs a page fault per 4 KiB in every update.
+
+    All threads share one arena, since glibc's per-thread arenas give back large blocks whatever the threshold.
+    Returns whether it was done (other C libraries are left as they are).
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return all(libc.mallopt(option, value) == 1 for option, value in _MALLOPT.values())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def setup() -> None:
+    """Process-wide settings of the command line; a library user may call it too."""
+    keep_memory()
+    torch.set_num_threads(1)
+    sys.setswitchinterval(0.0005)  # workers hand the interpreter over in 0.5 ms instead of 5
+
+
+def bf16_pays() -> bool:
+    """Whether a bfloat16 matrix product is faster than a float32 one here; takes a few milliseconds."""
+    a32, b32 = torch.ones(512, 512), torch.ones(512, 512)
+    times = []
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = a32.to(dtype), b32.to(dtype)
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            a @ b
+            best = min(best, time.perf_counter() - start)
+        times.append(best)
+    return times[1] < 0.8 * times[0]
+
+
+def choose(
+    device: str = "auto", precision: str = "auto", workers: int = 0, *, pixels: bool = True, num_envs: int = 8
+) -> Compute:
+    """Fill in what the user left on `auto` (or 0).
+
+    Raises UsageError for an unknown name, CUDA that is not there, or workers that do not divide `num_envs`.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device must be auto, cpu or cuda, not {device!r}")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError(f"--precision must be auto, bf16 or fp32, not {precision!r}")
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    if device == "auto":
+        device = "cuda" if has_cuda and pixels else "cpu"
+    notes = []
+    if precision == "auto":
+        if not pixels:
+            precision, why = "fp32", "vectors gain nothing from bf16"
+        elif device == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+            why = "the GPU's best"
+        else:
+            precision = "bf16" if bf16_pays() else "fp32"
+            why = f"measured: bf16 {'pays' if precision == 'bf16' else 'does not pay'} on this processor"
+        notes.append(f"{precision} ({why})")
+    if workers < 0:
+        raise UsageError(f"--workers must be 0 (choose) or more, not {workers}")
+    if workers == 0:
+        workers = 1
+        if pixels and device == "cpu":
+            workers = max(w for w in range(1, min(cores(), num_envs) + 1) if num_envs % w == 0)
+    if num_envs % workers:
+        raise UsageError(f"--workers {workers} must divide the number of environments ({num_envs})")
+    return Compute(device, precision, workers, "; ".join(notes))
+
+
+def describe(compute: Compute) -> str:
+    """One line for the log: the device's name, number format, threads."""
+    if compute.device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"CPU, {cores()} cores"
+    return f"{name}; {compute.precision}; {compute.workers} worker{'s' if compute.workers > 1 else ''}"

@@ -1,0 +1,243 @@
+"""Updates by a team of workers that share one set of weights.
+
+Each worker thread has one intra-op thread and computes the gradient of its own share of a minibatch on a replica
+of the network. Replicas own no weights: all parameters are views of one flat vector (a bfloat16 copy of it for
+bodies that compute in bfloat16). Gradients are summed in worker order, so the result does not depend on timing,
+and every worker then applies the optimizer to its own slice of the vector.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from playfield.compute import Compute
+from playfield.errors import DivergedError
+
+_ALIGN = 32  # elements: every parameter starts on a cache line
+
+
+class Team:
+    """`size` threads that run the same function with their number; with one, the caller's own thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, args=(k,), name=f"worker-{k}", daemon=True)
+            for k in range(size if size > 1 else 0)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, k: int) -> None:
+        torch.set_num_threads(1)
+        while (fn := self._jobs[k].get()) is not None:
+            try:
+                self._done.put((k, fn(k), None))
+            except BaseException as error:
+                self._done.put((k, None, error))
+
+    def run(self, fn: Callable[[int], Any]) -> list[Any]:
+        """[fn(0), ..., fn(size - 1)], computed at once. The first worker's error is raised."""
+        if self.size == 1:
+            return [fn(0)]
+        for jobs in self._jobs:
+            jobs.put(fn)
+        out: list[Any] = [None] * self.size
+        errors: list[BaseException | None] = [None] * self.size
+        for _ in range(self.size):
+            k, out[k], errors[k] = self._done.get()
+        for error in errors:
+            if error is not None:
+                raise error
+        return out
+
+    def close(self) -> None:
+        for jobs in self._jobs:
+            jobs.put(None)
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+
+def _layout(params: Iterable[Tensor]) -> tuple[list[int], int]:
+    """Start of each parameter in the flat vector, and the vector's length."""
+    starts, end = [], 0
+    for p in params:
+        starts.append(end)
+        end += -(-p.numel() // _ALIGN) * _ALIGN
+    return starts, end
+
+
+def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:
+    """The part of `flat` that holds a parameter, in its shape; convolution weights are channels-last."""
+    part = flat[start : start + like.numel()]
+    if like.dim() == 4:
+        o, i, h, w = like.shape
+        return part.view(o, h, w, i).permute(0, 3, 1, 2)
+    return part.view(like.shape)
+
+
+class Learner:
+    """One network, its optimizer, and the workers that update it.
+
+    Args:
+        net: module whose parameters under `net.body` (and `net.critic_body` where there is one) may compute in
+            the device's number format; all others compute in float32.
+        optimizer: makes the optimizer for a list of flat tensors.
+        max_grad_norm: global norm that gradients are clipped to (0: no clipping).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+        compute: Compute,
+        max_grad_norm: float,
+    ) -> None:
+        self.compute, self.max_grad_norm = compute, max_grad_norm
+        self.team = Team(compute.workers)
+        device = torch.device(compute.device)
+        named = list(net.named_parameters())
+        # Bodies first, so that they are one stretch of the flat vector.
+        named.sort(key=lambda item: not _in_body(item[0]))
+        self.names = [name for name, _ in named]
+        self.starts, self.size = _layout(p for _, p in named)
+        in_body = [_in_body(name) for name in self.names]
+        self.body_size = next((s for s, b in zip(self.starts, in_body, strict=True) if not b), self.size)
+        if compute.dtype == torch.float32:
+            self.body_size = 0
+        self.flat = torch.zeros(self.size, device=device)
+        self.flat_body = torch.zeros(self.body_size, dtype=compute.dtype, device=device)
+        self.net = net.to(device)
+        for (_, p), start in zip(named, self.starts, strict=True):
+            view = _view(self.flat, start, p)
+            view.copy_(p.data)
+            p.data = view
+        self.flat_body.copy_(self.flat[: self.body_size])
+        self.replicas, self._grad_body, self._grad_head = [], [], []
+        for _ in range(compute.workers):
+            replica = copy.deepcopy(net)
+            params = dict(replica.named_parameters())
+            grad_body = torch.zeros_like(self.flat_body)
+            grad_head = torch.zeros(self.size - self.body_size, device=device)
+            for name, start in zip(self.names, self.starts, strict=True):
+                p = params[name]
+                if start < self.body_size:
+                    p.data = _view(self.flat_body, start, p)
+                    p.grad = _view(grad_body, start, p)
+                else:
+                    p.data = _view(self.flat, start, p)
+                    p.grad = _view(grad_head, start - self.body_size, p)
+            self.replicas.append(replica)
+            self._grad_body.append(grad_body)
+            self._grad_head.append(grad_head)
+        edges = [round(k * self.size / compute.workers / _ALIGN) * _ALIGN for k in range(compute.workers)]
+        self._slices = [slice(a, b) for a, b in zip(edges, [*edges[1:], self.size], strict=True)]
+        self.flat.grad = torch.zeros_like(self.flat)
+        self._parts = []
+        for s in self._slices:
+            part = self.flat[s].detach()
+            part.grad = self.flat.grad[s]
+            self._parts.append(part)
+        self.optimizers = [optimizer([part]) for part in self._parts]
+
+    def update(self, loss: Callable[[int, nn.Module], tuple[Tensor, Any]], lr: float) -> tuple[list[Any], float]:
+        """One optimizer step on the sum of the workers' losses.
+
+        Args:
+            loss: given a worker's number and replica, returns (its share of the loss, anything to hand back).
+            lr: learning rate of this step.
+
+        Returns:
+            What each worker handed back, and the gradient's norm before clipping.
+
+        Raises:
+            DivergedError: the gradient is not finite; the weights are still those of the last good step.
+        """
+
+        def backward(k: int) -> Any:
+            self._grad_body[k].zero_()
+            self._grad_head[k].zero_()
+            value, extra = loss(k, self.replicas[k])
+            value.backward()
+            return extra
+
+        extras = self.team.run(backward)
+        norm = sum(self.team.run(self._reduce)) ** 0.5
+        if norm != norm or norm == float("inf"):
+            raise DivergedError("the gradient is not finite: lower the learning rate (--lr)")
+        scale = min(1.0, self.max_grad_norm / (norm + 1e-6)) if self.max_grad_norm else 1.0
+
+        def apply(k: int) -> None:
+            part, optimizer = self._parts[k], self.optimizers[k]
+            if scale < 1.0 and part.grad is not None:
+                part.grad.mul_(scale)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            self._publish(self._slices[k])
+
+        self.team.run(apply)
+        return extras, norm
+
+    def _reduce(self, k: int) -> float:
+        """Sum the workers' gradients over slice k, in worker order; returns the slice's squared norm."""
+        s, b = self._slices[k], self.body_size
+        total = self._parts[k].grad
+        assert total is not None
+        cut = min(max(b - s.start, 0), s.stop - s.start)  # [0, cut) of the slice is body, the rest is head
+        for w in range(self.compute.workers):
+            body = self._grad_body[w][s.start : s.start + cut]
+            head = self._grad_head[w][s.start + cut - b : s.stop - b] if s.stop > b else None
+            if w == 0:
+                total[:cut].copy_(body)
+                if head is not None:
+                    total[cut:].copy_(head)
+            else:
+                total[:cut].add_(body)
+                if head is not None:
+                    total[cut:].add_(head)
+        return float(torch.dot(total, total))
+
+    def _publish(self, s: slice) -> None:
+        """Copy new weights to the replicas' number format."""
+        stop = min(s.stop, self.body_size)
+        if s.start < stop:
+            self.flat_body[s.start : stop].copy_(self.flat[s.start : stop])
+
+    def state(self) -> dict[str, Any]:
+        """Weights by name and the optimizer's state as flat vectors, all float32."""
+        optim: dict[str, Any] = {}
+        states = [o.state[p] for o, p in zip(self.optimizers, self._parts, strict=True)]
+        for key in states[0] if all(states) else ():
+            values = [s[key] for s in states]
+            optim[key] = values[0].clone() if values[0].dim() == 0 else torch.cat(values)
+        weights = {n: p.detach().clone().contiguous() for n, p in self.net.named_parameters()}
+        return {"weights": weights, "optimizer": optim}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to `state`."""
+        params = dict(self.net.named_parameters())
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                params[name].copy_(value)
+            for optimizer, part, s in zip(self.optimizers, self._parts, self._slices, strict=True):
+                for key, value in state["optimizer"].items():
+                    value = value if value.dim() == 0 else value[s]
+                    optimizer.state[part][key] = value.clone().to("cpu" if value.dim() == 0 else self.flat.device)
+        self._publish(slice(0, self.size))
+
+    def weights_finite(self) -> bool:
+        return bool(torch.isfinite(self.flat).all())
+
+
+def _in_body(name: str) -> bool:
+    return name.startswith(("body.", "critic_body."))

@@ -1,0 +1,305 @@
+"""A training run: its directory, lock, seeds, clocks, signals, and the loop that an algorithm trains in.
+
+An algorithm calls `track` for everything that a checkpoint must hold, then loops over `steps`. Saving, resuming,
+logging, stopping and progress happen between two rounds of that loop, so no algorithm mentions them.
+Checkpoints are taken by the clock and never touch what they save: training is the same with and without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from playfield import checkpoint
+from playfield.compute import Compute
+from playfield.envs.base import EnvSpec, VectorEnv
+from playfield.errors import DivergedError, PlayfieldError
+
+T = TypeVar("T")
+WINDOW = 100  # games in the moving means, as in SB3
+
+
+class Stopped(PlayfieldError):
+    """SIGINT or SIGTERM ended the run after it saved; `exit_code` is 130 or 143."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum
+
+
+class Run:
+    """One training run.
+
+    Args:
+        info: what `run.json` holds: env, algo, config, protocol, seed, steps, compute.
+        make_envs: makes `n` environments; called once for each worker.
+        directory: where everything is written; None writes nothing (for measuring and for inline use).
+        sinks: where metrics go; None keeps them in `history` only.
+        resume: the checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        info: dict[str, Any],
+        make_envs: Any,
+        directory: Path | None = None,
+        sinks: Any = None,
+        resume: checkpoint.Checkpoint | None = None,
+        save_seconds: float = 60.0,
+        keep: int = 3,
+        on_round: Any = None,
+    ) -> None:
+        self.info, self.directory, self.sinks = info, directory, sinks
+        self.make_envs, self.on_round = make_envs, on_round
+        self.compute = Compute(**info["compute"])
+        self.seed, self.total_steps = int(info["seed"]), int(info["steps"])
+        self.save_seconds, self.keep = save_seconds, keep
+        self.spec: EnvSpec = info["spec"]
+        self.step = self.updates = self.games = 0
+        self.best = float("-inf")
+        self.scores: deque[float] = deque(maxlen=WINDOW)
+        self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.history: list[tuple[int, float]] = []
+        self.phases: dict[str, float] = {}
+        self._parts: dict[str, Any] = {}
+        self._metrics: dict[str, float] = {}
+        self._signal = 0
+        self._seconds_before = 0.0
+        self._saved: dict[str, Any] = {}
+        self._envs: list[VectorEnv] = []
+        if resume is not None:
+            self._saved = resume.tree["parts"]
+            self._restore_books(resume.tree["run"])
+        self._start_step = self.step
+        self._start = self._last_save = time.monotonic()
+
+    # What an algorithm calls -------------------------------------------------------------------------
+
+    def seeded(self) -> contextlib.AbstractContextManager[Any]:
+        """Weights made inside come from the run's seed; torch's own generator is left as it was."""
+        return _seeded(self.seed)
+
+    def track(self, name: str, part: T) -> T:
+        """Save `part` (it has `state` and `restore`) with every checkpoint; restore it now if resuming."""
+        self._parts[name] = part
+        if name in self._saved:
+            part.restore(self._saved[name])  # type: ignore[attr-defined]
+        return part
+
+    def rollouts(self, num_envs: int, steps: int) -> list[Any]:
+        """A tracked `Rollout` for each worker, with its share of `num_envs` environments."""
+        from playfield.actor_critic import Rollout
+
+        workers = self.compute.workers
+        share = num_envs // workers
+        seeds = np.random.SeedSequence(self.seed).spawn(workers)
+        made = []
+        for k in range(workers):
+            env = self.make_envs(share)
+            self._envs.append(env)
+            made.append(self.track(f"rollout-{k}", Rollout(env, steps, seeds[k], self.compute)))
+        return made
+
+    def steps(self, per_round: int) -> Iterator[float]:
+        """Rounds of `per_round` steps until the total is reached; yields the progress in [0, 1)."""
+        self._saved = {}
+        self._start = self._last_save = time.monotonic()
+        with self._signals():
+            while self.step < self.total_steps:
+                yield self.step / self.total_steps
+                self.step += per_round
+                self._after_round(per_round)
+            if self.directory is not None:
+                self.save()
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to the phase table."""
+        start = time.perf_counter()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+    def record(self, rollouts: list[Any]) -> None:
+        """Book the games that ended in a round, in the order in which they ended."""
+        total = sum(r.env.num_envs for r in rollouts)
+        ended = [(t, k, e) for k, r in enumerate(rollouts) for t, e in r.episodes]
+        ended.sort(key=lambda item: (item[0], item[1], item[2].env))
+        for t, _, episode in ended:
+            self.scores.append(episode.score)
+            self.lengths.append(episode.length)
+            self.games += 1
+            at = self.step + (t + 1) * total
+            self.history.append((at, episode.score))
+            if self.sinks is not None:
+                self.sinks.episode(at, episode.score, episode.length, self.seconds)
+        for r in rollouts:
+            r.episodes.clear()
+            for phase, seconds in r.seconds.items():
+                self.phases[phase] = self.phases.get(phase, 0.0) + seconds / len(rollouts)
+                r.seconds[phase] = 0.0
+
+    def log(self, metrics: dict[str, float], updates: int) -> None:
+        """Metrics of the round just done."""
+        self.updates += updates
+        self._metrics.update(metrics)
+        loss = metrics.get("train/loss", 0.0)
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise DivergedError("the loss is not finite: lower the learning rate (--lr)")
+
+    # Between rounds ----------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all sessions of this run."""
+        return self._seconds_before + time.monotonic() - self._start
+
+    @property
+    def speed(self) -> float:
+        """Steps per second in this session."""
+        return (self.step - self._start_step) / max(time.monotonic() - self._start, 1e-9)
+
+    @property
+    def score(self) -> float:
+        """Mean raw score of the last 100 training games; NaN before the first."""
+        return float(np.mean(self.scores)) if self.scores else float("nan")
+
+    def _after_round(self, per_round: int) -> None:
+        period = int(self.info.get("log_period") or per_round)
+        if self.sinks is not None:
+            last = self.step >= self.total_steps
+            if self.step // period != (self.step - per_round) // period or last:
+                self.sinks.log(self.step, self._row())
+            if hasattr(self.sinks, "progress"):
+                self.sinks.progress(self.step, self.total_steps, self.score, self.speed)
+        if self.on_round is not None:
+            self.on_round(self)
+        if self.directory is None:
+            if self._signal:
+                raise Stopped(self._signal)
+            return
+        now = time.monotonic()
+        if self._signal or now - self._last_save >= self.save_seconds:
+            self.save()
+            self._last_save = time.monotonic()
+        if self._signal:
+            raise Stopped(self._signal)
+
+    def _row(self) -> dict[str, float]:
+        """One row of metrics under SB3's names."""
+        row: dict[str, float] = {}
+        if self.scores:
+            row["rollout/ep_rew_mean"] = self.score
+            row["rollout/ep_len_mean"] = float(np.mean(self.lengths))
+        row |= {
+            "rollout/games": self.games,
+            "time/fps": int(self.speed),
+            "time/time_elapsed": int(self.seconds),
+            "time/total_timesteps": self.step,
+            **self._metrics,
+            "train/n_updates": self.updates,
+        }
+        if self.spec.kind == "atari":
+            row["rollout/frames"] = self.step * self.spec.protocol.get("skip", 1)
+        if self.compute.device == "cuda":
+            row["time/gpu_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
+        return row
+
+    # Saving ------------------------------------------------------------------------------------------
+
+    def tree(self) -> dict[str, Any]:
+        """Everything that decides how training goes on."""
+        return {"parts": {name: part.state() for name, part in self._parts.items()}, "run": self._books()}
+
+    def final_hash(self) -> str:
+        """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
+        tree = self.tree()
+        tree["run"] = {k: v for k, v in tree["run"].items() if k != "seconds"}
+        return checkpoint.tree_hash(tree)
+
+    def save(self) -> Path:
+        """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite."""
+        assert self.directory is not None
+        learner = self._parts.get("learner")
+        if learner is not None and not learner.weights_finite():
+            raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
+        if self.sinks is not None:
+            self.sinks.flush()
+        meta = {k: self.info[k] for k in ("env", "algo", "seed", "protocol", "config")}
+        meta |= {"score": self.score, "games": self.games, "hash": self.final_hash()}
+        path = checkpoint.save(self.directory / "checkpoints", self.step, self.tree(), _json(meta), self.keep)
+        if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
+            self.best = self.score
+            checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})
+        return path
+
+    def _books(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "games": self.games,
+            "scores": list(self.scores),
+            "lengths": list(self.lengths),
+            "seconds": self.seconds,
+        }
+
+    def _restore_books(self, books: dict[str, Any]) -> None:
+        self.step, self.updates, self.games = books["step"], books["updates"], books["games"]
+        self.scores.extend(books["scores"])
+        self.lengths.extend(books["lengths"])
+        self._seconds_before = books["seconds"]
+
+    def close(self) -> None:
+        """Stop the workers and close the environments and sinks."""
+        learner = self._parts.get("learner")
+        if learner is not None:
+            learner.team.close()
+        for env in self._envs:
+            env.close()
+        if self.sinks is not None:
+            self.sinks.close()
+
+    # Signals -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the round, saves and stops; the second leaves at once."""
+
+        def handler(signum: int, _frame: Any) -> None:
+            if self._signal:
+                os._exit(128 + signum)
+            self._signal = signum
+            with contextlib.suppress(OSError):
+                print("\nstopping after this round; once more to leave at once", file=sys.stderr, flush=True)
+
+        try:
+            old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: the host program handles signals
+            old = {}
+        try:
+            yield
+        finally:
+            for s, previous in old.items():
+                signal.signal(s, previous)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _json(value: Any) -> Any:
+    """`value` as plain JSON types."""
+    return json.loads(json.dumps(value, default=str))
