@@ -1,0 +1,232 @@
+"""From any spelling of an environment's name to its canonical id and the protocol that the name implies.
+
+`breakout`, `Breakout`, `ALE/Breakout-v5` and `BreakoutNoFrameskip-v4` are all the game Breakout, but the last
+two are different protocols, and scores under different protocols must not be compared. `resolve` knows all
+the ids that Gym, Gymnasium and ALE have used. It imports neither torch nor ale_py, and Gymnasium only to look
+up a name that is neither an Atari game nor a classic control problem.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playfield.errors import EnvError, UsageError, unknown
+
+HINT = "(`playfield games` lists all)"
+LONGEST = 200
+
+# These ROMs have no game for one player, and loading one ends the whole process inside ALE.
+TWO_PLAYER = frozenset({"combat", "joust", "maze_craze", "warlords"})
+
+# Canonical ids, the version that a bare name means first.
+CLASSIC: dict[str, tuple[str, ...]] = {
+    "acrobot": ("Acrobot-v1",),
+    "cartpole": ("CartPole-v1", "CartPole-v0"),
+    "mountaincar": ("MountainCar-v0",),
+}
+
+_ATARI = re.compile(
+    r"(?P<ale>ale/)?(?P<stem>[a-z0-9_\- ]+?)(?P<ram>-ram)?(?P<style>noframeskip|deterministic)?"
+    r"(?:-v(?P<version>[0-9]+))?"
+)
+_VERSIONED = re.compile(r"(?P<stem>[a-z0-9_\- ]+?)(?:-v(?P<version>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a name means.
+
+    Attributes:
+        id: canonical name: `ms_pacman` (the ROM's name), `CartPole-v1`, or a Gymnasium id as it was given.
+        kind: `atari`, `classic` or `gymnasium`.
+        protocol: the Atari protocol that the name implies, `classic` or `v5`; None where it implies none.
+        overrides: where the name departs from that protocol: `sticky` (probability), `skip` (frames), `obs`.
+        note: one sentence on what the name means, for the user; None where nothing needs saying.
+    """
+
+    id: str
+    kind: str
+    protocol: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+
+def roms_dir() -> Path:
+    """The folder with the ROM files: `$ALE_ROMS_DIR`, or the one inside the installed ale-py (not imported).
+
+    Raises EnvError if there is none.
+    """
+    if given := os.environ.get("ALE_ROMS_DIR"):
+        folder = Path(given)
+    else:
+        package = importlib.util.find_spec("ale_py")
+        if package is None or package.origin is None:
+            raise EnvError("ale-py is not installed: pip install ale-py")
+        folder = Path(package.origin).parent / "roms"
+    if not folder.is_dir():
+        raise EnvError(f"no ROM folder at {folder}")
+    return folder
+
+
+def atari_games() -> list[str]:
+    """The ROM names of all one-player Atari games installed, sorted: `adventure`, ..., `zaxxon`."""
+    return sorted({file.stem for file in roms_dir().glob("*.bin")} - TWO_PLAYER)
+
+
+def classic_games() -> list[str]:
+    """The canonical ids of the classic control problems."""
+    return [env_id for ids in CLASSIC.values() for env_id in ids]
+
+
+def gym_name(game: str) -> str:
+    """The name that Gymnasium's ids use for a ROM: `ms_pacman` -> `MsPacman`."""
+    return game.title().replace("_", "")
+
+
+def resolve(name: str) -> Resolved:
+    """The environment that `name` means, in any of its usual spellings; see `Resolved`.
+
+    Raises UsageError, with the nearest right names, if there is no such environment.
+    """
+    asked = name.strip()
+    if not asked:
+        raise UsageError(f"the name of the game is empty {HINT}")
+    if len(asked) > LONGEST:
+        raise unknown("game", asked[:40] + "...", ["breakout", *classic_games()], HINT)
+    if ":" in asked:  # module:id, Gymnasium's way to name the module that registers the id
+        return _with_module(asked)
+    found = _classic(asked) or _atari(asked) or _registered(asked)
+    if found is None:
+        raise _no_such(asked)
+    return found
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[_\- ]", "", name.lower())
+
+
+def _with_module(asked: str) -> Resolved:
+    module, _, env_id = asked.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not env_id or ":" in env_id:
+        raise UsageError(f"{asked!r} is not of the form module:Name-v0 {HINT}")
+    return Resolved(asked, "gymnasium", note=f"{asked} is a Gymnasium id that the module {module} registers.")
+
+
+def _classic(asked: str) -> Resolved | None:
+    match = _VERSIONED.fullmatch(asked.lower())
+    ids = CLASSIC.get(_squash(match["stem"])) if match else None
+    if match is None or ids is None:
+        return None
+    version = match["version"]
+    env_id = ids[0] if version is None else f"{ids[0].partition('-')[0]}-v{version}"
+    if env_id not in ids:
+        raise unknown("environment", asked, ids, HINT)
+    note = None
+    if env_id == "CartPole-v0":
+        note = "CartPole-v0 ends a game after 200 steps; CartPole-v1 after 500."
+    elif env_id != asked:
+        note = f"{asked} means {env_id}."
+    return Resolved(env_id, "classic", note=note)
+
+
+def _atari(asked: str) -> Resolved | None:
+    match = _ATARI.fullmatch(asked.lower())
+    if match is None:
+        return None
+    stem = _squash(match["stem"])
+    if any(stem == _squash(game) for game in TWO_PLAYER):
+        raise UsageError(f"{asked} is a game for two players only; playfield plays one-player games {HINT}")
+    game = {_squash(g): g for g in atari_games()}.get(stem)
+    if game is None:
+        return None
+    return _protocol(asked, game, match)
+
+
+def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
+    """The protocol of an Atari id: which of the historical families it belongs to."""
+    style, version = match["style"], match["version"]
+    overrides: dict[str, Any] = {"obs": "ram"} if match["ram"] else {}
+    ram = " The net sees the 128 bytes of RAM, not the screen." if match["ram"] else ""
+
+    if version is None and style is None and not match["ale"]:
+        return Resolved(game, "atari", overrides=overrides, note=ram.strip() or None)
+
+    if style is None and (version == "5" or (version is None and match["ale"])):
+        note = f"{asked} means the v5 protocol: 4 frames per step, sticky actions with probability 0.25."
+        return Resolved(game, "atari", "v5", overrides, note + ram)
+
+    if match["ale"] or version not in (None, "0", "4"):
+        # `Blackjack-v1` is both a ROM's name and another environment of Gymnasium.
+        if not match["ale"] and style is None and (found := _registered(asked)):
+            return found
+        pascal = gym_name(game)
+        raise unknown("environment", asked, [f"ALE/{pascal}-v5", f"{pascal}NoFrameskip-v4", game], HINT)
+
+    if version == "0":
+        overrides["sticky"] = 0.25
+    sticky = "sticky actions with probability 0.25" if version == "0" else "no sticky actions"
+    if style == "noframeskip":
+        note = f"{asked} means the classic protocol with its wrappers: 4 frames per step, {sticky}."
+    elif style == "deterministic":
+        # Old Gym made this one exception, because with 4 the lasers blink out of sight.
+        skip = 3 if game == "space_invaders" else 4
+        if skip != 4:
+            overrides["skip"] = skip
+        note = f"{asked} means the classic protocol with {skip} frames per step, {sticky}."
+    else:
+        note = (
+            f"{asked} skipped 2 to 4 frames at random; playfield plays it under the classic protocol, "
+            f"always 4 frames per step, {sticky}, so compare its scores with care."
+        )
+    return Resolved(game, "atari", "classic", overrides, note + ram)
+
+
+def _registered(asked: str) -> Resolved | None:
+    if not (re.search(r"-v[0-9]+$", asked) or "/" in asked) or asked.lower().startswith("ale/"):
+        return None
+    import gymnasium
+
+    if asked not in gymnasium.registry:
+        return None
+    return Resolved(asked, "gymnasium", note=f"{asked} is taken from Gymnasium's registry as it is.")
+
+
+def _no_such(asked: str) -> UsageError:
+    """The error for a name nothing is called by, with suggestions in the style of the name asked for."""
+    lower = asked.lower()
+    games = atari_games()
+    styles = {"ale/": "ALE/{}-v5", "noframeskip": "{}NoFrameskip-v4", "deterministic": "{}Deterministic-v4"}
+    for mark, template in styles.items():
+        if mark in lower:
+            return _suggest("Atari game", asked, {g: template.format(gym_name(g)) for g in games})
+    if not re.search(r"-v[0-9]+$", lower):
+        return unknown("game", asked, [*games, *classic_games()], HINT)
+    import gymnasium
+
+    known = {g: g for g in games}
+    # ale_py registers its games here too once imported; they are in `games` already.
+    registry = gymnasium.registry.items()
+    known |= {i: i for i, spec in registry if not str(spec.entry_point).startswith("ale_py")}
+    hint = f"{HINT}; if a module registers it, write module:{asked}" if "/" in asked else HINT
+    return _suggest("environment", asked, known, hint)
+
+
+def _suggest(kind: str, asked: str, known: dict[str, str], hint: str = HINT) -> UsageError:
+    """`unknown`, comparing only the part of each name (a key of `known`) that tells games apart."""
+    stem = _stem(asked)
+    likeness = {name: difflib.SequenceMatcher(None, stem, _stem(name)).ratio() for name in known}
+    best = sorted(known, key=lambda name: -likeness[name])[:3]
+    close = [known[name] for name in best if likeness[name] >= 0.5]
+    return unknown(kind, asked, close or list(known.values()), hint)
+
+
+def _stem(env_id: str) -> str:
+    """`ALE/MsPacman-ram-v5` -> `mspacman`."""
+    bare = re.sub(r"-v[0-9]+$", "", env_id.lower().rpartition("/")[2])
+    return _squash(re.sub(r"(-ram)?(noframeskip|deterministic)?$", "", bare))
