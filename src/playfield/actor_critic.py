@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from playfield import nets
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.errors import DataError, DivergedError
 
 
 class ActorCritic(nn.Module):
@@ -72,6 +73,7 @@ class Rollout:
         self.truncated = np.zeros(shape, bool)
         self.cut_values = np.zeros(shape, np.float32)
         self.last_values = np.zeros(n, np.float32)
+        self.taken = steps
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0, "inference": 0.0}
 
@@ -103,13 +105,11 @@ class Rollout:
         self.shuffle.bit_generator.state = state["shuffle"]
 
 
-def collect(net: nn.Module, rollout: Rollout, clip_reward: bool) -> None:
-    """Play `rollout.steps` steps with `net`: act, step, store.
+def collect(net: nn.Module, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
+    """Play `rollout.steps` steps with `net`: act, step, store; with `stop_at_end`, until a game ends if earlier.
 
-    Raises DivergedError when the network's outputs are not finite.
+    `rollout.taken` says how many steps it were. Raises DivergedError when the network's outputs are not finite.
     """
-    from playfield.errors import DivergedError
-
     env, seconds = rollout.env, rollout.seconds
     obs = rollout.next_obs
     clock = time.perf_counter
@@ -138,5 +138,33 @@ def collect(net: nn.Module, rollout: Rollout, clip_reward: bool) -> None:
         obs = step.obs
         seconds["inference"] += acted - start
         seconds["emulation"] += stepped - acted
+        rollout.taken = t + 1
+        if stop_at_end and step.episodes:
+            break
     rollout.next_obs = obs
     rollout.last_values = rollout.infer(net, torch.from_numpy(obs).to(rollout.device))[1]
+
+
+def load_network(net: ActorCritic, weights: dict[str, Any], device: str) -> Any:
+    """Fill `net` and return it as a function from NumPy observations to NumPy (logits, values).
+
+    Raises DataError, naming the first tensor that does not fit, before anything is copied.
+    """
+    own = dict(net.named_parameters())
+    for name in sorted(own.keys() | weights.keys()):
+        here = tuple(own[name].shape) if name in own else "missing"
+        there = tuple(weights[name].shape) if name in weights else "missing"
+        if here != there:
+            raise DataError(f"these weights are for another network: {name} is {there}, expected {here}")
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(weights[name])
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval()
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            logits, values = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
+        return logits.cpu().numpy(), values.cpu().numpy()
+
+    return network

@@ -74,7 +74,7 @@ class Run:
         self.phases: dict[str, float] = {}
         self._parts: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
-        self._signal = 0
+        self._signal = self._taken = 0
         self._seconds_before = 0.0
         self._saved: dict[str, Any] = {}
         self._envs: list[VectorEnv] = []
@@ -117,9 +117,10 @@ class Run:
         self._start = self._last_save = time.monotonic()
         with self._signals():
             while self.step < self.total_steps:
+                self._taken = per_round
                 yield self.step / self.total_steps
-                self.step += per_round
-                self._after_round(per_round)
+                self.step += self._taken
+                self._after_round(self._taken)
             if self.directory is not None:
                 self.save()
 
@@ -130,8 +131,13 @@ class Run:
         yield
         self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
 
-    def record(self, rollouts: list[Any]) -> None:
-        """Book the games that ended in a round, in the order in which they ended."""
+    def record(self, rollouts: list[Any], taken: int | None = None) -> None:
+        """Book the games that ended in a round, in the order in which they ended, and the steps it took.
+
+        `taken` is for rounds that may be shorter than `steps` was told.
+        """
+        if taken is not None:
+            self._taken = taken
         total = sum(r.env.num_envs for r in rollouts)
         ended = [(t, k, e) for k, r in enumerate(rollouts) for t, e in r.episodes]
         ended.sort(key=lambda item: (item[0], item[1], item[2].env))

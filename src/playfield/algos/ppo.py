@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.actor_critic import ActorCritic, Rollout, collect
+from playfield.actor_critic import ActorCritic, collect, load_network
+from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.learner import Learner
 from playfield.returns import explained_variance, gae, next_values
@@ -127,11 +128,6 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-def make_net(run: Run, cfg: Config) -> ActorCritic:
-    """The network that `train` starts from and `load_policy` fills."""
-    return ActorCritic(run.spec, cfg.net, shared=len(run.spec.obs_shape) == 3)
-
-
 def ppo_loss(
     net: nn.Module, batch: dict[str, Tensor], cfg: Config, clip: float, size: int
 ) -> tuple[Tensor, dict[str, float]]:
@@ -175,9 +171,13 @@ def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check()
     compute = run.compute
-    net = make_net(run, cfg)
-    learner = run.track("learner", Learner(net, lambda p: torch.optim.Adam(p, cfg.lr, eps=cfg.adam_eps, fused=True),
-                                           compute, cfg.max_grad_norm))
+    with run.seeded():
+        net = ActorCritic(run.spec, cfg.net, shared=len(run.spec.obs_shape) == 3)
+
+    def adam(params: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
+
+    learner = run.track("learner", Learner(net, adam, compute, cfg.max_grad_norm))
     rollouts = run.rollouts(cfg.num_envs, cfg.rollout_steps)
     share = cfg.batch // compute.workers
     size = cfg.batch // cfg.minibatches
@@ -233,3 +233,9 @@ def train(run: Run, cfg: Config) -> None:
             },
             updates=len(stats),
         )
+
+
+def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
+    """The trained network as a function of observations (see `load_network`)."""
+    net = ActorCritic(spec, config["net"], shared=len(spec.obs_shape) == 3)
+    return load_network(net, weights, device)

@@ -6,7 +6,7 @@ from typing import Any
 
 from playfield.envs.base import Episode, EnvSpec, Step, VectorEnv
 
-__all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs"]
+__all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from"]
 
 
 def make_envs(
@@ -63,3 +63,13 @@ def make_envs(
 
         return Viewed(found.id, num_envs, chosen, view, threads=threads)
     return atari.Atari(found.id, num_envs, chosen, threads=threads)
+
+
+def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
+    """Environments of the same kind and protocol as `spec` (as stored with a run or a score)."""
+    settings = {k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")}
+    if spec.kind != "atari":
+        return make_envs(spec.id, num_envs)
+    return make_envs(
+        spec.id, num_envs, protocol="classic", view=spec.protocol.get("view"), threads=threads, raw=raw, **settings
+    )

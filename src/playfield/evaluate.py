@@ -1,0 +1,145 @@
+"""Full games of a policy: raw scores, with the protocol they were played under."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from playfield.envs import make_from
+from playfield.errors import UsageError
+from playfield.policy import Policy
+from playfield.stats import interval
+
+
+@dataclass(frozen=True)
+class Game:
+    """One full game: raw score, length in steps, and how to replay it.
+
+    It was game number `number` (from 0) of an environment that was reset with `seed` and given `actions`,
+    which hold all games of that environment up to the end of this one.
+    """
+
+    score: float
+    length: int
+    seed: int
+    number: int
+    actions: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of full games and all that a reader needs to compare them."""
+
+    env: str
+    policy: str
+    protocol: dict[str, Any]
+    games: list[Game]
+    seed: int
+    seconds: float
+    human_normalized: float | None
+
+    @property
+    def scores(self) -> np.ndarray:
+        return np.array([g.score for g in self.games])
+
+    @property
+    def best(self) -> Game:
+        """The highest-scoring game; the first of them."""
+        return max(self.games, key=lambda g: g.score)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
+        s = self.scores
+        low, high = interval(s)
+        return {
+            "env": self.env,
+            "policy": self.policy,
+            "games": len(s),
+            "mean": float(s.mean()),
+            "median": float(np.median(s)),
+            "min": float(s.min()),
+            "max": float(s.max()),
+            "std": float(s.std()),
+            "ci95": [low, high],
+            "human_normalized": self.human_normalized,
+            "mean_length": float(np.mean([g.length for g in self.games])),
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "protocol": self.protocol,
+            "scores": s.tolist(),
+        }
+
+
+def evaluate(
+    policy: Policy,
+    games: int = 30,
+    *,
+    seed: int = 0,
+    num_envs: int = 0,
+    threads: int = 0,
+    on_game: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Play `games` full games: all lives, raw score, the protocol of the policy's training.
+
+    Every environment plays a share that is fixed beforehand, so long games count as often as short ones.
+
+    Args:
+        seed: of games and of sampling; evaluations with one seed are identical.
+        num_envs: environments at once (0: up to 10).
+        threads: emulator threads (0: one per core).
+        on_game: called with (games done, games) after each game.
+    """
+    if games < 1:
+        raise UsageError(f"--games must be at least 1, not {games}")
+    if num_envs < 0:
+        raise UsageError(f"--num-envs must be 0 (choose) or more, not {num_envs}")
+    from playfield.compute import cores
+
+    n = min(num_envs or 10, games)
+    quota = np.array([games // n + (i < games % n) for i in range(n)])
+    start = time.monotonic()
+    env = make_from(policy.spec, n, threads=min(threads or cores(), n))
+    seeds = np.random.SeedSequence([seed, 7]).generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1)
+    random = np.random.default_rng([seed, 8])
+    logs: list[list[int]] = [[] for _ in range(n)]
+    done: list[Game] = []
+    count = np.zeros(n, np.int64)
+    obs = env.reset(seeds)
+    while (count < quota).any():
+        actions = policy.act(obs, random.random(n))
+        for i in np.flatnonzero(count < quota):
+            logs[i].append(int(actions[i]))
+        record = env.step(actions)
+        obs = record.obs
+        for e in record.episodes:
+            if count[e.env] < quota[e.env]:
+                trace = np.array(logs[e.env], np.int64)
+                done.append(Game(e.score, e.length, int(seeds[e.env]), int(count[e.env]), trace))
+                count[e.env] += 1
+                if on_game is not None:
+                    on_game(len(done), games)
+    env.close()
+    done.sort(key=lambda g: (np.flatnonzero(seeds == g.seed)[0], g.number))
+    return Evaluation(
+        env=policy.spec.id,
+        policy=policy.label,
+        protocol=policy.spec.protocol,
+        games=done,
+        seed=seed,
+        seconds=time.monotonic() - start,
+        human_normalized=_human(policy.spec.id, [g.score for g in done]) if policy.spec.kind == "atari" else None,
+    )
+
+
+def _human(game: str, scores: list[float]) -> float | None:
+    """Mean human-normalised score; None for games without a published human score."""
+    from playfield.envs.scores import SCORES
+
+    if game not in SCORES:
+        return None
+    low, high = SCORES[game]
+    return float((np.mean(scores) - low) / (high - low))

@@ -1,0 +1,95 @@
+"""One game, step by step, as a person watches it: the picture, what the net sees, what it thinks and does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from playfield.envs import make_from
+from playfield.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a game, before and after the action.
+
+    Attributes:
+        frame: uint8 [H, W, 3] picture of the game when the action was chosen.
+        obs: what the agent saw then, without a batch axis.
+        thoughts: `probs` [A] and `value`, without a batch axis.
+        action, reward: what it did and what it got.
+        score: raw score of the game after the step.
+        step: number of the step in this game, from 0.
+        game: number of the game, from 0.
+        over: the game ended with this step.
+    """
+
+    frame: np.ndarray
+    obs: np.ndarray
+    thoughts: dict[str, Any]
+    action: int
+    reward: float
+    score: float
+    step: int
+    game: int
+    over: bool
+
+
+class Player:
+    """Plays games of `policy` from `seed`, or replays `actions` of games that were played from that seed.
+
+    Atari frames come from a second emulator that gets the same seed and actions with its picture unprocessed.
+    """
+
+    def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
+        self.policy, self.spec = policy, policy.spec
+        self.env: Any = make_from(self.spec, 1)
+        self._twin: Any = make_from(self.spec, 1, raw=True) if self.spec.kind == "atari" else None
+        self._actions = None if actions is None else list(actions)
+        self._random = np.random.default_rng([seed, 1])
+        seeds = np.array([seed])
+        self._obs = self.env.reset(seeds)
+        self._picture = self._twin.reset(seeds) if self._twin is not None else None
+        self._game = self._step = 0
+        self._score = 0.0
+
+    def frame(self) -> np.ndarray:
+        """The picture now, uint8 [H, W, 3]."""
+        return self._picture[0] if self._picture is not None else self.env.render(0)
+
+    def moments(self, first_game: int = 0, last_game: int | None = None) -> Iterator[Moment]:
+        """Moments from the start of game `first_game` to the end of `last_game`; earlier games are skipped fast."""
+        t = 0
+        while last_game is None or self._game <= last_game:
+            if self._actions is not None and t >= len(self._actions):
+                return
+            shown = self._game >= first_game
+            obs = self._obs[0].copy()
+            frame = self.frame().copy() if shown else None
+            uniform = self._random.random(1)
+            action = (
+                int(self._actions[t]) if self._actions is not None else int(self.policy.act(self._obs, uniform)[0])
+            )
+            thoughts = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
+            record = self.env.step(np.array([action]))
+            if self._twin is not None:
+                self._picture = self._twin.step(np.array([action])).obs
+            t += 1
+            self._obs = record.obs
+            self._score += float(record.reward[0])
+            over = bool(record.episodes)
+            if frame is not None:
+                yield Moment(
+                    frame, obs, thoughts, action, float(record.reward[0]), self._score, self._step, self._game, over
+                )
+            self._step += 1
+            if over:
+                self._game, self._step, self._score = self._game + 1, 0, 0.0
+
+    def close(self) -> None:
+        self.env.close()
+        if self._twin is not None:
+            self._twin.close()
