@@ -91,6 +91,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             clip=0.2,
             clip_value=False,
             ent_coef=0.0,
+            vf_coef=1.0,  # SB3's 0.5 has no factor 1/2 beside it
             net="nature",
             clip_reward=False,
         ),
@@ -121,6 +122,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             clip=0.2,
             clip_value=False,
             ent_coef=0.0,
+            vf_coef=1.0,  # SB3's 0.5 has no factor 1/2 beside it
             net="mlp",
             clip_reward=False,
         ),
