@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -104,6 +105,7 @@ class Learner:
     ) -> None:
         self.compute, self.max_grad_norm = compute, max_grad_norm
         self.team = Team(compute.workers)
+        self.seconds = {"gradient": 0.0, "optimizer": 0.0}  # spent in `update` so far
         device = torch.device(compute.device)
         named = list(net.named_parameters())
         # Bodies first, so that they are one stretch of the flat vector.
@@ -170,7 +172,9 @@ class Learner:
             value.backward()
             return extra
 
+        start = time.perf_counter()
         extras = self.team.run(backward)
+        middle = time.perf_counter()
         norm = sum(self.team.run(self._reduce)) ** 0.5
         if norm != norm or norm == float("inf"):
             raise DivergedError("the gradient is not finite: lower the learning rate (--lr)")
@@ -186,6 +190,8 @@ class Learner:
             self._publish(self._slices[k])
 
         self.team.run(apply)
+        self.seconds["gradient"] += middle - start
+        self.seconds["optimizer"] += time.perf_counter() - middle
         return extras, norm
 
     def _reduce(self, k: int) -> float:

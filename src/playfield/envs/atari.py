@@ -38,14 +38,15 @@ class AtariProtocol:
     Attributes:
         name: `classic`, `v5`, or `custom` when a part was changed.
         sticky: probability that a frame repeats the previous action (Machado et al. 2018).
-        skip: frames per step; the last two are max-pooled.
+        skip: frames per step.
+        maxpool: the last two frames of a step are max-pooled.
         noop: a game starts after 0 to `noop` random no-op frames.
         cap: frames after which a game is truncated.
         life_loss: a lost life is `terminated` for the learner (the game goes on).
         fire_reset: FIRE is pressed at the start of a game and of each life.
         full_actions: all 18 actions instead of the game's own.
         stack: number of successive observations that the agent sees, 1 to 8.
-        size: side of the square that a frame is resized to.
+        size: side of the square that a frame is resized to; 0 leaves the full screen, 210x160.
         colour: `grey` or `rgb`.
         obs: `pixels`, or `ram` for the console's 128 bytes.
     """
@@ -53,6 +54,7 @@ class AtariProtocol:
     name: str = "classic"
     sticky: float = 0.0
     skip: int = 4
+    maxpool: bool = True
     noop: int = 30
     cap: int = 108_000
     life_loss: bool = True
@@ -83,7 +85,7 @@ class AtariProtocol:
             ("noop", 0, 300),
             ("cap", 100, 10_000_000),
             ("stack", 1, 8),
-            ("size", 36, 210),
+            ("size", 36 if self.size else 0, 210),
         ):
             value = getattr(self, part)
             if not low <= value <= high:
@@ -93,17 +95,23 @@ class AtariProtocol:
         if self.obs not in ("pixels", "ram"):
             raise unknown("observation kind", self.obs, ("pixels", "ram"))
 
+    @property
+    def screen(self) -> tuple[int, int]:
+        """Height and width of an observation in pixels."""
+        return (self.size, self.size) if self.size else (210, 160)
+
     def line(self) -> str:
         """The protocol in one line, for reports."""
+        height, width = self.screen
         parts = [
             f"sticky {self.sticky:g}",
-            f"skip {self.skip}",
+            f"skip {self.skip}" + ("" if self.maxpool else " without max-pooling"),
             f"noop {self.noop}",
             f"cap {self.cap:,} frames",
             f"life loss {'terminal' if self.life_loss else 'ignored'}",
             f"fire reset {'on' if self.fire_reset else 'off'}",
             "18 actions" if self.full_actions else "minimal actions",
-            "RAM" if self.obs == "ram" else f"{self.size}x{self.size} {self.colour}",
+            "RAM" if self.obs == "ram" else f"{height}x{width} {self.colour}",
             f"stack {self.stack}",
         ]
         return f"{self.name}: " + ", ".join(parts)
@@ -175,7 +183,7 @@ class Atari:
         names = action_names(game, protocol.full_actions)
         self._fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
         stack = 1 if raw else protocol.stack
-        height, width = (210, 160) if raw else (protocol.size, protocol.size)
+        height, width = (210, 160) if raw else protocol.screen
         self._ale = AtariVectorEnv(
             game,
             num_envs,
@@ -189,7 +197,7 @@ class Atari:
             grayscale=not self.rgb,
             stack_num=stack,
             frameskip=protocol.skip,
-            maxpool=protocol.skip > 1,
+            maxpool=protocol.maxpool and protocol.skip > 1,
             noop_max=protocol.noop,
             episodic_life=False,
             life_loss_info=False,
