@@ -75,11 +75,11 @@ def _out(size: int, *layers: tuple[int, int]) -> int:
 
 
 def mlp(shape: tuple[int, ...]) -> Body:
-    """Two tanh layers of 64, for vectors and RAM bytes (scaled to [0, 1] by the caller's number format)."""
+    """Two tanh layers of 64, for vectors and RAM bytes (which are scaled to [0, 1])."""
     size = math.prod(shape)
     return Body(
         Vector(),
-        init_orthogonal(nn.Linear(size, 64)),
+        init_orthogonal(First(size, 64)),
         nn.Tanh(),
         init_orthogonal(nn.Linear(64, 64)),
         nn.Tanh(),
@@ -90,7 +90,7 @@ def mlp(shape: tuple[int, ...]) -> Body:
 def relu128(shape: tuple[int, ...]) -> Body:
     """One ReLU layer of 128: the body of the Keras actor-critic tutorial."""
     size = math.prod(shape)
-    return Body(Vector(), nn.Linear(size, 128), nn.ReLU(), out_features=128)
+    return Body(Vector(), First(size, 128), nn.ReLU(), out_features=128)
 
 
 class Vector(nn.Module):
@@ -99,6 +99,13 @@ class Vector(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         x = obs.flatten(1)
         return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+class First(nn.Linear):
+    """First dense layer: takes its input to the weight's number format, which may be bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 def nips(shape: tuple[int, ...]) -> Body:
