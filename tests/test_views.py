@@ -179,7 +179,9 @@ def test_the_mark_is_where_the_ball_will_land() -> None:
     view = View.parse("aimbot")
     no = np.zeros(1, bool)
     assert mark(view(screen((120, 60))[None], no)[0]) == []  # one frame says nothing of speed
-    seen = view(screen((128, 64))[None], no)[0]
+    raw = screen((128, 64))[None]
+    seen = view(raw, no)[0]
+    assert (raw[0] == screen((128, 64))).all()  # painted on a copy
     # centre (129.5, 64.5), half a column a row: 59.5 rows on, at 94.25
     assert mark(seen) == [91, 92, 93, 94, 95, 96]
     rest = np.r_[0:200, 205:210]
