@@ -31,6 +31,7 @@ class Team:
         self.size = size
         self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(k,), name=f"worker-{k}", daemon=True)
             for k in range(size if size > 1 else 0)
@@ -50,6 +51,8 @@ class Team:
         """[fn(0), ..., fn(size - 1)], computed at once. The first worker's error is raised."""
         if self.size == 1:
             return [fn(0)]
+        if self._closed:
+            raise RuntimeError("this team of workers is closed")
         for jobs in self._jobs:
             jobs.put(fn)
         out: list[Any] = [None] * self.size
@@ -62,6 +65,8 @@ class Team:
         return out
 
     def close(self) -> None:
+        """End the threads."""
+        self._closed = True
         for jobs in self._jobs:
             jobs.put(None)
         for thread in self._threads:
