@@ -1,7 +1,7 @@
 """The metric table of a well-known Breakout how-to, beside ours measured now.
 
-The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings on
-the raw 210x160 colour screen for 10,240 steps. This runs playfield's PPO with the same settings (preset
+The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings
+on the raw 210x160 colour screen for 10,240 steps. This runs playfield's PPO with the same settings (preset
 `sb3-default`) on the closest protocol there is here.
 """
 
@@ -58,10 +58,8 @@ PROTOCOL: dict[str, Any] = {
 NOTES = (
     "The how-to's Breakout-v4 skips 2, 3 or 4 frames at random; ours always skips 3, their mean.",
     "ep_rew_mean and ep_len_mean are of the last 100 lives, as in the how-to; a game has 5.",
-    "The how-to's loss is that of the last minibatch and its approx_kl that of the last pass; ours are means over "
-    "all 10 passes.",
-    "n_updates counts passes over a rollout, as SB3 does. One seed: losses of another differ by a good part of "
-    "their size.",
+    "The how-to's loss is of the last minibatch, its approx_kl of the last pass; ours are means of 10 passes.",
+    "n_updates counts passes over a rollout, as SB3 does. Either column is a single seed.",
     "The how-to ran with CUDA and gym's emulator of 2022; fps compares two machines, not two programs.",
 )
 
@@ -144,7 +142,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
         return env
 
     def after(run: Run) -> None:
-        _tell(len(rows) + 1, time.perf_counter() - start)
+        _tell(len(rows), time.perf_counter() - start)
 
     run_ = Run(info, make, sinks=_Rows(rows), on_round=after)
     try:
@@ -164,11 +162,16 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
         **{key: value for key, value in trained.items() if key in HOWTO and key.startswith("train/")},
         "train/n_updates": trained["train/n_updates"] // cfg.minibatches,
     }
+    games = {"games": run_.games, "window": len(run_.scores), "score_mean": _mean(run_.scores)}
     out = {
         "bench": "howto",
         "howto": HOWTO | {"parameters": HOWTO_PARAMETERS},
         "ours": {key: ours[key] for key in HOWTO} | {"parameters": parameters},
-        "per_game": {"games": run_.games, "score_mean": run_.score if run_.games else None},
+        "per_game": {
+            "games": run_.games,
+            "window": len(run_.scores),
+            "score_mean": run_.score if run_.games else None,
+        },
         "lives": len(env.lengths),
         "protocol": env.spec.protocol,
         "config": dataclasses.asdict(cfg),
@@ -225,13 +228,15 @@ def _print(out: dict[str, Any], spec: EnvSpec) -> None:
         table.add_row(key, _number(theirs), _number(out["ours"][key]))
     console.print(table)
     games = out["per_game"]
-    per_game = f"{games['score_mean']:.2f} over {games['games']}" if games["games"] else "no game ended"
-    console.print(f"Per game instead of per life: mean score {per_game} games.")
+    console.print(f"Measured: {out['lives']} lives in the means above.", end=" ")
+    if games["games"]:
+        console.print(f"Per game: mean score {games['score_mean']:.2f} of the last {games['window']} games.")
+    else:
+        console.print("No whole game ended.")
     for note in out["notes"]:
         console.print(note)
     parts = ", ".join(f"{k} {v}" for k, v in spec.protocol.items() if k not in ("env", "name"))
     compute = out["compute"]
+    plural = "worker" if compute["workers"] == 1 else "workers"
     console.print(f"protocol: {parts}")
-    console.print(
-        f"computes with: {compute['device']} {compute['precision']}, {compute['workers']} worker(s)"
-    )
+    console.print(f"computed on: {compute['device']} {compute['precision']}, {compute['workers']} {plural}")

@@ -1,7 +1,7 @@
 """Speed of PPO on Breakout, side by side with Stable-Baselines3 on the same machine.
 
 Both sides train with the same sizes (8 envs x 128 steps, 4 epochs, minibatches of 256), in turn, each in a
-fresh process with its own default threads. The first rollout and its updates are a warm-up that is not counted.
+fresh process with its own default threads. The first rollout and its updates are a warm-up, not counted.
 Machines drift, so the figure to quote is the ratio of two neighbouring measurements.
 """
 
@@ -88,7 +88,8 @@ def report(results: dict[tuple[str, bool], list[dict[str, Any]]], sides: list[st
     """Sum up measurements, keyed by side and whether a busy program ran beside it.
 
     `speeds` are medians in steps per second. `ratio` is the median of ours / theirs over pairs of
-    neighbouring measurements. `kept` is the median share of its speed that a side keeps beside a busy program.
+    neighbouring measurements. `kept` is the median share of its speed that a side keeps beside a
+    busy program.
     """
     speeds = {key: [r["steps"] / r["seconds"] for r in runs] for key, runs in results.items()}
     out: dict[str, Any] = {"bench": "ppo", "env": "breakout", "vs": sides[1] if len(sides) > 1 else None}
@@ -120,7 +121,7 @@ def report(results: dict[tuple[str, bool], list[dict[str, Any]]], sides: list[st
 
 
 def phase_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Each phase's seconds per 1,000 steps and percent of the time, over `runs`; `total` is measured apart."""
+    """Each phase's seconds per 1,000 steps and percent of the time, over `runs`; `total` is measured."""
     steps, total = sum(r["steps"] for r in runs), sum(r["seconds"] for r in runs)
     seconds = {name: sum(r["phases"][name] for r in runs) for name in runs[0]["phases"]} | {"total": total}
     return {
