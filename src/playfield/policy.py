@@ -159,6 +159,15 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
 
 
+def locate(name: str) -> None:
+    """Raise the UsageError that `find_agent` would raise for a name that leads nowhere; reads no weights."""
+    path = Path(name)
+    if name in ("best", "last"):
+        newest_run()
+    elif not (path / "run.json").exists() and not (path.is_dir() and path.parent.name == "checkpoints"):
+        _shipped_key(name)
+
+
 def find_agent(name: str, which: str = "last") -> Agent:
     """The agent called `name`.
 
@@ -206,9 +215,8 @@ def _from_checkpoint(run: Path, where: Path) -> Agent:
     return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
 
 
-def _shipped(name: str) -> Agent:
+def _shipped_key(name: str) -> str:
     from playfield.envs.names import resolve
-    from playfield.weights import import_weights
 
     known = shipped()
     key = name
@@ -222,6 +230,13 @@ def _shipped(name: str) -> Agent:
         close = nearest(name, [*runs, *known])
         hint = f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent"
         raise UsageError(f"no agent {name!r}: {hint} Shipped agents: {', '.join(known) or 'none'}")
+    return key
+
+
+def _shipped(name: str) -> Agent:
+    from playfield.weights import import_weights
+
+    key = _shipped_key(name)
     weights, meta = import_weights(SHIPPED / key / "agent.safetensors")
     return Agent(meta, weights, f"shipped agent {key}", int(meta["step"]), Path("runs") / "shipped" / key)
 

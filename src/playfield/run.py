@@ -148,7 +148,7 @@ class Run:
             at = self.step + (t + 1) * total
             self.history.append((at, episode.score))
             if self.sinks is not None:
-                self.sinks.episode(at, episode.score, episode.length, self.seconds)
+                self.sinks.episode(at, episode.score, episode.length)
         for r in rollouts:
             r.episodes.clear()
             for phase, seconds in r.seconds.items():
@@ -186,8 +186,6 @@ class Run:
             last = self.step >= self.total_steps
             if self.step // period != (self.step - per_round) // period or last:
                 self.sinks.log(self.step, self._row())
-            if hasattr(self.sinks, "progress"):
-                self.sinks.progress(self.step, self.total_steps, self.score, self.speed)
         if self.on_round is not None:
             self.on_round(self)
         if self.directory is None:
@@ -202,15 +200,9 @@ class Run:
             raise Stopped(self._signal)
 
     def _row(self) -> dict[str, float]:
-        """One row of metrics under SB3's names."""
-        row: dict[str, float] = {}
-        if self.scores:
-            row["rollout/ep_rew_mean"] = self.score
-            row["rollout/ep_len_mean"] = float(np.mean(self.lengths))
-        row |= {
+        """One row of metrics under SB3's names; the sinks add moving means, speed and time."""
+        row: dict[str, float] = {
             "rollout/games": self.games,
-            "time/fps": int(self.speed),
-            "time/time_elapsed": int(self.seconds),
             "time/total_timesteps": self.step,
             **self._metrics,
             "train/n_updates": self.updates,

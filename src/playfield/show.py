@@ -1,0 +1,379 @@
+"""Results of a run as files: evaluations, films, learning curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield import panels
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError
+from playfield.evaluate import Evaluation, Game, evaluate
+from playfield.film import Film
+from playfield.player import Moment, Player
+from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
+from playfield.storage import as_storage_error, atomic_write
+
+Say = Callable[[str], None]
+STYLES = ("plain", "net", "bars", "all")
+
+
+def fps_of(spec: EnvSpec) -> float:
+    """Pictures per second at which a film of this environment runs at the speed of the game."""
+    if spec.kind == "atari":
+        return 60.0 / int(spec.protocol.get("skip", 1))
+    return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
+
+
+def agent_or_random(source: str, which: str, agent: str | None, temperature: float, seed: int) -> tuple[Policy, Path]:
+    """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
+    if agent not in (None, "random"):
+        raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
+    if agent is None:
+        found: Agent = find_agent(source, which)
+        return load_policy(found, temperature=temperature, seed=seed), found.home
+    from playfield.envs import make_envs
+
+    if (Path(source) / "run.json").exists():
+        from playfield.policy import read_info
+
+        return RandomPolicy(spec_from(read_info(Path(source))), seed), Path(source)
+    env = make_envs(source, 1)
+    spec = env.spec
+    env.close()
+    return RandomPolicy(spec, seed), Path("runs") / "random" / spec.id.replace("/", "-")
+
+
+def evaluate_and_save(
+    source: str | Path,
+    which: str,
+    games: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    agent: str | None = None,
+    say: Say | None = None,
+    save: bool = True,
+) -> Evaluation:
+    """Evaluate, with progress for a person, and keep the result under `eval/` of a run directory."""
+    policy, home = agent_or_random(str(source), which, agent, temperature, seed)
+
+    def progress(done: int, total: int) -> None:
+        if say is not None and (done == total or done % max(1, total // 5) == 0):
+            say(f"evaluation: {done} of {total} games")
+
+    result = evaluate(policy, games, seed=seed, on_game=progress)
+    if say is not None:
+        say(report(result))
+    if save and home.is_dir():
+        with as_storage_error(f"write to {home / 'eval'}"):
+            (home / "eval").mkdir(exist_ok=True)
+        name = f"{which}-t{temperature:g}-seed{seed}-{games}.json"
+        atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
+    return result
+
+
+def report(result: Evaluation) -> str:
+    """An evaluation as a few lines for a person."""
+    from playfield.session import clock, protocol_line
+
+    s = result.summary()
+    low, high = s["ci95"]
+    lines = [
+        f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
+        f"(95 % interval {low:.1f} to {high:.1f}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
+        f"  agent     {result.policy}",
+        f"  protocol  {protocol_line(result.protocol)}; raw score, all lives",
+    ]
+    if s["human_normalized"] is not None:
+        lines.append(f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score")
+    lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
+    return "\n".join(lines)
+
+
+def film_of(directory: Path, result: Evaluation, say: Say | None = None) -> dict[str, Path]:
+    """Film the best game of an evaluation of the run in `directory`, as MP4 and GIF."""
+    policy = load_policy(directory)
+    game = result.best
+    folder = directory / "films"
+    with as_storage_error(f"write to {folder}"):
+        folder.mkdir(exist_ok=True)
+    files: dict[str, Path] = {}
+    for suffix, limit in ((".mp4", None), (".gif", 450)):
+        path = folder / f"best-game{suffix}"
+        count = film_game(policy, game, path, style="bars" if suffix == ".mp4" else "plain", limit=limit)
+        if say is not None:
+            cut = f", its first {count} pictures" if limit is not None and count == limit else ""
+            say(f"film of the best game (score {game.score:g}){cut}: {path}")
+        files[suffix[1:]] = path
+    return files
+
+
+def film_game(policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None) -> int:
+    """Film a game of an evaluation again, step for step. Returns the number of pictures."""
+    player = Player(policy, game.seed, game.actions.tolist())
+    try:
+        return film_moments(player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit)
+    finally:
+        player.close()
+
+
+def film_moments(
+    moments: Iterator[Moment],
+    spec: EnvSpec,
+    path: Path,
+    *,
+    style: str = "bars",
+    limit: int | None = None,
+    fps: float | None = None,
+    on_frame: Callable[[np.ndarray], None] | None = None,
+) -> int:
+    """Write moments to `path` (.gif or .mp4). Returns the number of pictures."""
+    count = 0
+    with Film(path, fps or fps_of(spec)) as film:
+        for moment in moments:
+            picture = page(moment, spec, style)
+            film.add(picture)
+            if on_frame is not None:
+                on_frame(picture)
+            count += 1
+            if limit is not None and count >= limit:
+                break
+    return count
+
+
+def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
+    """One moment as a picture.
+
+    Args:
+        style: `plain` the game alone; `net` with what the net sees beside it; `bars` with the action
+            probabilities; `all` with both.
+    """
+    if style not in STYLES:
+        raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
+    game = panels.tv(moment.frame) if spec.kind == "atari" else moment.frame
+    height = game.shape[0]
+    parts = [game]
+    if style in ("net", "all") and spec.pixels:
+        parts.append(panels.stack_overlay(moment.obs, height))
+    if style in ("bars", "all") and "probs" in moment.thoughts:
+        value = moment.thoughts.get("value")
+        parts.append(
+            panels.probability_bars(
+                moment.thoughts["probs"],
+                spec.action_names,
+                size=(height, 260),
+                chosen=moment.action,
+                value=None if value is None else float(value),
+            )
+        )
+    picture = parts[0] if len(parts) == 1 else panels.beside(*parts)
+    if style == "plain":
+        return picture
+    return panels.caption(picture, f"{spec.id}   score {moment.score:g}", f"step {moment.step:,}")
+
+
+def record(
+    source: str,
+    *,
+    which: str = "last",
+    out: Path | None = None,
+    style: str = "bars",
+    games: int = 1,
+    steps: int | None = None,
+    mosaic: int = 0,
+    agent: str | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    fps: float | None = None,
+    human: bool = False,
+    say: Say | None = None,
+) -> list[Path]:
+    """Film an agent.
+
+    Args:
+        source: as for `playfield eval`, or an environment with `agent="random"`.
+        out: a .gif or .mp4 file; by default both, under the run's `films/`.
+        games, steps: how much to film; `steps` counts over games.
+        mosaic: 4, 9, 16, 25 games side by side instead of one after another.
+        human: show it in a window while it plays (needs a display); writes a file only with `out`.
+    """
+    policy, home = agent_or_random(source, which, agent, temperature, seed)
+    folder = home / "films"
+    if style not in STYLES:
+        raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
+    if games < 1 or (steps is not None and steps < 1):
+        raise UsageError("--games and --steps must be at least 1")
+    label = "random" if agent == "random" else which
+    name = f"mosaic-{mosaic}" if mosaic else f"{label}-seed{seed}"
+    paths = [out] if out is not None else [] if human else [folder / f"{name}.mp4", folder / f"{name}.gif"]
+    for path in paths:
+        with as_storage_error(f"create {path.parent}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    rate = fps or fps_of(policy.spec)
+    for i, path in enumerate(paths):
+        if mosaic:
+            count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate)
+        else:
+            player = Player(policy, seed)
+            try:
+                shown = player.moments(0, None if steps is not None else games - 1)
+                with _window(policy.spec, rate) if human and i == 0 else _no_window() as show:
+                    count = film_moments(
+                        shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=show
+                    )
+            finally:
+                player.close()
+        if say is not None:
+            say(f"wrote {path}: {count:,} pictures, {os.path.getsize(path) / 1e6:.1f} MB")
+    if human and not paths:
+        _play_in_window(policy, seed, games, steps, style, rate)
+    return paths
+
+
+def film_mosaic(
+    policy: Policy, count: int, path: Path, *, seed: int = 0, steps: int | None = None, fps: float | None = None
+) -> int:
+    """Film `count` games side by side, each from its own seed; games that are over stay, dimmed."""
+    if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
+        raise UsageError(f"--mosaic takes a square number up to 100, such as 4, 9 or 25, not {count}")
+    players = [Player(policy, seed + i) for i in range(count)]
+    games = [p.moments(0, 0) for p in players]
+    last: list[np.ndarray | None] = [None] * count
+    written = 0
+    try:
+        with Film(path, fps or fps_of(policy.spec)) as film:
+            while steps is None or written < steps:
+                alive = False
+                for i, game in enumerate(games):
+                    moment = next(game, None)
+                    if moment is not None:
+                        alive = True
+                        small = panels.upscale(moment.frame, (1, 2)) if policy.spec.kind == "atari" else moment.frame
+                        last[i] = panels.caption(small, f"{moment.score:g}") if count > 1 else small
+                        if moment.over:
+                            last[i] = panels.dim(last[i])
+                if not alive:
+                    break
+                film.add(panels.mosaic([f for f in last if f is not None]))
+                written += 1
+    finally:
+        for p in players:
+            p.close()
+    return written
+
+
+def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any] | None) -> Path | None:
+    """The learning curve of a run as `curve.png`; None before the first game ended."""
+    from playfield.envs.scores import SCORES
+    from playfield.plots import learning_curve, read_monitor
+    from playfield.session import protocol_line
+
+    games = read_monitor(directory / "monitor.csv")
+    if not games:
+        return None
+    low, high = SCORES.get(info["env"], (None, None)) if info["spec"]["kind"] == "atari" else (None, None)
+    evals: Sequence[Any] | None = None
+    if evaluation is not None:
+        evals = [(info["result"]["steps"], evaluation["mean"], *evaluation["ci95"])]
+    path = directory / "curve.png"
+    learning_curve(
+        path,
+        [(step, score) for step, score, _, _ in games],
+        title=f"{info['algo']} on {info['env']}, seed {info['seed']}",
+        protocol_line=protocol_line(info["protocol"]),
+        evals=evals,
+        human=high,
+        random=low,
+        seconds=[seconds for _, _, _, seconds in games],
+    )
+    return path
+
+
+# A window, for those who have a display -----------------------------------------------------------------
+
+
+class _Window:
+    """A pygame window that shows pictures at a steady rate."""
+
+    def __init__(self, title: str, fps: float) -> None:
+        import pygame
+
+        if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY") and os.name == "posix":
+            import platform
+
+            if platform.system() != "Darwin" and os.environ.get("SDL_VIDEODRIVER") != "dummy":
+                raise UsageError("--human needs a display; leave it out to write a film, or use `playfield watch`")
+        self._pygame, self._fps = pygame, fps
+        pygame.display.init()
+        pygame.display.set_caption(title)
+        self._clock = pygame.time.Clock()
+        self._screen: Any = None
+
+    def __call__(self, picture: np.ndarray) -> None:
+        pygame = self._pygame
+        size = picture.shape[1], picture.shape[0]
+        if self._screen is None or self._screen.get_size() != size:
+            self._screen = pygame.display.set_mode(size)
+        for event in pygame.event.get():
+            if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
+                raise KeyboardInterrupt
+        self._screen.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))
+        pygame.display.flip()
+        self._clock.tick(self._fps)
+
+    def __enter__(self) -> _Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pygame.display.quit()
+
+
+class _no_window:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _window(spec: EnvSpec, fps: float) -> _Window:
+    return _Window(f"playfield: {spec.id}", fps)
+
+
+def _play_in_window(policy: Policy, seed: int, games: int, steps: int | None, style: str, fps: float) -> None:
+    player = Player(policy, seed)
+    try:
+        with _window(policy.spec, fps) as show:
+            for t, moment in enumerate(player.moments(0, None if steps is not None else games - 1)):
+                if steps is not None and t >= steps:
+                    break
+                show(page(moment, policy.spec, style))
+    finally:
+        player.close()
+
+
+def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last") -> Path:
+    """Ship the agent of a run with the package: weights in half the size (bfloat16 where exact enough) and a card."""
+    import torch
+
+    from playfield.policy import SHIPPED, read_info
+    from playfield.weights import export_weights
+
+    agent = find_agent(str(run), which)
+    info = read_info(run)
+    folder = SHIPPED / name
+    folder.mkdir(parents=True, exist_ok=True)
+    keep = ("env", "algo", "preset", "config", "spec", "protocol", "seed", "steps", "compute", "versions", "command")
+    meta = {k: info[k] for k in keep} | {"step": agent.step, "card": card}
+    tensors = {k: v.to(torch.bfloat16) if v.dim() > 1 else v for k, v in agent.weights.items()}
+    path = folder / "agent.safetensors"
+    export_weights(path, tensors, meta)
+    atomic_write(folder / "card.json", json.dumps(meta, indent=2) + "\n")
+    return path
