@@ -58,7 +58,7 @@ PROTOCOL: dict[str, Any] = {
 NOTES = (
     "The how-to's Breakout-v4 skips 2, 3 or 4 frames at random; ours always skips 3, their mean.",
     "ep_rew_mean and ep_len_mean are of the last 100 lives, as in the how-to; a game has 5.",
-    "The how-to's loss is of the last minibatch, its approx_kl of the last pass; ours are means of 10 passes.",
+    "The how-to's loss is of the last minibatch, its approx_kl of the last pass; ours are means over all.",
     "n_updates counts passes over a rollout, as SB3 does. Either column is a single seed.",
     "The how-to ran with CUDA and gym's emulator of 2022; fps compares two machines, not two programs.",
 )
@@ -167,11 +167,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
         "bench": "howto",
         "howto": HOWTO | {"parameters": HOWTO_PARAMETERS},
         "ours": {key: ours[key] for key in HOWTO} | {"parameters": parameters},
-        "per_game": {
-            "games": run_.games,
-            "window": len(run_.scores),
-            "score_mean": run_.score if run_.games else None,
-        },
+        "per_game": games,
         "lives": len(env.lengths),
         "protocol": env.spec.protocol,
         "config": dataclasses.asdict(cfg),
