@@ -18,16 +18,7 @@ from playfield.bench._progress import Progress
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import PlayfieldError, UsageError
 
-PHASES = {
-    "emulation",
-    "inference",
-    "rollout rest",
-    "gradients",
-    "optimizer",
-    "training rest",
-    "rest",
-    "total",
-}
+PARTS = {"emulation", "inference", "rollout rest", "gradients", "optimizer", "training rest", "rest"}
 
 
 @pytest.fixture(scope="module")
