@@ -102,7 +102,7 @@ def test_json_beside_a_busy_program(
     assert "ratio" not in out
     assert set(out["sides"]["ours"]["phases"]) == PARTS | {"total"}
     assert out["cores"] >= 1
-    assert {"python", "torch", "ale-py"} <= set(out["versions"])
+    assert {"playfield", "python", "torch", "ale-py"} <= set(out["versions"])
     assert out["busy"]["ours"]["beside"] > 0
     assert "1 of 2: playfield" in printed.err
     assert "2 of 2: playfield beside a busy program" in printed.err

@@ -24,13 +24,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from playfield import __version__
 from playfield.bench._child import ENVS, MINIBATCH, ROLLOUT
 from playfield.bench._progress import Progress
 from playfield.errors import PlayfieldError, UsageError, unknown
 
 PEERS = {"sb3": "stable_baselines3"}
 NAMES = {"ours": "playfield", "sb3": "Stable-Baselines3"}
-PACKAGES = ("playfield", "torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
+PACKAGES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
 
 
 def run(
@@ -203,7 +204,7 @@ def _machine() -> dict[str, Any]:
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         processor = lines[0].split(":", 1)[1].strip() if lines else processor
-    versions = {"python": platform.python_version()}
+    versions = {"playfield": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
