@@ -60,7 +60,7 @@ NOTES = (
     "ep_rew_mean and ep_len_mean are of the last 100 lives, as in the how-to; a game has 5.",
     "The how-to's loss is of the last minibatch, its approx_kl of the last pass; ours are means over all.",
     "n_updates counts passes over a rollout, as SB3 does. Either column is a single seed.",
-    "The how-to ran with CUDA and gym's emulator of 2022; fps compares two machines, not two programs.",
+    "The how-to ran on a GPU, with the emulator of 2022; fps compares two machines, not two programs.",
 )
 
 
