@@ -71,10 +71,21 @@ class Config:
     def batch(self) -> int:
         return self.num_envs * self.rollout_steps
 
-    def check(self) -> None:
+    def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
+        for name in ("num_envs", "rollout_steps", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if self.batch % self.minibatches:
             raise UsageError(f"--minibatches {self.minibatches} must divide the rollout of {self.batch} steps")
+        size = self.batch // self.minibatches
+        if size % workers:
+            raise UsageError(
+                f"--minibatches {self.minibatches} makes minibatches of {size} samples, "
+                f"which {workers} workers cannot share equally"
+            )
+        if self.norm_advantage and size == 1:
+            raise UsageError(f"--minibatches {self.minibatches} leaves one sample to normalise: use fewer")
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -109,9 +120,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             net="mlp",
             clip_reward=False,
         ),
-        "cleanrl": Config(
-            num_envs=4, rollout_steps=128, epochs=4, lr=2.5e-4, clip=0.2, net="mlp", clip_reward=False
-        ),
+        "cleanrl": Config(num_envs=4, rollout_steps=128, epochs=4, lr=2.5e-4, clip=0.2, net="mlp", clip_reward=False),
         "sb3-default": Config(
             num_envs=1,
             rollout_steps=2048,
@@ -171,8 +180,8 @@ def ppo_loss(
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
-    cfg.check()
     compute = run.compute
+    cfg.check(compute.workers)
     with run.seeded():
         net = ActorCritic(run.spec, cfg.net, shared=len(run.spec.obs_shape) == 3)
 
