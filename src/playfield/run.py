@@ -24,7 +24,7 @@ import torch
 from playfield import checkpoint
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
-from playfield.errors import DivergedError, PlayfieldError
+from playfield.errors import DataError, DivergedError, PlayfieldError
 
 T = TypeVar("T")
 WINDOW = 100  # games in the moving means, as in SB3
@@ -81,6 +81,9 @@ class Run:
         if resume is not None:
             self._saved = resume.tree["parts"]
             self._restore_books(resume.tree["run"])
+            if directory is not None:
+                with contextlib.suppress(DataError, OSError):  # no best yet
+                    self.best = checkpoint.read_best(directory / "checkpoints")["score"]
         self._start_step = self.step
         self._start = self._last_save = time.monotonic()
 
@@ -293,9 +296,14 @@ class Run:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrix decomposition behind orthogonal weights rounds by the number of threads
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _json(value: Any) -> Any:
