@@ -50,7 +50,12 @@ class Team:
     def run(self, fn: Callable[[int], Any]) -> list[Any]:
         """[fn(0), ..., fn(size - 1)], computed at once. The first worker's error is raised."""
         if self.size == 1:
-            return [fn(0)]
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # like any worker: results must not depend on the caller's setting
+            try:
+                return [fn(0)]
+            finally:
+                torch.set_num_threads(threads)
         if self._closed:
             raise RuntimeError("this team of workers is closed")
         for jobs in self._jobs:
@@ -241,9 +246,11 @@ class Learner:
             for name, value in state["weights"].items():
                 params[name].copy_(value)
             for optimizer, part, s in zip(self.optimizers, self._parts, self._slices, strict=True):
+                fused = optimizer.defaults.get("fused") or optimizer.defaults.get("capturable")
                 for key, value in state["optimizer"].items():
-                    value = value if value.dim() == 0 else value[s]
-                    optimizer.state[part][key] = value.clone().to("cpu" if value.dim() == 0 else self.flat.device)
+                    scalar = value.dim() == 0  # the count of steps, which only fused optimizers keep on the GPU
+                    where = "cpu" if scalar and not fused else self.flat.device
+                    optimizer.state[part][key] = (value if scalar else value[s]).clone().to(where)
         self._publish(slice(0, self.size))
 
     def weights_finite(self) -> bool:
