@@ -109,20 +109,22 @@ def evaluate(
     done: list[Game] = []
     count = np.zeros(n, np.int64)
     obs = env.reset(seeds)
-    while (count < quota).any():
-        actions = policy.act(obs, random.random(n))
-        for i in np.flatnonzero(count < quota):
-            logs[i].append(int(actions[i]))
-        record = env.step(actions)
-        obs = record.obs
-        for e in record.episodes:
-            if count[e.env] < quota[e.env]:
-                trace = np.array(logs[e.env], np.int64)
-                done.append(Game(e.score, e.length, int(seeds[e.env]), int(count[e.env]), trace))
-                count[e.env] += 1
-                if on_game is not None:
-                    on_game(len(done), games)
-    env.close()
+    try:
+        while (count < quota).any():
+            actions = policy.act(obs, random.random(n))
+            for i in np.flatnonzero(count < quota):
+                logs[i].append(int(actions[i]))
+            record = env.step(actions)
+            obs = record.obs
+            for e in record.episodes:
+                if count[e.env] < quota[e.env]:
+                    trace = np.array(logs[e.env], np.int64)
+                    done.append(Game(e.score, e.length, int(seeds[e.env]), int(count[e.env]), trace))
+                    count[e.env] += 1
+                    if on_game is not None:
+                        on_game(len(done), games)
+    finally:
+        env.close()
     done.sort(key=lambda g: (np.flatnonzero(seeds == g.seed)[0], g.number))
     return Evaluation(
         env=policy.spec.id,

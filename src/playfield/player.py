@@ -53,7 +53,7 @@ class Player:
         seeds = np.array([seed])
         self._obs = self.env.reset(seeds)
         self._picture = self._twin.reset(seeds) if self._twin is not None else None
-        self._game = self._step = 0
+        self._game = self._step = self._played = 0
         self._score = 0.0
 
     def frame(self) -> np.ndarray:
@@ -62,28 +62,36 @@ class Player:
 
     def moments(self, first_game: int = 0, last_game: int | None = None) -> Iterator[Moment]:
         """Moments from the start of game `first_game` to the end of `last_game`; earlier games are skipped fast."""
-        t = 0
         while last_game is None or self._game <= last_game:
-            if self._actions is not None and t >= len(self._actions):
+            if self._actions is not None and self._played >= len(self._actions):
                 return
             shown = self._game >= first_game
             obs = self._obs[0].copy()
             frame = self.frame().copy() if shown else None
             uniform = self._random.random(1)
-            action = (
-                int(self._actions[t]) if self._actions is not None else int(self.policy.act(self._obs, uniform)[0])
-            )
+            if self._actions is not None:
+                action = int(self._actions[self._played])
+            else:
+                action = int(self.policy.act(self._obs, uniform)[0])
             thoughts = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
             record = self.env.step(np.array([action]))
             if self._twin is not None:
                 self._picture = self._twin.step(np.array([action])).obs
-            t += 1
+            self._played += 1
             self._obs = record.obs
             self._score += float(record.reward[0])
             over = bool(record.episodes)
             if frame is not None:
                 yield Moment(
-                    frame, obs, thoughts, action, float(record.reward[0]), self._score, self._step, self._game, over
+                    frame,
+                    obs,
+                    thoughts,
+                    action,
+                    float(record.reward[0]),
+                    self._score,
+                    self._step,
+                    self._game,
+                    over,
                 )
             self._step += 1
             if over:

@@ -44,9 +44,7 @@ class ProbabilityPolicy:
         seed: of its own random numbers.
     """
 
-    def __init__(
-        self, spec: EnvSpec, network: Any, label: str, temperature: float = 1.0, seed: int = 0
-    ) -> None:
+    def __init__(self, spec: EnvSpec, network: Any, label: str, temperature: float = 1.0, seed: int = 0) -> None:
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
         self.spec, self.network, self.temperature = spec, network, temperature
@@ -59,7 +57,7 @@ class ProbabilityPolicy:
 
         single = np.ndim(obs) == len(self.spec.obs_shape)
         logits, _ = self.network(np.asarray(obs)[None] if single else obs)
-        if self.temperature == 0:
+        if self.temperature < 1e-6:  # dividing by less overflows
             actions = logits.argmax(axis=-1)
         else:
             if uniform is None:
@@ -228,7 +226,9 @@ def _shipped_key(name: str) -> str:
     if key not in known:
         runs = [str(p.parent) for p in Path("runs").glob("**/run.json")]
         close = nearest(name, [*runs, *known])
-        hint = f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent"
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent"
+        )
         raise UsageError(f"no agent {name!r}: {hint} Shipped agents: {', '.join(known) or 'none'}")
     return key
 
@@ -242,7 +242,12 @@ def _shipped(name: str) -> Agent:
 
 
 def load_policy(
-    source: str | Path | Agent, which: str = "last", *, temperature: float = 1.0, seed: int = 0, device: str = "cpu"
+    source: str | Path | Agent,
+    which: str = "last",
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Policy:
     """A policy that is ready to act.
 
@@ -257,7 +262,16 @@ def load_policy(
         >>> action = policy.act(obs)
     """
     agent = source if isinstance(source, Agent) else find_agent(str(source), which)
-    module = importlib.import_module(f"playfield.algos.{agent.info['algo']}")
+    name = agent.info["algo"]
+    try:
+        module = importlib.import_module(f"playfield.algos.{name}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("playfield.algos"):
+            raise
+        raise DataError(f"run.json names an algorithm that is not here: {name!r}") from None
     spec = spec_from(agent.info)
-    network = module.load(spec, agent.info["config"], agent.weights, device)
+    try:
+        network = module.load(spec, agent.info["config"], agent.weights, device)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
     return ProbabilityPolicy(spec, network, agent.label, temperature, seed)
