@@ -24,6 +24,26 @@ TRAIN_EXAMPLES = """examples:
   playfield train --algo ppo --help                     with PPO's own options"""
 
 
+# What other libraries call these options.
+ALIASES = {
+    "learning-rate": ["--lr"],
+    "lerning-rate": ["--lr"],
+    "total-timesteps": ["--steps"],
+    "n-timesteps": ["--steps"],
+    "timesteps": ["--steps"],
+    "n-envs": ["--num-envs"],
+    "n-steps": ["--rollout-steps"],
+    "num-steps": ["--rollout-steps"],
+    "n-epochs": ["--epochs"],
+    "update-epochs": ["--epochs"],
+    "num-minibatches": ["--minibatches"],
+    "clip-range": ["--clip"],
+    "clip-coef": ["--clip"],
+    "env-id": ["ENV, without a flag"],
+    "env": ["ENV, without a flag"],
+}
+
+
 class Parser(argparse.ArgumentParser):
     """Mistakes are one line with the nearest right name, exit code 2."""
 
@@ -37,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             flags = [f for a in self._actions for f in a.option_strings if f.startswith("--")]
             if not extra[0].startswith("-"):
                 raise UsageError(f"{self.prog}: what is {extra[0]!r}? See {self.prog} --help")
-            close = nearest(extra[0].split("=")[0], flags)
+            close = ALIASES.get(extra[0].split("=")[0].lstrip("-")) or nearest(extra[0].split("=")[0], flags)
             hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
             raise UsageError(f"{self.prog} has no option {extra[0].split('=')[0]}: {hint}")
         return found
@@ -81,27 +101,47 @@ def train(words: list[str]) -> int:
     p = _parser("train", train.__doc__ or "", TRAIN_EXAMPLES)
     p.add_argument("env", nargs="?", help="breakout, ALE/Pong-v5, CartPole-v1, any Gymnasium id")
     p.add_argument("--algo", default="ppo", help=f"{', '.join(options.algorithms())} (default ppo)")
-    p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(options.presets(algo))}")
-    p.add_argument("--steps", type=_whole("--steps", 1), help="agent steps in all (1M, 500k); default: what fits --minutes")
-    p.add_argument("--minutes", type=_real("--minutes", 0.01, 1e6), help="budget of time at the measured speed")
+    p.add_argument(
+        "--preset", default="default", help=f"hyper-parameters: {', '.join(options.presets(algo))}"
+    )
+    p.add_argument(
+        "--steps",
+        type=_whole("--steps", 1),
+        help="agent steps in all (1M, 500k); default: what fits --minutes",
+    )
+    p.add_argument(
+        "--minutes", type=_real("--minutes", 0.01, 1e6), help="budget of time at the measured speed"
+    )
     p.add_argument("--seed", type=_whole("--seed", 0, 2**63), default=1, help="fixes everything (default 1)")
-    p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
+    p.add_argument(
+        "--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)"
+    )
     p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps sets a new total")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
-    p.add_argument("--workers", type=_whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
-    p.add_argument("--save-seconds", type=_real("--save-seconds", 0), default=60.0, help="time between checkpoints")
+    p.add_argument(
+        "--workers", type=_whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)"
+    )
+    p.add_argument(
+        "--save-seconds", type=_real("--save-seconds", 0), default=60.0, help="time between checkpoints"
+    )
     p.add_argument("--keep", type=_whole("--keep", 1, 1e6), default=3, help="checkpoints to keep (default 3)")
-    p.add_argument("--games", type=_whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
+    p.add_argument(
+        "--games", type=_whole("--games", 0, 1e6), default=30, help="games of the final evaluation"
+    )
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
     p.add_argument("--quiet", action="store_true", help="only the result")
-    p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
+    p.add_argument(
+        "--profile", action="store_true", help="at the end: the 20 functions with the most own time"
+    )
     _protocol_options(p)
     group = p.add_argument_group(f"{algo}'s own options")
     for o in own:
         default = str(o.default).lower() if isinstance(o.default, bool) else o.default
-        group.add_argument(o.flag, type=o.parse, metavar=o.type.upper(), help=f"{o.help} [{default}]".replace("%", "%%"))
+        group.add_argument(
+            o.flag, type=o.parse, metavar=o.type.upper(), help=f"{o.help} [{default}]".replace("%", "%%")
+        )
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = _protocol_parts(a)
@@ -124,7 +164,9 @@ def train(words: list[str]) -> int:
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")
         return _train({"resume": a.resume, **common}, say, a.profile)
     if a.env is None:
-        raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
+        raise UsageError(
+            "which environment? For example: playfield train breakout (`playfield games` lists all)"
+        )
     _check_env(a.env)
     wishes = {
         "env": a.env,
@@ -164,15 +206,23 @@ def _protocol_options(p: Parser) -> None:
     group = p.add_argument_group("Atari protocol")
     group.add_argument("--protocol", help="classic (Nature DQN, CleanRL) or v5 (Machado et al. 2018)")
     group.add_argument("--view", help="observation view, such as mono,trim,aimbot")
-    group.add_argument("--sticky", type=_real("--sticky", 0, 0.99), help="probability that a frame repeats the action")
+    group.add_argument(
+        "--sticky", type=_real("--sticky", 0, 0.99), help="probability that a frame repeats the action"
+    )
     group.add_argument("--skip", type=_whole("--skip", 1, 60), help="frames per step")
     group.add_argument("--noop", type=_whole("--noop", 0, 300), help="random no-ops at a game's start")
     group.add_argument("--cap", type=_whole("--cap", 100, 1e7), help="frames until a game is truncated")
-    group.add_argument("--life-loss", type=_switch("--life-loss"), help="a lost life is terminal for the learner")
-    group.add_argument("--fire-reset", type=_switch("--fire-reset"), help="press FIRE for the agent when a life starts")
+    group.add_argument(
+        "--life-loss", type=_switch("--life-loss"), help="a lost life is terminal for the learner"
+    )
+    group.add_argument(
+        "--fire-reset", type=_switch("--fire-reset"), help="press FIRE for the agent when a life starts"
+    )
     group.add_argument("--full-actions", type=_switch("--full-actions"), help="all 18 actions")
     group.add_argument("--stack", type=_whole("--stack", 1, 8), help="frames in an observation")
-    group.add_argument("--size", type=_whole("--size", 0, 210), help="side of the square frame (0: the full screen)")
+    group.add_argument(
+        "--size", type=_whole("--size", 0, 210), help="side of the square frame (0: the full screen)"
+    )
     group.add_argument("--colour", help="grey or rgb")
     group.add_argument("--obs", help="pixels or ram (128 bytes)")
 
@@ -182,7 +232,19 @@ def _switch(flag: str) -> Any:
 
 
 def _protocol_parts(a: argparse.Namespace) -> dict[str, Any]:
-    names = ("sticky", "skip", "noop", "cap", "life_loss", "fire_reset", "full_actions", "stack", "size", "colour", "obs")
+    names = (
+        "sticky",
+        "skip",
+        "noop",
+        "cap",
+        "life_loss",
+        "fire_reset",
+        "full_actions",
+        "stack",
+        "size",
+        "colour",
+        "obs",
+    )
     return {n: getattr(a, n) for n in names if getattr(a, n) is not None}
 
 
@@ -194,12 +256,18 @@ def _check_env(name: str) -> None:
 
 
 def _agent_options(p: Parser) -> None:
-    p.add_argument("agent_name", metavar="RUN", help="a run directory, best, last, or a shipped agent such as breakout")
+    p.add_argument(
+        "agent_name", metavar="RUN", help="a run directory, best, last, or a shipped agent such as breakout"
+    )
     p.add_argument("--checkpoint", default="last", help="last, best or a step of the run (default last)")
     p.add_argument("--agent", help="random: a random agent; RUN may then be an environment")
-    p.add_argument("--temperature", type=_real("--temperature", 0, 100), default=1.0, help="1 samples as in training")
+    p.add_argument(
+        "--temperature", type=_real("--temperature", 0, 100), default=1.0, help="1 samples as in training"
+    )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
-    p.add_argument("--seed", type=_whole("--seed", 0, 2**63), default=0, help="of games and sampling (default 0)")
+    p.add_argument(
+        "--seed", type=_whole("--seed", 0, 2**63), default=0, help="of games and sampling (default 0)"
+    )
 
 
 def evaluate(words: list[str]) -> int:
@@ -244,11 +312,17 @@ def record(words: list[str]) -> int:
     )
     _agent_options(p)
     p.add_argument("--out", type=Path, help="a .gif or .mp4 file (default: both, in the run's films/)")
-    p.add_argument("--show", default="bars", help="plain, net (what the net sees), bars (action probabilities), all")
+    p.add_argument(
+        "--show", default="bars", help="plain, net (what the net sees), bars (action probabilities), all"
+    )
     p.add_argument("--games", type=_whole("--games", 1, 1e4), default=1, help="games to film (default 1)")
     p.add_argument("--steps", type=_whole("--steps", 1), help="film this many steps instead of whole games")
-    p.add_argument("--mosaic", type=_whole("--mosaic", 0, 100), default=0, help="4, 9 or 25 games side by side")
-    p.add_argument("--fps", type=_real("--fps", 1, 240), help="pictures per second (default: the game's own speed)")
+    p.add_argument(
+        "--mosaic", type=_whole("--mosaic", 0, 100), default=0, help="4, 9 or 25 games side by side"
+    )
+    p.add_argument(
+        "--fps", type=_real("--fps", 1, 240), help="pictures per second (default: the game's own speed)"
+    )
     p.add_argument("--human", action="store_true", help="show it in a window")
     a = p.parse(words)
     _check_agent(a)
@@ -283,7 +357,9 @@ def watch(words: list[str]) -> int:
     _agent_options(p)
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     p.add_argument("--port", type=_whole("--port", 0, 65535), default=0, help="port (default: a free one)")
-    p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
+    p.add_argument(
+        "--allow-host", action="append", default=[], help="another name the page may be reached under"
+    )
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     a = p.parse(words)
     _check_agent(a)
@@ -311,7 +387,9 @@ def explain(words: list[str]) -> int:
         "examples:\n  playfield explain breakout\n  playfield explain runs/breakout/ppo/1 --moments 3 --out why",
     )
     _agent_options(p)
-    p.add_argument("--moments", type=_whole("--moments", 1, 50), default=6, help="moments of a game (default 6)")
+    p.add_argument(
+        "--moments", type=_whole("--moments", 1, 50), default=6, help="moments of a game (default 6)"
+    )
     p.add_argument("--method", default="occlusion", help="occlusion or gradient")
     p.add_argument("--out", type=Path, help="directory of the report (default: explain/ of the run)")
     a = p.parse(words)
@@ -334,7 +412,9 @@ def explain(words: list[str]) -> int:
 def _check_agent(a: argparse.Namespace) -> None:
     """Mistakes in the name of an agent fail here, before torch is loaded."""
     if a.agent not in (None, "random"):
-        raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
+        raise UsageError(
+            f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory"
+        )
     if a.agent == "random":
         if not (Path(a.agent_name) / "run.json").exists():
             _check_env(a.agent_name)
@@ -374,19 +454,22 @@ def bench(words: list[str]) -> int:
         "bench",
         bench.__doc__ or "",
         "examples:\n  playfield bench ppo --vs sb3         needs pip install 'playfield[bench]'\n"
-        "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n  playfield bench howto",
+        "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n  playfield bench howto\n"
+        "  playfield bench kill --env breakout --kills 5",
     )
-    p.add_argument("name", help="a file of bench/: ppo, howto")
+    p.add_argument("name", help="a file of bench/: ppo, howto, kill")
     p.add_argument("--vs", help="the peer: sb3 or none")
     p.add_argument("--busy", action="store_true", help="also measure beside a second busy process")
     p.add_argument("--steps", type=_whole("--steps", 1), help="steps of each side in each round")
     p.add_argument("--rounds", type=_whole("--rounds", 1, 100), help="rounds of each side")
+    p.add_argument("--env", help="environment of bench kill")
+    p.add_argument("--kills", type=_whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
     from playfield.bench import main as run
 
-    given = {k: v for k, v in (("vs", a.vs), ("steps", a.steps), ("rounds", a.rounds)) if v is not None}
-    run(a.name, json=a.json, busy=a.busy, **given)
+    names = ("vs", "busy", "steps", "rounds", "env", "kills", "json")
+    run(a.name, **{name: getattr(a, name) for name in names})
     return 0
 
 

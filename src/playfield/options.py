@@ -34,7 +34,15 @@ class Option:
     def parse(self, text: str) -> Any:
         """The value that `text` means. Raises UsageError for what is no value of this option."""
         if self.type == "bool":
-            words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False}
+            words = {
+                "true": True,
+                "yes": True,
+                "1": True,
+                "on": True,
+                "false": False,
+                "no": False,
+                "0": False,
+            }
             words["off"] = False
             if text.lower() not in words:
                 raise UsageError(f"{self.flag} takes true or false, not {text!r}")
@@ -85,7 +93,9 @@ def options(algo: str) -> list[Option]:
             text = ""
             if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                 text = " ".join(str(following.value.value).split())
-            found.append(Option(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text))
+            found.append(
+                Option(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text)
+            )
     return found
 
 
@@ -93,11 +103,19 @@ def presets(algo: str) -> list[str]:
     """Names of an algorithm's presets, over all kinds of environments."""
     tree = ast.parse((ALGOS / f"{algo}.py").read_text("utf-8"))
     for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
+        if (
+            isinstance(node, ast.AnnAssign)
+            and ast.unparse(node.target) == "PRESETS"
+            and node.value is not None
+        ):
             kinds = node.value
             assert isinstance(kinds, ast.Dict)
             names = [
-                k.value for v in kinds.values if isinstance(v, ast.Dict) for k in v.keys if isinstance(k, ast.Constant)
+                k.value
+                for v in kinds.values
+                if isinstance(v, ast.Dict)
+                for k in v.keys
+                if isinstance(k, ast.Constant)
             ]
             return list(dict.fromkeys(str(n) for n in names))
     return []

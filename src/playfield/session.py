@@ -106,7 +106,9 @@ def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) ->
         "protocol": spec.protocol,
         "seed": request.seed,
         "steps": steps,
-        "schedule": f"learning rate falls linearly to 0 at step {steps:,}" if getattr(cfg, "anneal", 0) else "constant",
+        "schedule": f"learning rate falls linearly to 0 at step {steps:,}"
+        if getattr(cfg, "anneal", 0)
+        else "constant",
         "extensions": [],
         "compute": dataclasses.asdict(compute),
         "log_period": max(cfg.batch, steps // 2000),
@@ -211,9 +213,13 @@ def _start(request: Request, say: Say) -> Result:
         request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
     )
     if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
-        raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
+        raise UsageError(
+            f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})"
+        )
     if request.run is not None and (request.run / "run.json").exists():
-        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
+        raise UsageError(
+            f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`"
+        )
     note = resolve(request.env).note
     if note:
         say(note)
@@ -224,7 +230,9 @@ def _start(request: Request, say: Say) -> Result:
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed))
     if steps < 10 * cfg.batch and request.algo != "random":
-        say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
+        say(
+            f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them"
+        )
     directory = make_directory(request, spec)
     info["command"] = command_line(request, steps)
     checkpoint.preflight(directory, 200_000_000)
@@ -251,7 +259,11 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
         raise UsageError(f"no run directory {directory}")
     compute.setup()
     info = read_info(directory)
-    found = checkpoint.load(directory / "checkpoints") if any((directory / "checkpoints").glob("ckpt-*")) else None
+    found = (
+        checkpoint.load(directory / "checkpoints")
+        if any((directory / "checkpoints").glob("ckpt-*"))
+        else None
+    )
     for reason in found.skipped if found else ():
         say(f"skipped a damaged checkpoint: {reason}")
     done = found.step if found else 0
@@ -259,7 +271,9 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
         if steps <= done:
             raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
         info["extensions"].append({"at": done, "from": info["steps"], "to": steps})
-        say(f"the training's total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
+        say(
+            f"the training's total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total"
+        )
         info["steps"] = steps
         write_info(directory, info)
     changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}
@@ -271,7 +285,9 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
     module = importlib.import_module(f"playfield.algos.{info['algo']}")
     known = {f.name for f in dataclasses.fields(module.Config)}
     if set(info["config"]) != known:
-        raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
+        raise DataError(
+            f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}"
+        )
     cfg = module.Config(**info["config"])
     spec = spec_from(info)
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
@@ -313,15 +329,24 @@ def _go(
         try:
             module.train(run, cfg)
         except Stopped as stop:
-            stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
+            stop.args = (
+                f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",
+            )
             raise
         finally:
             run.close()
         final = run.final_hash()
-        info["result"] = {"steps": run.step, "hash": final, "train_score": _finite(run.score), "games": run.games}
+        info["result"] = {
+            "steps": run.step,
+            "hash": final,
+            "train_score": _finite(run.score),
+            "games": run.games,
+        }
         info["result"]["seconds"] = round(run.seconds, 1)
         write_info(directory, info)
-        say(f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}")
+        say(
+            f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}"
+        )
         evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
 
@@ -377,7 +402,10 @@ def write_info(directory: Path, info: dict[str, Any]) -> None:
     """Write run.json atomically."""
     from playfield.checkpoint import atomic_write
 
-    plain = {**info, "spec": info["spec"] if isinstance(info["spec"], dict) else dataclasses.asdict(info["spec"])}
+    plain = {
+        **info,
+        "spec": info["spec"] if isinstance(info["spec"], dict) else dataclasses.asdict(info["spec"]),
+    }
     atomic_write(directory / "run.json", json.dumps(plain, indent=2) + "\n")
 
 
@@ -392,7 +420,10 @@ def command_line(request: Request, steps: int) -> str:
         if value not in (None, "auto", 0):
             words += [f"--{name}", str(value)]
     for name, value in {**request.parts, **request.config}.items():
-        words += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
+        words += [
+            f"--{name.replace('_', '-')}",
+            str(value).lower() if isinstance(value, bool) else str(value),
+        ]
     return shlex.join(words)
 
 
@@ -408,7 +439,8 @@ def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float) -> str
         + (f", net {cfg.net}" if hasattr(cfg, "net") else "")
         + f", {cfg.num_envs} environments x {cfg.rollout_steps} steps",
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
-        "steps": f"{info['steps']:,}" + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
+        "steps": f"{info['steps']:,}"
+        + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
         "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then evaluation and film",
         "seed": str(info["seed"]),
     }

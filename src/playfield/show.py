@@ -31,10 +31,14 @@ def fps_of(spec: EnvSpec) -> float:
     return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
 
 
-def agent_or_random(source: str, which: str, agent: str | None, temperature: float, seed: int) -> tuple[Policy, Path]:
+def agent_or_random(
+    source: str, which: str, agent: str | None, temperature: float, seed: int
+) -> tuple[Policy, Path]:
     """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
     if agent not in (None, "random"):
-        raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
+        raise UsageError(
+            f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory"
+        )
     if agent is None:
         found: Agent = find_agent(source, which)
         return load_policy(found, temperature=temperature, seed=seed), found.home
@@ -92,7 +96,9 @@ def report(result: Evaluation) -> str:
         f"  protocol  {protocol_line(result.protocol)}; raw score, all lives",
     ]
     if s["human_normalized"] is not None:
-        lines.append(f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score")
+        lines.append(
+            f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score"
+        )
     lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
     return "\n".join(lines)
 
@@ -115,11 +121,15 @@ def film_of(directory: Path, result: Evaluation, say: Say | None = None) -> dict
     return files
 
 
-def film_game(policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None) -> int:
+def film_game(
+    policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None
+) -> int:
     """Film a game of an evaluation again, step for step. Returns the number of pictures."""
     player = Player(policy, game.seed, game.actions.tolist())
     try:
-        return film_moments(player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit)
+        return film_moments(
+            player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit
+        )
     finally:
         player.close()
 
@@ -238,7 +248,13 @@ def record(
 
 
 def film_mosaic(
-    policy: Policy, count: int, path: Path, *, seed: int = 0, steps: int | None = None, fps: float | None = None
+    policy: Policy,
+    count: int,
+    path: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    fps: float | None = None,
 ) -> int:
     """Film `count` games side by side, each from its own seed; games that are over stay, dimmed."""
     if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
@@ -255,7 +271,11 @@ def film_mosaic(
                     moment = next(game, None)
                     if moment is not None:
                         alive = True
-                        small = panels.upscale(moment.frame, (1, 2)) if policy.spec.kind == "atari" else moment.frame
+                        small = (
+                            panels.upscale(moment.frame, (1, 2))
+                            if policy.spec.kind == "atari"
+                            else moment.frame
+                        )
                         last[i] = panels.caption(small, f"{moment.score:g}") if count > 1 else small
                         if moment.over:
                             last[i] = panels.dim(last[i])
@@ -309,7 +329,9 @@ class _Window:
             import platform
 
             if platform.system() != "Darwin" and os.environ.get("SDL_VIDEODRIVER") != "dummy":
-                raise UsageError("--human needs a display; leave it out to write a film, or use `playfield watch`")
+                raise UsageError(
+                    "--human needs a display; leave it out to write a film, or use `playfield watch`"
+                )
         self._pygame, self._fps = pygame, fps
         pygame.display.init()
         pygame.display.set_caption(title)
@@ -370,7 +392,19 @@ def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last"
     info = read_info(run)
     folder = SHIPPED / name
     folder.mkdir(parents=True, exist_ok=True)
-    keep = ("env", "algo", "preset", "config", "spec", "protocol", "seed", "steps", "compute", "versions", "command")
+    keep = (
+        "env",
+        "algo",
+        "preset",
+        "config",
+        "spec",
+        "protocol",
+        "seed",
+        "steps",
+        "compute",
+        "versions",
+        "command",
+    )
     meta = {k: info[k] for k in keep} | {"step": agent.step, "card": card}
     tensors = {k: v.to(torch.bfloat16) if v.dim() > 1 else v for k, v in agent.weights.items()}
     path = folder / "agent.safetensors"

@@ -84,7 +84,10 @@ class Config:
 
 
 PRESETS: dict[str, dict[str, Config]] = {
-    "atari": {"default": Config(), "sb3-default": Config(num_envs=1, anneal=False, ent_coef=0.0, clip_reward=False)},
+    "atari": {
+        "default": Config(),
+        "sb3-default": Config(num_envs=1, anneal=False, ent_coef=0.0, clip_reward=False),
+    },
     "vector": {
         "default": Config(
             num_envs=16,
@@ -119,7 +122,9 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -> tuple[Tensor, dict[str, float]]:
+def a2c_loss(
+    net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int
+) -> tuple[Tensor, dict[str, float]]:
     """Policy gradient, value loss and entropy bonus of a share of the batch.
 
     Args:
@@ -168,7 +173,9 @@ def train(run: Run, cfg: Config) -> None:
 
         with run.phase("rollout"):
             learner.team.run(
-                lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games)
+                lambda k: collect(
+                    learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games
+                )
             )
         taken = rollouts[0].taken
         size = taken * cfg.num_envs
@@ -179,7 +186,13 @@ def train(run: Run, cfg: Config) -> None:
                 values, ends = r.values[:taken], r.truncated[:taken]
                 following = next_values(values, r.last_values, ends, r.cut_values[:taken])
                 r.advantages = gae(
-                    r.rewards[:taken], values, following, r.terminated[:taken], ends, cfg.gamma, cfg.gae_lambda
+                    r.rewards[:taken],
+                    values,
+                    following,
+                    r.terminated[:taken],
+                    ends,
+                    cfg.gamma,
+                    cfg.gae_lambda,
                 )
                 r.returns = r.advantages + values
             if cfg.norm_returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from playfield.envs.base import Episode, EnvSpec, Step, VectorEnv
+from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 
 __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from"]
 
@@ -67,9 +67,20 @@ def make_envs(
 
 def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
     """Environments of the same kind and protocol as `spec` (as stored with a run or a score)."""
-    settings = {k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")}
+    settings = {
+        k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")
+    }
     if spec.kind != "atari":
         return make_envs(spec.id, num_envs)
+    from playfield.envs.atari import PROTOCOLS
+
+    name = spec.protocol.get("name")
     return make_envs(
-        spec.id, num_envs, protocol="classic", view=spec.protocol.get("view"), threads=threads, raw=raw, **settings
+        spec.id,
+        num_envs,
+        protocol=name if name in PROTOCOLS else "classic",
+        view=spec.protocol.get("view"),
+        threads=threads,
+        raw=raw,
+        **settings,
     )

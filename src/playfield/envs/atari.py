@@ -7,15 +7,16 @@
 * Rewards stay raw; clipping is the learner's business.
 * Under `fire_reset`, the first step after a lost life presses FIRE whatever the action, as the game would
   otherwise wait for ever. To the learner this is a step in which its action had no effect.
-* Every env logs its actions since its last explicitly seeded reset. `restore` replays them: the emulator cannot
-  be saved exactly (it forgets the previous action that a sticky frame repeats), but it can be replayed exactly.
-  A game that ends with a long log starts the next one from an explicit seed, so logs and replays stay short.
+* A game is truncated here, at the end of the step that reaches the cap. The emulator would break off in the middle
+  of that step, and the successor to bootstrap from would be a stale picture.
+* `restore` plays the logged actions again (see `playfield.envs.action_log`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ale_py
@@ -23,12 +24,14 @@ import cv2
 import numpy as np
 from ale_py import ALEInterface, AtariVectorEnv, LoggerMode, roms
 
-from playfield.envs.base import Episode, EnvSpec, Step
-from playfield.errors import UsageError, unknown
+from playfield.envs.action_log import ActionLog, check_came_back
+from playfield.envs.base import EnvSpec, Episode, Step
+from playfield.envs.checks import check_actions, check_num_envs, check_seeds
+from playfield.errors import EnvError, UsageError, unknown
 
 ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner would end up in --json output
 
-ANCHOR_STEPS = 1024  # a game that ends with a longer action log is followed by an explicitly seeded reset
+NO_CAP = 2**30  # frames; the emulator's own limit is out of reach
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class AtariProtocol:
         sticky: probability that a frame repeats the previous action (Machado et al. 2018).
         skip: frames per step.
         maxpool: the last two frames of a step are max-pooled.
-        noop: a game starts after 0 to `noop` random no-op frames.
-        cap: frames after which a game is truncated.
+        noop: a game starts after fewer than `noop` random no-op frames (a FIRE at the start counts as one).
+        cap: frames, counted from the first observation, after which a game is truncated (whole steps).
         life_loss: a lost life is `terminated` for the learner (the game goes on).
         fire_reset: FIRE is pressed at the start of a game and of each life.
         full_actions: all 18 actions instead of the game's own.
@@ -88,6 +91,9 @@ class AtariProtocol:
             ("size", 36 if self.size else 0, 210),
         ):
             value = getattr(self, part)
+            if isinstance(value, bool) or not isinstance(value, (int, float) if part == "sticky" else int):
+                kind = "a number" if part == "sticky" else "a whole number"
+                raise UsageError(f"protocol option {part} must be {kind}, not {value!r}")
             if not low <= value <= high:
                 raise UsageError(f"protocol option {part} must be between {low} and {high}, not {value}")
         if self.colour not in ("grey", "rgb"):
@@ -120,7 +126,7 @@ class AtariProtocol:
 PROTOCOLS = {
     # What the Nature DQN paper trained with, and CleanRL and the SB3 Zoo still do.
     "classic": AtariProtocol(),
-    # Machado et al. 2018: sticky actions, no life-loss signal, every action.
+    # Machado et al. 2018: sticky actions, no life-loss signal; with the game's own actions, as `ALE/*-v5` has them.
     "v5": AtariProtocol(name="v5", sticky=0.25, noop=0, life_loss=False, fire_reset=False),
 }
 
@@ -132,10 +138,18 @@ def protocol(name: str = "classic", **parts: Any) -> AtariProtocol:
     return PROTOCOLS[name].changed(**parts)
 
 
+def rom(game: str) -> Path:
+    """The ROM file of `game`. Raises UsageError for an unknown game."""
+    path = roms.get_rom_path(game) if game in roms.get_all_rom_ids() else None
+    if path is None:
+        raise unknown("game", game, roms.get_all_rom_ids(), "(`playfield games` lists all)")
+    return path
+
+
 def action_names(game: str, full: bool) -> tuple[str, ...]:
     """Names of the actions of `game`, in the order of its action numbers."""
     ale = ALEInterface()
-    ale.loadROM(roms.get_rom_path(game))
+    ale.loadROM(rom(game))
     return tuple(a.name for a in (ale.getLegalActionSet() if full else ale.getMinimalActionSet()))
 
 
@@ -145,7 +159,7 @@ def check_no_double_skip(game: str, skip: int) -> None:
         raise UsageError(f"frame skip must be at least 1, not {skip}")
     ale = ALEInterface()
     ale.setInt("frame_skip", 1)
-    ale.loadROM(roms.get_rom_path(game))
+    ale.loadROM(rom(game))
     before = ale.getFrameNumber()
     ale.act(0)
     if ale.getFrameNumber() != before + 1:
@@ -162,6 +176,9 @@ class Atari:
         threads: emulator threads.
         raw: RGB frames of 210x160 as they appear on the screen instead of the protocol's observations
             (same games, same seeds: for films).
+
+    Attributes:
+        life_lost: bool [N], where the last step lost a life and the game goes on.
     """
 
     def __init__(
@@ -173,10 +190,7 @@ class Atari:
         threads: int = 1,
         raw: bool = False,
     ) -> None:
-        if num_envs < 1:
-            raise UsageError(f"the number of environments must be at least 1, not {num_envs}")
-        if game not in roms.get_all_rom_ids():
-            raise unknown("game", game, roms.get_all_rom_ids(), "(`playfield games` lists all)")
+        check_num_envs(num_envs)
         protocol.check()
         self.game, self.num_envs, self.protocol = game, num_envs, protocol
         self.rgb = raw or protocol.colour == "rgb"
@@ -184,11 +198,12 @@ class Atari:
         self._fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
         stack = 1 if raw else protocol.stack
         height, width = (210, 160) if raw else protocol.screen
+        self._log: ActionLog | None = None
         self._ale = AtariVectorEnv(
             game,
             num_envs,
             num_threads=threads,
-            max_num_frames_per_episode=protocol.cap,
+            max_num_frames_per_episode=NO_CAP,
             repeat_action_probability=protocol.sticky,
             full_action_space=protocol.full_actions,
             autoreset_mode="SameStep",
@@ -227,125 +242,107 @@ class Atari:
         return out
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
+        return self._start(ActionLog(np.array(check_seeds(seeds, self.num_envs), np.int64)))
+
+    def _start(self, log: ActionLog) -> np.ndarray:
+        """Begin the games that `log` begins with; it is empty or about to be replayed."""
         n = self.num_envs
-        seeds = np.asarray(seeds, np.int64) % (2**31 - 1)
-        obs, info = self._ale.reset(seed=seeds)
-        self._obs = self._channels_last(obs)
+        self._log = log
+        raw, info = self._ale.reset(seed=log.seed)
+        self._obs = self._channels_last(raw)
         self._lives = info["lives"].copy()
-        self._press = np.zeros(n, bool)
         self._score = np.zeros(n, np.int64)
         self._length = np.zeros(n, np.int64)
-        self._first_seed = seeds.copy()
-        self._seed = seeds.copy()
-        self._anchors = np.zeros(n, np.int64)
-        self._log: list[list[int]] = [[] for _ in range(n)]
+        self.life_lost = np.zeros(n, bool)
         return self._obs
 
     def step(self, actions: np.ndarray) -> Step:
-        actions = np.array(actions, np.int64)
-        if self._fire >= 0 and self._press.any():
-            actions[self._press] = self._fire
-        raw, reward, terminated, truncated, info = self._ale.step(actions)
-        obs = self._channels_last(raw)
-        for log, action in zip(self._log, actions.tolist(), strict=True):
-            log.append(action)
+        """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
+        log = self._started()
+        # The emulator's threads would hang at an action out of range.
+        actions = check_actions(actions, self.num_envs, self.spec.num_actions).copy()
+        if self._fire >= 0:
+            actions[self.life_lost] = self._fire
+        log.add(actions)
+        return self._play(actions, log)
+
+    def _started(self) -> ActionLog:
+        if self._log is None:
+            raise EnvError("no game has been started: call reset(seeds) first")
+        return self._log
+
+    def _play(self, actions: np.ndarray, log: ActionLog | None) -> Step:
+        """Execute `actions` as they are. With `log`, games that end may start their next one from a new anchor."""
+        raw, reward, over, _, info = self._ale.step(actions)
+        obs = next_obs = self._channels_last(raw)
+        lives = info["lives"]
         self._score += reward
         self._length += 1
-        lives = info["lives"]
-        ended = terminated | truncated
-        lost = (lives < self._lives) & ~ended
-        episodes: list[Episode] = []
-        next_obs = obs
+        lost = (lives < self._lives) & ~over  # where a game is over, `lives` are already the next game's
+        capped = ~over & (self._length * self.protocol.skip >= self.protocol.cap)
+        ended = over | capped
+        episodes = []
         if ended.any():
             next_obs = obs.copy()
-            final = self._channels_last(info["final_obs"])
-            restart = []
+            if over.any():
+                next_obs[over] = self._channels_last(info["final_obs"][over])
+            seeds = np.full(self.num_envs, -1, np.int64)  # -1: go on with the env's own generator
             for i in np.flatnonzero(ended).tolist():
-                next_obs[i] = final[i]
                 episodes.append(Episode(i, float(self._score[i]), int(self._length[i])))
                 self._score[i] = self._length[i] = 0
-                if len(self._log[i]) > ANCHOR_STEPS:
-                    restart.append(i)
-            if restart:
-                obs, lives = self._anchor(obs, restart)
-        self._press = lost
+                if log is not None and log.long(i):
+                    seeds[i] = log.anchor(i)
+            restart = capped | (seeds >= 0)
+            if restart.any():
+                obs, lives = self._restart(restart, seeds[restart])
+        self.life_lost = lost & ~ended
         self._lives = lives.copy()
         self._obs = obs
         return Step(
             obs=obs,
             next_obs=next_obs,
             reward=reward.astype(np.float32),
-            terminated=(terminated | lost) if self.protocol.life_loss else terminated,
-            truncated=truncated & ~terminated,
+            terminated=(over | lost) if self.protocol.life_loss else over,
+            truncated=capped,
             episodes=episodes,
         )
 
-    def _anchor(self, obs: np.ndarray, envs: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Start the next game of `envs` from explicit seeds and forget their logs."""
-        mask = np.zeros(self.num_envs, bool)
-        for i in envs:
-            self._anchors[i] += 1
-            sequence = np.random.SeedSequence([int(self._first_seed[i]), int(self._anchors[i])])
-            self._seed[i] = int(sequence.generate_state(1)[0]) % (2**31 - 1)
-            self._log[i] = []
-            mask[i] = True
-        fresh, info = self._ale.reset(seed=self._seed[mask], options={"reset_mask": mask})
-        obs = obs.copy()
-        obs[mask] = self._channels_last(fresh)[mask]
-        return obs, info["lives"]
+    def _restart(self, which: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Start new games in the envs marked in `which`; returns the obs [N, ...] and lives [N] of all envs."""
+        raw, info = self._ale.reset(seed=seeds, options={"reset_mask": which})
+        return self._channels_last(raw), info["lives"]
 
     def state(self) -> dict[str, Any]:
-        return {
-            "seed": self._seed.copy(),
-            "first_seed": self._first_seed.copy(),
-            "anchors": self._anchors.copy(),
-            "length": np.array([len(log) for log in self._log], np.int64),
-            "log": np.array([a for log in self._log for a in log], np.uint8),
-        }
+        return self._started().state(self.spec.protocol, self._obs)
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        ends = np.cumsum(state["length"])
-        logs = [chunk.tolist() for chunk in np.split(state["log"].astype(np.int64), ends[:-1])]
-        longest = max(map(len, logs))
-        seeds = np.asarray(state["seed"], np.int64)
-        self.reset(seeds)
-        # All envs reach the present together: a shorter log starts later, after a seeded reset of its env.
-        # The logged actions are what was executed, FIRE presses included, so nothing is pressed twice.
-        fire, self._fire = self._fire, -1
-        start = longest - np.array([len(log) for log in logs])
-        for t in range(longest):
-            due = start == t
-            if t and due.any():
-                _, info = self._ale.reset(seed=seeds[due], options={"reset_mask": due})
-                self._lives[due] = info["lives"][due]
-                self._score[due] = self._length[due] = 0
-                for i in np.flatnonzero(due):
-                    self._log[i] = []
-            actions = [log[t - s] if t >= s else 0 for log, s in zip(logs, start.tolist(), strict=True)]
-            self._replay(np.array(actions, np.int64))
-        if longest and (start == longest).any():
-            due = start == longest
-            fresh, info = self._ale.reset(seed=seeds[due], options={"reset_mask": due})
-            self._obs = self._channels_last(fresh)
-            self._lives = info["lives"].copy()
-            self._score[due] = self._length[due] = 0
-            self._press[due] = False
-        self._fire = fire
-        self._seed = seeds.copy()
-        self._first_seed = np.array(state["first_seed"], np.int64)
-        self._anchors = np.array(state["anchors"], np.int64)
-        self._log = [list(log) for log in logs]
-        return self._obs
+        """Go back to `state` by playing its actions again.
 
-    def _replay(self, actions: np.ndarray) -> None:
-        """One step that keeps the books but never anchors."""
-        raw, reward, terminated, truncated, info = self._ale.step(actions)
-        self._obs = self._channels_last(raw)
-        ended = terminated | truncated
-        self._score = np.where(ended, 0, self._score + reward)
-        self._length = np.where(ended, 0, self._length + 1)
-        self._press = (info["lives"] < self._lives) & ~ended
-        self._lives = info["lives"].copy()
+        Raises:
+            DataError: the state is of other games, another protocol or another number of envs.
+
+        Warns:
+            RuntimeWarning: an env did not come back to where it was (another version of ale-py).
+        """
+        log = ActionLog.load(state, self.spec.protocol, self.num_envs)
+        self._start(log)
+        lengths = np.array([len(actions) for actions in log.actions])
+        longest = int(lengths.max())
+        # All envs reach the present together: a shorter log begins later, after another reset of its env. Until
+        # then its env idles. The logged actions are what was executed, so FIRE is not pressed a second time.
+        begin = longest - lengths
+        for t in range(longest):
+            actions = [a[t - b] if t >= b else 0 for a, b in zip(log.actions, begin.tolist(), strict=True)]
+            self._play(np.array(actions, np.int64), None)
+            due = begin == t + 1
+            if due.any():
+                self._obs, lives = self._restart(due, log.seed[due])
+                self._lives = lives.copy()
+                self._score[due] = self._length[due] = 0
+                self.life_lost[due] = False
+        check_came_back(state, self._obs, self.game, ale_py.__version__)
+        return self._obs
 
     def close(self) -> None:
         close = getattr(self._ale, "close", None)

@@ -1,0 +1,115 @@
+"""Atari games seen through a `View`: raw frames reduced to what matters, then stacked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from playfield.envs.atari import Atari, AtariProtocol
+from playfield.envs.base import Step
+from playfield.envs.views import View
+from playfield.errors import DataError, EnvError, UsageError
+
+
+class Viewed:
+    """`num_envs` games whose raw 210x160 RGB frames go through `view`.
+
+    Observations are uint8 [N, H, W, C * protocol.stack], the newest frame in the last channels. At the start of a
+    game the stack holds its first frame only. `size` and `colour` of the protocol are the view's business: they
+    are set to the full RGB screen.
+
+    Args:
+        game: ROM name in ale-py, such as `breakout`.
+        num_envs: games at once.
+        protocol: what scores depend on.
+        view: words such as `mono,trim,aimbot` (see `playfield.envs.views.View.parse`).
+        threads: emulator threads.
+
+    Raises:
+        UsageError: unknown game or view, or a view that only fits Breakout's screen for another game.
+    """
+
+    def __init__(self, game: str, num_envs: int, protocol: AtariProtocol, view: str, *, threads: int = 1) -> None:
+        self.view = View.parse(view)
+        if self.view.breakout_only and game != "breakout":
+            raise UsageError(f"the view {view!r} is made for Breakout's screen, not for {game}")
+        self.protocol = protocol.changed(size=0, colour="rgb")
+        self._raw = Atari(game, num_envs, self.protocol, threads=threads, raw=True)
+        self.game, self.num_envs = game, num_envs
+        height, width, channels = self.view.shape
+        self._channels = channels
+        self._stack = np.zeros((num_envs, height, width, channels * protocol.stack), np.uint8)
+        self._started = False
+        self.spec = dataclasses.replace(
+            self._raw.spec,
+            obs_shape=self._stack.shape[1:],
+            protocol={**self._raw.spec.protocol, "view": self.view.spec},
+        )
+
+    @property
+    def life_lost(self) -> np.ndarray:
+        """bool [N], where the last step lost a life and the game goes on."""
+        return self._raw.life_lost
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
+        frames = self._raw.reset(seeds)
+        self._stack = self._filled(self.view(frames, np.ones(self.num_envs, bool)))
+        self._started = True
+        return self._stack
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
+        record = self._raw.step(actions)
+        seen = self.view(record.next_obs, self._raw.life_lost)
+        next_obs = obs = np.concatenate([self._stack[..., self._channels :], seen], axis=-1)
+        if record.next_obs is not record.obs:
+            ended = np.zeros(self.num_envs, bool)
+            ended[[episode.env for episode in record.episodes]] = True
+            obs = next_obs.copy()
+            obs[ended] = self._filled(self._first_look(record.obs[ended], ended))
+        self._stack = obs
+        return dataclasses.replace(record, obs=obs, next_obs=next_obs)
+
+    def _filled(self, seen: np.ndarray) -> np.ndarray:
+        """[n, H, W, C] to a stack of copies [n, H, W, C * stack]."""
+        return np.tile(seen, self.protocol.stack)
+
+    def _first_look(self, frames: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        """See the first frames of new games, [n, 210, 160, 3], of the envs marked in `envs`; others see nothing."""
+        fresh = View.parse(self.view.spec)
+        seen = fresh(frames, np.ones(len(frames), bool))
+        state, began = self.view.state(), fresh.state()
+        for i, ball in zip(np.flatnonzero(envs).tolist(), began["balls"], strict=False):  # no HUD: no balls
+            state["balls"][i] = ball
+        self.view.restore(state)
+        return seen
+
+    def state(self) -> dict[str, Any]:
+        """The games' past, and what the view and the stack remember."""
+        if not self._started:
+            raise EnvError("no game has been started: call reset(seeds) first")
+        return {"games": self._raw.state(), "view": self.view.state(), "stack": self._stack.copy()}
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        """Go back to `state`.
+
+        Raises:
+            DataError: the state is of other games, another protocol, another view or another number of envs.
+
+        Warns:
+            RuntimeWarning: an env did not come back to where it was (another version of ale-py).
+        """
+        stack = np.array(state["stack"], np.uint8)
+        if stack.shape != self._stack.shape:
+            raise DataError(f"the saved frame stack has shape {stack.shape}, this view's {self._stack.shape}")
+        self.view.restore(state["view"])
+        self._raw.restore(state["games"])
+        self._stack = stack
+        self._started = True
+        return self._stack
+
+    def close(self) -> None:
+        self._raw.close()

@@ -1,0 +1,167 @@
+"""The command line: mistakes, help, and that nothing heavy loads before it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from playfield import options
+from playfield.cli import VERBS, main
+from playfield.errors import UsageError
+
+
+def run(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "playfield", *words], capture_output=True, text=True, cwd=cwd)
+
+
+MISTAKES = [
+    (["tran"], "did you mean train"),
+    (["train"], "which environment?"),
+    (["train", "brekout"], "did you mean breakout"),
+    (["train", "Brekout-v5"], "did you mean"),
+    (["train", "breakout", "extra"], "what is 'extra'"),
+    (["train", "breakout", "--algo", "pppo"], "did you mean ppo"),
+    (["train", "breakout", "--lerning-rate", "1"], "did you mean --lr"),
+    (["train", "breakout", "--total-timesteps", "1"], "did you mean --steps"),
+    (["train", "breakout", "--rollot-steps=3"], "did you mean --rollout-steps"),
+    (["train", "breakout", "--lr", "-1"], "between 0"),
+    (["train", "breakout", "--lr", "nan"], "between 0"),
+    (["train", "breakout", "--lr", "1e400"], "between 0"),
+    (["train", "breakout", "--lr"], "expected one argument"),
+    (["train", "breakout", "--gamma", "1.5"], "between 0 and 1"),
+    (["train", "breakout", "--num-envs", "0"], "between 1"),
+    (["train", "breakout", "--steps", "many"], "whole number"),
+    (["train", "breakout", "--steps", "1.5"], "whole number"),
+    (["train", "breakout", "--seed", "x"], "whole number"),
+    (["train", "breakout", "--clip-value", "perhaps"], "true or false"),
+    (["train", "breakout", "--sticky", "1"], "between 0 and 0.99"),
+    (["train", "--resume", "nowhere"], "no run directory nowhere"),
+    (["train", "breakout", "--resume", "nowhere"], "cannot be given with --resume"),
+    (["train", "--resume", "nowhere", "--lr", "1"], "cannot be given with --resume"),
+    (["eval", "nothing-like-it"], "no agent 'nothing-like-it'"),
+    (["eval", "best"], "train one first"),
+    (["eval"], "RUN"),
+    (["eval", "breakout", "--games", "0"], "between 1"),
+    (["record", "breakout", "--agent", "clever"], "takes only random"),
+    (["games", "brekout"], "did you mean breakout"),
+    (["bench", "pppo"], "did you mean ppo"),
+    (["bench", "howto", "--env", "pong"], "no option --env"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_a_mistake_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "breakout", "--preset", "fast"],
+        ["train", "breakout", "--net", "natur"],
+        ["train", "CartPole-v1", "--net", "nature"],
+        ["train", "CartPole-v1", "--sticky", "0.25"],
+        ["train", "breakout", "--steps", "100", "--minutes", "1"],
+        ["train", "breakout", "--protocol", "clasic"],
+        ["train", "breakout", "--colour", "red"],
+        ["train", "breakout", "--workers", "3"],
+        ["train", "breakout", "--minibatches", "7"],
+        ["train", "breakout", "--device", "tpu"],
+        ["train", "Pendulum-v1"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_found_later_leaves_nothing_behind_either(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--quiet"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_of_every_verb_has_examples(capsys):
+    assert main([]) == 0
+    usage = capsys.readouterr().out
+    for verb, fn in VERBS.items():
+        assert f"  {verb}" in usage
+        with pytest.raises(SystemExit) as stop:
+            fn(["--help"])
+        assert stop.value.code == 0
+        assert f"playfield {verb}" in capsys.readouterr().out.split("examples:")[1]
+
+
+HEAVY = ("torch", "gymnasium", "matplotlib", "av", "tensorboard", "ale_py")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "brekout"], ["train", "breakout", "--lr", "x"]])
+def test_nothing_heavy_is_imported_for_help_and_early_mistakes(words):
+    code = (
+        "import sys, playfield.cli as c\n"
+        f"try: c.main({words!r})\n"
+        "except SystemExit: pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_module_and_the_version_work():
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.strip() == __import__("playfield").__version__
+
+
+def test_a_mistake_ends_fast():
+    start = time.perf_counter()
+    done = run("train", "brekout")
+    seconds = time.perf_counter() - start
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert seconds < 10  # a generous bound for a busy machine; the promise is 2 s
+
+
+def test_json_is_pure(tmp_path):
+    done = run("eval", "CartPole-v1", "--agent", "random", "--games", "2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["games"] == 2
+
+
+def test_options_are_read_from_the_source_as_the_class_has_them():
+    import dataclasses
+    import importlib
+
+    for algo in options.algorithms():
+        config = importlib.import_module(f"playfield.algos.{algo}").Config
+        fields = {f.name: f.default for f in dataclasses.fields(config)}
+        assert {o.name: o.default for o in options.options(algo)} == fields
+        assert all(o.help for o in options.options(algo)), f"{algo}: an option without a docstring"
+        names = {n for table in importlib.import_module(f"playfield.algos.{algo}").PRESETS.values() for n in table}
+        assert set(options.presets(algo)) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("10k", 10_000), ("3M", 3_000_000), ("1e6", 1_000_000), ("1,000", 1000), ("1_000", 1000)]
+)
+def test_numbers_may_be_written_as_people_write_them(text, value):
+    assert options.number("--steps", text, whole=True) == value
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.5", "-3", "inf", "nan", "0x10", "1e400", "--3"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(UsageError):
+        options.number("--steps", text, whole=True)
+
+
+def test_underscores_and_dashes_mean_the_same(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "breakout", "--num_envs", "0"]) == 2
+    assert "--num-envs must be" in capsys.readouterr().err

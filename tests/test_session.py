@@ -1,0 +1,202 @@
+"""Whole runs: what they leave behind, stopping, resuming, locks, and that watching changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import playfield
+from playfield.cli import main
+from playfield.errors import DataError, UsageError
+from playfield.session import clock, snap
+
+SMALL = {"num_envs": 4, "rollout_steps": 32, "epochs": 2, "minibatches": 2}
+
+
+def info(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def rows(run: Path) -> list[dict]:
+    with open(run / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in r.items() if not k.startswith("time/")} for r in csv.DictReader(file)]
+
+
+def small(run: Path, steps: int = 2048, **wishes) -> playfield.session.Result:
+    quiet = {"games": 0, "film": False, "tensorboard": False, "console": False}
+    return playfield.train("CartPole-v1", run=run, steps=steps, config=SMALL, **{**quiet, **wishes})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    small(run)
+    return run
+
+
+def test_a_run_leaves_everything_it_promises(tmp_path):
+    run = tmp_path / "run"
+    result = small(run, games=3, film=True, tensorboard=True)
+    names = {p.name for p in run.iterdir()}
+    assert {"run.json", "config.json", "command.txt", "metrics.csv", "monitor.csv", "curve.png", "films", "eval"} <= names
+    assert any(n.startswith("events.out.tfevents") for n in names)
+    assert (run / "films" / "best-game.mp4").stat().st_size > 1000
+    assert (run / "films" / "best-game.gif").stat().st_size > 1000
+    assert result.evaluation is not None
+    assert result.evaluation["games"] == 3
+    assert result.evaluation["protocol"]["env"] == "CartPole-v1"
+    assert info(run)["result"]["hash"] == result.hash
+    command = (run / "command.txt").read_text().split()
+    assert command[:3] == ["playfield", "train", "CartPole-v1"]
+    assert command[command.index("--num-envs") + 1] == "4"
+
+
+def test_the_command_in_command_txt_repeats_the_run(tmp_path, whole, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = (whole / "command.txt").read_text().split()[1:]
+    assert main([*words, "--run", "again", "--quiet", "--games", "0", "--no-tensorboard"]) == 0
+    assert info(Path("again"))["result"]["hash"] == info(whole)["result"]["hash"]
+    assert rows(Path("again")) == rows(whole)
+
+
+def test_watching_changes_nothing(tmp_path, whole):
+    small(tmp_path / "seen", games=2, film=True, tensorboard=True, save_seconds=0.0)
+    assert info(tmp_path / "seen")["result"]["hash"] == info(whole)["result"]["hash"]
+    assert rows(tmp_path / "seen") == rows(whole)
+
+
+def test_another_seed_is_another_run(tmp_path, whole):
+    small(tmp_path / "other", seed=2)
+    assert info(tmp_path / "other")["result"]["hash"] != info(whole)["result"]["hash"]
+
+
+def child(run: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "playfield", "train", *words, "--quiet", "--games", "0", "--no-tensorboard"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def options() -> list[str]:
+    return [w for k, v in SMALL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if (run / "checkpoints" / "last").exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    pytest.fail("no checkpoint in 60 s")
+
+
+def test_killed_at_any_moment_and_resumed_is_the_same(tmp_path):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    steps = 16_384
+    small(alone, steps)
+    process = child(killed, "CartPole-v1", "--steps", str(steps), "--run", str(killed), "--save-seconds", "0", *options())
+    wait_for_checkpoint(killed, process)
+    process.kill()
+    process.communicate()
+    assert "result" not in info(killed), "the run ended before it could be killed"
+    playfield.train(resume=killed, games=0, tensorboard=False, console=False)
+    assert info(killed)["result"]["hash"] == info(alone)["result"]["hash"]
+    assert rows(killed) == rows(alone)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, signum, code):
+    run = tmp_path / "run"
+    process = child(run, "CartPole-v1", "--steps", "10M", "--run", str(run), "--save-seconds", "0.1", *options())
+    wait_for_checkpoint(run, process)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"playfield train --resume {run}" in err
+    assert "Traceback" not in err
+
+
+def test_a_finished_run_can_go_on_longer(tmp_path, whole):
+    run = tmp_path / "run"
+    small(run)
+    lines: list[str] = []
+    playfield.train(resume=run, steps=4096, say=lines.append, games=0, tensorboard=False, console=False)
+    assert info(run)["extensions"] == [{"at": 2048, "from": 2048, "to": 4096}]
+    assert info(run)["result"]["steps"] == 4096
+    assert any("schedules follow the new total" in line for line in lines)
+    assert rows(run)[: len(rows(whole)) - 1] == rows(whole)[:-1]
+
+
+def test_going_on_with_fewer_steps_or_other_options_is_refused(whole):
+    with pytest.raises(UsageError, match="has done 2,048 steps already"):
+        playfield.train(resume=whole, steps=1000)
+    with pytest.raises(UsageError, match="cannot change with --resume"):
+        playfield.train(resume=whole, seed=3)
+
+
+def test_a_run_directory_is_never_overwritten(whole):
+    with pytest.raises(UsageError, match="--resume"):
+        small(whole)
+
+
+def test_two_writers_are_one_too_many(tmp_path):
+    from playfield.lock import RunLock
+
+    run = tmp_path / "run"
+    small(run)
+    with RunLock(run), pytest.raises(DataError, match="locked"):
+        playfield.train(resume=run, steps=4096, games=0, console=False)
+
+
+def test_directories_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = playfield.train("CartPole-v1", "random", steps=1024, games=0, console=False, tensorboard=False)
+    second = playfield.train("CartPole-v1", "random", steps=1024, games=0, console=False, tensorboard=False)
+    assert [str(r.directory) for r in (first, second)] == ["runs/CartPole-v1/random/1", "runs/CartPole-v1/random/2"]
+
+
+def test_divergence_stops_with_code_4_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["train", "CartPole-v1", "--steps", "1M", "--run", str(run), "--quiet", "--games", "0", "--lr", "1e9"]
+    assert main([*words, "--save-seconds", "0", "--algo", "a2c", "--max-grad-norm", "0", "--no-tensorboard"]) == 4
+    assert "lower the learning rate" in capsys.readouterr().err
+    if (run / "checkpoints").exists() and any((run / "checkpoints").glob("ckpt-*")):
+        import numpy as np
+
+        from playfield.policy import find_agent
+
+        assert all(np.isfinite(w.numpy()).all() for w in find_agent(str(run)).weights.values())
+
+
+def test_budgets_snap_to_round_numbers():
+    assert [snap(x) for x in (999, 1000, 1199, 1234, 1_130_000, 959_999, 47)] == [
+        800,
+        1000,
+        1000,
+        1200,
+        1_000_000,
+        800_000,
+        40,
+    ]
+
+
+def test_times_read_like_times():
+    assert [clock(s) for s in (3.14, 59, 61, 3700)] == ["3.1 s", "59 s", "1 min 01 s", "1 h 01 min"]
+
+
+def test_python_names_are_complete_and_exported():
+    assert sorted(playfield.__all__) == playfield.__all__
+    for name in playfield.__all__:
+        assert getattr(playfield, name) is not None
+    assert callable(playfield.evaluate)
+    import playfield.session
+
+    assert callable(playfield.train)
