@@ -43,11 +43,7 @@ def torch_tensors() -> st.SearchStrategy[torch.Tensor]:
 arrays = hnp.arrays(st.sampled_from(NUMPY), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 scalars |= st.sampled_from([2**63, -(2**64), 5e-324])
-keys = (
-    st.text(max_size=6)
-    | st.integers(-3, 3)
-    | st.sampled_from(["a/b", "$torch", "$dict", "~0", "__metadata__"])
-)
+keys = st.text(max_size=6) | st.integers(-3, 3) | st.sampled_from(["a/b", "$torch", "$dict", "~0", "__metadata__"])
 trees = st.dictionaries(
     keys,
     st.recursive(

@@ -69,9 +69,7 @@ def test_every_fault_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
                 patch.setattr(storage, "_fault", fail_at(n, OSError(errno.ENOSPC, "No space left on device")))
                 with pytest.raises(StorageError, match="No space left on device"):
                     run()
-                assert not [path for path in directory.rglob("*.tmp-*") if ".gone" not in path.name], points[
-                    n
-                ]
+                assert not [path for path in directory.rglob("*.tmp-*") if ".gone" not in path.name], points[n]
         target = directory / "best" if action == "best" else directory
         found = load(target)
         if action == "best":

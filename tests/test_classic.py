@@ -153,9 +153,7 @@ def test_a_restored_env_goes_on_exactly(id, before, seed):
     play(env, actions[:before])
     state = env.state()
     # through JSON as a checkpoint would take it
-    saved = {
-        k: (v.copy() if isinstance(v, np.ndarray) else json.loads(json.dumps(v))) for k, v in state.items()
-    }
+    saved = {k: (v.copy() if isinstance(v, np.ndarray) else json.loads(json.dumps(v))) for k, v in state.items()}
     obs = env.restore(state)
     expected = play(env, actions[before:])
     other = ClassicVectorEnv(id, 3, max_steps=40)

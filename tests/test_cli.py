@@ -102,7 +102,9 @@ def test_help_of_every_verb_has_examples(capsys):
 HEAVY = ("torch", "gymnasium", "matplotlib", "av", "tensorboard", "ale_py")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "brekout"], ["train", "breakout", "--lr", "x"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["train", "brekout"], ["train", "breakout", "--lr", "x"]]
+)
 def test_nothing_heavy_is_imported_for_help_and_early_mistakes(words):
     code = (
         "import sys, playfield.cli as c\n"

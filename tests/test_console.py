@@ -55,11 +55,7 @@ def test_format_value(value: Any, text: str) -> None:
 def test_format_value_is_near_the_truth(value: float) -> None:
     text = format_value(value)
     number = float(text.replace(",", ""))
-    assert (
-        (math.isnan(number) and math.isnan(value))
-        or number == value
-        or abs(number - value) <= 0.006 * abs(value)
-    )
+    assert (math.isnan(number) and math.isnan(value)) or number == value or abs(number - value) <= 0.006 * abs(value)
     assert len(text) < 30 or isinstance(value, int)
 
 

@@ -18,7 +18,7 @@ from playfield.actor_critic import ActorCritic, load_network
 from playfield.algos import ppo
 from playfield.envs import EnvSpec, make_envs, make_from
 from playfield.errors import DataError, PlayfieldError, UsageError
-from playfield.evaluate import Evaluation, Game, evaluate
+from playfield.evaluation import Evaluation, Game, evaluate
 from playfield.player import Player
 from playfield.policy import ProbabilityPolicy, RandomPolicy, find_agent, load_policy, newest_run, spec_json
 from playfield.stats import interval

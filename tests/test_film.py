@@ -69,9 +69,7 @@ def test_gif_frames_and_total_time_are_exact(tmp_path: Path, fps: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), colors=st.integers(1, 256), n=st.integers(1, 6))
-def test_gif_is_exact_up_to_256_colors(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, colors: int, n: int
-):
+def test_gif_is_exact_up_to_256_colors(tmp_path_factory: pytest.TempPathFactory, seed: int, colors: int, n: int):
     rng = RNG(seed)
     palette = rng.integers(0, 256, (colors, 3), dtype=np.uint8)
     shape = tuple(rng.integers(1, 40, 2))
@@ -162,9 +160,7 @@ def test_odd_sizes_and_one_frame(tmp_path: Path, height: int, width: int) -> Non
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_same_frames_same_bytes_at_any_time(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_frames_same_bytes_at_any_time(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write(tmp_path / "1" / f"a{suffix}", moving_square(12)).read_bytes()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 1e6)

@@ -199,9 +199,7 @@ def play(env: GymVectorEnv, actions: np.ndarray) -> list[bytes]:
 
 def copied(state: dict[str, Any]) -> dict[str, Any]:
     """Through JSON where it is not an array, as a checkpoint would take it."""
-    return {
-        k: (v.copy() if isinstance(v, np.ndarray) else json.loads(json.dumps(v))) for k, v in state.items()
-    }
+    return {k: (v.copy() if isinstance(v, np.ndarray) else json.loads(json.dumps(v))) for k, v in state.items()}
 
 
 @settings(max_examples=15, deadline=None)

@@ -98,9 +98,7 @@ def test_misbehaviour_is_named(id, fault, error, message):
         env.step(np.array([1, 0]))
 
 
-@pytest.mark.parametrize(
-    ("id", "kwargs"), [("OldReset-v0", {}), ("Faulty-v0", {"fault": "reset returns obs"})]
-)
+@pytest.mark.parametrize(("id", "kwargs"), [("OldReset-v0", {}), ("Faulty-v0", {"fault": "reset returns obs"})])
 def test_an_old_reset_is_named(id, kwargs):
     with pytest.raises(EnvError, match="env 0 failed in reset at step 0: reset must take"):
         GymVectorEnv(id, 1, **kwargs).reset(np.arange(1))

@@ -1,4 +1,4 @@
-"""The house's arrows go one way: cli -> session -> algos -> {envs, nets, replay, returns, run}; nothing points back."""
+"""The house's arrows go one way: cli -> session -> algos -> {envs, nets, returns, run}; nothing points back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def imports(path: Path) -> set[str]:
             found.add(node.module.removeprefix("playfield").lstrip("."))
             found |= {f"{node.module.removeprefix('playfield').lstrip('.')}.{a.name}".lstrip(".") for a in node.names}
         elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("playfield").lstrip(".") for a in node.names if a.name.startswith("playfield")}
+            found |= {
+                a.name.removeprefix("playfield").lstrip(".") for a in node.names if a.name.startswith("playfield")
+            }
     return found
 
 

@@ -104,9 +104,7 @@ def test_same_process_twice_and_release_on_error(tmp_path: Path) -> None:
     again.release()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "[" * 60_000, '{"pid": "x", "host": "h", "started": ""}', "\0\xff"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 60_000, '{"pid": "x", "host": "h", "started": ""}', "\0\xff"])
 def test_nonsense_in_the_file_does_no_harm(tmp_path: Path, text: str) -> None:
     (tmp_path / "lock").write_text(text)
     with RunLock(tmp_path) as held:
@@ -121,9 +119,7 @@ def test_escape_codes_are_not_passed_on(tmp_path: Path) -> None:
         assert held.note.isprintable()
 
 
-def test_file_system_without_locks_uses_the_process_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_system_without_locks_uses_the_process_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(fd: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

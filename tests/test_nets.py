@@ -56,9 +56,7 @@ def test_parameters_by_hand(name, shape, expected):
 
 
 def test_actor_critic_parameters():
-    assert (
-        count(ActorCritic(spec(ATARI, 4), "nature", shared=True)) == 1_686_693
-    )  # CleanRL's, SB3's CnnPolicy
+    assert count(ActorCritic(spec(ATARI, 4), "nature", shared=True)) == 1_686_693  # CleanRL's, SB3's CnnPolicy
     # Two bodies of 4,480, a policy head of 64 * 2 + 2 and a value head of 64 + 1
     assert count(ActorCritic(spec((4,), 2), "mlp", shared=False)) == 2 * 4480 + 130 + 65
 

@@ -35,9 +35,7 @@ def test_fit_and_tv_sizes() -> None:
         (840, 1120),
     ]
     assert panels.fit(frame, 105).shape == (105, 80, 3)
-    np.testing.assert_allclose(
-        panels.fit(frame, 105), frame.reshape(105, 2, 80, 2, 3).mean((1, 3)), atol=1.01
-    )
+    np.testing.assert_allclose(panels.fit(frame, 105), frame.reshape(105, 2, 80, 2, 3).mean((1, 3)), atol=1.01)
     assert panels.fit(frame[..., 0], 315).shape == (315, 240)
     for call in (lambda: panels.fit(frame, 0), lambda: panels.upscale(frame, 0)):
         with pytest.raises(UsageError):
@@ -179,9 +177,7 @@ def test_caption_keeps_the_panel_and_cuts_long_text() -> None:
     assert np.array_equal(out[28:], panel)
     assert out[:28].max() > 200, "no text"
     assert (
-        panels.caption(panel, "a\nb", "c").shape
-        == panels.caption(panel, "word " * 50, "x" * 99).shape
-        == out.shape
+        panels.caption(panel, "a\nb", "c").shape == panels.caption(panel, "word " * 50, "x" * 99).shape == out.shape
     )
     assert panels.caption(panel, "").shape == out.shape
     assert not np.array_equal(panels.caption(panel, "score 12", "1"), out)

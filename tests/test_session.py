@@ -15,7 +15,8 @@ import pytest
 import playfield
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.session import clock, snap
+from playfield.plan import clock, snap
+from playfield.session import Result
 
 SMALL = {"num_envs": 4, "rollout_steps": 32, "epochs": 2, "minibatches": 2}
 
@@ -29,7 +30,7 @@ def rows(run: Path) -> list[dict]:
         return [{k: v for k, v in r.items() if not k.startswith("time/")} for r in csv.DictReader(file)]
 
 
-def small(run: Path, steps: int = 2048, **wishes) -> playfield.session.Result:
+def small(run: Path, steps: int = 2048, **wishes) -> Result:
     quiet = {"games": 0, "film": False, "tensorboard": False, "console": False}
     return playfield.train("CartPole-v1", run=run, steps=steps, config=SMALL, **{**quiet, **wishes})
 
@@ -45,7 +46,16 @@ def test_a_run_leaves_everything_it_promises(tmp_path):
     run = tmp_path / "run"
     result = small(run, games=3, film=True, tensorboard=True)
     names = {p.name for p in run.iterdir()}
-    assert {"run.json", "config.json", "command.txt", "metrics.csv", "monitor.csv", "curve.png", "films", "eval"} <= names
+    assert {
+        "run.json",
+        "config.json",
+        "command.txt",
+        "metrics.csv",
+        "monitor.csv",
+        "curve.png",
+        "films",
+        "eval",
+    } <= names
     assert any(n.startswith("events.out.tfevents") for n in names)
     assert (run / "films" / "best-game.mp4").stat().st_size > 1000
     assert (run / "films" / "best-game.gif").stat().st_size > 1000
@@ -102,7 +112,9 @@ def test_killed_at_any_moment_and_resumed_is_the_same(tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     steps = 16_384
     small(alone, steps)
-    process = child(killed, "CartPole-v1", "--steps", str(steps), "--run", str(killed), "--save-seconds", "0", *options())
+    process = child(
+        killed, "CartPole-v1", "--steps", str(steps), "--run", str(killed), "--save-seconds", "0", *options()
+    )
     wait_for_checkpoint(killed, process)
     process.kill()
     process.communicate()
@@ -197,6 +209,4 @@ def test_python_names_are_complete_and_exported():
     for name in playfield.__all__:
         assert getattr(playfield, name) is not None
     assert callable(playfield.evaluate)
-    import playfield.session
-
     assert callable(playfield.train)

@@ -38,9 +38,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     )
 )
 @settings(max_examples=40, deadline=None)
-def test_metrics_read_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, log: list[dict[str, float]]
-) -> None:
+def test_metrics_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, log: list[dict[str, float]]) -> None:
     path = tmp_path_factory.mktemp("m") / "metrics.csv"
     log = [{k.replace("\r", "r").replace("\n", "n"): v for k, v in row.items() if k != "step"} for row in log]
     metrics = MetricsCsv(path)

@@ -15,10 +15,7 @@ from playfield.envs.views import Aimbot, View, colour, dim, landing_column
 from playfield.errors import DataError, EnvError, UsageError
 
 ALL_SPECS = [
-    ",".join(word for word in (c, d, h) if word)
-    for c in views.COLOURS
-    for d in views.DIMS
-    for h in ("", *views.HUDS)
+    ",".join(word for word in (c, d, h) if word) for c in views.COLOURS for d in views.DIMS for h in ("", *views.HUDS)
 ]
 
 
@@ -153,9 +150,7 @@ def test_other_frames_are_refused() -> None:
         ((120, 151), (121.5, 151.5)),
     ],
 )
-def test_the_ball_is_found_also_where_it_is_cut_off(
-    ball: tuple[int, int], centre: tuple[float, float]
-) -> None:
+def test_the_ball_is_found_also_where_it_is_cut_off(ball: tuple[int, int], centre: tuple[float, float]) -> None:
     frame = screen(ball)
     covered = np.ones((210, 160), bool)
     covered[93:188, 8:152] = False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "evaluate": "playfield.evaluate",
+    "evaluate": "playfield.evaluation",
     "load_policy": "playfield.policy",
     "make_envs": "playfield.envs",
     "record": "playfield.show",
@@ -27,7 +27,7 @@ __all__ = ["__version__", "evaluate", "load_policy", "make_envs", "record", "tra
 
 if TYPE_CHECKING:
     from playfield.envs import make_envs
-    from playfield.evaluate import evaluate
+    from playfield.evaluation import evaluate
     from playfield.policy import load_policy
     from playfield.session import train
     from playfield.show import record

@@ -68,9 +68,7 @@ def describe(leaf: Any, path: str) -> tuple[str, tuple[int, ...]]:
     if is_torch(leaf):
         torch = sys.modules["torch"]
         if leaf.layout != torch.strided or leaf.is_quantized or leaf.device.type == "meta":
-            raise TypeError(
-                f"{path}: only dense torch tensors can be saved, got {leaf.layout} on {leaf.device}"
-            )
+            raise TypeError(f"{path}: only dense torch tensors can be saved, got {leaf.layout} on {leaf.device}")
         name = str(leaf.dtype).removeprefix("torch.")
     else:
         name = leaf.dtype.name

@@ -46,9 +46,7 @@ def _scalar(leaf: Any, path: str) -> Any:
         return leaf if leaf.bit_length() <= _LONG_INT else {"$int": hex(leaf)}
     if type(leaf) is float:
         return leaf if math.isfinite(leaf) else {"$float": str(leaf)}
-    raise TypeError(
-        f"{path or 'the tree'}: a {type(leaf).__module__}.{type(leaf).__qualname__} cannot be saved"
-    )
+    raise TypeError(f"{path or 'the tree'}: a {type(leaf).__module__}.{type(leaf).__qualname__} cannot be saved")
 
 
 def encode(tree: Any) -> tuple[Any, dict[str, Any]]:
@@ -63,9 +61,7 @@ def encode(tree: Any) -> tuple[Any, dict[str, Any]]:
         if isinstance(node, dict):
             for key in node:
                 if type(key) not in (str, int):
-                    raise TypeError(
-                        f"{path or 'the tree'}: a dict key is {key!r}; only str and int can be saved"
-                    )
+                    raise TypeError(f"{path or 'the tree'}: a dict key is {key!r}; only str and int can be saved")
             values = [(key, walk(value, _join(path, key), depth + 1)) for key, value in node.items()]
             if all(type(key) is str and not key.startswith("$") for key in node):
                 return dict(values)

@@ -129,9 +129,7 @@ def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str,
         "meta": encode_plain(meta, "meta"),
     }
     manifest |= {"created": time.time(), "versions": _versions()}
-    manifest["tensors"] = {
-        key: {"dtype": code, "shape": list(shape)} for key, (code, shape) in shapes.items()
-    }
+    manifest["tensors"] = {key: {"dtype": code, "shape": list(shape)} for key, (code, shape) in shapes.items()}
     text = dump_json(value, "tree.json")
     final = directory / f"ckpt-{step:012d}"
     temporary = directory / f"{final.name}.tmp-{os.getpid()}"

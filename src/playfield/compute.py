@@ -121,8 +121,5 @@ def choose(
 
 def describe(compute: Compute) -> str:
     """One line for the log: the device's name, number format, threads."""
-    if compute.device == "cuda":
-        name = torch.cuda.get_device_name()
-    else:
-        name = f"CPU, {cores()} cores"
+    name = torch.cuda.get_device_name() if compute.device == "cuda" else f"CPU, {cores()} cores"
     return f"{name}; {compute.precision}; {compute.workers} worker{'s' if compute.workers > 1 else ''}"

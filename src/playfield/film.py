@@ -84,9 +84,7 @@ class Film:
         self.frames = 0
         suffix = self.path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise unknown(
-                "film format", suffix or self.path.name, SUFFIXES, "(the file name ends in .gif or .mp4)"
-            )
+            raise unknown("film format", suffix or self.path.name, SUFFIXES, "(the file name ends in .gif or .mp4)")
         if not (math.isfinite(fps) and fps > 0):
             raise UsageError(f"a film needs more than 0 frames per second, not {fps}")
         self._shape: tuple[int, ...] | None = None
@@ -217,9 +215,7 @@ class _Gif:
             colors, index = np.unique(crop, return_inverse=True)
         channels = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
         if len(colors) > 256:
-            image = Image.fromarray(channels[index.reshape(crop.shape)]).quantize(
-                256, dither=Image.Dither.NONE
-            )
+            image = Image.fromarray(channels[index.reshape(crop.shape)]).quantize(256, dither=Image.Dither.NONE)
         else:
             pixels = np.full(crop.shape, len(colors) if see_through else 0, np.uint8)
             pixels[fresh if see_through else ...] = index.reshape(-1 if see_through else crop.shape)

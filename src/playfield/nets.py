@@ -167,9 +167,7 @@ def impala(shape: tuple[int, ...]) -> Body:
     body: list[nn.Module] = []
     inputs = channels
     for i, width in enumerate((16, 32, 32)):
-        conv: nn.Module = (
-            Pixels(channels, width, 3, 1, 1) if i == 0 else nn.Conv2d(inputs, width, 3, padding=1)
-        )
+        conv: nn.Module = Pixels(channels, width, 3, 1, 1) if i == 0 else nn.Conv2d(inputs, width, 3, padding=1)
         init_orthogonal(conv.conv if isinstance(conv, Pixels) else conv)
         body += [conv, nn.MaxPool2d(3, 2, 1), Residual(width), Residual(width)]
         h, w, inputs = (h + 1) // 2, (w + 1) // 2, width
@@ -183,9 +181,7 @@ def names() -> list[str]:
     return sorted(
         name
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if f.__module__ == __name__
-        and not name.startswith("_")
-        and name not in ("names", "make", "init_orthogonal")
+        if f.__module__ == __name__ and not name.startswith("_") and name not in ("names", "make", "init_orthogonal")
     )
 
 

@@ -93,9 +93,7 @@ def options(algo: str) -> list[Option]:
             text = ""
             if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                 text = " ".join(str(following.value.value).split())
-            found.append(
-                Option(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text)
-            )
+            found.append(Option(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text))
     return found
 
 
@@ -103,11 +101,7 @@ def presets(algo: str) -> list[str]:
     """Names of an algorithm's presets, over all kinds of environments."""
     tree = ast.parse((ALGOS / f"{algo}.py").read_text("utf-8"))
     for node in tree.body:
-        if (
-            isinstance(node, ast.AnnAssign)
-            and ast.unparse(node.target) == "PRESETS"
-            and node.value is not None
-        ):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
             kinds = node.value
             assert isinstance(kinds, ast.Dict)
             names = [

@@ -106,9 +106,7 @@ def beside(*panels: np.ndarray, gap: int = 8, background: Color = BACKGROUND) ->
     if not panels:
         raise UsageError("no panels to put beside each other")
     height = max(p.shape[0] for p in panels)
-    out = np.full(
-        (height, sum(p.shape[1] for p in panels) + gap * (len(panels) - 1), 3), background, np.uint8
-    )
+    out = np.full((height, sum(p.shape[1] for p in panels) + gap * (len(panels) - 1), 3), background, np.uint8)
     x = 0
     for panel in panels:
         y = (height - panel.shape[0]) // 2
@@ -159,9 +157,7 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
 
 
-def _write(
-    image: Image.Image, xy: tuple[float, float], text: str, size: int, fill: Color, anchor: float
-) -> None:
+def _write(image: Image.Image, xy: tuple[float, float], text: str, size: int, fill: Color, anchor: float) -> None:
     """Draw `text` centred on the y of `xy`; `anchor` 0 has x at its left end, 1 at its right end."""
     glyphs = _glyphs(text, size)
     at = round(xy[0] - anchor * glyphs.width), round(xy[1] - glyphs.height / 2)
@@ -230,9 +226,7 @@ def q_bars(
     q = np.asarray(q, np.float64)
     spread = float(q.max() - q.min()) if q.size else 0.0
     lengths = 0.1 + 0.9 * (q - q.min()) / spread if spread > 0 else np.ones(q.shape)
-    return _bars(
-        lengths, [f"{round(float(v), 2) + 0.0:.2f}" for v in q.flat], "-0.00", names, size, chosen, None
-    )
+    return _bars(lengths, [f"{round(float(v), 2) + 0.0:.2f}" for v in q.flat], "-0.00", names, size, chosen, None)
 
 
 def _bars(

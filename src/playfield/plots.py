@@ -189,9 +189,7 @@ def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
         header = next(csv.reader(lines[1:2]))
         column = {name: header.index(name) for name in ("r", "l", "t")}
     except (ValueError, IndexError, StopIteration) as error:
-        raise DataError(
-            f"{path} is not a monitor file: it starts with #{{json}} and a header r,l,t"
-        ) from error
+        raise DataError(f"{path} is not a monitor file: it starts with #{{json}} and a header r,l,t") from error
     if "step" in header:
         column["step"] = header.index("step")
     games: list[tuple[int, float, int, float]] = []
@@ -226,9 +224,7 @@ def _table(rows: Sequence[Sequence[float]], columns: int, what: str) -> np.ndarr
     return table
 
 
-def _clock(
-    steps: np.ndarray, order: np.ndarray, seconds: float | Sequence[float] | None
-) -> np.ndarray | None:
+def _clock(steps: np.ndarray, order: np.ndarray, seconds: float | Sequence[float] | None) -> np.ndarray | None:
     """Wall time at each of `steps`, in seconds, never falling."""
     if seconds is None:
         return None
@@ -302,9 +298,7 @@ def _time_axis(axes: Any, steps: np.ndarray, clock: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
     unit, name = next((u, n) for u, n in ((3600, "h"), (60, "min"), (1, "s")) if clock[-1] >= 2 * u or u == 1)
-    times = np.array(
-        [t for t in MaxNLocator(6).tick_values(0, clock[-1] / unit) if 0 <= t * unit <= clock[-1]]
-    )
+    times = np.array([t for t in MaxNLocator(6).tick_values(0, clock[-1] / unit) if 0 <= t * unit <= clock[-1]])
     where = np.interp(times * unit, np.concatenate([[0.0], clock]), np.concatenate([[0.0], steps]))
     top = axes.secondary_xaxis("top")
     top.set_xticks(where, [f"{t:g}" for t in times])

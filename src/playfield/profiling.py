@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import cProfile
 import contextlib
+import cProfile
 import io
 import pstats
 import threading
@@ -42,7 +42,7 @@ def table(profiles: list[cProfile.Profile]) -> str:
     stats = None
     for profile in profiles:
         profile.create_stats()
-        if profile.stats:  # type: ignore[attr-defined]
+        if profile.stats:
             if stats is None:
                 stats = pstats.Stats(profile, stream=text)
             else:

@@ -122,9 +122,7 @@ def _think(think: Think, batch: np.ndarray) -> dict[str, np.ndarray]:
     return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
 
 
-def _effects(
-    think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarray, grid: Any, shape: Any
-) -> Effects:
+def _effects(think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarray, grid: Any, shape: Any) -> Effects:
     out = _think(think, np.concatenate([obs[None], changed]))
     values = values_of(out)
     probs = out.get("probs")

@@ -6,52 +6,33 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib
 import json
-import math
-import platform
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import playfield
 from playfield import options as opts
 from playfield.envs.names import resolve
 from playfield.errors import DataError, UsageError, unknown
+from playfield.plan import (
+    Request,
+    clock,
+    command_line,
+    default_minutes,
+    envs_of,
+    finite_or_none,
+    info_for,
+    measure_speed,
+    plan_text,
+    snap,
+    versions,
+)
 
 Say = Callable[[str], None]
-LADDER = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # budgets snap to these, so one machine keeps choosing the same
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked `train` for; None means: choose."""
-
-    env: str
-    algo: str = "ppo"
-    preset: str = "default"
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int = 1
-    run: Path | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int = 0
-    protocol: str | None = None
-    view: str | None = None
-    parts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    save_seconds: float = 60.0
-    keep: int = 3
-    tensorboard: bool = True
-    console: bool = True
-    games: int = 30
-    film: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,12 +46,6 @@ class Result:
     hash: str
     evaluation: dict[str, Any] | None
     files: dict[str, Path]
-
-
-def snap(steps: float) -> int:
-    """The largest round number (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten) not above `steps`."""
-    power = 10 ** math.floor(math.log10(max(steps, 1)))
-    return int(max(x for x in LADDER if x * power <= max(steps, 1)) * power)
 
 
 def configure(request: Request) -> tuple[Any, Any, Any]:
@@ -91,76 +66,6 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
         cfg = dataclasses.replace(cfg, net="mlp")  # RAM bytes
     cfg.check()
     return module, cfg, spec
-
-
-def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) -> dict[str, Any]:
-    """What `run.json` holds."""
-    return {
-        "format": 1,
-        "playfield": playfield.__version__,
-        "env": spec.id,
-        "algo": request.algo,
-        "preset": request.preset,
-        "config": dataclasses.asdict(cfg),
-        "spec": dataclasses.asdict(spec),
-        "protocol": spec.protocol,
-        "seed": request.seed,
-        "steps": steps,
-        "schedule": f"learning rate falls linearly to 0 at step {steps:,}"
-        if getattr(cfg, "anneal", 0)
-        else "constant",
-        "extensions": [],
-        "compute": dataclasses.asdict(compute),
-        "log_period": max(cfg.batch, steps // 2000),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions that exactness depends on."""
-    import ale_py
-    import gymnasium
-    import numpy
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "ale-py": ale_py.__version__,
-        "gymnasium": gymnasium.__version__,
-        "machine": platform.machine(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _envs_of(spec: Any, compute: Any) -> Callable[[int], Any]:
-    from playfield.compute import cores
-    from playfield.envs import make_from
-
-    threads = 1 if compute.workers > 1 else cores()
-    return lambda n: make_from(spec, n, threads=min(threads, n))
-
-
-def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int, rounds: int = 3) -> float:
-    """Steps per second of this training here, from `rounds` rounds after one that warms up. Writes nothing."""
-    from playfield.run import Run
-
-    info = {
-        "spec": spec,
-        "seed": seed,
-        "steps": (rounds + 1) * cfg.batch,
-        "compute": dataclasses.asdict(compute),
-        "protocol": spec.protocol,
-    }
-    marks: list[tuple[float, int]] = []
-    run = Run(info, _envs_of(spec, compute), on_round=lambda r: marks.append((time.perf_counter(), r.step)))
-    try:
-        module.train(run, cfg)
-    finally:
-        run.close()
-    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
 
 
 def train(
@@ -213,13 +118,9 @@ def _start(request: Request, say: Say) -> Result:
         request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
     )
     if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
-        raise UsageError(
-            f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})"
-        )
+        raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
     if request.run is not None and (request.run / "run.json").exists():
-        raise UsageError(
-            f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`"
-        )
+        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
     note = resolve(request.env).note
     if note:
         say(note)
@@ -230,9 +131,7 @@ def _start(request: Request, say: Say) -> Result:
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed))
     if steps < 10 * cfg.batch and request.algo != "random":
-        say(
-            f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them"
-        )
+        say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
     directory = make_directory(request, spec)
     info["command"] = command_line(request, steps)
     checkpoint.preflight(directory, 200_000_000)
@@ -240,11 +139,6 @@ def _start(request: Request, say: Say) -> Result:
     checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
     checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
     return _go(directory, info, module, cfg, request, None, say)
-
-
-def default_minutes(spec: Any, algo: str) -> float:
-    """How long a training takes unless told otherwise."""
-    return 0.25 if algo == "random" else 10.0 if spec.kind == "atari" else 0.5
 
 
 def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) -> Result:
@@ -259,11 +153,7 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
         raise UsageError(f"no run directory {directory}")
     compute.setup()
     info = read_info(directory)
-    found = (
-        checkpoint.load(directory / "checkpoints")
-        if any((directory / "checkpoints").glob("ckpt-*"))
-        else None
-    )
+    found = checkpoint.load(directory / "checkpoints") if any((directory / "checkpoints").glob("ckpt-*")) else None
     for reason in found.skipped if found else ():
         say(f"skipped a damaged checkpoint: {reason}")
     done = found.step if found else 0
@@ -285,9 +175,7 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
     module = importlib.import_module(f"playfield.algos.{info['algo']}")
     known = {f.name for f in dataclasses.fields(module.Config)}
     if set(info["config"]) != known:
-        raise DataError(
-            f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}"
-        )
+        raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
     cfg = module.Config(**info["config"])
     spec = spec_from(info)
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
@@ -319,7 +207,7 @@ def _go(
         spec = spec_from(info)
         run = Run(
             {**info, "spec": spec},
-            _envs_of(spec, Compute(**info["compute"])),
+            envs_of(spec, Compute(**info["compute"])),
             directory,
             sinks,
             found,
@@ -329,9 +217,7 @@ def _go(
         try:
             module.train(run, cfg)
         except Stopped as stop:
-            stop.args = (
-                f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",
-            )
+            stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
             raise
         finally:
             run.close()
@@ -339,14 +225,12 @@ def _go(
         info["result"] = {
             "steps": run.step,
             "hash": final,
-            "train_score": _finite(run.score),
+            "train_score": finite_or_none(run.score),
             "games": run.games,
         }
         info["result"]["seconds"] = round(run.seconds, 1)
         write_info(directory, info)
-        say(
-            f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}"
-        )
+        say(f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}")
         evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
 
@@ -407,69 +291,6 @@ def write_info(directory: Path, info: dict[str, Any]) -> None:
         "spec": info["spec"] if isinstance(info["spec"], dict) else dataclasses.asdict(info["spec"]),
     }
     atomic_write(directory / "run.json", json.dumps(plain, indent=2) + "\n")
-
-
-def command_line(request: Request, steps: int) -> str:
-    """The command that repeats this run exactly."""
-    words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]
-    words += ["--seed", str(request.seed)]
-    if request.preset != "default":
-        words += ["--preset", request.preset]
-    for name in ("device", "precision", "workers", "protocol", "view"):
-        value = getattr(request, name)
-        if value not in (None, "auto", 0):
-            words += [f"--{name}", str(value)]
-    for name, value in {**request.parts, **request.config}.items():
-        words += [
-            f"--{name.replace('_', '-')}",
-            str(value).lower() if isinstance(value, bool) else str(value),
-        ]
-    return shlex.join(words)
-
-
-def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float) -> str:
-    """What is going to happen, in one block."""
-    from playfield.compute import describe
-
-    protocol = info["protocol"]
-    rows = {
-        "game": info["env"],
-        "protocol": protocol_line(protocol),
-        "algorithm": f"{info['algo']}, preset {info['preset']}"
-        + (f", net {cfg.net}" if hasattr(cfg, "net") else "")
-        + f", {cfg.num_envs} environments x {cfg.rollout_steps} steps",
-        "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
-        "steps": f"{info['steps']:,}"
-        + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
-        "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then evaluation and film",
-        "seed": str(info["seed"]),
-    }
-    return "\n".join(f"{key:>10}  {value}" for key, value in rows.items())
-
-
-def protocol_line(protocol: dict[str, Any]) -> str:
-    """A stored protocol in one line."""
-    if "sticky" in protocol:
-        from playfield.envs.atari import AtariProtocol
-
-        fields = {f.name for f in dataclasses.fields(AtariProtocol)}
-        line = AtariProtocol(**{k: v for k, v in protocol.items() if k in fields}).line()
-        return f"{line}, view {protocol['view']}" if protocol.get("view") else line
-    return ", ".join(f"{k} {v}" for k, v in protocol.items())
-
-
-def clock(seconds: float) -> str:
-    """Seconds as a person reads them: 42 s, 9 min 30 s, 1 h 02 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def print_line(line: str) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 from playfield import panels
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.evaluate import Evaluation, Game, evaluate
+from playfield.evaluation import Evaluation, Game, evaluate
 from playfield.film import Film
 from playfield.player import Moment, Player
 from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
 from playfield.storage import as_storage_error, atomic_write
+from playfield.window import NoWindow, window
 
 Say = Callable[[str], None]
 STYLES = ("plain", "net", "bars", "all")
@@ -31,14 +32,10 @@ def fps_of(spec: EnvSpec) -> float:
     return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
 
 
-def agent_or_random(
-    source: str, which: str, agent: str | None, temperature: float, seed: int
-) -> tuple[Policy, Path]:
+def agent_or_random(source: str, which: str, agent: str | None, temperature: float, seed: int) -> tuple[Policy, Path]:
     """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
     if agent not in (None, "random"):
-        raise UsageError(
-            f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory"
-        )
+        raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
     if agent is None:
         found: Agent = find_agent(source, which)
         return load_policy(found, temperature=temperature, seed=seed), found.home
@@ -85,7 +82,7 @@ def evaluate_and_save(
 
 def report(result: Evaluation) -> str:
     """An evaluation as a few lines for a person."""
-    from playfield.session import clock, protocol_line
+    from playfield.plan import clock, protocol_line
 
     s = result.summary()
     low, high = s["ci95"]
@@ -121,15 +118,11 @@ def film_of(directory: Path, result: Evaluation, say: Say | None = None) -> dict
     return files
 
 
-def film_game(
-    policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None
-) -> int:
+def film_game(policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None) -> int:
     """Film a game of an evaluation again, step for step. Returns the number of pictures."""
     player = Player(policy, game.seed, game.actions.tolist())
     try:
-        return film_moments(
-            player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit
-        )
+        return film_moments(player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit)
     finally:
         player.close()
 
@@ -234,10 +227,8 @@ def record(
             player = Player(policy, seed)
             try:
                 shown = player.moments(0, None if steps is not None else games - 1)
-                with _window(policy.spec, rate) if human and i == 0 else _no_window() as show:
-                    count = film_moments(
-                        shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=show
-                    )
+                with window(policy.spec, rate) if human and i == 0 else NoWindow() as show:
+                    count = film_moments(shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=show)
             finally:
                 player.close()
         if say is not None:
@@ -271,14 +262,9 @@ def film_mosaic(
                     moment = next(game, None)
                     if moment is not None:
                         alive = True
-                        small = (
-                            panels.upscale(moment.frame, (1, 2))
-                            if policy.spec.kind == "atari"
-                            else moment.frame
-                        )
-                        last[i] = panels.caption(small, f"{moment.score:g}") if count > 1 else small
-                        if moment.over:
-                            last[i] = panels.dim(last[i])
+                        small = panels.upscale(moment.frame, (1, 2)) if policy.spec.kind == "atari" else moment.frame
+                        picture = panels.caption(small, f"{moment.score:g}") if count > 1 else small
+                        last[i] = panels.dim(picture) if moment.over else picture
                 if not alive:
                     break
                 film.add(panels.mosaic([f for f in last if f is not None]))
@@ -292,8 +278,8 @@ def film_mosaic(
 def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any] | None) -> Path | None:
     """The learning curve of a run as `curve.png`; None before the first game ended."""
     from playfield.envs.scores import SCORES
+    from playfield.plan import protocol_line
     from playfield.plots import learning_curve, read_monitor
-    from playfield.session import protocol_line
 
     games = read_monitor(directory / "monitor.csv")
     if not games:
@@ -316,63 +302,10 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     return path
 
 
-# A window, for those who have a display -----------------------------------------------------------------
-
-
-class _Window:
-    """A pygame window that shows pictures at a steady rate."""
-
-    def __init__(self, title: str, fps: float) -> None:
-        import pygame
-
-        if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY") and os.name == "posix":
-            import platform
-
-            if platform.system() != "Darwin" and os.environ.get("SDL_VIDEODRIVER") != "dummy":
-                raise UsageError(
-                    "--human needs a display; leave it out to write a film, or use `playfield watch`"
-                )
-        self._pygame, self._fps = pygame, fps
-        pygame.display.init()
-        pygame.display.set_caption(title)
-        self._clock = pygame.time.Clock()
-        self._screen: Any = None
-
-    def __call__(self, picture: np.ndarray) -> None:
-        pygame = self._pygame
-        size = picture.shape[1], picture.shape[0]
-        if self._screen is None or self._screen.get_size() != size:
-            self._screen = pygame.display.set_mode(size)
-        for event in pygame.event.get():
-            if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
-                raise KeyboardInterrupt
-        self._screen.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))
-        pygame.display.flip()
-        self._clock.tick(self._fps)
-
-    def __enter__(self) -> _Window:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pygame.display.quit()
-
-
-class _no_window:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _window(spec: EnvSpec, fps: float) -> _Window:
-    return _Window(f"playfield: {spec.id}", fps)
-
-
 def _play_in_window(policy: Policy, seed: int, games: int, steps: int | None, style: str, fps: float) -> None:
     player = Player(policy, seed)
     try:
-        with _window(policy.spec, fps) as show:
+        with window(policy.spec, fps) as show:
             for t, moment in enumerate(player.moments(0, None if steps is not None else games - 1)):
                 if steps is not None and t >= steps:
                     break

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def interval(
-    scores: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def interval(scores: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Bootstrap percentile interval of the mean score (Efron 1979)."""
     values = np.asarray(scores, float)
     if values.size == 0:

@@ -155,9 +155,7 @@ def preflight(directory: Path | str, need_bytes: int) -> None:
     with as_storage_error(f"cannot look at the disk of {place}"):
         free = shutil.disk_usage(place).free
     if free < need_bytes:
-        raise StorageError(
-            f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free"
-        )
+        raise StorageError(f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free")
 
 
 def open_regular(directory: Path, name: str) -> IO[bytes]:

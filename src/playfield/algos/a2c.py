@@ -122,9 +122,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-def a2c_loss(
-    net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int
-) -> tuple[Tensor, dict[str, float]]:
+def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -> tuple[Tensor, dict[str, float]]:
     """Policy gradient, value loss and entropy bonus of a share of the batch.
 
     Args:
@@ -173,9 +171,7 @@ def train(run: Run, cfg: Config) -> None:
 
         with run.phase("rollout"):
             learner.team.run(
-                lambda k: collect(
-                    learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games
-                )
+                lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games)
             )
         taken = rollouts[0].taken
         size = taken * cfg.num_envs

@@ -221,7 +221,12 @@ def train(run: Run, cfg: Config) -> None:
                     mean, std = (advantages.mean(), advantages.std(ddof=1)) if cfg.norm_advantage else (0.0, 1.0)
 
                     def loss(
-                        k: int, replica: nn.Module, index: list = index, mean: Any = mean, std: Any = std
+                        k: int,
+                        replica: nn.Module,
+                        index: list = index,
+                        mean: Any = mean,
+                        std: Any = std,
+                        clip: float = clip,
                     ) -> tuple[Tensor, dict[str, float]]:
                         names = ("obs", "actions", "logprobs", "advantages", "returns", "values")
                         batch = {name: rollouts[k].flat(name, index[k]) for name in names}

@@ -41,7 +41,7 @@ def run(
         _child([*command, "--run", str(alone)])
         whole = time.monotonic() - start
         _note(f"left alone: {whole:.1f} s, hash {_hash(alone)[:16]}")
-        trials = []
+        trials: list[dict[str, Any]] = []
         done = 0
         while done < kills:
             directory = Path(folder) / f"trial-{len(trials)}"
@@ -62,13 +62,18 @@ def run(
                 else:
                     _check(process)
             if not _finished(directory):
-                _child(["train", "--resume", str(directory)] if (directory / "run.json").exists() else
-                       [*command, "--run", str(directory)])
+                _child(
+                    ["train", "--resume", str(directory)]
+                    if (directory / "run.json").exists()
+                    else [*command, "--run", str(directory)]
+                )
             same = _hash(directory) == _hash(alone)
             rows = _rows(directory) == _rows(alone)
             trials.append({"kills_after_saved_steps": killed, "same_hash": same, "same_metrics": rows})
-            _note(f"run {len(trials)}: killed {len(killed)} times, hash {'equal' if same else 'DIFFERENT'}, "
-                  f"metrics {'equal' if rows else 'DIFFERENT'}")
+            _note(
+                f"run {len(trials)}: killed {len(killed)} times, hash {'equal' if same else 'DIFFERENT'}, "
+                f"metrics {'equal' if rows else 'DIFFERENT'}"
+            )
         result = {
             "env": found.id,
             "algo": algo,

@@ -126,8 +126,7 @@ def phase_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     steps, total = sum(r["steps"] for r in runs), sum(r["seconds"] for r in runs)
     seconds = {name: sum(r["phases"][name] for r in runs) for name in runs[0]["phases"]} | {"total": total}
     return {
-        name: {"seconds_per_1000_steps": 1000 * s / steps, "percent": 100 * s / total}
-        for name, s in seconds.items()
+        name: {"seconds_per_1000_steps": 1000 * s / steps, "percent": 100 * s / total} for name, s in seconds.items()
     }
 
 

@@ -67,9 +67,7 @@ def make_envs(
 
 def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
     """Environments of the same kind and protocol as `spec` (as stored with a run or a score)."""
-    settings = {
-        k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")
-    }
+    settings = {k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")}
     if spec.kind != "atari":
         return make_envs(spec.id, num_envs)
     from playfield.envs.atari import PROTOCOLS

@@ -120,12 +120,7 @@ def _acrobot_rates(state: np.ndarray, torque: np.ndarray) -> np.ndarray:
     d2 = (0.25 + 0.5 * cos2) + 1.0
     phi2 = 4.9 * np.cos(angle1 + angle2 - np.pi / 2.0)
     spin2_squared = np.float_power(spin2, 2)
-    phi1 = (
-        -0.5 * spin2_squared * sin2
-        - spin2 * spin1 * sin2
-        + (0.5 + 1.0) * 9.8 * np.cos(angle1 - np.pi / 2)
-        + phi2
-    )
+    phi1 = -0.5 * spin2_squared * sin2 - spin2 * spin1 * sin2 + (0.5 + 1.0) * 9.8 * np.cos(angle1 - np.pi / 2) + phi2
     ratio = d2 / d1
     rate2 = (torque + ratio * phi1 - 0.5 * np.float_power(spin1, 2) * sin2 - phi2) / (
         1.25 - np.float_power(d2, 2) / d1
@@ -166,9 +161,7 @@ def _acrobot_observe(states: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-CARTPOLE = Game(
-    ("left", "right"), 4, 4, -0.05, 0.05, _cartpole_reset, _cartpole, _as_float32, classic_draw.cartpole
-)
+CARTPOLE = Game(("left", "right"), 4, 4, -0.05, 0.05, _cartpole_reset, _cartpole, _as_float32, classic_draw.cartpole)
 ACROBOT = Game(
     ("torque -1", "torque 0", "torque +1"),
     6,

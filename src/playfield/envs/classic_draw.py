@@ -61,9 +61,7 @@ def _disc(draw: ImageDraw.ImageDraw, centre: Point, radius: float, colour: Colou
     draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
 
-def _box(
-    draw: ImageDraw.ImageDraw, corner1: Point, corner2: Point, colour: Colour, radius: float = 0
-) -> None:
+def _box(draw: ImageDraw.ImageDraw, corner1: Point, corner2: Point, colour: Colour, radius: float = 0) -> None:
     box = [c * _SCALE for c in (*corner1, *corner2)]
     draw.rounded_rectangle(box, radius=radius * _SCALE, fill=colour)
 

@@ -22,7 +22,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
 from playfield.player import Moment, Player
 from playfield.policy import Policy, find_agent, load_policy
-from playfield.session import protocol_line
+from playfield.plan import protocol_line
 from playfield.show import agent_or_random, fps_of
 from playfield.watch import rundata
 

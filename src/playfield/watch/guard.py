@@ -79,9 +79,7 @@ class Guard:
         offered = [p.strip() for line in _values(scope, b"sec-websocket-protocol") for p in line.split(",")]
         tokens = [p.removeprefix("token.") for p in offered if p.startswith("token.")]
         return (
-            PROTOCOL in offered
-            and len(tokens) == 1
-            and hmac.compare_digest(tokens[0].encode(), self.token.encode())
+            PROTOCOL in offered and len(tokens) == 1 and hmac.compare_digest(tokens[0].encode(), self.token.encode())
         )
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -39,7 +39,11 @@ SILENCE = 10.0  # seconds without an acknowledgement after which a client is dro
 NEWS_PERIOD = 2.0  # seconds between two looks at the run directory
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)  # times the game's own; 0 is as fast as it goes
 OVERLAYS = ("off", "value", "policy")
-PAGE = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/page.css": ("page.css", "text/css")}
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
 
 
 class BadMessage(Exception):
@@ -245,9 +249,7 @@ def listen(host: str, port: int) -> socket.socket:
         for other in range(port + 1, min(port + 100, 65536)):
             with contextlib.suppress(OSError):
                 _bound(family, host, other).close()
-                raise UsageError(
-                    f"port {port} cannot be used ({error.strerror}): --port {other} is free"
-                ) from None
+                raise UsageError(f"port {port} cannot be used ({error.strerror}): --port {other} is free") from None
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 

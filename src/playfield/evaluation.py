@@ -54,7 +54,7 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
         s = self.scores
-        low, high = interval(s)
+        low, high = interval(s.tolist())
         return {
             "env": self.env,
             "policy": self.policy,

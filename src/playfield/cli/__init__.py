@@ -1,0 +1,66 @@
+"""The command line: words to calls. No logic lives here, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from playfield import __version__
+from playfield.cli.agents import evaluate, explain, record, watch
+from playfield.cli.tools import bench, games
+from playfield.cli.train import train
+from playfield.errors import PlayfieldError, UsageError, nearest
+
+VERBS = {
+    "train": train,
+    "eval": evaluate,
+    "record": record,
+    "watch": watch,
+    "explain": explain,
+    "games": games,
+    "bench": bench,
+}
+
+
+def _usage() -> str:
+    lines = [
+        f"playfield {__version__}: train, evaluate, watch and explain agents that learn to play",
+        "",
+        "usage: playfield VERB ...      (playfield VERB --help tells more)",
+        "",
+        *(f"  {verb:<8}{fn.__doc__}" for verb, fn in VERBS.items()),
+        "",
+        "examples:",
+        "  playfield train breakout      learns Breakout from the screen in about ten minutes",
+        "  playfield eval breakout       plays full games with the agent that ships with playfield",
+        "  playfield watch breakout      the same agent, live in the browser",
+        "  playfield games               every game there is",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (see `playfield.errors`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(_usage())
+            return 0
+        if words[0] in ("-V", "--version", "version"):
+            print(__version__)
+            return 0
+        if words[0] not in VERBS:
+            close = nearest(words[0], VERBS)
+            hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
+            raise UsageError(f"no verb {words[0]!r}: {hint}")
+        return VERBS[words[0]](words[1:])
+    except PlayfieldError as error:
+        print(f"playfield: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("playfield: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

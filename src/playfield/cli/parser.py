@@ -1,0 +1,87 @@
+"""How words are parsed: one line for a mistake, with the nearest right name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from playfield.errors import UsageError, nearest
+from playfield.options import number
+
+# What other libraries call these options.
+ALIASES = {
+    "learning-rate": ["--lr"],
+    "lerning-rate": ["--lr"],
+    "total-timesteps": ["--steps"],
+    "n-timesteps": ["--steps"],
+    "timesteps": ["--steps"],
+    "n-envs": ["--num-envs"],
+    "n-steps": ["--rollout-steps"],
+    "num-steps": ["--rollout-steps"],
+    "n-epochs": ["--epochs"],
+    "update-epochs": ["--epochs"],
+    "num-minibatches": ["--minibatches"],
+    "clip-range": ["--clip"],
+    "clip-coef": ["--clip"],
+    "env-id": ["ENV, without a flag"],
+    "env": ["ENV, without a flag"],
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are one line with the nearest right name, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message[0].lower() + message[1:])
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse; an option nobody knows is named with the options that look like it."""
+        found, extra = self.parse_known_args([kebab(w) for w in words])
+        if extra:
+            flags = [f for a in self._actions for f in a.option_strings if f.startswith("--")]
+            if not extra[0].startswith("-"):
+                raise UsageError(f"{self.prog}: what is {extra[0]!r}? See {self.prog} --help")
+            close = ALIASES.get(extra[0].split("=")[0].lstrip("-")) or nearest(extra[0].split("=")[0], flags)
+            hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
+            raise UsageError(f"{self.prog} has no option {extra[0].split('=')[0]}: {hint}")
+        return found
+
+
+def kebab(word: str) -> str:
+    """--clip_value means --clip-value."""
+    if not word.startswith("--"):
+        return word
+    flag, sign, value = word.partition("=")
+    return flag.replace("_", "-") + sign + value
+
+
+def whole(flag: str, low: int = 0, high: float = 1e12) -> Any:
+    return lambda text: number(flag, text, whole=True, low=low, high=high)
+
+
+def real(flag: str, low: float = 0, high: float = 1e12) -> Any:
+    return lambda text: number(flag, text, whole=False, low=low, high=high)
+
+
+def make(verb: str, about: str, examples: str) -> Parser:
+    return Parser(
+        prog=f"playfield {verb}",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def check_env(name: str) -> None:
+    """A wrong name fails here, before torch is loaded."""
+    from playfield.envs.names import resolve
+
+    resolve(name)
+
+
+def say_line(line: str) -> None:
+    from playfield.session import print_line
+
+    print_line(line)

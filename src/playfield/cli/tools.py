@@ -1,0 +1,55 @@
+"""`playfield games` and `bench`."""
+
+from __future__ import annotations
+
+from playfield.cli.parser import check_env, make, whole
+
+
+def games(words: list[str]) -> int:
+    """List all games, or tell everything about one."""
+    p = make(
+        "games",
+        games.__doc__ or "",
+        "examples:\n  playfield games\n  playfield games breakout\n"
+        "  playfield games --check   plays every ROM for 100 frames",
+    )
+    p.add_argument("name", nargs="?", help="one game")
+    p.add_argument("--check", action="store_true", help="play every ROM (or the one named) for 100 frames")
+    p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    a = p.parse(words)
+    if a.name is not None:
+        check_env(a.name)
+    from playfield import games as listing
+
+    if a.check:
+        return 0 if listing.print_check([a.name] if a.name else None, json=a.json) else 6
+    if a.name is not None:
+        listing.print_game(a.name, json=a.json)
+    else:
+        listing.print_games(json=a.json)
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Measure speed beside a peer, both in one run."""
+    p = make(
+        "bench",
+        bench.__doc__ or "",
+        "examples:\n  playfield bench ppo --vs sb3         needs pip install 'playfield[bench]'\n"
+        "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n  playfield bench howto\n"
+        "  playfield bench kill --env breakout --kills 5",
+    )
+    p.add_argument("name", help="a file of bench/: ppo, howto, kill")
+    p.add_argument("--vs", help="the peer: sb3 or none")
+    p.add_argument("--busy", action="store_true", help="also measure beside a second busy process")
+    p.add_argument("--steps", type=whole("--steps", 1), help="steps of each side in each round")
+    p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="rounds of each side")
+    p.add_argument("--env", help="environment of bench kill")
+    p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
+    p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    a = p.parse(words)
+    from playfield.bench import main as run
+
+    names = ("vs", "busy", "steps", "rounds", "env", "kills", "json")
+    run(a.name, **{name: getattr(a, name) for name in names})
+    return 0

@@ -1,0 +1,157 @@
+"""`playfield train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from playfield import options
+from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
+from playfield.errors import UsageError
+
+TRAIN_EXAMPLES = """examples:
+  playfield train breakout                              about ten minutes on two cores
+  playfield train breakout --preset cleanrl --steps 3M  CleanRL's hyper-parameters
+  playfield train CartPole-v1 --algo a2c --seed 3
+  playfield train ALE/Pong-v5 --minutes 30 --lr 3e-4
+  playfield train --resume runs/breakout/ppo/1          go on after any stop
+  playfield train --resume runs/breakout/ppo/1 --steps 10M
+  playfield train --algo ppo --help                     with PPO's own options"""
+
+
+def train(words: list[str]) -> int:
+    """Train an agent, or go on with a run."""
+    algo = "ppo"
+    for i, word in enumerate(words):
+        if word == "--algo" and i + 1 < len(words):
+            algo = words[i + 1]
+        elif word.startswith("--algo="):
+            algo = word[7:]
+    own = options.options(algo)
+    p = make("train", train.__doc__ or "", TRAIN_EXAMPLES)
+    p.add_argument("env", nargs="?", help="breakout, ALE/Pong-v5, CartPole-v1, any Gymnasium id")
+    p.add_argument("--algo", default="ppo", help=f"{', '.join(options.algorithms())} (default ppo)")
+    p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(options.presets(algo))}")
+    p.add_argument(
+        "--steps",
+        type=whole("--steps", 1),
+        help="agent steps in all (1M, 500k); default: what fits --minutes",
+    )
+    p.add_argument("--minutes", type=real("--minutes", 0.01, 1e6), help="budget of time at the measured speed")
+    p.add_argument("--seed", type=whole("--seed", 0, 2**63), default=1, help="fixes everything (default 1)")
+    p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
+    p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps sets a new total")
+    p.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
+    p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
+    p.add_argument("--save-seconds", type=real("--save-seconds", 0), default=60.0, help="time between checkpoints")
+    p.add_argument("--keep", type=whole("--keep", 1, 1e6), default=3, help="checkpoints to keep (default 3)")
+    p.add_argument("--games", type=whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
+    p.add_argument("--no-film", action="store_true", help="no film at the end")
+    p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
+    p.add_argument("--quiet", action="store_true", help="only the result")
+    p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
+    _protocol_options(p)
+    group = p.add_argument_group(f"{algo}'s own options")
+    for o in own:
+        default = str(o.default).lower() if isinstance(o.default, bool) else o.default
+        group.add_argument(
+            o.flag, type=o.parse, metavar=o.type.upper(), help=f"{o.help} [{default}]".replace("%", "%%")
+        )
+    a = p.parse(words)
+    config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
+    parts = _protocol_parts(a)
+    common = {
+        "steps": a.steps,
+        "save_seconds": a.save_seconds,
+        "keep": a.keep,
+        "games": a.games,
+        "film": not a.no_film,
+        "tensorboard": not a.no_tensorboard,
+        "console": not a.quiet,
+    }
+    say = None if a.quiet else say_line
+    if a.resume is not None:
+        given = {w.partition("=")[0] for w in map(kebab, words) if w.startswith("--")}
+        fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in common}
+        fixed -= {"--no-film", "--no-tensorboard"}
+        if a.env is not None or fixed:
+            what = ", ".join(sorted(fixed)) or a.env
+            raise UsageError(f"{what} is part of the run and cannot be given with --resume")
+        return _train({"resume": a.resume, **common}, say, a.profile)
+    if a.env is None:
+        raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
+    check_env(a.env)
+    wishes = {
+        "env": a.env,
+        "algo": a.algo,
+        "preset": a.preset,
+        "minutes": a.minutes,
+        "seed": a.seed,
+        "run": a.run,
+        "device": a.device,
+        "precision": a.precision,
+        "workers": a.workers,
+        "protocol": a.protocol,
+        "view": a.view,
+        "parts": parts,
+        "config": config,
+        **common,
+    }
+    return _train(wishes, say, a.profile)
+
+
+def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
+    from playfield.session import train as run
+
+    if profile:
+        from playfield.profiling import profiled
+
+        with profiled():
+            result = run(say=say, **wishes)
+    else:
+        result = run(say=say, **wishes)
+    if say is None:
+        print(f"{result.directory} steps {result.steps} score {result.score:g} hash {result.hash}")
+    return 0
+
+
+def _protocol_options(p: Parser) -> None:
+    group = p.add_argument_group("Atari protocol")
+    group.add_argument("--protocol", help="classic (Nature DQN, CleanRL) or v5 (Machado et al. 2018)")
+    group.add_argument("--view", help="observation view, such as mono,trim,aimbot")
+    group.add_argument("--sticky", type=real("--sticky", 0, 0.99), help="probability that a frame repeats the action")
+    group.add_argument("--skip", type=whole("--skip", 1, 60), help="frames per step")
+    group.add_argument("--noop", type=whole("--noop", 0, 300), help="random no-ops at a game's start")
+    group.add_argument("--cap", type=whole("--cap", 100, 1e7), help="frames until a game is truncated")
+    group.add_argument("--life-loss", type=_switch("--life-loss"), help="a lost life is terminal for the learner")
+    group.add_argument(
+        "--fire-reset", type=_switch("--fire-reset"), help="press FIRE for the agent when a life starts"
+    )
+    group.add_argument("--full-actions", type=_switch("--full-actions"), help="all 18 actions")
+    group.add_argument("--stack", type=whole("--stack", 1, 8), help="frames in an observation")
+    group.add_argument("--size", type=whole("--size", 0, 210), help="side of the square frame (0: the full screen)")
+    group.add_argument("--colour", help="grey or rgb")
+    group.add_argument("--obs", help="pixels or ram (128 bytes)")
+
+
+def _switch(flag: str) -> Any:
+    return options.Option(flag[2:], "bool", False, "").parse
+
+
+def _protocol_parts(a: argparse.Namespace) -> dict[str, Any]:
+    names = (
+        "sticky",
+        "skip",
+        "noop",
+        "cap",
+        "life_loss",
+        "fire_reset",
+        "full_actions",
+        "stack",
+        "size",
+        "colour",
+        "obs",
+    )
+    return {n: getattr(a, n) for n in names if getattr(a, n) is not None}

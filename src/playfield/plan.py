@@ -1,0 +1,188 @@
+"""What a training is going to be: the request, the budget that fits this machine, and the words that say so."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import platform
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import playfield
+
+LADDER = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # budgets snap to these, so one machine keeps choosing the same
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked `train` for; None means: choose."""
+
+    env: str
+    algo: str = "ppo"
+    preset: str = "default"
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 1
+    run: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    protocol: str | None = None
+    view: str | None = None
+    parts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    save_seconds: float = 60.0
+    keep: int = 3
+    tensorboard: bool = True
+    console: bool = True
+    games: int = 30
+    film: bool = True
+
+
+def snap(steps: float) -> int:
+    """The largest round number (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten) not above `steps`."""
+    power = 10 ** math.floor(math.log10(max(steps, 1)))
+    return int(max(x for x in LADDER if x * power <= max(steps, 1)) * power)
+
+
+def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int, rounds: int = 3) -> float:
+    """Steps per second of this training here, from `rounds` rounds after one that warms up. Writes nothing."""
+    from playfield.run import Run
+
+    info = {
+        "spec": spec,
+        "seed": seed,
+        "steps": (rounds + 1) * cfg.batch,
+        "compute": dataclasses.asdict(compute),
+        "protocol": spec.protocol,
+    }
+    marks: list[tuple[float, int]] = []
+    run = Run(info, envs_of(spec, compute), on_round=lambda r: marks.append((time.perf_counter(), r.step)))
+    try:
+        module.train(run, cfg)
+    finally:
+        run.close()
+    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+
+
+def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) -> dict[str, Any]:
+    """What `run.json` holds."""
+    return {
+        "format": 1,
+        "playfield": playfield.__version__,
+        "env": spec.id,
+        "algo": request.algo,
+        "preset": request.preset,
+        "config": dataclasses.asdict(cfg),
+        "spec": dataclasses.asdict(spec),
+        "protocol": spec.protocol,
+        "seed": request.seed,
+        "steps": steps,
+        "schedule": f"learning rate falls linearly to 0 at step {steps:,}"
+        if getattr(cfg, "anneal", 0)
+        else "constant",
+        "extensions": [],
+        "compute": dataclasses.asdict(compute),
+        "log_period": max(cfg.batch, steps // 2000),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that exactness depends on."""
+    import ale_py
+    import gymnasium
+    import numpy
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "ale-py": ale_py.__version__,
+        "gymnasium": gymnasium.__version__,
+        "machine": platform.machine(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def envs_of(spec: Any, compute: Any) -> Callable[[int], Any]:
+    from playfield.compute import cores
+    from playfield.envs import make_from
+
+    threads = 1 if compute.workers > 1 else cores()
+    return lambda n: make_from(spec, n, threads=min(threads, n))
+
+
+def default_minutes(spec: Any, algo: str) -> float:
+    """How long a training takes unless told otherwise."""
+    return 0.25 if algo == "random" else 10.0 if spec.kind == "atari" else 0.5
+
+
+def command_line(request: Request, steps: int) -> str:
+    """The command that repeats this run exactly."""
+    words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]
+    words += ["--seed", str(request.seed)]
+    if request.preset != "default":
+        words += ["--preset", request.preset]
+    for name in ("device", "precision", "workers", "protocol", "view"):
+        value = getattr(request, name)
+        if value not in (None, "auto", 0):
+            words += [f"--{name}", str(value)]
+    for name, value in {**request.parts, **request.config}.items():
+        words += [
+            f"--{name.replace('_', '-')}",
+            str(value).lower() if isinstance(value, bool) else str(value),
+        ]
+    return shlex.join(words)
+
+
+def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float) -> str:
+    """What is going to happen, in one block."""
+    from playfield.compute import describe
+
+    protocol = info["protocol"]
+    rows = {
+        "game": info["env"],
+        "protocol": protocol_line(protocol),
+        "algorithm": f"{info['algo']}, preset {info['preset']}"
+        + (f", net {cfg.net}" if hasattr(cfg, "net") else "")
+        + f", {cfg.num_envs} environments x {cfg.rollout_steps} steps",
+        "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
+        "steps": f"{info['steps']:,}"
+        + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
+        "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then games and film",
+        "seed": str(info["seed"]),
+    }
+    return "\n".join(f"{key:>10}  {value}" for key, value in rows.items())
+
+
+def protocol_line(protocol: dict[str, Any]) -> str:
+    """A stored protocol in one line."""
+    if "sticky" in protocol:
+        from playfield.envs.atari import AtariProtocol
+
+        fields = {f.name for f in dataclasses.fields(AtariProtocol)}
+        line = AtariProtocol(**{k: v for k, v in protocol.items() if k in fields}).line()
+        return f"{line}, view {protocol['view']}" if protocol.get("view") else line
+    return ", ".join(f"{k} {v}" for k, v in protocol.items())
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them: 42 s, 9 min 30 s, 1 h 02 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
