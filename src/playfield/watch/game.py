@@ -20,9 +20,9 @@ import numpy as np
 from playfield import saliency
 from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
+from playfield.plan import protocol_line
 from playfield.player import Moment, Player
 from playfield.policy import Policy, find_agent, load_policy
-from playfield.plan import protocol_line
 from playfield.show import agent_or_random, fps_of
 from playfield.watch import rundata
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; object-src 'none'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",

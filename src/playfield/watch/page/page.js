@@ -79,7 +79,7 @@ function greet(message) {
   hello = message;
   document.title = `${message.env} · playfield`;
   $("env").textContent = message.env;
-  $("protocol").textContent = `protocol ${message.protocol} · raw score, all lives`;
+  $("protocol").textContent = `protocol: ${message.protocol}${message.trained ? "" : " · random agent"} · raw scores of full games`;
   $("overlay-box").hidden = !message.pixels || !message.trained;
   const rows = $("bars");
   rows.replaceChildren();
