@@ -91,15 +91,16 @@ class Plain:
         return reward, False
 
 
-@pytest.mark.parametrize("game", ["breakout", "seaquest", "ms_pacman", "pong", "space_invaders"])
+@pytest.mark.parametrize("game", ["breakout", "seaquest", "ms_pacman", "pong"])
 @pytest.mark.parametrize("name", ["classic", "v5"])
-def test_rewards_scores_and_lives_are_those_of_a_plain_emulator(game, name):
+def test_rewards_scores_and_lives_are_those_of_a_plain_emulator(game, name, monkeypatch):
+    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 10**6)  # a new seed would be news to the plain emulator
     rules = protocol(name, noop=0)
     env = Atari(game, 2, rules)
     env.reset(seeds(2, 3))
     plain = [Plain(game, 3 + i, 4, rules.sticky, rules.fire_reset) for i in range(2)]
     scores, lengths, games, losses = [0, 0], [0, 0], 0, 0
-    steps = 1000 if game != "pong" else 1300
+    steps = 900 if game in ("pong", "ms_pacman") else 600
     draws = np.random.default_rng(1).integers(env.spec.num_actions, size=(steps, 2))
     for actions in draws:
         s = env.step(actions)
@@ -534,7 +535,7 @@ def test_bad_use():
         env.reset(seeds(3))
     env.reset(seeds(2))
     for actions in (np.array([0, 4]), np.array([-1, 0])):  # the emulator itself would hang
-        with pytest.raises(EnvError, match="is not in 0..3"):
+        with pytest.raises(EnvError, match=r"is not in 0\.\.3"):
             env.step(actions)
     with pytest.raises(EnvError, match="one whole number per env"):
         env.step(np.zeros(3, np.int64))

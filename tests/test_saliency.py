@@ -136,3 +136,16 @@ def test_rank_correlation_is_the_definition(a, random):
     x, y = ranks(a), ranks(b)
     expected = 0.0 if x.std() == 0 or y.std() == 0 else np.corrcoef(x, y)[0, 1]
     assert saliency.rank_correlation(np.array(a), np.array(b)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_blurred_patches_are_the_formula_over_the_whole_picture():
+    import cv2
+
+    obs, centre, radius = noise(3), np.array([[3.0, 70.5]]), 4.0
+    (got,) = saliency.blur_patches(obs, centre, radius)
+    y, x = np.mgrid[:84, :84]
+    weight = np.exp(-((y - 3.0) ** 2 + (x - 70.5) ** 2) / (2 * radius**2))[..., None]
+    blurred = cv2.GaussianBlur(obs, (0, 0), radius).astype(float)
+    expected = obs * (1 - weight) + blurred * weight
+    assert np.abs(got - expected).max() <= 3.5
+    assert np.abs(got - expected)[:10, 62:79].max() <= 0.51

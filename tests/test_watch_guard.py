@@ -70,7 +70,7 @@ BAD_HOSTS = [
 @pytest.mark.parametrize("host", BAD_HOSTS)
 def test_another_host_is_misdirected(page, host):
     host = host.format(port=page.port)
-    status, headers, body = request(page.port, host=host)
+    status, _, body = request(page.port, host=host)
     assert status in (400, 421)
     assert b"<html" not in body
     assert upgrade(page.port, host=host) in (400, 403, 421)

@@ -7,7 +7,8 @@ words what would have changed its mind. A number says how far the marks differ f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -301,6 +302,24 @@ def explain(
 
         policy, home = agent_or_random(source, which, agent, temperature, seed)
     folder = out if out is not None else home / "explain"
+    with _one_thread():
+        return _report(policy, found, folder, moments, seed, method)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small batches on two threads are slower than on one, and much slower on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _report(policy: Policy, found: Agent | None, folder: Path, moments: int, seed: int, method: str) -> Path:
     game, losses = _play(policy, seed)
     values = [saliency.values_of(m.thoughts) for m in game]
     numbers = [float(np.ravel(v)[0]) for v in values if v is not None]

@@ -52,5 +52,6 @@ def next_values(values: np.ndarray, last: np.ndarray, cut: np.ndarray, cut_value
 
 def explained_variance(predicted: np.ndarray, target: np.ndarray) -> float:
     """1 - Var(target - predicted) / Var(target); NaN where the target does not vary."""
+    predicted, target = predicted.astype(np.float64), target.astype(np.float64)  # float32 overflows on divergence
     variance = float(np.var(target))
     return float("nan") if variance == 0 else 1.0 - float(np.var(target - predicted)) / variance

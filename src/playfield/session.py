@@ -161,9 +161,7 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
         if steps <= done:
             raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
         info["extensions"].append({"at": done, "from": info["steps"], "to": steps})
-        say(
-            f"the training's total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total"
-        )
+        say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
         info["steps"] = steps
         write_info(directory, info)
     changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}

@@ -220,9 +220,10 @@ def train(run: Run, cfg: Config) -> None:
 
 def scale(rollouts: list[Any], name: str) -> None:
     """Subtract the mean and divide by the standard deviation over all workers, in place."""
-    everything = np.concatenate([getattr(r, name).reshape(-1) for r in rollouts])
+    everything = np.concatenate([getattr(r, name).reshape(-1) for r in rollouts]).astype(np.float64)
+    mean, std = everything.mean(), everything.std() + 1e-8
     for r in rollouts:
-        setattr(r, name, (getattr(r, name) - everything.mean()) / (everything.std() + 1e-8))
+        setattr(r, name, ((getattr(r, name) - mean) / std).astype(np.float32))
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:

@@ -88,53 +88,39 @@ class Config:
             raise UsageError(f"--minibatches {self.minibatches} leaves one sample to normalise: use fewer")
 
 
+# SB3's 0.5 for the value loss has no factor 1/2 beside it, ours has.
+SB3 = Config(
+    num_envs=1,
+    rollout_steps=2048,
+    epochs=10,
+    minibatches=32,
+    lr=3e-4,
+    anneal=False,
+    clip=0.2,
+    clip_value=False,
+    ent_coef=0.0,
+    vf_coef=1.0,
+    clip_reward=False,
+)
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(net="nips"),
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
-        "sb3-default": Config(
-            num_envs=1,
-            rollout_steps=2048,
-            epochs=10,
-            minibatches=32,
-            lr=3e-4,
-            anneal=False,
-            clip=0.2,
-            clip_value=False,
-            ent_coef=0.0,
-            vf_coef=1.0,  # SB3's 0.5 has no factor 1/2 beside it
-            net="nature",
-            clip_reward=False,
-        ),
+        "sb3-default": SB3,
     },
     "vector": {
         "default": Config(
             num_envs=8,
             rollout_steps=128,
             epochs=10,
-            minibatches=4,
             lr=2.5e-3,
             clip=0.2,
             ent_coef=0.0,
             clip_value=False,
-            net="mlp",
             clip_reward=False,
         ),
-        "cleanrl": Config(num_envs=4, rollout_steps=128, epochs=4, lr=2.5e-4, clip=0.2, net="mlp", clip_reward=False),
-        "sb3-default": Config(
-            num_envs=1,
-            rollout_steps=2048,
-            epochs=10,
-            minibatches=32,
-            lr=3e-4,
-            anneal=False,
-            clip=0.2,
-            clip_value=False,
-            ent_coef=0.0,
-            vf_coef=1.0,  # SB3's 0.5 has no factor 1/2 beside it
-            net="mlp",
-            clip_reward=False,
-        ),
+        "cleanrl": Config(num_envs=4, rollout_steps=128, epochs=4, lr=2.5e-4, clip=0.2, clip_reward=False),
+        "sb3-default": SB3,
     },
 }
 

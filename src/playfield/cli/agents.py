@@ -97,7 +97,8 @@ def watch(words: list[str]) -> int:
     p = make(
         "watch",
         watch.__doc__ or "",
-        "examples:\n  playfield watch breakout\n  playfield watch last        follows the newest run while it trains\n"
+        "examples:\n  playfield watch breakout\n"
+        "  playfield watch last        follows the newest run while it trains\n"
         "  playfield watch CartPole-v1 --agent random --port 8000",
     )
     _agent_options(p)

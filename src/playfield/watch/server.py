@@ -92,12 +92,17 @@ class Client:
 
     async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
         async with self._busy:
-            # Shielded: a thread cannot be cancelled, and the session must not be closed under it.
-            return await asyncio.shield(asyncio.to_thread(work, *args))
+            running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])  # a thread cannot be cancelled: the session must outlive it
+                raise
 
     async def _send(self, data: bytes) -> None:
-        async with self._sending:
-            await asyncio.wait_for(self.socket.send_bytes(data), SILENCE)
+        # Not wait_for: until Python 3.12 it can swallow a cancellation, and this task would never end.
+        async with self._sending, asyncio.timeout(SILENCE):
+            await self.socket.send_bytes(data)
 
     async def _play(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -119,7 +124,8 @@ class Client:
         while True:
             await self._fresh.wait()
             try:
-                await asyncio.wait_for(self._credit.wait(), SILENCE)
+                async with asyncio.timeout(SILENCE):
+                    await self._credit.wait()
             except TimeoutError:
                 raise BadMessage(1008, "the page no longer answers") from None
             self._fresh.clear()
@@ -313,6 +319,9 @@ def watch(
     Raises:
         UsageError: no such agent, or the port is taken. DataError: a damaged one.
     """
+    import torch
+
+    torch.set_num_threads(1)  # leave the other cores to a training; more threads would only wait for each other
     listening = listen(host, port)
     with contextlib.closing(listening):
         chosen = Source(source, which, agent, temperature, seed)

@@ -1,0 +1,141 @@
+"""The report: which moments, which words, which pictures."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from playfield.errors import UsageError
+from playfield.explain import counterfactual, explain, paint, percent, pick_moments
+from playfield.explain_page import sanity_sentence
+from playfield.saliency import Effects
+from watch_fixtures import make_run
+
+
+def test_moments_of_each_kind_are_picked():
+    values = np.zeros(200)
+    values[120:] = 9.0
+    entropies = np.full(200, 0.5)
+    entropies[40], entropies[160] = 1.3, 0.1
+    rewards = np.zeros(200)
+    rewards[80] = 4.0
+    picks = pick_moments(values, entropies, rewards, [20, 199], 6)
+    why = {pick.index: pick.why for pick in picks}
+    assert sorted(why) == [19, 40, 80, 119, 160, 198]
+    assert "reward of 4" in why[80]
+    assert "rises" in why[119]
+    assert "least certain" in why[40]
+    assert "most certain" in why[160]
+    assert "life" in why[198]
+    assert [p.index for p in picks] == sorted(why)
+
+
+def test_a_random_agent_gets_ordinary_moments_apart_from_each_other():
+    picks = pick_moments(None, None, np.ones(100), [99], 5)
+    assert len(picks) == 5
+    assert np.diff([p.index for p in picks]).min() >= 8
+    assert len(pick_moments(None, None, [1.0], [0], 5)) == 1
+
+
+def effects(value=3.2, after=1.1, probs=(0.81, 0.19), probs_after=(0.12, 0.88)):
+    return Effects(
+        np.zeros((1, 2)), (1, 1), (1, 1), value, np.array([after]), np.array(probs), np.array([probs_after])
+    )
+
+
+def test_the_counterfactual_in_words():
+    text = counterfactual(effects(), ("RIGHT", "LEFT"), 0, "Without this patch")
+    assert text == (
+        "Without this patch the value falls from 3.20 to 1.10, RIGHT drops from 81 % to 12 % and "
+        "LEFT instead of RIGHT becomes the likeliest action."
+    )
+    same = counterfactual(effects(after=3.2004, probs_after=(0.8101, 0.1899)), ("RIGHT", "LEFT"), 0, "Without it")
+    assert same == "Without it the value stays at 3.20 and RIGHT stays at 81 %."
+
+
+def test_percent():
+    assert [percent(p) for p in (0, 0.004, 0.0999, 0.5, 1)] == ["0 %", "0.4 %", "10 %", "50 %", "100 %"]
+
+
+def test_paint_marks_the_right_place():
+    frame = np.full((84, 84, 3), 100, np.uint8)
+    seen = np.zeros((84, 84))
+    seen[60:64, 20:24] = 1
+    out = paint(frame, {"value": seen, "policy": np.zeros_like(seen)}, (0.5, 0.5, 0.7, 0.9))
+    assert (out[62, 22] > out[5, 5]).any()
+    assert int(out[62, 22, 0]) - int(out[62, 22, 2]) > 50  # orange
+    assert (out[42, 42:70] == 255).all()
+    assert np.ptp(out[:30].reshape(-1, 3), axis=0).max() == 0
+
+
+def test_sanity_sentences():
+    assert "not from training" in sanity_sentence(0.9)
+    assert "+0.10" in sanity_sentence(0.1)
+    assert "no network" in sanity_sentence(None)
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.images, self.tags, self.links = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        found = dict(attrs)
+        self.links += [v for k, v in found.items() if k in ("src", "href")]
+        if tag == "img":
+            self.images.append(found)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return {env: make_run(root / env, env, (7,)) for env in ("CartPole-v1", "breakout")}
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "breakout"])
+def test_a_report(runs, env, method, tmp_path):
+    page = explain(str(runs[env]), out=tmp_path / "why", moments=2, method=method)
+    assert page == tmp_path / "why" / "explain.html"
+    text = page.read_text()
+    parser = Page()
+    parser.feed(text)
+    assert len(parser.images) == 2
+    assert all(link.startswith("data:") for link in parser.links)  # nothing is asked of any host
+    assert "script" not in parser.tags
+    assert re.search(r"rank correlation [+-]\d\.\d\d", text)
+    assert "Atrey et al. 2020" in text
+    assert re.search(r"the value (falls|rises|stays)", text)
+    for n in (1, 2):
+        picture = np.asarray(Image.open(page.parent / f"moment-{n}.png"))
+        assert picture.shape[2] == 3
+        assert picture.std() > 10
+
+
+def test_a_random_agent_does_not_look_and_the_report_says_so(tmp_path):
+    page = explain("CartPole-v1", agent="random", out=tmp_path, moments=1)
+    assert "does not look" in page.read_text()
+    again = page.read_bytes()
+    assert explain("CartPole-v1", agent="random", out=tmp_path, moments=1).read_bytes() == again
+
+
+def test_the_report_of_fewer_moments_replaces_that_of_more(tmp_path):
+    explain("CartPole-v1", agent="random", out=tmp_path, moments=2)
+    (tmp_path / "moment-of-mine.png").touch()
+    explain("CartPole-v1", agent="random", out=tmp_path, moments=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["explain.html", "moment-1.png", "moment-of-mine.png"]
+
+
+def test_mistakes(runs, tmp_path):
+    with pytest.raises(UsageError, match="occlusion or gradient"):
+        explain(str(runs["CartPole-v1"]), out=tmp_path / "x", method="lime")
+    with pytest.raises(UsageError, match="no gradients"):
+        explain("CartPole-v1", agent="random", out=tmp_path / "x", method="gradient")
+    with pytest.raises(UsageError, match="at least 1"):
+        explain(str(runs["CartPole-v1"]), out=tmp_path / "x", moments=0)
+    assert not (tmp_path / "x").exists()
