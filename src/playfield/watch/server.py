@@ -319,10 +319,11 @@ def watch(
     Raises:
         UsageError: no such agent, or the port is taken. DataError: a damaged one.
     """
-    import torch
-
-    torch.set_num_threads(1)  # leave the other cores to a training; more threads would only wait for each other
     listening = listen(host, port)
+    if agent is None:
+        import torch
+
+        torch.set_num_threads(1)  # leave the other cores to a training; more threads would wait for each other
     with contextlib.closing(listening):
         chosen = Source(source, which, agent, temperature, seed)
         number = listening.getsockname()[1]
