@@ -190,13 +190,13 @@ def test_divergence_stops_with_code_4_and_keeps_the_last_good_checkpoint(tmp_pat
 
 def test_budgets_snap_to_round_numbers():
     assert [snap(x) for x in (999, 1000, 1199, 1234, 1_130_000, 959_999, 47)] == [
-        800,
+        990,
         1000,
-        1000,
+        1100,
         1200,
-        1_000_000,
-        800_000,
-        40,
+        1_100_000,
+        950_000,
+        47,
     ]
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import playfield
 
-LADDER = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # budgets snap to these, so one machine keeps choosing the same
-
 
 @dataclass(frozen=True)
 class Request:
@@ -45,9 +43,9 @@ class Request:
 
 
 def snap(steps: float) -> int:
-    """The largest round number (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten) not above `steps`."""
-    power = 10 ** math.floor(math.log10(max(steps, 1)))
-    return int(max(x for x in LADDER if x * power <= max(steps, 1)) * power)
+    """`steps` rounded down to two digits, so that one machine nearly always chooses the same budget."""
+    power = 10 ** max(math.floor(math.log10(max(steps, 1))) - 1, 0)
+    return int(max(steps, 1) // power * power)
 
 
 def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int, rounds: int = 3) -> float:

@@ -54,6 +54,8 @@ class Config:
     """Normalise advantages in each minibatch."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus."""
+    anneal_ent: bool = False
+    """Let the entropy bonus fall linearly to 0, so that the policy is sharp at the end."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
@@ -104,7 +106,7 @@ SB3 = Config(
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(net="nips"),
+        "default": Config(net="nips", num_envs=32, rollout_steps=32, lr=1e-3, clip_value=False, anneal_ent=True),
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
         "sb3-default": SB3,
     },
@@ -126,13 +128,14 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 
 def ppo_loss(
-    net: nn.Module, batch: dict[str, Tensor], cfg: Config, clip: float, size: int
+    net: nn.Module, batch: dict[str, Tensor], cfg: Config, clip: float, size: int, ent_coef: float | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """Clipped surrogate, value loss and entropy bonus of a share of a minibatch.
 
     Args:
         batch: tensors [B, ...]: obs, actions, logprobs, advantages (normalised), returns, values.
         size: samples in the whole minibatch; sums over shares divided by it are means over the minibatch.
+        ent_coef: weight of the entropy bonus now (None: the Config's).
 
     Returns:
         The share's part of the loss, and its part of the reported means.
@@ -150,7 +153,7 @@ def ppo_loss(
         value_error = torch.maximum(value_error, (near - returns).square())
     value_loss = value_error.sum() / size  # the reference code's factor 1/2 is applied below
     entropy = -(logprobs.exp() * logprobs).sum() / size
-    loss = policy_loss + cfg.vf_coef * 0.5 * value_loss - cfg.ent_coef * entropy
+    loss = policy_loss + cfg.vf_coef * 0.5 * value_loss - (cfg.ent_coef if ent_coef is None else ent_coef) * entropy
     with torch.no_grad():
         stats = {
             "loss": loss,
@@ -184,6 +187,7 @@ def train(run: Run, cfg: Config) -> None:
         left = 1.0 - progress
         lr = cfg.lr * left if cfg.anneal else cfg.lr
         clip = cfg.clip * left if cfg.anneal_clip else cfg.clip
+        ent_coef = cfg.ent_coef * left if cfg.anneal_ent else cfg.ent_coef
 
         with run.phase("rollout"):
             learner.team.run(lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward))
@@ -213,11 +217,12 @@ def train(run: Run, cfg: Config) -> None:
                         mean: Any = mean,
                         std: Any = std,
                         clip: float = clip,
+                        ent_coef: float = ent_coef,
                     ) -> tuple[Tensor, dict[str, float]]:
                         names = ("obs", "actions", "logprobs", "advantages", "returns", "values")
                         batch = {name: rollouts[k].flat(name, index[k]) for name in names}
                         batch["advantages"] = (batch["advantages"] - float(mean)) / (float(std) + 1e-8)
-                        return ppo_loss(replica, batch, cfg, clip, size)
+                        return ppo_loss(replica, batch, cfg, clip, size, ent_coef)
 
                     parts, _ = learner.update(loss, lr)
                     stats.append({key: sum(p[key] for p in parts) for key in parts[0]})

@@ -84,12 +84,12 @@ class Steered:
     """A policy that a person can take over."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self.spec = policy, policy.spec
         self.human: int | None = None
+        self.use(policy)
 
-    @property
-    def label(self) -> str:
-        return self.policy.label
+    def use(self, policy: Policy) -> None:
+        """Go on with another policy of the same environment."""
+        self.policy, self.spec, self.label = policy, policy.spec, policy.label
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
         if self.human is not None:
@@ -182,8 +182,9 @@ class Session:
 
     def choose(self, which: str) -> None:
         """Go on with another checkpoint, in the same game. Raises PlayfieldError; the old one then stays."""
-        self.steered.policy = self.source.policy(which)
-        self.choice, self.loaded = which, self.source.newest()
+        newest = self.source.newest()  # before loading: one that comes meanwhile is then loaded next
+        self.steered.use(self.source.policy(which))
+        self.choice, self.loaded = which, newest
 
     def follow(self) -> bool:
         """Load a newer checkpoint if there is one and it is asked for; whether it did."""
@@ -248,7 +249,7 @@ class Session:
         stack = now.obs if self.spec.pixels else None
         overlay = self._overlay(now) if self.overlay != "off" else None
         thoughts = {k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts}
-        header = {
+        header: dict[str, Any] = {
             "kind": "frame",
             "step": now.step,
             "game": now.game,

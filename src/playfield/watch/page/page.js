@@ -80,7 +80,7 @@ function greet(message) {
   document.title = `${message.env} · playfield`;
   $("env").textContent = message.env;
   $("protocol").textContent = `protocol: ${message.protocol}${message.trained ? "" : " · random agent"} · raw scores of full games`;
-  $("overlay-box").hidden = !message.pixels || !message.trained;
+  $("overlay-box").hidden = !message.overlay || !message.trained;
   const rows = $("bars");
   rows.replaceChildren();
   rows.classList.toggle("many", message.actions.length > 9);
