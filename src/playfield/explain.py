@@ -348,7 +348,7 @@ def _report(policy: Policy, found: Agent | None, folder: Path, moments: int, see
             sentence = "Nothing that was taken away changed the output: this agent does not look."
         image = Image.fromarray(picture(moment, policy.spec, maps, effects, f"step {moment.step}"))
         buffer = BytesIO()
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG")
         atomic_write(folder / f"moment-{number}.png", buffer.getvalue())
         did = policy.spec.action_names[moment.action]
         entries.append((f"Step {moment.step}: {pick.why}", f"It did {did}. {sentence}", buffer.getvalue()))

@@ -248,7 +248,9 @@ class Session:
         assert now is not None
         stack = now.obs if self.spec.pixels else None
         overlay = self._overlay(now) if self.overlay != "off" else None
-        thoughts = {k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts}
+        thoughts: dict[str, Any] = {
+            k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts
+        }
         header: dict[str, Any] = {
             "kind": "frame",
             "step": now.step,
