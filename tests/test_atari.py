@@ -339,7 +339,7 @@ def continues(game: str, rules: AtariProtocol, n: int, before: int, key: int) ->
     fresh = Atari(game, n, rules)
     assert np.array_equal(fresh.restore(from_json(to_json(state))), here)
     assert to_json(fresh.state()) == to_json(state)
-    assert digest(play(fresh, 60, key + 1)) == digest(play(env, 60, key + 1))
+    assert digest(play(fresh, 40, key + 1)) == digest(play(env, 40, key + 1))
     assert to_json(fresh.state()) == to_json(env.state())
     return fresh
 
@@ -367,36 +367,34 @@ def test_any_moment_through_anchors_and_caps(game, before, n, anchor, cap, name)
 
 def test_moments_that_matter(monkeypatch):
     """Saved right after a lost life (FIRE pending), an end, an end with a new anchor; logs of different lengths."""
-    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 150)
+    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 250)
     env = Atari("breakout", 3)
     env.reset(seeds(3, 11))
-    draws = np.random.default_rng(4).integers(4, size=(900, 3))
-    kinds: dict[str, int] = {"lost": 0, "ended": 0, "anchored": 0}
-    saved = []
-    for t, actions in enumerate(draws[:-40]):
+    draws = np.random.default_rng(4).integers(4, size=(800, 3))
+    kinds = {"lost": 0, "ended": 0, "anchored": 0}
+    saved, went = [], []
+    for t, actions in enumerate(draws):
         s = env.step(actions)
-        state = env.state()
+        went.append(digest([s]))
         kind = "lost" if env.life_lost.any() else "ended" if s.episodes else ""
+        if not kind or t > 755:
+            continue
+        state = env.state()
         if s.episodes and (state["length"] == 0).any():
             kind = "anchored"
-        if kind and kinds[kind] < 3:
+        if kinds[kind] < 2:
             kinds[kind] += 1
-            saved.append((t, state, env._obs.copy()))
-    assert kinds == {"lost": 3, "ended": 3, "anchored": 3}
-    assert any(len(set(state["length"].tolist())) == 3 for _, state, _ in saved)
+            saved.append((t, state, s.obs.copy()))
+    assert kinds == {"lost": 2, "ended": 2, "anchored": 2}
+    assert any(len(set(state["length"].tolist())) > 1 for _, state, _ in saved)
     for t, state, obs in saved:
-        again, fresh = Atari("breakout", 3), Atari("breakout", 3)
-        again.reset(seeds(3, 11))
-        for actions in draws[: t + 1]:
-            again.step(actions)
+        fresh = Atari("breakout", 3)
         assert np.array_equal(fresh.restore(state), obs)
-        rest = draws[t + 1 : t + 40]
-        a, b = ([copied(e.step(x)) for x in rest] for e in (again, fresh))
-        assert digest(a) == digest(b)
+        assert [digest([fresh.step(x)]) for x in draws[t + 1 : t + 40]] == went[t + 1 : t + 40]
 
 
 def test_saving_does_not_change_the_games(monkeypatch):
-    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 100)
+    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 60)
     a, b = (
         Atari("breakout", 2, PROTOCOLS["v5"].changed(cap=300)),
         Atari("breakout", 2, PROTOCOLS["v5"].changed(cap=300)),
@@ -407,7 +405,7 @@ def test_saving_does_not_change_the_games(monkeypatch):
     for env in (a, b):
         records = []
         for t in range(6):
-            records += play(env, 70, t)
+            records += play(env, 40, t)
             if env is b:
                 env.restore(env.state())
         digests.append(digest(records))
@@ -421,18 +419,18 @@ from test_atari import *
 for game, sticky, key, text in json.load(sys.stdin):
     env = Atari(game, 2, protocol(sticky=sticky))
     env.restore(from_json(text))
-    print(digest(play(env, 60, key)))
+    print(digest(play(env, 30, key)))
 """
 
 
 def test_a_fresh_process_continues_exactly():
     jobs, expected = [], []
-    for key, (game, sticky) in enumerate([(g, s) for g in GAMES for s in (0.0, 0.25)]):
+    for key, (game, sticky) in enumerate([(g, 0.25) for g in GAMES] + [("qbert", 0.0)]):
         env = Atari(game, 2, protocol(sticky=sticky))
         env.reset(seeds(2, key))
         play(env, 40 + 17 * key, key)
         jobs.append((game, sticky, key + 50, to_json(env.state())))
-        expected.append(digest(play(env, 60, key + 50)))
+        expected.append(digest(play(env, 30, key + 50)))
     here = __file__.rsplit("/", 1)[0]
     done = subprocess.run(
         [sys.executable, "-c", CHILD.format(here=here)],

@@ -17,6 +17,8 @@ import numpy as np
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
 
+# Agents are judged and shown sharper than they explore, but not greedily: a greedy Breakout can loop for ever.
+TEMPERATURE = 0.5
 SHIPPED = Path(__file__).parent / "agents"
 
 
@@ -245,7 +247,7 @@ def load_policy(
     source: str | Path | Agent,
     which: str = "last",
     *,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     seed: int = 0,
     device: str = "cpu",
 ) -> Policy:
@@ -254,7 +256,7 @@ def load_policy(
     Args:
         source: see `find_agent`; or an `Agent`.
         which: `last`, `best` or a step of a run.
-        temperature: 1 samples as in training, 0 is greedy.
+        temperature: 1 samples as in training, 0 is greedy; the default is sharper than training and never stuck.
         seed: of its own sampling, where `act` is not given random numbers.
 
     Example:

@@ -253,6 +253,7 @@ def finish(
     run = shlex.quote(str(directory))
     say(
         f"watch it:     playfield watch {run}\n"
+        f"curves:       tensorboard --logdir {run}\n"
         f"evaluate it:  playfield eval {run} --games 100\n"
         f"film it:      playfield record {run}\n"
         f"train longer: playfield train --resume {run} --steps {2 * info['steps']}"

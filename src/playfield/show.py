@@ -17,7 +17,7 @@ from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
 from playfield.film import Film
 from playfield.player import Moment, Player
-from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
+from playfield.policy import TEMPERATURE, Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
 from playfield.storage import as_storage_error, atomic_write
 from playfield.window import NoWindow, window
 
@@ -57,7 +57,7 @@ def evaluate_and_save(
     games: int,
     *,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     agent: str | None = None,
     say: Say | None = None,
     save: bool = True,
@@ -192,7 +192,7 @@ def record(
     steps: int | None = None,
     mosaic: int = 0,
     agent: str | None = None,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     seed: int = 0,
     fps: float | None = None,
     human: bool = False,

@@ -91,8 +91,8 @@ PRESETS: dict[str, dict[str, Config]] = {
     "vector": {
         "default": Config(
             num_envs=16,
-            rollout_steps=16,
-            lr=3e-3,
+            rollout_steps=8,
+            lr=1e-3,
             gae_lambda=0.95,
             norm_advantage=True,
             ent_coef=0.0,

@@ -32,7 +32,7 @@ class Config:
     """Environments stepped at once."""
     rollout_steps: int = 64
     """Steps of each environment between two rounds of learning."""
-    epochs: int = 3
+    epochs: int = 4
     """Passes over each rollout."""
     minibatches: int = 4
     """Updates in each pass."""
@@ -106,7 +106,7 @@ SB3 = Config(
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(net="nips", num_envs=32, rollout_steps=32, lr=1e-3, clip_value=False, anneal_ent=True),
+        "default": Config(net="nips", clip_value=False),
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
         "sb3-default": SB3,
     },

@@ -16,7 +16,12 @@ def _agent_options(p: Parser) -> None:
     )
     p.add_argument("--checkpoint", default="last", help="last, best or a step of the run (default last)")
     p.add_argument("--agent", help="random: a random agent; RUN may then be an environment")
-    p.add_argument("--temperature", type=real("--temperature", 0, 100), default=1.0, help="1 samples as in training")
+    p.add_argument(
+        "--temperature",
+        type=real("--temperature", 0, 100),
+        default=0.5,
+        help="1 samples as in training, 0 is greedy (default 0.5)",
+    )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=whole("--seed", 0, 2**63), default=0, help="of games and sampling (default 0)")
 
@@ -146,6 +151,7 @@ def explain(words: list[str]) -> int:
         moments=a.moments,
         seed=a.seed,
         method=a.method,
+        agent=a.agent,
         temperature=0.0 if a.greedy else a.temperature,
     )
     say_line(f"wrote {path}")

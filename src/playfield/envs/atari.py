@@ -229,6 +229,11 @@ class Atari:
             protocol={"env": game, **dataclasses.asdict(protocol), "ale_py": ale_py.__version__},
         )
 
+    @property
+    def lives(self) -> np.ndarray:
+        """Lives left in each game [N]; 0 in games that count none."""
+        return self._lives
+
     def _channels_last(self, obs: np.ndarray) -> np.ndarray:
         """[N, K, H, W] (or [N, K, H, W, 3]) to [N, H, W, K] (or [N, H, W, 3K]); 5x faster than a transpose."""
         n = len(obs)

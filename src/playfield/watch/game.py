@@ -22,7 +22,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
 from playfield.plan import protocol_line
 from playfield.player import Moment, Player
-from playfield.policy import Policy, find_agent, load_policy
+from playfield.policy import TEMPERATURE, Policy, find_agent, load_policy
 from playfield.show import agent_or_random, fps_of
 from playfield.watch import rundata
 
@@ -37,7 +37,12 @@ class Source:
     """
 
     def __init__(
-        self, source: str, which: str = "last", agent: str | None = None, temperature: float = 1.0, seed: int = 0
+        self,
+        source: str,
+        which: str = "last",
+        agent: str | None = None,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
     ) -> None:
         self.temperature, self.seed = temperature, seed
         policy, home = agent_or_random(source, which, agent, temperature, seed)
@@ -132,7 +137,7 @@ def lives_of(player: Player) -> int | None:
     from playfield.envs.atari import Atari
 
     env = player.env
-    lives = int(env._lives[0]) if isinstance(env, Atari) else 0
+    lives = int(env.lives[0]) if isinstance(env, Atari) else 0
     return lives or None
 
 

@@ -29,6 +29,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from playfield.errors import PlayfieldError, UsageError
+from playfield.policy import TEMPERATURE
 from playfield.show import fps_of
 from playfield.watch.game import KEYS, Session, Source, pack
 from playfield.watch.guard import PROTOCOL, Guard, hosts_for
@@ -299,7 +300,7 @@ def watch(
     host: str = "127.0.0.1",
     port: int = 0,
     allow_host: Sequence[str] = (),
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     seed: int = 0,
     agent: str | None = None,
     open_browser: bool = True,
