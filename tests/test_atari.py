@@ -91,8 +91,10 @@ class Plain:
         return reward, False
 
 
-@pytest.mark.parametrize("game", ["breakout", "seaquest", "ms_pacman", "pong"])
-@pytest.mark.parametrize("name", ["classic", "v5"])
+@pytest.mark.parametrize(
+    ("game", "name"),
+    [("breakout", "classic"), ("breakout", "v5"), ("seaquest", "classic"), ("ms_pacman", "classic"), ("pong", "v5")],
+)
 def test_rewards_scores_and_lives_are_those_of_a_plain_emulator(game, name, monkeypatch):
     monkeypatch.setattr(action_log, "ANCHOR_STEPS", 10**6)  # a new seed would be news to the plain emulator
     rules = protocol(name, noop=0)
@@ -124,9 +126,9 @@ def test_rewards_scores_and_lives_are_those_of_a_plain_emulator(game, name, monk
 
 
 def test_rewards_are_raw():
-    env = Atari("space_invaders", 4)
-    env.reset(seeds(4))
-    rewards = np.concatenate([s.reward for s in play(env, 500)])
+    env = Atari("space_invaders", 2)
+    env.reset(seeds(2))
+    rewards = np.concatenate([s.reward for s in play(env, 250)])
     assert rewards.max() >= 5
     assert rewards.dtype == np.float32
 
@@ -188,7 +190,7 @@ def compare_with_gymnasium(game: str, steps: int, rules: AtariProtocol, key: int
 BARE = protocol(noop=0, life_loss=False, fire_reset=False)
 
 
-@pytest.mark.parametrize("game", TEN)
+@pytest.mark.parametrize("game", ["breakout", "pong", "qbert", "seaquest", "freeway"])
 def test_observations_are_gymnasiums(game):
     compare_with_gymnasium(game, 120, BARE, 0)
 
@@ -281,8 +283,8 @@ def test_fire_is_pressed_after_each_lost_life_under_classic_only(name, plays):
         assert losses == episodes == 0
 
 
-@pytest.mark.parametrize("game", ["pong", "freeway", "ms_pacman", "skiing", "enduro"])
-@pytest.mark.parametrize("name", ["classic", "v5"])
+@pytest.mark.parametrize("game", ["pong", "freeway", "ms_pacman", "skiing"])
+@pytest.mark.parametrize("name", ["classic"])
 def test_games_without_lives_or_fire_run(game, name):
     env = make_envs(game, 2, protocol=name)
     assert env.reset(seeds(2)).shape == (2, 84, 84, 4)
@@ -344,8 +346,10 @@ def continues(game: str, rules: AtariProtocol, n: int, before: int, key: int) ->
     return fresh
 
 
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("sticky", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("game", "sticky"),
+    [*((game, 0.25) for game in GAMES), ("breakout", 0.0), ("qbert", 0.0)],  # snapshots of qbert's emulator go wrong
+)
 def test_a_fresh_object_continues_exactly(game, sticky):
     continues(game, protocol(sticky=sticky), 2, 90 + 11 * len(game), 5)
 

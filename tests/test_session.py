@@ -210,3 +210,12 @@ def test_python_names_are_complete_and_exported():
         assert getattr(playfield, name) is not None
     assert callable(playfield.evaluate)
     assert callable(playfield.train)
+
+
+def test_the_profile_names_functions_of_all_threads(tmp_path, capsys):
+    words = ["train", "breakout", "--steps", "256", "--run", str(tmp_path / "run"), "--games", "0", "--profile"]
+    words += ["--num-envs", "4", "--rollout-steps", "32", "--workers", "2", "--no-tensorboard", "--quiet"]
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    assert "top 20 by own time, all threads" in table
+    assert "conv2d" in table  # called by the workers only

@@ -281,7 +281,8 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     from playfield.plan import protocol_line
     from playfield.plots import learning_curve, read_monitor
 
-    games = read_monitor(directory / "monitor.csv")
+    path = directory / "monitor.csv"
+    games = read_monitor(path) if path.exists() else []
     if not games:
         return None
     low, high = SCORES.get(info["env"], (None, None)) if info["spec"]["kind"] == "atari" else (None, None)
