@@ -41,13 +41,15 @@ class Moment:
 class Player:
     """Plays games of `policy` from `seed`, or replays `actions` of games that were played from that seed.
 
-    Atari frames come from a second emulator that gets the same seed and actions with its picture unprocessed.
+    Atari frames come from a second emulator that gets the same seed and actions with its picture unprocessed;
+    under RAM observations from the emulator itself, whose seeds mean other games.
     """
 
     def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
         self.policy, self.spec = policy, policy.spec
         self.env: Any = make_from(self.spec, 1)
-        self._twin: Any = make_from(self.spec, 1, raw=True) if self.spec.kind == "atari" else None
+        twin = self.spec.kind == "atari" and self.spec.protocol.get("obs") != "ram"
+        self._twin: Any = make_from(self.spec, 1, raw=True) if twin else None
         self._actions = None if actions is None else list(actions)
         self._random = np.random.default_rng([seed, 1])
         seeds = np.array([seed])

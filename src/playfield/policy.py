@@ -209,7 +209,8 @@ def _from_checkpoint(run: Path, where: Path) -> Agent:
     info = read_info(run)
     found = checkpoint.load(where)
     try:
-        weights = found.tree["parts"]["learner"]["weights"]
+        parts = found.tree["parts"]
+        weights = {} if info["algo"] == "random" else parts["learner"]["weights"]
     except (KeyError, TypeError):
         raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
     return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)

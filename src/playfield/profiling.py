@@ -20,9 +20,14 @@ def profiled() -> Iterator[None]:
 
     def run(self: threading.Thread) -> None:
         own = cProfile.Profile()
+        try:
+            own.enable()
+        except ValueError:  # Python 3.12 and later: the first profile sees every thread already
+            original(self)
+            return
         profiles.append(own)
         try:
-            own.runcall(original, self)
+            original(self)
         finally:
             own.disable()
 

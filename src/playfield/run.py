@@ -126,6 +126,8 @@ class Run:
                 self._after_round(self._taken)
             if self.directory is not None:
                 self.save()
+            if self._signal:  # it came during the last save
+                raise Stopped(self._signal)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -99,6 +99,8 @@ def train(
     for wish in wishes:
         if wish not in known:
             raise unknown("option", wish, known)
+    if wishes.get("run") is not None:
+        wishes["run"] = Path(wishes["run"])
     request = Request(env=env, algo=algo, **wishes)
     return _start(request, say or _silent)
 
@@ -109,7 +111,9 @@ def _silent(_line: str) -> None:
 
 def _start(request: Request, say: Say) -> Result:
     from playfield import checkpoint, compute
+    from playfield.lock import RunLock
 
+    checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
     module, cfg, spec = configure(request)
     if request.steps is not None and request.minutes is not None:
@@ -133,17 +137,19 @@ def _start(request: Request, say: Say) -> Result:
     if steps < 10 * cfg.batch and request.algo != "random":
         say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
     directory = make_directory(request, spec)
-    info["command"] = command_line(request, steps)
-    checkpoint.preflight(directory, 200_000_000)
-    write_info(directory, info)
-    checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
-    checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
-    return _go(directory, info, module, cfg, request, None, say)
+    with RunLock(directory):
+        if (directory / "run.json").exists():  # another process was faster
+            raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
+        info["command"] = command_line(request, steps)
+        write_info(directory, info)
+        checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
+        checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
+        return _go(directory, info, module, cfg, request, None, say)
 
 
 def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) -> Result:
-    from playfield import checkpoint, compute
-    from playfield.policy import read_info, spec_from
+    from playfield.lock import RunLock
+    from playfield.policy import read_info
 
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
     for wish in wishes:
@@ -151,6 +157,17 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
             raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
     if not directory.is_dir():
         raise UsageError(f"no run directory {directory}")
+    read_info(directory)  # leave no lock where there is no run
+    with RunLock(directory) as lock:
+        if lock.note:
+            say(lock.note)
+        return _resume_locked(directory, say, steps, wishes)
+
+
+def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[str, Any]) -> Result:
+    from playfield import checkpoint, compute
+    from playfield.policy import read_info, spec_from
+
     compute.setup()
     info = read_info(directory)
     found = checkpoint.load(directory / "checkpoints") if any((directory / "checkpoints").glob("ckpt-*")) else None
@@ -184,52 +201,49 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
 def _go(
     directory: Path, info: dict[str, Any], module: Any, cfg: Any, request: Request, found: Any, say: Say
 ) -> Result:
+    """Train, judge and show; the caller holds the directory's lock."""
     from playfield.compute import Compute
-    from playfield.lock import RunLock
     from playfield.policy import spec_from
     from playfield.run import Run, Stopped
     from playfield.sinks import Sinks
 
-    with RunLock(directory) as lock:
-        if lock.note:
-            say(lock.note)
-        sinks = Sinks(
-            directory,
-            info["env"],
-            title=f"{info['algo']} on {info['env']}",
-            total_steps=info["steps"],
-            tensorboard=request.tensorboard,
-            console=request.console,
-        )
-        sinks.resume(found.step if found else 0)
-        spec = spec_from(info)
-        run = Run(
-            {**info, "spec": spec},
-            envs_of(spec, Compute(**info["compute"])),
-            directory,
-            sinks,
-            found,
-            request.save_seconds,
-            request.keep,
-        )
-        try:
-            module.train(run, cfg)
-        except Stopped as stop:
-            stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
-            raise
-        finally:
-            run.close()
-        final = run.final_hash()
-        info["result"] = {
-            "steps": run.step,
-            "hash": final,
-            "train_score": finite_or_none(run.score),
-            "games": run.games,
-        }
-        info["result"]["seconds"] = round(run.seconds, 1)
-        write_info(directory, info)
-        say(f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}")
-        evaluation, files = finish(directory, info, request, say)
+    sinks = Sinks(
+        directory,
+        info["env"],
+        title=f"{info['algo']} on {info['env']}",
+        total_steps=info["steps"],
+        tensorboard=request.tensorboard,
+        console=request.console,
+    )
+    sinks.resume(found.step if found else 0)
+    spec = spec_from(info)
+    run = Run(
+        {**info, "spec": spec},
+        envs_of(spec, Compute(**info["compute"])),
+        directory,
+        sinks,
+        found,
+        request.save_seconds,
+        request.keep,
+    )
+    try:
+        module.train(run, cfg)
+    except Stopped as stop:
+        stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
+        raise
+    finally:
+        run.close()
+    final = run.final_hash()
+    info["result"] = {
+        "steps": run.step,
+        "hash": final,
+        "train_score": finite_or_none(run.score),
+        "games": run.games,
+    }
+    info["result"]["seconds"] = round(run.seconds, 1)
+    write_info(directory, info)
+    say(f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}")
+    evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
 
 

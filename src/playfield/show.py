@@ -75,7 +75,9 @@ def evaluate_and_save(
     if save and home.is_dir():
         with as_storage_error(f"write to {home / 'eval'}"):
             (home / "eval").mkdir(exist_ok=True)
-        name = f"{which}-t{temperature:g}-seed{seed}-{games}.json"
+        place = Path(source)
+        who = agent or (place.name if place.parent.name == "checkpoints" else which)
+        name = f"{who}-t{temperature:g}-seed{seed}-{games}.json"
         atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
     return result
 
@@ -186,7 +188,7 @@ def record(
     source: str,
     *,
     which: str = "last",
-    out: Path | None = None,
+    out: str | Path | None = None,
     style: str = "bars",
     games: int = 1,
     steps: int | None = None,
@@ -208,6 +210,7 @@ def record(
         human: show it in a window while it plays (needs a display); writes a file only with `out`.
     """
     policy, home = agent_or_random(source, which, agent, temperature, seed)
+    out = None if out is None else Path(out)
     folder = home / "films"
     if style not in STYLES:
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
