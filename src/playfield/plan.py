@@ -123,16 +123,17 @@ def default_minutes(spec: Any, algo: str) -> float:
     return 0.25 if algo == "random" else 10.0 if spec.kind == "atari" else 0.5
 
 
-def command_line(request: Request, steps: int) -> str:
-    """The command that repeats this run exactly."""
+def command_line(request: Request, steps: int, compute: Any) -> str:
+    """The command that repeats this run exactly, with what was chosen for this machine."""
     words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]
     words += ["--seed", str(request.seed)]
     if request.preset != "default":
         words += ["--preset", request.preset]
-    for name in ("device", "precision", "workers", "protocol", "view"):
-        value = getattr(request, name)
-        if value not in (None, "auto", 0):
-            words += [f"--{name}", str(value)]
+    for name in ("device", "precision", "workers"):
+        words += [f"--{name}", str(getattr(compute, name))]
+    for name in ("protocol", "view"):
+        if getattr(request, name) is not None:
+            words += [f"--{name}", str(getattr(request, name))]
     for name, value in {**request.parts, **request.config}.items():
         words += [
             f"--{name.replace('_', '-')}",

@@ -140,7 +140,7 @@ def _start(request: Request, say: Say) -> Result:
     with RunLock(directory):
         if (directory / "run.json").exists():  # another process was faster
             raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
-        info["command"] = command_line(request, steps)
+        info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
         checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")

@@ -23,7 +23,7 @@ def _agent_options(p: Parser) -> None:
         help="1 samples as in training, 0 is greedy (default 0.5)",
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**63), default=0, help="of games and sampling (default 0)")
+    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")
 
 
 def evaluate(words: list[str]) -> int:

@@ -39,7 +39,7 @@ def train(words: list[str]) -> int:
         help="agent steps in all (1M, 500k); default: what fits --minutes",
     )
     p.add_argument("--minutes", type=real("--minutes", 0.01, 1e6), help="budget of time at the measured speed")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**63), default=1, help="fixes everything (default 1)")
+    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=1, help="fixes everything (default 1)")
     p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
     p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps sets a new total")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -53,7 +53,9 @@ def train(words: list[str]) -> int:
     p.add_argument("--quiet", action="store_true", help="only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
     _protocol_options(p)
-    group = p.add_argument_group(f"{algo}'s own options")
+    group = p.add_argument_group(
+        f"{algo}'s own options", "[default]; a preset may set another, see config.json of a run"
+    )
     for o in own:
         default = str(o.default).lower() if isinstance(o.default, bool) else o.default
         group.add_argument(
