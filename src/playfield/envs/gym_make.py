@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +64,8 @@ def make_first(id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, dict[str
     if "render_mode" in kwargs or "rgb_array" not in (env.metadata.get("render_modes") or ()):
         return env, kwargs
     env.close()
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen, and without complaining
     drawing = {**kwargs, "render_mode": "rgb_array"}
     try:
         return make(id, drawing), drawing
