@@ -48,10 +48,11 @@ def snap(steps: float) -> int:
     return int(max(steps, 1) // power * power)
 
 
-def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int, rounds: int = 3) -> float:
-    """Steps per second of this training here, from `rounds` rounds after one that warms up. Writes nothing."""
+def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int) -> float:
+    """Steps per second of this training here, from up to 3 rounds after one that warms up. Writes nothing."""
     from playfield.run import Run
 
+    rounds = 3 if cfg.batch <= 2048 else 1
     info = {
         "spec": spec,
         "seed": seed,
@@ -81,15 +82,28 @@ def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) ->
         "protocol": spec.protocol,
         "seed": request.seed,
         "steps": steps,
-        "schedule": f"learning rate falls linearly to 0 at step {steps:,}"
-        if getattr(cfg, "anneal", 0)
-        else "constant",
+        "schedule": schedule(dataclasses.asdict(cfg), steps),
+        "save_seconds": request.save_seconds,
+        "keep": request.keep,
         "extensions": [],
         "compute": dataclasses.asdict(compute),
         "log_period": max(cfg.batch, steps // 2000),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+
+
+def schedule(config: dict[str, Any], steps: int) -> str:
+    """What changes in the course of a training."""
+    falling = {"anneal": "learning rate", "anneal_clip": "clip range", "anneal_ent": "entropy bonus"}
+    names = [word for option, word in falling.items() if config.get(option)]
+    return f"{', '.join(names)}: linear to 0 at step {steps:,}" if names else "constant"
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def versions() -> dict[str, str]:
@@ -142,7 +156,7 @@ def command_line(request: Request, steps: int, compute: Any) -> str:
     return shlex.join(words)
 
 
-def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float) -> str:
+def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None) -> str:
     """What is going to happen, in one block."""
     from playfield.compute import describe
 
@@ -156,7 +170,9 @@ def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float) -> str
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}"
         + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
-        "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then games and film",
+        "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then games and film"
+        if speed
+        else "moments, then games and film",
         "seed": str(info["seed"]),
     }
     return "\n".join(f"{key:>10}  {value}" for key, value in rows.items())

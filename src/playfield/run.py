@@ -24,7 +24,7 @@ import torch
 from playfield import checkpoint
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
-from playfield.errors import DataError, DivergedError, PlayfieldError
+from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
 
 T = TypeVar("T")
 WINDOW = 100  # games in the moving means, as in SB3
@@ -45,7 +45,7 @@ class Run:
         info: what `run.json` holds: env, algo, config, protocol, seed, steps, compute.
         make_envs: makes `n` environments; called once for each worker.
         directory: where everything is written; None writes nothing (for measuring and for inline use).
-        sinks: where metrics go; None keeps them in `history` only.
+        sinks: where metrics go; None drops them.
         resume: the checkpoint to go on from.
     """
 
@@ -70,7 +70,6 @@ class Run:
         self.best = float("-inf")
         self.scores: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
-        self.history: list[tuple[int, float]] = []
         self.phases: dict[str, float] = {}
         self._parts: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
@@ -151,7 +150,6 @@ class Run:
             self.lengths.append(episode.length)
             self.games += 1
             at = self.step + (t + 1) * total
-            self.history.append((at, episode.score))
             if self.sinks is not None:
                 self.sinks.episode(at, episode.score, episode.length)
         for r in rollouts:
@@ -198,11 +196,15 @@ class Run:
                 raise Stopped(self._signal)
             return
         now = time.monotonic()
-        if self._signal or now - self._last_save >= self.save_seconds:
-            self.save()
-            self._last_save = time.monotonic()
         if self._signal:
+            self.save()
             raise Stopped(self._signal)
+        if now - self._last_save >= self.save_seconds:
+            try:
+                self.save()
+            except StorageError as error:  # older checkpoints are intact; there may be room again by the next one
+                print(f"playfield: checkpoint not saved, training goes on: {error}", file=sys.stderr, flush=True)
+            self._last_save = time.monotonic()
 
     def _row(self) -> dict[str, float]:
         """One row of metrics under SB3's names; the sinks add moving means, speed and time."""
@@ -224,9 +226,9 @@ class Run:
         """Everything that decides how training goes on."""
         return {"parts": {name: part.state() for name, part in self._parts.items()}, "run": self._books()}
 
-    def final_hash(self) -> str:
+    def final_hash(self, tree: dict[str, Any] | None = None) -> str:
         """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
-        tree = self.tree()
+        tree = dict(tree or self.tree())
         tree["run"] = {k: v for k, v in tree["run"].items() if k != "seconds"}
         return checkpoint.tree_hash(tree)
 
@@ -239,8 +241,9 @@ class Run:
         if self.sinks is not None:
             self.sinks.flush()
         meta = {k: self.info[k] for k in ("env", "algo", "seed", "protocol", "config")}
-        meta |= {"score": self.score, "games": self.games, "hash": self.final_hash()}
-        path = checkpoint.save(self.directory / "checkpoints", self.step, self.tree(), _json(meta), self.keep)
+        tree = self.tree()
+        meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
+        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, _json(meta), self.keep)
         if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
             self.best = self.score
             checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})

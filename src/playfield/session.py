@@ -17,7 +17,7 @@ from typing import Any
 
 from playfield import options as opts
 from playfield.envs.names import resolve
-from playfield.errors import DataError, UsageError, unknown
+from playfield.errors import DataError, DivergedError, UsageError, unknown
 from playfield.plan import (
     Request,
     clock,
@@ -25,9 +25,11 @@ from playfield.plan import (
     default_minutes,
     envs_of,
     finite_or_none,
+    has_cuda,
     info_for,
     measure_speed,
     plan_text,
+    schedule,
     snap,
     versions,
 )
@@ -61,6 +63,10 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     table = module.PRESETS["atari" if spec.kind == "atari" else "vector"]
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
+    known = {f.name for f in dataclasses.fields(module.Config)}
+    for name in request.config:
+        if name not in known:
+            raise unknown(f"{request.algo} option", name, known)
     cfg = dataclasses.replace(table[request.preset], **request.config)
     if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels:
         cfg = dataclasses.replace(cfg, net="mlp")  # RAM bytes
@@ -92,6 +98,8 @@ def train(
         >>> result = playfield.train("CartPole-v1", steps=100_000)
     """
     if resume is not None:
+        if env is not None:
+            raise UsageError("the environment is part of the run and cannot be given with resume")
         return _resume(Path(resume), say or _silent, **wishes)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
@@ -128,10 +136,12 @@ def _start(request: Request, say: Say) -> Result:
     note = resolve(request.env).note
     if note:
         say(note)
-    say("measuring the speed of this machine ...")
-    speed = measure_speed(module, cfg, spec, chosen, request.seed)
+    speed = None
+    if request.steps is None or request.steps > 20 * cfg.batch:
+        say("measuring the speed of this machine ...")
+        speed = measure_speed(module, cfg, spec, chosen, request.seed)
     minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
-    steps = request.steps if request.steps is not None else snap(speed * minutes * 60)
+    steps = request.steps or snap((speed or 0) * minutes * 60)
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed))
     if steps < 10 * cfg.batch and request.algo != "random":
@@ -181,6 +191,11 @@ def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[st
         say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
         info["steps"] = steps
         write_info(directory, info)
+    info["schedule"] = schedule(info["config"], info["steps"])
+    if info["compute"]["device"] == "cuda" and not has_cuda():
+        raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
+    for name in ("save_seconds", "keep"):
+        wishes[name] = wishes[name] if wishes.get(name) is not None else info[name]
     changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
@@ -230,6 +245,10 @@ def _go(
         module.train(run, cfg)
     except Stopped as stop:
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
+        raise
+    except DivergedError as error:
+        last = f"the last good checkpoint is in {directory / 'checkpoints'}"
+        error.args = (f"{error} (at step {run.step:,}; {last})",)
         raise
     finally:
         run.close()

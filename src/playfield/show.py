@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from playfield import panels
+from playfield import compute, panels
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
@@ -63,6 +63,7 @@ def evaluate_and_save(
     save: bool = True,
 ) -> Evaluation:
     """Evaluate, with progress for a person, and keep the result under `eval/` of a run directory."""
+    compute.setup()
     policy, home = agent_or_random(str(source), which, agent, temperature, seed)
 
     def progress(done: int, total: int) -> None:
@@ -209,11 +210,14 @@ def record(
         mosaic: 4, 9, 16, 25 games side by side instead of one after another.
         human: show it in a window while it plays (needs a display); writes a file only with `out`.
     """
+    compute.setup()
     policy, home = agent_or_random(source, which, agent, temperature, seed)
     out = None if out is None else Path(out)
     folder = home / "films"
     if style not in STYLES:
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
+    if human and mosaic:
+        raise UsageError("--human shows one game at a time: leave out --mosaic")
     if games < 1 or (steps is not None and steps < 1):
         raise UsageError("--games and --steps must be at least 1")
     label = "random" if agent == "random" else which

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playfield.errors import UsageError
+from playfield.errors import EnvError, UsageError
 
 
 def run(
@@ -39,8 +39,8 @@ def run(
         alone = Path(folder) / "alone"
         command = ["train", env, "--algo", algo, "--steps", str(steps), "--seed", str(seed)]
         _child([*command, "--run", str(alone)])
-        whole = time.monotonic() - start
-        _note(f"left alone: {whole:.1f} s, hash {_hash(alone)[:16]}")
+        training = float(_info(alone)["result"]["seconds"])
+        _note(f"left alone: {training:.1f} s of training, hash {_hash(alone)[:16]}")
         trials: list[dict[str, Any]] = []
         done = 0
         while done < kills:
@@ -52,8 +52,9 @@ def run(
                 else:
                     words = ["train", "--resume", str(directory)]
                 process = _start(words)
+                _wait_for_training(directory, process)
                 try:
-                    process.wait(chance.uniform(0.3 * whole, 0.8 * whole))
+                    process.wait(chance.uniform(0, 0.8 * training))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -95,11 +96,24 @@ def run(
     return result
 
 
+def _wait_for_training(directory: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until this process has logged or saved something, or ended: a kill before that would test nothing."""
+    before = time.time()
+    files = (directory / "metrics.csv", directory / "checkpoints" / "last")
+    while process.poll() is None:
+        if any(f.exists() and f.stat().st_mtime >= before for f in files):
+            return
+        time.sleep(0.02)
+
+
 def _start(words: list[str]) -> subprocess.Popen[bytes]:
     extra = ["--games", "0", "--quiet", "--no-tensorboard", "--save-seconds", "0.2"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "playfield", *words, *extra], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe nobody reads could fill up
+    process = subprocess.Popen(
+        [sys.executable, "-m", "playfield", *words, *extra], stdout=subprocess.DEVNULL, stderr=errors
     )
+    process.stderr = errors
+    return process
 
 
 def _child(words: list[str]) -> None:
@@ -108,9 +122,12 @@ def _child(words: list[str]) -> None:
 
 
 def _check(process: subprocess.Popen[bytes]) -> None:
-    _, errors = process.communicate()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.seek(0)
+    errors = process.stderr.read().decode().strip()
     if process.returncode:
-        raise UsageError(f"a training ended with exit code {process.returncode}: {errors.decode().strip()[-400:]}")
+        raise EnvError(f"a training ended with exit code {process.returncode}: {errors[-400:]}")
 
 
 def _info(directory: Path) -> dict[str, Any]:

@@ -45,11 +45,13 @@ def bench(words: list[str]) -> int:
     p.add_argument("--steps", type=whole("--steps", 1), help="steps of each side in each round")
     p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="rounds of each side")
     p.add_argument("--env", help="environment of bench kill")
+    p.add_argument("--algo", help="algorithm of bench kill")
+    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), help="seed of bench kill and howto")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
     from playfield.bench import main as run
 
-    names = ("vs", "busy", "steps", "rounds", "env", "kills", "json")
+    names = ("vs", "busy", "steps", "rounds", "env", "algo", "seed", "kills", "json")
     run(a.name, **{name: getattr(a, name) for name in names})
     return 0

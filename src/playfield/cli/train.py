@@ -45,8 +45,8 @@ def train(words: list[str]) -> int:
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
     p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
-    p.add_argument("--save-seconds", type=real("--save-seconds", 0), default=60.0, help="time between checkpoints")
-    p.add_argument("--keep", type=whole("--keep", 1, 1e6), default=3, help="checkpoints to keep (default 3)")
+    p.add_argument("--save-seconds", type=real("--save-seconds", 0), help="time between checkpoints (default 60)")
+    p.add_argument("--keep", type=whole("--keep", 1, 1e6), help="checkpoints to keep (default 3)")
     p.add_argument("--games", type=whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
@@ -66,17 +66,20 @@ def train(words: list[str]) -> int:
     parts = _protocol_parts(a)
     common = {
         "steps": a.steps,
-        "save_seconds": a.save_seconds,
-        "keep": a.keep,
         "games": a.games,
         "film": not a.no_film,
         "tensorboard": not a.no_tensorboard,
         "console": not a.quiet,
     }
+    common |= {k: v for k, v in (("save_seconds", a.save_seconds), ("keep", a.keep)) if v is not None}
     say = None if a.quiet else say_line
     if a.resume is not None:
         given = {w.partition("=")[0] for w in map(kebab, words) if w.startswith("--")}
-        fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in common}
+        fixed = (
+            given
+            - {"--resume", "--quiet", "--profile"}
+            - {"--" + k.replace("_", "-") for k in (*common, "save_seconds", "keep")}
+        )
         fixed -= {"--no-film", "--no-tensorboard"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env

@@ -54,6 +54,8 @@ def make_envs(
     chosen = atari.protocol(protocol or found.protocol or "classic", **settings)
     if raw:
         return atari.Atari(found.id, num_envs, chosen, threads=threads, raw=True)
+    if chosen.obs == "ram" and view:
+        raise UsageError("a view looks at pixels: leave out --view or --obs ram")
     if chosen.obs == "ram":
         from playfield.envs.ram import AtariRam
 
