@@ -97,7 +97,8 @@ def schedule(config: dict[str, Any], steps: int) -> str:
     """What changes in the course of a training."""
     falling = {"anneal": "learning rate", "anneal_clip": "clip range", "anneal_ent": "entropy bonus"}
     names = [word for option, word in falling.items() if config.get(option)]
-    return f"{', '.join(names)}: linear to 0 at step {steps:,}" if names else "constant"
+    end = config.get("anneal_to", 0.0)
+    return f"{', '.join(names)}: linear to {end:.0%} at step {steps:,}" if names else "constant"
 
 
 def has_cuda() -> bool:

@@ -45,7 +45,7 @@ class Run:
         info: what `run.json` holds: env, algo, config, protocol, seed, steps, compute.
         make_envs: makes `n` environments; called once for each worker.
         directory: where everything is written; None writes nothing (for measuring and for inline use).
-        sinks: where metrics go; None drops them.
+        sinks: where metrics go; None drops them. `history` holds (step, score) of every game of this session.
         resume: the checkpoint to go on from.
     """
 
@@ -70,6 +70,7 @@ class Run:
         self.best = float("-inf")
         self.scores: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.history: list[tuple[int, float]] = []
         self.phases: dict[str, float] = {}
         self._parts: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
@@ -150,6 +151,7 @@ class Run:
             self.lengths.append(episode.length)
             self.games += 1
             at = self.step + (t + 1) * total
+            self.history.append((at, episode.score))
             if self.sinks is not None:
                 self.sinks.episode(at, episode.score, episode.length)
         for r in rollouts:

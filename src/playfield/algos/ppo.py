@@ -39,9 +39,13 @@ class Config:
     lr: float = 6e-4
     """Adam's learning rate."""
     anneal: bool = True
-    """Let the learning rate fall linearly to 0 over the whole training."""
+    """Let the learning rate fall linearly over the whole training."""
     anneal_clip: bool = False
-    """Let the clip range fall linearly to 0 as well."""
+    """Let the clip range fall in the same way."""
+    anneal_ent: bool = False
+    """Let the entropy bonus fall in the same way."""
+    anneal_to: float = 0.0
+    """Fraction that is left at the end of what falls."""
     gamma: float = 0.99
     """Discount of a step."""
     gae_lambda: float = 0.95
@@ -54,8 +58,6 @@ class Config:
     """Normalise advantages in each minibatch."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus."""
-    anneal_ent: bool = False
-    """Let the entropy bonus fall linearly to 0, so that the policy is sharp at the end."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
@@ -106,7 +108,7 @@ SB3 = Config(
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(net="nips", clip_value=False),
+        "default": Config(net="nips", clip_value=False, anneal_ent=True, anneal_to=0.5),
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
         "sb3-default": SB3,
     },
@@ -184,7 +186,7 @@ def train(run: Run, cfg: Config) -> None:
     part = size // compute.workers
 
     for progress in run.steps(cfg.batch):
-        left = 1.0 - progress
+        left = 1.0 - (1.0 - cfg.anneal_to) * progress
         lr = cfg.lr * left if cfg.anneal else cfg.lr
         clip = cfg.clip * left if cfg.anneal_clip else cfg.clip
         ent_coef = cfg.ent_coef * left if cfg.anneal_ent else cfg.ent_coef
