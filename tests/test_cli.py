@@ -42,6 +42,8 @@ MISTAKES = [
     (["train", "--resume", "nowhere"], "no run directory nowhere"),
     (["train", "breakout", "--resume", "nowhere"], "cannot be given with --resume"),
     (["train", "--resume", "nowhere", "--lr", "1"], "cannot be given with --resume"),
+    (["train", "breakout", "--preset", "clenrl"], "did you mean cleanrl"),
+    (["train", "breakout", "--net", "natur"], "did you mean nature"),
     (["eval", "nothing-like-it"], "no agent 'nothing-like-it'"),
     (["eval", "best"], "train one first"),
     (["eval"], "RUN"),
@@ -161,6 +163,12 @@ def test_numbers_may_be_written_as_people_write_them(text, value):
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(UsageError):
         options.number("--steps", text, whole=True)
+
+
+def test_nets_are_read_from_the_source_as_the_module_has_them():
+    from playfield import nets
+
+    assert options.nets() == nets.names()
 
 
 def test_underscores_and_dashes_mean_the_same(capsys, tmp_path, monkeypatch):

@@ -407,9 +407,9 @@ def test_advantages_are_normalised_over_the_whole_minibatch(workers, monkeypatch
     seen: list[tuple[int, np.ndarray]] = []
     plain = ppo.ppo_loss
 
-    def spy(net, batch, cfg, clip, size):
+    def spy(net, batch, cfg, clip, size, ent_coef):
         seen.append((size, batch["advantages"].numpy().copy()))
-        return plain(net, batch, cfg, clip, size)
+        return plain(net, batch, cfg, clip, size, ent_coef)
 
     monkeypatch.setattr(ppo, "ppo_loss", spy)
     cfg = dataclasses.replace(SMALL, epochs=2)
@@ -430,8 +430,8 @@ def test_an_epoch_takes_every_sample_once_and_starts_at_ratio_one(workers, monke
     ratios: list[float] = []
     plain = ppo.ppo_loss
 
-    def spy(net, batch, cfg, clip, size):
-        loss, stats = plain(net, batch, cfg, clip, size)
+    def spy(net, batch, cfg, clip, size, ent_coef):
+        loss, stats = plain(net, batch, cfg, clip, size, ent_coef)
         seen.append(batch["obs"].numpy().copy())
         ratios.append(abs(stats["approx_kl"]) + stats["clip_fraction"])
         return loss, stats

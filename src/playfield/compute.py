@@ -129,7 +129,7 @@ def choose(
         else:
             precision = "bf16" if bf16_pays() else "fp32"
             why = f"bf16 {'pays' if precision == 'bf16' else 'does not pay'} on this processor"
-        notes.append(f"{precision} ({why})")
+        notes.append(why)
     if workers < 0:
         raise UsageError(f"--workers must be 0 (choose) or more, not {workers}")
     if workers == 0:

@@ -113,3 +113,10 @@ def presets(algo: str) -> list[str]:
             ]
             return list(dict.fromkeys(str(n) for n in names))
     return []
+
+
+def nets() -> list[str]:
+    """Names of all network bodies: the public functions of nets.py that take a shape and return a Body."""
+    tree = ast.parse((ALGOS.parent / "nets.py").read_text("utf-8"))
+    bodies = (n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_"))
+    return sorted(n.name for n in bodies if len(n.args.args) == 1 and n.returns and ast.unparse(n.returns) == "Body")

@@ -50,7 +50,13 @@ class ProbabilityPolicy:
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
         self.spec, self.network, self.temperature = spec, network, temperature
-        how = "greedy" if temperature == 0 else "sampled" if temperature == 1 else f"sampled at {temperature:g}"
+        how = (
+            "greedy"
+            if temperature == 0
+            else "sampled"
+            if temperature == 1
+            else f"sampled at temperature {temperature:g} (training: 1)"
+        )
         self.label = f"{label}, {how}"
         self._random = np.random.default_rng(seed)
 
@@ -216,6 +222,12 @@ def _from_checkpoint(run: Path, where: Path) -> Agent:
     return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
 
 
+def _environments() -> list[str]:
+    from playfield.envs.names import atari_games, classic_games
+
+    return [*atari_games(), *classic_games()]
+
+
 def _shipped_key(name: str) -> str:
     from playfield.envs.names import resolve
 
@@ -232,6 +244,8 @@ def _shipped_key(name: str) -> str:
         hint = (
             f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent"
         )
+        if key != name or name in _environments():
+            hint = f"to see random play add --agent random; or train one: playfield train {name}."
         raise UsageError(f"no agent {name!r}: {hint} Shipped agents: {', '.join(known) or 'none'}")
     return key
 

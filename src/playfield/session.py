@@ -120,6 +120,7 @@ def _silent(_line: str) -> None:
 def _start(request: Request, say: Say) -> Result:
     from playfield import checkpoint, compute
     from playfield.lock import RunLock
+    from playfield.run import Stopped
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
@@ -139,7 +140,11 @@ def _start(request: Request, say: Say) -> Result:
     speed = None
     if request.steps is None or request.steps > 20 * cfg.batch:
         say("measuring the speed of this machine ...")
-        speed = measure_speed(module, cfg, spec, chosen, request.seed)
+        try:
+            speed = measure_speed(module, cfg, spec, chosen, request.seed)
+        except Stopped as stop:
+            stop.args = ("stopped before the training began; nothing was written",)
+            raise
     minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
     steps = request.steps or snap((speed or 0) * minutes * 60)
     info = info_for(request, cfg, spec, chosen, steps)
@@ -157,17 +162,28 @@ def _start(request: Request, say: Say) -> Result:
         return _go(directory, info, module, cfg, request, None, say)
 
 
+NEEDED = {"algo", "compute", "config", "extensions", "seed", "spec", "steps", "versions"}
+"""What `run.json` must hold to go on."""
+
+
 def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) -> Result:
     from playfield.lock import RunLock
-    from playfield.policy import read_info
+    from playfield.policy import newest_run, read_info
 
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
     for wish in wishes:
         if wish not in fixed:
             raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
     if not directory.is_dir():
-        raise UsageError(f"no run directory {directory}")
-    read_info(directory)  # leave no lock where there is no run
+        if directory != Path("last"):
+            raise UsageError(f"no run directory {directory}")
+        directory = newest_run()
+    # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
+    if missing := NEEDED.difference(read_info(directory)):
+        listed = ", ".join(sorted(missing))
+        raise DataError(
+            f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
+        )
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
@@ -195,7 +211,8 @@ def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[st
     if info["compute"]["device"] == "cuda" and not has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
     for name in ("save_seconds", "keep"):
-        wishes[name] = wishes[name] if wishes.get(name) is not None else info[name]
+        if wishes.get(name) is None:
+            wishes[name] = info.get(name, getattr(Request, name))
     changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
@@ -261,7 +278,9 @@ def _go(
     }
     info["result"]["seconds"] = round(run.seconds, 1)
     write_info(directory, info)
-    say(f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last 100 games {run.score:.1f}")
+    say(
+        f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last {len(run.scores)} games {run.score:.1f}"
+    )
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
 

@@ -89,9 +89,10 @@ def report(result: Evaluation) -> str:
 
     s = result.summary()
     low, high = s["ci95"]
+    spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] > 1 else "one game, no interval"
     lines = [
         f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
-        f"(95 % interval {low:.1f} to {high:.1f}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
+        f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
         f"  agent     {result.policy}",
         f"  protocol  {protocol_line(result.protocol)}; raw score, all lives",
     ]
@@ -111,6 +112,8 @@ def film_of(directory: Path, result: Evaluation, say: Say | None = None) -> dict
     with as_storage_error(f"write to {folder}"):
         folder.mkdir(exist_ok=True)
     files: dict[str, Path] = {}
+    if say is not None:
+        say("filming the best game ...")
     for suffix, limit in ((".mp4", None), (".gif", 450)):
         path = folder / f"best-game{suffix}"
         count = film_game(policy, game, path, style="bars" if suffix == ".mp4" else "plain", limit=limit)
@@ -239,7 +242,7 @@ def record(
             finally:
                 player.close()
         if say is not None:
-            say(f"wrote {path}: {count:,} pictures, {os.path.getsize(path) / 1e6:.1f} MB")
+            say(f"wrote {path}: {count:,} pictures, {os.path.getsize(path) / 1e3:,.0f} kB")
     if human and not paths:
         _play_in_window(policy, seed, games, steps, style, rate)
     return paths

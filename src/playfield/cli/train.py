@@ -8,7 +8,7 @@ from typing import Any
 
 from playfield import options
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
-from playfield.errors import UsageError
+from playfield.errors import UsageError, unknown
 
 TRAIN_EXAMPLES = """examples:
   playfield train breakout                              about ten minutes on two cores
@@ -88,6 +88,10 @@ def train(words: list[str]) -> int:
     if a.env is None:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)
+    if a.preset not in options.presets(algo):
+        raise unknown(f"{algo} preset", a.preset, options.presets(algo))
+    if config.get("net", "auto") not in ("auto", *options.nets()):
+        raise unknown("net", config["net"], options.nets())
     wishes = {
         "env": a.env,
         "algo": a.algo,
