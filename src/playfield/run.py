@@ -118,6 +118,8 @@ class Run:
         """Rounds of `per_round` steps until the total is reached; yields the progress in [0, 1)."""
         self._saved = {}
         self._start = self._last_save = time.monotonic()
+        if self.sinks is not None:
+            self.sinks.begin()
         with self._signals():
             while self.step < self.total_steps:
                 self._taken = per_round

@@ -278,9 +278,8 @@ def _go(
     }
     info["result"]["seconds"] = round(run.seconds, 1)
     write_info(directory, info)
-    say(
-        f"trained {run.step:,} steps in {clock(run.seconds)}; mean score of the last {len(run.scores)} games {run.score:.1f}"
-    )
+    mean = f"mean score of the last {len(run.scores)} games {run.score:.1f}" if run.scores else "no game ended"
+    say(f"trained {run.step:,} steps in {clock(run.seconds)}; {mean}")
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
 

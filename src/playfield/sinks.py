@@ -192,6 +192,10 @@ class Sinks:
         """Seconds of training, earlier processes included. Monotonic."""
         return self._before + self._clock() - self._start
 
+    def begin(self) -> None:
+        """Training begins now: what was spent on setting up does not count as its time."""
+        self._start = self._clock()
+
     def episode(self, step: int, score: float, length: int) -> None:
         """A game ended at `step` with this raw score after `length` steps."""
         self._games.append((float(score), int(length)))
