@@ -342,7 +342,10 @@ def watch(
         print(f"{url}\nCtrl-C ends it.", flush=True)
         if open_browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(configure(hub)).run(sockets=[listening])
+        server = uvicorn.Server(configure(hub))
+        server.run(sockets=[listening])
+        if server.should_exit:  # a signal ended it; whether uvicorn raises it again depends on its timing
+            raise KeyboardInterrupt
 
 
 def _has_screen() -> bool:
