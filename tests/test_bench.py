@@ -156,7 +156,9 @@ def test_a_failed_child_is_an_error_with_its_last_line() -> None:
 
 
 def test_ctrl_c_kills_the_children() -> None:
-    code = "from playfield import bench; bench.main('ppo', vs='none', busy=True, steps=10**7)"
+    # A shell's background job inherits an ignored SIGINT; what is tested is what a terminal does.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from playfield import bench; bench.main('ppo', vs='none', busy=True, steps=10**7)"
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
     children: list[int] = []

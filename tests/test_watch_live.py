@@ -334,6 +334,7 @@ def test_a_busy_port_names_a_free_one():
 
 def test_ctrl_c_ends_it_without_a_traceback():
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from playfield.watch.server import watch\n"
         "try:\n    watch('CartPole-v1', agent='random', open_browser=False)\n"
         "except KeyboardInterrupt:\n    raise SystemExit(130)"
