@@ -127,7 +127,7 @@ def sb3(rounds: int, envs: int, rollout: int, watch: Watch) -> dict[str, Any]:
             spent["training"] += time.perf_counter() - start
             watch.tick(spent)
 
-    config = {
+    config: dict[str, Any] = {
         "n_steps": rollout,
         "n_epochs": EPOCHS,
         "batch_size": min(MINIBATCH, envs * rollout),
@@ -137,7 +137,7 @@ def sb3(rounds: int, envs: int, rollout: int, watch: Watch) -> dict[str, Any]:
         "vf_coef": 0.5,
     }
     env = VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", n_envs=envs, seed=1), 4)
-    model = Timed("CnnPolicy", env, seed=1, **config)  # type: ignore[arg-type]
+    model = Timed("CnnPolicy", env, seed=1, **config)
     model.learn((rounds + 1) * envs * rollout)
     env.close()
     s = watch.seconds
