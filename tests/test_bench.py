@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from playfield import bench
-from playfield.bench import _child, howto, ppo
+from playfield.bench import _child, _script, howto, ppo
 from playfield.bench._progress import Progress
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import PlayfieldError, UsageError
@@ -134,14 +134,86 @@ def test_unknown_names() -> None:
         bench.main("pppo")
     with pytest.raises(UsageError, match="no peer called 'sb4': did you mean sb3"):
         bench.main("ppo", vs="sb4")
-    with pytest.raises(UsageError, match="--vs sb3"):
-        bench.main("ppo", vs="cleanrl")
+    with pytest.raises(UsageError, match="names a peer twice"):
+        bench.main("ppo", vs="cleanrl,cleanrl")
     with pytest.raises(UsageError, match="howto has no option --busy"):
         bench.main("howto", busy=True)
     with pytest.raises(UsageError, match="multiple of 256"):
         bench.main("ppo", vs="none", envs=8, rollout=100)
     with pytest.raises(UsageError, match="multiple of 5"):
         bench.main("howto", steps=13)
+
+
+FAKE = """
+import argparse, time
+p = argparse.ArgumentParser()
+for name in ("num-envs", "num-steps", "update-epochs", "num-minibatches", "total-timesteps"):
+    p.add_argument("--" + name, type=int)
+a = p.parse_args()
+assert (a.update_epochs, a.num_minibatches) == (4, 4)
+for k in range(a.total_timesteps // (a.num_envs * a.num_steps) - LESS):
+    print("global_step=1, episodic_return=0.0")
+    time.sleep(1.0 if k == 0 else 0.1)
+    print("SPS: 7")
+open("log", "w").close()  # it writes where it is started
+"""
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """A script with CleanRL's options and lines; an interpreter that has all it needs."""
+    monkeypatch.setattr(_script, "NEEDS", ())
+    path = tmp_path / "fake.py"
+    path.write_text(FAKE.replace("LESS", "0"))
+    return path
+
+
+def test_script_is_timed_from_the_end_of_its_warm_up(fake, tmp_path) -> None:
+    shares: list[float] = []
+    out = _script.Script.find(str(fake), None).measure(3, 8, 128, shares.append)
+    assert out["steps"] == 3 * 1024
+    assert 0.3 <= out["seconds"] < 1.0  # three pauses of 0.1 s, not the first of 1 s
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert out["updates"] == 4 * 16
+    assert os.listdir(tmp_path) == ["fake.py"]
+
+
+def test_script_that_says_too_little_is_an_error(fake) -> None:
+    fake.write_text(FAKE.replace("LESS", "1"))
+    with pytest.raises(PlayfieldError, match="3 rollouts of 4"):
+        _script.Script.find(str(fake), None).measure(3, 8, 128)
+    fake.write_text("raise ValueError('no ROM')")
+    with pytest.raises(PlayfieldError, match="ValueError: no ROM"):
+        _script.Script.find(str(fake), None).measure(3, 8, 128)
+
+
+def test_script_and_interpreter_must_be_there(fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--script ppo_atari_envpool"):
+        bench.main("ppo", vs="cleanrl")
+    with pytest.raises(UsageError, match="no such file"):
+        bench.main("ppo", vs="cleanrl", script="none.py")
+    with pytest.raises(UsageError, match="no such program"):
+        bench.main("ppo", vs="cleanrl", script=str(fake), python="no-such-python")
+    monkeypatch.setattr(_script, "NEEDS", ("sys", "no_such_package_here"))
+    with pytest.raises(UsageError, match="lacks no_such_package_here"):
+        bench.main("ppo", vs="cleanrl", script=str(fake))
+    with pytest.raises(UsageError, match="are for --vs cleanrl"):
+        bench.main("ppo", vs="none", script=str(fake))
+
+
+def test_two_peers_have_a_ratio_each(
+    ours, fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ppo, "PEERS", {"sb3": "torch"})
+    slower = ours | {"seconds": 4 * ours["seconds"]}
+    monkeypatch.setattr(ppo, "measure", lambda arguments, progress: ours if arguments[0] == "ours" else slower)
+    out = bench.main("ppo", vs="sb3,cleanrl", script=str(fake), rounds=1, steps=1024)
+    assert out["ratio"] == out["ratios"]["sb3"]["ratio"] == pytest.approx(4)
+    assert out["ratios"]["cleanrl"]["ratio"] == out["speeds"]["ours"] / out["speeds"]["cleanrl"]
+    printed = capsys.readouterr().out
+    assert "playfield / Stable-Baselines3: 4.00" in printed
+    assert "playfield / CleanRL (EnvPool): " in printed
+    assert "fake.py" in printed
 
 
 def test_missing_peer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,8 +167,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--envs", type=int, default=ENVS)
     parser.add_argument("--rollout", type=int, default=ROLLOUT)
+    parser.add_argument("--parent", type=int, required=True, help="process that this one must not outlive")
     args = parser.parse_args(argv)
-    parent = os.getppid()
+    parent = args.parent
     if args.side == "spin":
         return spin(parent)
     side = {"ours": ours, "sb3": sb3}[args.side]

@@ -1,6 +1,6 @@
-"""Speed of PPO on Breakout, side by side with Stable-Baselines3 on the same machine.
+"""Speed of PPO on Breakout, side by side with Stable-Baselines3 and CleanRL on the same machine.
 
-Both sides train with the same sizes (8 envs x 128 steps, 4 epochs, minibatches of 256), in turn, each in a
+All sides train with the same sizes (8 envs x 128 steps, 4 epochs, minibatches of 256), in turn, each in a
 fresh process with its own default threads. The first rollout and its updates are a warm-up, not counted.
 Machines drift, so the figure to quote is the ratio of two neighbouring measurements.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json as jsonlib
+import os
 import platform
 import statistics
 import subprocess
@@ -27,10 +28,11 @@ from rich.table import Table
 from playfield import __version__
 from playfield.bench._child import ENVS, MINIBATCH, ROLLOUT
 from playfield.bench._progress import Progress
+from playfield.bench._script import Script, child_process
 from playfield.errors import PlayfieldError, UsageError, unknown
 
 PEERS = {"sb3": "stable_baselines3"}
-NAMES = {"ours": "playfield", "sb3": "Stable-Baselines3"}
+NAMES = {"ours": "playfield", "sb3": "Stable-Baselines3", "cleanrl": "CleanRL (EnvPool)"}
 PACKAGES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
 
 
@@ -43,22 +45,30 @@ def run(
     rounds: int = 0,
     envs: int = ENVS,
     rollout: int = ROLLOUT,
+    script: str | None = None,
+    python: str | None = None,
 ) -> dict[str, Any]:
     """Measure steps per second of PPO on Breakout, and print a table (with `json`, one JSON object).
 
     Args:
-        vs: the peer to measure as well, `sb3`, or `none`.
+        vs: the peers to measure as well, `sb3`, `cleanrl`, both with a comma between, or `none`.
         steps: steps of each measurement, rounded up to whole rollouts (0: 8,192; 4,096 with `busy`).
         busy: measure everything also beside a program that keeps one core busy.
         rounds: measurements of each side (0: 3; 2 with `busy`).
-        envs: environments of both sides.
-        rollout: steps of each environment in a rollout, on both sides.
+        envs: environments of all sides.
+        rollout: steps of each environment in a rollout, on all sides.
+        script: path of CleanRL's `ppo_atari_envpool.py`, for `cleanrl`.
+        python: interpreter that has what the script needs (none: this one).
 
     Raises:
         UsageError: unknown peer, or the peer is not installed.
         PlayfieldError: a measurement failed.
     """
-    sides = ["ours", *_peer(vs)]
+    sides = ["ours", *_peers(vs)]
+    if "cleanrl" in sides:
+        outside = Script.find(script, python)
+    elif script or python:
+        raise UsageError("--script and --python are for --vs cleanrl")
     if min(steps, rounds) < 0 or envs < 1 or rollout < 2:
         raise UsageError("steps and rounds must be 0 (choose) or more, envs at least 1, rollout at least 2")
     steps, rounds = steps or (4096 if busy else 8192), rounds or (2 if busy else 3)
@@ -73,8 +83,12 @@ def run(
         for side, beside in plan:
             progress.begin()
             with _burner(beside):
-                arguments = ["--rounds", str(per_run), "--envs", str(envs), "--rollout", str(rollout)]
-                results.setdefault((side, beside), []).append(measure([side, *arguments], progress.done))
+                if side == "cleanrl":
+                    result = outside.measure(per_run, envs, rollout, progress.done)
+                else:
+                    arguments = ["--rounds", str(per_run), "--envs", str(envs), "--rollout", str(rollout)]
+                    result = measure([side, *arguments], progress.done)
+                results.setdefault((side, beside), []).append(result)
             progress.end()
     out = report(results, sides)
     out |= {"steps": per_run * batch, "rounds": rounds, "warmup_steps": batch, **_machine()}
@@ -88,15 +102,16 @@ def run(
 def report(results: dict[tuple[str, bool], list[dict[str, Any]]], sides: list[str]) -> dict[str, Any]:
     """Sum up measurements, keyed by side and whether a busy program ran beside it.
 
-    `speeds` are medians in steps per second. `ratio` is the median of ours / theirs over pairs of
-    neighbouring measurements. `kept` is the median share of its speed that a side keeps beside a
-    busy program.
+    `speeds` are medians in steps per second. `ratios` has, for each peer, the median of ours / theirs
+    over pairs of neighbouring measurements; `ratio` is the first peer's. `kept` is the median share of
+    its speed that a side keeps beside a busy program.
     """
     speeds = {key: [r["steps"] / r["seconds"] for r in runs] for key, runs in results.items()}
     out: dict[str, Any] = {"bench": "ppo", "env": "breakout", "vs": sides[1] if len(sides) > 1 else None}
     out["speeds"] = {side: statistics.median(speeds[side, False]) for side in sides}
     if len(sides) > 1:
         out |= _spread("ratio", speeds["ours", False], speeds[sides[1], False])
+        out["ratios"] = {side: _spread("ratio", speeds["ours", False], speeds[side, False]) for side in sides[1:]}
     out["sides"] = {
         side: {
             "steps_per_second": speeds[side, False],
@@ -132,7 +147,7 @@ def phase_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def measure(arguments: list[str], progress: Callable[[float], None] = lambda share: None) -> dict[str, Any]:
     """Run one child to its end; returns its result. The child is killed when this is interrupted."""
-    with tempfile.TemporaryFile("w+") as errors, _child(arguments, errors) as child:
+    with tempfile.TemporaryFile("w+") as errors, child_process(_command(*arguments), errors) as child:
         assert child.stdout is not None
         result = None
         for line in child.stdout:
@@ -152,19 +167,9 @@ def measure(arguments: list[str], progress: Callable[[float], None] = lambda sha
     return result
 
 
-@contextmanager
-def _child(arguments: list[str], errors: Any) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "playfield.bench._child", *arguments]
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
-    # A session of its own: Ctrl-C reaches only this process, which then kills the child.
-    child = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+def _command(*arguments: str) -> list[str]:
+    # A child that asked for its parent itself would miss one that was killed while it started.
+    return [sys.executable, "-m", "playfield.bench._child", *arguments, "--parent", str(os.getpid())]
 
 
 @contextmanager
@@ -173,21 +178,23 @@ def _burner(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    with _child(["spin"], subprocess.DEVNULL):
+    with child_process(_command("spin"), subprocess.DEVNULL):
         time.sleep(0.5)  # let it get going
         yield
 
 
-def _peer(vs: str | None) -> list[str]:
+def _peers(vs: str | None) -> list[str]:
     if vs is None or vs == "none":
         return []
-    if vs == "cleanrl":
-        raise UsageError("CleanRL is scripts, not a package that can be run here: use --vs sb3 or none")
-    if vs not in PEERS:
-        raise unknown("peer", vs, [*PEERS, "none"])
-    if importlib.util.find_spec(PEERS[vs]) is None:
-        raise UsageError("--vs sb3 needs Stable-Baselines3: pip install 'playfield[bench]'")
-    return [vs]
+    peers = vs.split(",")
+    for peer in peers:
+        if peer not in (*PEERS, "cleanrl"):
+            raise unknown("peer", peer, [*PEERS, "cleanrl", "none"])
+        if peer in PEERS and importlib.util.find_spec(PEERS[peer]) is None:
+            raise UsageError(f"--vs {peer} needs {NAMES[peer]}: pip install 'playfield[bench]'")
+    if len(set(peers)) < len(peers):
+        raise UsageError(f"--vs {vs} names a peer twice")
+    return peers
 
 
 def _spread(name: str, above: list[float], below: list[float]) -> dict[str, float]:
@@ -223,12 +230,12 @@ def _print(out: dict[str, Any]) -> None:
     for side in sides:
         s = out["sides"][side]
         kind = "workers" if "workers" in s else "torch_threads"
-        with_what = f"{s['device']} {s['precision']}, {s[kind]} {kind.split('_')[-1]}"
+        with_what = f"{s['device']} {s['precision']}, {s[kind]} {kind.split('_')[-1]}" if kind in s else s["protocol"]
         each = " ".join(f"{v:,.0f}" for v in s["steps_per_second"])
         table.add_row(NAMES[side], f"{out['speeds'][side]:,.0f}", each, with_what)
     console.print(table)
-    if out["vs"]:
-        console.print(_times("playfield / " + NAMES[out["vs"]], "ratio", out))
+    for side in sides[1:]:
+        console.print(_times("playfield / " + NAMES[side], "ratio", out["ratios"][side]))
     for side in sides:
         console.print()
         table = Table(f"{NAMES[side]}: where the time goes", "s per 1,000 steps", "%", box=None)

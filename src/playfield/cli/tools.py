@@ -40,7 +40,9 @@ def bench(words: list[str]) -> int:
         "  playfield bench kill --env breakout --kills 5",
     )
     p.add_argument("name", help="a file of bench/: ppo, howto, kill")
-    p.add_argument("--vs", help="the peer: sb3 or none")
+    p.add_argument("--vs", help="the peers: sb3, cleanrl, sb3,cleanrl or none")
+    p.add_argument("--script", help="path of CleanRL's ppo_atari_envpool.py, for --vs cleanrl")
+    p.add_argument("--python", help="interpreter that has what the script needs")
     p.add_argument("--busy", action="store_true", help="also measure beside a second busy process")
     p.add_argument("--steps", type=whole("--steps", 1), help="steps of each side in each round")
     p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="rounds of each side")
@@ -52,6 +54,6 @@ def bench(words: list[str]) -> int:
     a = p.parse(words)
     from playfield.bench import main as run
 
-    names = ("vs", "busy", "steps", "rounds", "env", "algo", "seed", "kills", "json")
+    names = ("vs", "script", "python", "busy", "steps", "rounds", "env", "algo", "seed", "kills", "json")
     run(a.name, **{name: getattr(a, name) for name in names})
     return 0
