@@ -1,0 +1,310 @@
+"""Replay memory: what happened lately, each picture stored once, drawn from in batches.
+
+Every environment has a lane of its own, a ring of entries. An entry is one observation and what was done there. Two
+kinds of entries are no transitions and are never drawn: the last observation of a truncated game, from which its last
+transition bootstraps, and the pictures that a game's first stack begins with. With them, a stack is always the last
+`stack` entries of its lane, whatever the protocol puts into a first stack.
+
+Two stores hold the observations:
+
+* `Frames` keeps the newest picture of each (7,056 bytes on Atari) and rebuilds the stack when it is drawn.
+* `Packed` keeps the whole stack, compressed by LZ4: unpacking one block is as fast as putting four pictures together,
+  and on Breakout takes about 1.2 kB. What a game needs depends on its pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lz4.block
+import numpy as np
+
+from playfield.envs.base import EnvSpec, Step
+from playfield.errors import DivergedError, UsageError
+from playfield.sumtree import SumTree
+
+_TRANSITION, _TERMINATED, _TRUNCATED = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Transitions drawn from a `Replay`.
+
+    Attributes:
+        obs: [B, ...] as the environment gave it.
+        actions: [B] int64.
+        returns: [B] float32, the discounted sum of the next rewards: n, or fewer where a game ends before.
+        discounts: [B] float32, what the value of `next_obs` counts: gamma to the number of rewards, 0 after an end.
+        next_obs: [B, ...], the observation after these rewards, the true last one of a truncated game.
+        index: [B] int64, where the transitions lie, for `Replay.reprioritise`.
+        weights: [B] float32, importance weights (1 without priorities).
+    """
+
+    obs: np.ndarray
+    actions: np.ndarray
+    returns: np.ndarray
+    discounts: np.ndarray
+    next_obs: np.ndarray
+    index: np.ndarray
+    weights: np.ndarray
+
+
+class Frames:
+    """The newest part of each observation, `channels` of its last axis; the rest lies in the entries before it."""
+
+    def __init__(
+        self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int, file: Path | None = None
+    ) -> None:
+        self.stack, self.size, self._shape = stack, size, shape
+        self._channels = shape[-1] // stack
+        part = (*shape[:-1], self._channels)
+        if file is None:
+            self.data = np.zeros((lanes, size, *part), dtype)
+        else:
+            self.data = np.memmap(file, dtype, "w+", shape=(lanes, size, *part))
+
+    def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> None:
+        self.data[lanes, index % self.size] = obs[..., -self._channels :]
+
+    def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Observations [B, ...] of entries whose whole stack is in the ring."""
+        if self.stack == 1:
+            return self.data[lanes, index % self.size]
+        where = index[:, None] + np.arange(1 - self.stack, 1)
+        parts = self.data[lanes[:, None], where % self.size]  # [B, stack, H, W, C]
+        if self._channels > 1:
+            return np.concatenate(list(parts.swapaxes(0, 1)), axis=-1)
+        out = np.empty((len(index), *self._shape), self.data.dtype)
+        for row, to in zip(parts[..., 0], out, strict=True):
+            cv2.merge(list(row), dst=to)  # 4x faster than a transpose
+        return out
+
+    def pack(self, lane: int, index: int) -> bytes:
+        """One entry, compressed, for a file."""
+        return lz4.block.compress(self.data[lane, index % self.size].tobytes(), store_size=False)
+
+    def unpack(self, lane: int, index: int, packed: bytes) -> None:
+        """Put back what `pack` gave."""
+        entry = self.data[lane, index % self.size]
+        raw = lz4.block.decompress(packed, uncompressed_size=entry.nbytes)
+        self.data[lane, index % self.size] = np.frombuffer(raw, self.data.dtype).reshape(entry.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+
+class Packed:
+    """Each observation whole, compressed."""
+
+    stack = 1
+
+    def __init__(self, lanes: int, size: int, shape: tuple[int, ...], dtype: str) -> None:
+        self.size, self._shape, self._dtype = size, shape, np.dtype(dtype)
+        self._length = int(np.prod(shape)) * self._dtype.itemsize
+        self.data: list[list[bytes]] = [[b""] * size for _ in range(lanes)]
+
+    def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> None:
+        for lane, i, one in zip(lanes.tolist(), (index % self.size).tolist(), obs, strict=True):
+            self.data[lane][i] = lz4.block.compress(np.ascontiguousarray(one), store_size=False)
+
+    def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Observations [B, ...]."""
+        out = np.empty((len(index), self._length), np.uint8)
+        for lane, i, to in zip(lanes.tolist(), (index % self.size).tolist(), out, strict=True):
+            to[:] = np.frombuffer(lz4.block.decompress(self.data[lane][i], uncompressed_size=self._length), np.uint8)
+        return out.view(self._dtype).reshape(len(index), *self._shape)
+
+    def pack(self, lane: int, index: int) -> bytes:
+        return self.data[lane][index % self.size]
+
+    def unpack(self, lane: int, index: int, packed: bytes) -> None:
+        self.data[lane][index % self.size] = packed
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, with CPython's 33 for each object and 8 for the pointer to it."""
+        return sum(41 + len(one) for lane in self.data for one in lane)
+
+
+class Replay:
+    """The last `capacity` entries of `num_envs` environments.
+
+    Args:
+        spec: of the environments.
+        capacity: entries in all lanes together, rounded up to equal lanes.
+        seed: of the drawing.
+        n_step, gamma: of the returns.
+        stack: pictures in an observation; 1 stores observations whole.
+        packed: keep them compressed.
+        alpha: exponent of priorities (Schaul et al. 2016); 0 draws uniformly.
+        file: keep pictures in a memory-mapped file there (not with `packed`).
+
+    Raises:
+        UsageError: a capacity too small for a stack and n steps.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        capacity: int,
+        seed: np.random.SeedSequence,
+        *,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        stack: int = 1,
+        packed: bool = False,
+        alpha: float = 0.0,
+        file: Path | None = None,
+    ) -> None:
+        self.num_envs, self.n_step, self.gamma, self.alpha = num_envs, n_step, gamma, alpha
+        self.size = -(-capacity // num_envs)
+        if self.size < 2 * (n_step + stack):
+            raise UsageError(f"a replay of {capacity} is too small for {num_envs} environments and {n_step} steps")
+        self.frames: Frames | Packed
+        if packed:
+            self.frames = Packed(num_envs, self.size, spec.obs_shape, spec.obs_dtype)
+        else:
+            self.frames = Frames(num_envs, self.size, spec.obs_shape, spec.obs_dtype, stack, file)
+        self.actions = np.zeros((num_envs, self.size), np.uint8 if spec.num_actions <= 256 else np.int32)
+        self.rewards = np.zeros((num_envs, self.size), np.float32)
+        self.kinds = np.zeros((num_envs, self.size), np.uint8)
+        self.count = np.zeros(num_envs, np.int64)  # entries ever written to each lane
+        self.random = np.random.Generator(np.random.PCG64(seed))
+        self.tree = SumTree(num_envs * self.size) if alpha else None
+        self._top = 1.0  # largest priority so far, what new transitions get
+        self._fresh = np.ones(num_envs, bool)  # the next observation is a game's first
+        self._digest = hashlib.sha256()
+
+    # Writing -----------------------------------------------------------------------------------------
+
+    def add(self, obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, step: Step) -> None:
+        """Store one step of all environments: what was seen, done, and came of it (`rewards` as to be learnt).
+
+        Raises DivergedError for an observation or reward that is not finite; nothing is stored then.
+        """
+        if not np.isfinite(rewards).all() or (obs.dtype.kind == "f" and not np.isfinite(obs).all()):
+            raise DivergedError("the environment gave an observation or a reward that is not finite")
+        lanes = np.arange(self.num_envs)
+        if self.frames.stack > 1 and self._fresh.any():
+            width = obs.shape[-1] // self.frames.stack
+            began = lanes[self._fresh]
+            for k in range(self.frames.stack - 1):
+                self._write(began, obs[began][..., : (k + 1) * width], 0, 0.0, 0)
+        kinds = _TRANSITION | step.terminated * np.uint8(_TERMINATED) | step.truncated * np.uint8(_TRUNCATED)
+        self._write(lanes, obs, actions, rewards, kinds)
+        if step.truncated.any():
+            cut = lanes[step.truncated]
+            self._write(cut, step.next_obs[cut], 0, 0.0, 0)
+        self._fresh[:] = False
+        self._fresh[[episode.env for episode in step.episodes]] = True
+
+    def _write(self, lanes: np.ndarray, obs: np.ndarray, actions: Any, rewards: Any, kinds: Any) -> None:
+        index = self.count[lanes]
+        at = index % self.size
+        self.frames.put(lanes, index, obs)
+        self.actions[lanes, at], self.rewards[lanes, at], self.kinds[lanes, at] = actions, rewards, kinds
+        self.count[lanes] += 1
+        if self.tree is not None:
+            self.tree.set(lanes * self.size + at, 0.0)
+            ready = index - self.n_step
+            ok = (ready >= 0) & (self.kinds[lanes, ready % self.size] > 0)
+            self.tree.set((lanes * self.size + ready % self.size)[ok], self._top)
+            lost = self._first()[lanes] - 1  # its stack is no longer whole
+            self.tree.set((lanes * self.size + lost % self.size)[lost >= 0], 0.0)
+
+    def _first(self) -> np.ndarray:
+        """The first entry of each lane whose whole stack is in the ring."""
+        return np.where(self.count > self.size, self.count - self.size + self.frames.stack - 1, 0)
+
+    # Drawing -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Transitions that can be drawn."""
+        return sum(len(self._drawable(lane)) for lane in range(self.num_envs))
+
+    def _drawable(self, lane: int) -> np.ndarray:
+        index = np.arange(self._first()[lane], max(self.count[lane] - self.n_step, 0))
+        return index[self.kinds[lane, index % self.size] > 0]
+
+    @property
+    def entries(self) -> int:
+        """Entries held: transitions, and a few more around the ends of games."""
+        return int(np.minimum(self.count, self.size).sum())
+
+    def sample(self, batch: int, beta: float = 1.0) -> Batch:
+        """Draw `batch` transitions with replacement; `beta` is the exponent of importance weights.
+
+        Raises ValueError while there is nothing to draw.
+        """
+        if self.tree is None:
+            lanes, index = self._draw_uniform(batch)
+            return self._read(lanes, index, np.ones(batch, np.float32))
+        if self.tree.total <= 0:
+            raise ValueError("nothing to draw yet")
+        # One draw from each of `batch` equal parts of the sum, as in the paper.
+        amounts = (np.arange(batch) + self.random.random(batch)) * (self.tree.total / batch)
+        where = self.tree.find(amounts)
+        weights = (self.tree.values[where] / self.tree.total) ** -beta  # the paper's N falls out with the maximum
+        lanes, at = np.divmod(where, self.size)
+        first = self._first()[lanes]
+        return self._read(lanes, first + (at - first) % self.size, (weights / weights.max()).astype(np.float32))
+
+    def _draw_uniform(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        first = self._first()
+        ends = np.cumsum(np.maximum(self.count - self.n_step - first, 0))
+        if not ends[-1]:
+            raise ValueError("nothing to draw yet")
+        lanes = index = np.zeros(0, np.int64)
+        for _ in range(1000):  # entries that are no transitions are drawn again
+            drawn = self.random.integers(0, ends[-1], batch - len(index))
+            lane = np.searchsorted(ends, drawn, side="right")
+            i = first[lane] + drawn - np.where(lane > 0, ends[lane - 1], 0)
+            ok = self.kinds[lane, i % self.size] > 0
+            lanes, index = np.concatenate([lanes, lane[ok]]), np.concatenate([index, i[ok]])
+            if len(index) == batch:
+                return lanes, index
+        raise ValueError("nothing to draw yet")
+
+    def _read(self, lanes: np.ndarray, index: np.ndarray, weights: np.ndarray) -> Batch:
+        following, returns = index.copy(), np.zeros(len(index), np.float32)
+        discounts, going = np.ones(len(index), np.float32), np.ones(len(index), bool)
+        for k in range(self.n_step):
+            at = (index + k) % self.size
+            returns += np.where(going, discounts * self.rewards[lanes, at], 0)
+            discounts = np.where(going, discounts * np.float32(self.gamma), discounts)
+            following += going
+            kinds = self.kinds[lanes, at]
+            discounts[going & (kinds & _TERMINATED > 0)] = 0
+            going &= kinds & (_TERMINATED | _TRUNCATED) == 0
+        return Batch(
+            self.frames.get(lanes, index),
+            self.actions[lanes, index % self.size].astype(np.int64),
+            returns,
+            discounts,
+            self.frames.get(lanes, following),
+            lanes * self.size + index % self.size,
+            weights,
+        )
+
+    def reprioritise(self, index: np.ndarray, errors: np.ndarray) -> None:
+        """Give the transitions just drawn (`Batch.index`) new priorities, (|error| + 1e-6) ** alpha.
+
+        Call it before the next `add`, which may put others in their place.
+        """
+        if self.tree is None:
+            return
+        priorities = (np.abs(errors.astype(np.float64)) + 1e-6) ** self.alpha
+        self._top = max(self._top, float(priorities.max()))
+        self.tree.set(index, priorities)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by observations, actions, rewards, kinds and priorities."""
+        tree = 0 if self.tree is None else self.tree._nodes.nbytes
+        return self.frames.nbytes + self.actions.nbytes + self.rewards.nbytes + self.kinds.nbytes + tree
