@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from playfield.errors import DataError
+from playfield.envs.base import EnvSpec
+from playfield.errors import DataError, EnvError
 
 ANCHOR_STEPS = 1024  # a game that ends with a longer log is followed by an explicitly seeded reset
 
@@ -86,13 +88,37 @@ def digests(obs: np.ndarray) -> np.ndarray:
     return np.array([zlib.crc32(o.tobytes()) for o in obs], np.int64)
 
 
-def check_came_back(state: dict[str, Any], obs: np.ndarray, game: str, version: str) -> None:
-    """Warn (RuntimeWarning) where replayed games did not come to the observation that they were saved at."""
+def started(log: ActionLog | None) -> ActionLog:
+    """`log`, or EnvError where there is none yet."""
+    if log is None:
+        raise EnvError("no game has been started: call reset(seeds) first")
+    return log
+
+
+def restore(
+    state: dict[str, Any], spec: EnvSpec, num_envs: int, replay: Callable[[ActionLog], np.ndarray]
+) -> np.ndarray:
+    """Go back to `state` by playing its actions again: the `restore` of an environment, whose caller it warns.
+
+    Args:
+        state: of `ActionLog.state`.
+        spec, num_envs: of the environment that goes back.
+        replay: starts the games of a log, executes its actions, and returns the obs that they lead to [N, ...].
+
+    Raises:
+        DataError: the state is of other games, another protocol or another number of envs; nothing was replayed.
+
+    Warns:
+        RuntimeWarning: an env did not come back to where it was (another version of ale-py).
+    """
+    obs = replay(ActionLog.load(state, spec.protocol, num_envs))
     strayed = np.flatnonzero(digests(obs) != np.asarray(state["digest"]))
     if len(strayed):
         warnings.warn(
-            f"{game}: env {', '.join(map(str, strayed))} did not come back to where it was saved with ale-py "
-            f"{state['protocol'].get('ale_py')} (this is {version}), so this is not an exact continuation",
+            f"{spec.id}: env {', '.join(map(str, strayed))} did not come back to where it was saved with ale-py "
+            f"{state['protocol'].get('ale_py')} (this is {spec.protocol['ale_py']}), "
+            "so this is not an exact continuation",
             RuntimeWarning,
             stacklevel=3,
         )
+    return obs

@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 from ale_py import ALEInterface, AtariVectorEnv, LoggerMode, roms
 
-from playfield.envs.action_log import ActionLog, check_came_back
+from playfield.envs.action_log import ActionLog, restore, started
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_num_envs, check_seeds
-from playfield.errors import EnvError, UsageError, unknown
+from playfield.errors import UsageError, unknown
 
 ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner would end up in --json output
 
@@ -153,19 +153,6 @@ def action_names(game: str, full: bool) -> tuple[str, ...]:
     return tuple(a.name for a in (ale.getLegalActionSet() if full else ale.getMinimalActionSet()))
 
 
-def check_no_double_skip(game: str, skip: int) -> None:
-    """The emulator itself must advance one frame at a time, so that `skip` is the whole frame skip."""
-    if skip < 1:
-        raise UsageError(f"frame skip must be at least 1, not {skip}")
-    ale = ALEInterface()
-    ale.setInt("frame_skip", 1)
-    ale.loadROM(rom(game))
-    before = ale.getFrameNumber()
-    ale.act(0)
-    if ale.getFrameNumber() != before + 1:
-        raise UsageError(f"the emulator advanced {ale.getFrameNumber() - before} frames for one")
-
-
 class Atari:
     """`num_envs` copies of one game. `threads` emulator threads share them (0: as many as cores).
 
@@ -264,18 +251,13 @@ class Atari:
 
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
-        log = self._started()
+        log = started(self._log)
         # The emulator's threads would hang at an action out of range.
         actions = check_actions(actions, self.num_envs, self.spec.num_actions).copy()
         if self._fire >= 0:
             actions[self.life_lost] = self._fire
         log.add(actions)
         return self._play(actions, log)
-
-    def _started(self) -> ActionLog:
-        if self._log is None:
-            raise EnvError("no game has been started: call reset(seeds) first")
-        return self._log
 
     def _play(self, actions: np.ndarray, log: ActionLog | None) -> Step:
         """Execute `actions` as they are. With `log`, games that end may start their next one from a new anchor."""
@@ -319,18 +301,14 @@ class Atari:
         return self._channels_last(raw), info["lives"]
 
     def state(self) -> dict[str, Any]:
-        return self._started().state(self.spec.protocol, self._obs)
+        return started(self._log).state(self.spec.protocol, self._obs)
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to `state` by playing its actions again.
+        """Go back to `state` by playing its actions again: see `action_log.restore`."""
+        return restore(state, self.spec, self.num_envs, self._replay)
 
-        Raises:
-            DataError: the state is of other games, another protocol or another number of envs.
-
-        Warns:
-            RuntimeWarning: an env did not come back to where it was (another version of ale-py).
-        """
-        log = ActionLog.load(state, self.spec.protocol, self.num_envs)
+    def _replay(self, log: ActionLog) -> np.ndarray:
+        """Play what `log` holds; returns the obs [N, ...] that it leads to."""
         self._start(log)
         lengths = np.array([len(actions) for actions in log.actions])
         longest = int(lengths.max())
@@ -346,7 +324,6 @@ class Atari:
                 self._lives = lives.copy()
                 self._score[due] = self._length[due] = 0
                 self.life_lost[due] = False
-        check_came_back(state, self._obs, self.game, ale_py.__version__)
         return self._obs
 
     def close(self) -> None:

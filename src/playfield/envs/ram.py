@@ -14,11 +14,10 @@ import ale_py
 import numpy as np
 from ale_py import ALEInterface
 
-from playfield.envs.action_log import MAX_SEED, ActionLog, check_came_back
+from playfield.envs.action_log import MAX_SEED, ActionLog, restore, started
 from playfield.envs.atari import AtariProtocol, action_names, rom
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_num_envs, check_seeds
-from playfield.errors import EnvError
 
 RAM_BYTES = 128
 
@@ -69,14 +68,9 @@ class AtariRam:
         self._obs = np.stack([game.ram() for game in self._games])
         return self._obs
 
-    def _started(self) -> ActionLog:
-        if self._log is None:
-            raise EnvError("no game has been started: call reset(seeds) first")
-        return self._log
-
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
-        log = self._started()
+        log = started(self._log)
         actions = check_actions(actions, self.num_envs, self.spec.num_actions).copy()
         if self._fire >= 0:
             actions[self.life_lost] = self._fire
@@ -111,31 +105,26 @@ class AtariRam:
         )
 
     def state(self) -> dict[str, Any]:
-        return self._started().state(self.spec.protocol, self._obs)
+        return started(self._log).state(self.spec.protocol, self._obs)
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to `state` by playing its actions again.
+        """Go back to `state` by playing its actions again: see `action_log.restore`."""
+        return restore(state, self.spec, self.num_envs, self._replay)
 
-        Raises:
-            DataError: the state is of other games, another protocol or another number of envs.
-
-        Warns:
-            RuntimeWarning: an env did not come back to where it was (another version of ale-py).
-        """
-        log = self._log = ActionLog.load(state, self.spec.protocol, self.num_envs)
+    def _replay(self, log: ActionLog) -> np.ndarray:
+        """Play what `log` holds; returns the obs [N, ...] that it leads to."""
+        self._log = log
         for game, seed, actions in zip(self._games, log.seed.tolist(), log.actions, strict=True):
             game.seed(seed)
             for action in actions:
                 _, over, capped = game.step(action)
                 if over or capped:
                     game.start()
-        self._begin()
-        check_came_back(state, self._obs, self.game, ale_py.__version__)
-        return self._obs
+        return self._begin()
 
     def render(self, env_index: int) -> np.ndarray:
         """The screen of one env now, uint8 RGB [210, 160, 3] (a few games: [250, 160, 3])."""
-        self._started()
+        started(self._log)
         return self._games[env_index].ale.getScreenRGB()
 
     def close(self) -> None: ...

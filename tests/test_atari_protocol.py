@@ -1,0 +1,58 @@
+"""Protocols of Atari games: their names, their parts, and what a spec says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from playfield.envs import make_envs, make_from
+from playfield.envs.atari import protocol
+from playfield.errors import UsageError
+
+
+def test_a_changed_protocol_is_custom():
+    assert protocol("classic").name == "classic"
+    assert protocol("v5", sticky=0.25).name == "v5"
+    assert protocol("classic", sticky=0.25).name == "custom"
+
+
+@pytest.mark.parametrize("name", ["classic", "v5"])
+@pytest.mark.parametrize("parts", [{}, {"sticky": 0.1, "stack": 2}, {"obs": "ram"}, {"size": 0, "colour": "rgb"}])
+def test_a_spec_makes_its_environment_again(name, parts):
+    env = make_envs("breakout", 1, protocol=name, **parts)
+    assert make_from(env.spec, 1).spec == env.spec
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "message"),
+    [
+        ("clasic", {}, "did you mean classic"),
+        ("v5", {"stiky": 0.1}, "did you mean sticky"),
+        ("v5", {"sticky": 1.0}, "sticky must be between"),
+        ("v5", {"sticky": "lots"}, "sticky must be a number"),
+        ("v5", {"skip": 0}, "skip must be between"),
+        ("v5", {"skip": 2.5}, "skip must be a whole number"),
+        ("v5", {"noop": -1}, "noop must be between"),
+        ("v5", {"cap": 0}, "cap must be between"),
+        ("v5", {"stack": 9}, "stack must be between"),
+        ("v5", {"size": 8}, "size must be between"),
+        ("v5", {"colour": "gray"}, "did you mean grey"),
+        ("v5", {"obs": "rams"}, "did you mean ram"),
+    ],
+)
+def test_bad_names_and_values(name, parts, message):
+    with pytest.raises(UsageError, match=message):
+        protocol(name, **parts)
+
+
+def test_a_protocol_in_one_line_names_every_part():
+    line = protocol("v5").line()
+    for text in (
+        "v5",
+        "sticky 0.25",
+        "skip 4",
+        "cap 108,000 frames",
+        "life loss ignored",
+        "fire reset off",
+        "stack 4",
+    ):
+        assert text in line
