@@ -47,10 +47,6 @@ class MetricsCsv:
         """The rows as {column: text}, empty cells left out."""
         return self._table.rows()
 
-    def rows_without_time(self) -> list[dict[str, str]]:
-        """The rows without the columns `time/...`: the same for equal runs, for hashing."""
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in self.rows()]
-
     def flush(self) -> None:
         """Sync to disk. Raises StorageError if rows could not be written."""
         self._table.flush()
