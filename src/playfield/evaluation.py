@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from playfield.envs import make_from
+from playfield.envs.catalog import human_normalized
 from playfield.errors import UsageError
 from playfield.policy import Policy
 from playfield.stats import interval
@@ -126,6 +127,7 @@ def evaluate(
     finally:
         env.close()
     done.sort(key=lambda g: (np.flatnonzero(seeds == g.seed)[0], g.number))
+    mean = float(np.mean([g.score for g in done]))
     return Evaluation(
         env=policy.spec.id,
         policy=policy.label,
@@ -133,15 +135,5 @@ def evaluate(
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,
-        human_normalized=_human(policy.spec.id, [g.score for g in done]) if policy.spec.kind == "atari" else None,
+        human_normalized=human_normalized(policy.spec.id, mean) if policy.spec.kind == "atari" else None,
     )
-
-
-def _human(game: str, scores: list[float]) -> float | None:
-    """Mean human-normalised score; None for games without a published human score."""
-    from playfield.envs.scores import SCORES
-
-    if game not in SCORES:
-        return None
-    low, high = SCORES[game]
-    return float((np.mean(scores) - low) / (high - low))

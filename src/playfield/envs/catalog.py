@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from playfield.envs.names import HINT, atari_games, gym_name, roms_dir
 from playfield.envs.scores import SCORES
-from playfield.errors import DataError, EnvError, unknown
+from playfield.errors import DataError, unknown
 
 if TYPE_CHECKING:
     from ale_py import ALEInterface
@@ -127,12 +127,12 @@ def game_info(game: str) -> GameInfo:
     )
 
 
-def human_normalized(game: str, score: float) -> float:
+def human_normalized(game: str, score: float) -> float | None:
     """(score - random) / (human - random): 0 is a random player, 1 the human of Wang et al. 2016.
 
-    Raises EnvError for a game without reference scores.
+    None for a game without reference scores.
     """
     if game not in SCORES:
-        raise EnvError(f"{game} has no published random and human scores, so no human-normalised score")
+        return None
     random_score, human_score = SCORES[game]
     return (score - random_score) / (human_score - random_score)
