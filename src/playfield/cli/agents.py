@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from playfield.cli.parser import Parser, check_env, make, real, say_line, whole
 from playfield.errors import UsageError
 
 
-def _agent_options(p: Parser) -> None:
+def _parser(verb: str, about: str | None, examples: str) -> Parser:
+    """The parser of a verb, with the options that say which agent plays and how."""
+    p = make(verb, about or "", f"examples:\n{examples}")
     p.add_argument(
         "agent_name", metavar="RUN", help="a run directory, best, last, or a shipped agent such as breakout"
     )
@@ -24,34 +27,48 @@ def _agent_options(p: Parser) -> None:
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")
+    return p
+
+
+def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of a verb; and those of `_parser` as the arguments that the functions behind all verbs take.
+
+    Mistakes in the name of an agent fail here, before torch is loaded.
+    """
+    a = p.parse(words)
+    if a.agent not in (None, "random"):
+        raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
+    if a.agent is None:
+        from playfield.policy import locate
+
+        locate(a.agent_name)
+    elif not (Path(a.agent_name) / "run.json").exists():
+        check_env(a.agent_name)
+    return a, {
+        "source": a.agent_name,
+        "which": a.checkpoint,
+        "agent": a.agent,
+        "temperature": 0.0 if a.greedy else a.temperature,
+        "seed": a.seed,
+    }
 
 
 def evaluate(words: list[str]) -> int:
     """Play full games and report raw scores with their protocol."""
-    p = make(
+    p = _parser(
         "eval",
-        evaluate.__doc__ or "",
-        "examples:\n  playfield eval breakout               the agent that ships with playfield\n"
+        evaluate.__doc__,
+        "  playfield eval breakout               the agent that ships with playfield\n"
         "  playfield eval runs/breakout/ppo/1 --games 100\n"
         "  playfield eval best --greedy --json   the best checkpoint of the newest run\n"
         "  playfield eval pong --agent random",
     )
-    _agent_options(p)
     p.add_argument("--games", type=whole("--games", 1, 1e6), default=30, help="full games (default 30)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
-    a = p.parse(words)
-    _check_agent(a)
+    a, who = _parse(p, words)
     from playfield.show import evaluate_and_save
 
-    result = evaluate_and_save(
-        a.agent_name,
-        a.checkpoint,
-        a.games,
-        seed=a.seed,
-        temperature=0.0 if a.greedy else a.temperature,
-        agent=a.agent,
-        say=None if a.json else say_line,
-    )
+    result = evaluate_and_save(**who, games=a.games, say=None if a.json else say_line)
     if a.json:
         print(json.dumps(result.summary()))
     return 0
@@ -59,15 +76,14 @@ def evaluate(words: list[str]) -> int:
 
 def record(words: list[str]) -> int:
     """Film an agent: MP4 and GIF."""
-    p = make(
+    p = _parser(
         "record",
-        record.__doc__ or "",
-        "examples:\n  playfield record breakout\n"
+        record.__doc__,
+        "  playfield record breakout\n"
         "  playfield record runs/breakout/ppo/1 --show all --out film.mp4\n"
         "  playfield record best --mosaic 9\n"
         "  playfield record breakout --agent random --steps 100 --fps 30 --show plain --out random-action.gif",
     )
-    _agent_options(p)
     p.add_argument("--out", type=Path, help="a .gif or .mp4 file (default: both, in the run's films/)")
     p.add_argument("--show", default="bars", help="plain, net (what the net sees), bars (action probabilities), all")
     p.add_argument("--games", type=whole("--games", 1, 1e4), default=1, help="games to film (default 1)")
@@ -75,21 +91,16 @@ def record(words: list[str]) -> int:
     p.add_argument("--mosaic", type=whole("--mosaic", 0, 100), default=0, help="4, 9 or 25 games side by side")
     p.add_argument("--fps", type=real("--fps", 1, 240), help="pictures per second (default: the game's own speed)")
     p.add_argument("--human", action="store_true", help="show it in a window")
-    a = p.parse(words)
-    _check_agent(a)
+    a, who = _parse(p, words)
     from playfield.show import record as film
 
     film(
-        a.agent_name,
-        which=a.checkpoint,
+        **who,
         out=a.out,
         style=a.show,
         games=a.games,
         steps=a.steps,
         mosaic=a.mosaic,
-        agent=a.agent,
-        temperature=0.0 if a.greedy else a.temperature,
-        seed=a.seed,
         fps=a.fps,
         human=a.human,
         say=say_line,
@@ -99,31 +110,25 @@ def record(words: list[str]) -> int:
 
 def watch(words: list[str]) -> int:
     """Watch an agent play and think, live in the browser."""
-    p = make(
+    p = _parser(
         "watch",
-        watch.__doc__ or "",
-        "examples:\n  playfield watch breakout\n"
+        watch.__doc__,
+        "  playfield watch breakout\n"
         "  playfield watch last        follows the newest run while it trains\n"
         "  playfield watch CartPole-v1 --agent random --port 8000",
     )
-    _agent_options(p)
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     p.add_argument("--port", type=whole("--port", 0, 65535), default=0, help="port (default: a free one)")
     p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
-    a = p.parse(words)
-    _check_agent(a)
+    a, who = _parse(p, words)
     from playfield.watch.server import watch as serve
 
     serve(
-        a.agent_name,
-        which=a.checkpoint,
+        **who,
         host=a.host,
         port=a.port,
         allow_host=tuple(a.allow_host),
-        temperature=0.0 if a.greedy else a.temperature,
-        seed=a.seed,
-        agent=a.agent,
         open_browser=not a.no_browser,
     )
     return 0
@@ -131,41 +136,22 @@ def watch(words: list[str]) -> int:
 
 def explain(words: list[str]) -> int:
     """Show what an agent looks at, and what would change its mind."""
-    p = make(
+    p = _parser(
         "explain",
-        explain.__doc__ or "",
-        "examples:\n  playfield explain breakout\n  playfield explain runs/breakout/ppo/1 --moments 3 --out why",
+        explain.__doc__,
+        "  playfield explain breakout\n  playfield explain runs/breakout/ppo/1 --moments 3 --out why",
     )
-    _agent_options(p)
     p.add_argument("--moments", type=whole("--moments", 1, 50), default=6, help="moments of a game (default 6)")
     p.add_argument("--method", default="occlusion", help="occlusion or gradient")
     p.add_argument("--out", type=Path, help="directory of the report (default: explain/ of the run)")
-    a = p.parse(words)
-    _check_agent(a)
+    a, who = _parse(p, words)
     from playfield.explain import explain as report
 
     path = report(
-        a.agent_name,
-        which=a.checkpoint,
+        **who,
         out=a.out,
         moments=a.moments,
-        seed=a.seed,
         method=a.method,
-        agent=a.agent,
-        temperature=0.0 if a.greedy else a.temperature,
     )
     say_line(f"wrote {path}")
     return 0
-
-
-def _check_agent(a: argparse.Namespace) -> None:
-    """Mistakes in the name of an agent fail here, before torch is loaded."""
-    if a.agent not in (None, "random"):
-        raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
-    if a.agent == "random":
-        if not (Path(a.agent_name) / "run.json").exists():
-            check_env(a.agent_name)
-        return
-    from playfield.policy import locate
-
-    locate(a.agent_name)
