@@ -16,7 +16,6 @@ import uvicorn
 from playfield import checkpoint
 from playfield.actor_critic import ActorCritic
 from playfield.envs import make_envs
-from playfield.policy import spec_json
 from playfield.watch.game import Source
 from playfield.watch.guard import hosts_for
 from playfield.watch.server import Hub, configure, listen
@@ -40,7 +39,7 @@ def make_run(run: Path, env: str = "CartPole-v1", steps: tuple[int, ...] = (100,
     net = "nips" if spec.pixels else "mlp"
     run.mkdir(parents=True)
     info = {"env": spec.id, "algo": "ppo", "config": {"net": net}, "protocol": spec.protocol, "seed": 1, "steps": 999}
-    (run / "run.json").write_text(json.dumps(info | {"spec": spec_json(spec)}))
+    (run / "run.json").write_text(json.dumps(info | {"spec": dataclasses.asdict(spec)}))
     rows = "".join(f"{i % 9}.0,5,{i}.0,{5 * i}\n" for i in range(1, 60))
     (run / "monitor.csv").write_text(f'#{{"t_start": 0, "env_id": "x"}}\nr,l,t,step\n{rows}')
     for step in steps:
