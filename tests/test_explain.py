@@ -12,6 +12,7 @@ from PIL import Image
 from playfield.errors import UsageError
 from playfield.explain import counterfactual, explain, paint, percent, pick_moments
 from playfield.explain_page import sanity_sentence
+from playfield.policy import load_policy
 from playfield.saliency import Effects
 from watch_fixtures import make_run
 
@@ -42,9 +43,8 @@ def test_a_random_agent_gets_ordinary_moments_apart_from_each_other():
 
 
 def effects(value=3.2, after=1.1, probs=(0.81, 0.19), probs_after=(0.12, 0.88)):
-    return Effects(
-        np.zeros((1, 2)), (1, 1), (1, 1), value, np.array([after]), np.array(probs), np.array([probs_after])
-    )
+    before, later = np.array(probs), np.array([probs_after])
+    return Effects(np.zeros((1, 2)), (1, 1), (1, 1), value, np.array([after]), before, later, before, later)
 
 
 def test_the_counterfactual_in_words():
@@ -115,6 +115,27 @@ def test_a_report(runs, env, method, tmp_path):
         picture = np.asarray(Image.open(page.parent / f"moment-{n}.png"))
         assert picture.shape[2] == 3
         assert picture.std() > 10
+
+
+@pytest.mark.parametrize("temperature", [0, 0.25, 1])
+def test_a_report_shows_the_probabilities_that_are_played(runs, temperature, tmp_path, monkeypatch):
+    shown = []
+
+    def picture(moment, spec, maps, effects, title):
+        shown.append((moment.obs, moment.thoughts["probs"], effects.probs))
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr("playfield.explain.picture", picture)
+    page = explain(str(runs["CartPole-v1"]), out=tmp_path, moments=3, temperature=temperature)
+    text = page.read_text()
+    assert ("greedily, temperature 0" if temperature == 0 else f"at temperature {temperature:g}") in text
+    policy = load_policy(runs["CartPole-v1"], temperature=temperature)
+    assert len(shown) >= 2
+    for obs, bars, words in shown:
+        many = np.repeat(obs[None], 4000, 0)
+        played = np.bincount(policy.act(many, np.random.default_rng(0).random(4000)), minlength=2) / 4000
+        np.testing.assert_allclose(bars, played, atol=0.03)
+        np.testing.assert_allclose(words, bars, atol=1e-6)
 
 
 def test_a_random_agent_does_not_look_and_the_report_says_so(tmp_path):

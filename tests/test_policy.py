@@ -44,12 +44,18 @@ def test_sampling_at_a_temperature(temperature):
     drawn = np.bincount(policy.act(obs_of(*[0] * n)), minlength=3) / n
     powered = np.array([0.1, 0.6, 0.3]) ** (1 / temperature)
     np.testing.assert_allclose(drawn, powered / powered.sum(), atol=0.015)
+    shown = policy.explain(obs_of(0))
+    np.testing.assert_allclose(shown["probs"][0], powered / powered.sum(), rtol=1e-5)  # what is shown is played
+    np.testing.assert_allclose(shown.get("net_probs", shown["probs"])[0], [0.1, 0.6, 0.3], rtol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1e-6, 1e-30, 1e-45, 1e-310])
+@pytest.mark.parametrize("temperature", [0, 1e-3, 1e-6, 1e-30, 1e-45, 1e-310])
 def test_a_tiny_temperature_is_greedy(temperature):
     policy = ProbabilityPolicy(TOY, toy_network, "toy", temperature)
     assert policy.act(obs_of(0, 1, 0)).tolist() == [1, 0, 1]
+    shown = policy.explain(obs_of(0, 1))
+    assert shown["probs"].tolist() == [[0, 1, 0], [1, 0, 0]]
+    np.testing.assert_allclose(shown["net_probs"], [[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [-1, 101, float("nan"), float("inf")])
@@ -110,7 +116,8 @@ def test_a_stored_policy_acts_like_its_net(tmp_path):
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     logits, values = net(torch.from_numpy(obs))
     thoughts = policy.explain(obs)
-    np.testing.assert_allclose(thoughts["probs"], torch.softmax(logits, -1).detach(), rtol=1e-5)
+    np.testing.assert_allclose(thoughts["net_probs"], torch.softmax(logits, -1).detach(), rtol=1e-5)
+    np.testing.assert_allclose(thoughts["probs"], torch.softmax(logits / 0.5, -1).detach(), rtol=1e-5)
     np.testing.assert_allclose(thoughts["value"], values.detach(), rtol=1e-4, atol=1e-6)
     assert policy.spec == CARTPOLE
     assert "step 512" in policy.label

@@ -44,6 +44,25 @@ def test_occlusion_peaks_at_the_patch_that_matters(row, column):
     assert effects.probs_after[effects.strength.argmax(), 0] < 0.7 < effects.probs[0]
 
 
+def test_a_temperature_changes_the_probabilities_but_not_the_maps():
+    plain = looks_at(10, 60)
+
+    def greedy(obs: np.ndarray) -> dict[str, np.ndarray]:
+        out = plain(obs)
+        return {"value": out["value"], "probs": np.eye(2)[out["probs"].argmax(-1)], "net_probs": out["probs"]}
+
+    obs = np.zeros((84, 84, 4), np.uint8)
+    obs[10:16, 60:66] = 255
+    sharp, soft = (saliency.occlusion(think, obs) for think in (greedy, plain))
+    assert sharp.probs is not None
+    assert soft.probs is not None
+    assert sharp.probs.tolist() == [1, 0]
+    assert soft.probs.tolist() == pytest.approx([0.9, 0.1])
+    for name, seen in soft.maps().items():
+        assert seen.any()
+        assert np.array_equal(sharp.maps()[name], seen)
+
+
 def test_an_agent_that_sees_nothing_has_no_saliency():
     effects = saliency.occlusion(lambda o: {"probs": np.full((len(o), 4), 0.25)}, noise())
     assert effects.value is None

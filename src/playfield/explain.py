@@ -240,7 +240,7 @@ def picture(moment: Moment, spec: Any, maps: dict[str, np.ndarray], effects: Eff
         bars = panels.q_bars(moment.thoughts["q"], spec.action_names, size, moment.action)
     else:
         bars = np.full((*size, 3), panels.BACKGROUND, np.uint8)
-    rows.append(panels.caption(bars, "what it wants to do"))
+    rows.append(panels.caption(bars, "how likely it takes each action"))
     return panels.beside(panels.caption(frame, title, f"score {moment.score:g}"), np.concatenate(rows))
 
 
@@ -283,7 +283,8 @@ def explain(
         moments: how many.
         seed: of the game.
         method: `occlusion` or `gradient`. The counterfactual sentence always comes from occlusion.
-        temperature: of the play.
+        temperature: of the play. The probabilities shown are those that it plays with; the maps and the choice of
+            moments go by those of the net, at temperature 1.
 
     Returns:
         The path of `explain.html`.
@@ -323,7 +324,8 @@ def _report(policy: Policy, found: Agent | None, folder: Path, moments: int, see
     game, losses = _play(policy, seed)
     values = [saliency.values_of(m.thoughts) for m in game]
     numbers = [float(np.ravel(v)[0]) for v in values if v is not None]
-    entropies = [float(saliency.entropy(m.thoughts["probs"])) for m in game if "probs" in m.thoughts]
+    certain = [saliency.net_probs_of(m.thoughts) for m in game]
+    entropies = [float(saliency.entropy(p)) for p in certain if p is not None]
     picks = pick_moments(numbers or None, entropies or None, [m.reward for m in game], losses, moments)
     mean = None if policy.spec.pixels else np.mean([m.obs for m in game], 0).astype(game[0].obs.dtype)
     explainer = Explainer(policy, found, method, mean)

@@ -6,7 +6,7 @@ import html
 from base64 import b64encode
 
 from playfield.player import Moment
-from playfield.policy import Policy
+from playfield.policy import GREEDY, Policy, ProbabilityPolicy
 
 CAUTION = (
     "These maps show what the output depends on when the input is disturbed a little. They do not show what the "
@@ -33,6 +33,19 @@ def sanity_sentence(correlation: float | None) -> str:
     if correlation > 0.5:
         return f"{text}: high, so much of these maps comes from the picture and the architecture, not from training."
     return f"{text} (0: unrelated, 1: the same), so these maps depend on what was learnt to that extent."
+
+
+def temperature_sentence(policy: Policy) -> str:
+    """With which temperature the probabilities of the report were made; empty where there is none."""
+    if not isinstance(policy, ProbabilityPolicy):
+        return ""
+    if policy.temperature == 1:
+        return "The probabilities of actions are those it plays with, at temperature 1 as in training."
+    how = "greedily, temperature 0" if policy.temperature < GREEDY else f"at temperature {policy.temperature:g}"
+    return (
+        f"The probabilities of actions are those it plays with, {how}; what the marks say of the action goes by the "
+        "net's own, at temperature 1."
+    )
 
 
 def page_html(
@@ -69,7 +82,7 @@ def page_html(
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>{STYLE}</style></head><body>
 <h1>What the agent looks at: {html.escape(policy.spec.id)}</h1>
-<p>{html.escape(intro)}</p>
+<p>{html.escape(intro)} {html.escape(temperature_sentence(policy))}</p>
 {body}
 <p>{html.escape(sanity_sentence(check))}</p>
 <p>{html.escape(CAUTION)}</p>

@@ -5,7 +5,6 @@ An agent is a run directory, one of its checkpoints, or one that ships with the 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from playfield.errors import DataError, UsageError, nearest
 
 # Agents are judged and shown sharper than they explore, but not greedily: a greedy Breakout can loop for ever.
 TEMPERATURE = 0.5
+GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing logits by them would overflow
 SHIPPED = Path(__file__).parent / "agents"
 
 
@@ -26,7 +26,8 @@ class Policy(Protocol):
     """Acts in environments of one `spec`.
 
     `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it draws
-    its own. `explain` gives named arrays for the same observations: `probs` [N, A], `value` [N], or `q` [N, A].
+    its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
+    `value` [N], or `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
     """
 
     spec: EnvSpec
@@ -39,6 +40,8 @@ class Policy(Protocol):
 
 class ProbabilityPolicy:
     """A policy given by logits and a value: samples at a temperature, or takes the likeliest action.
+
+    What it explains are the probabilities that it plays with; those of the net, at temperature 1, are `net_probs`.
 
     Args:
         network: maps observations [N, ...] to (logits [N, A], value [N]), both NumPy float32.
@@ -65,7 +68,7 @@ class ProbabilityPolicy:
 
         single = np.ndim(obs) == len(self.spec.obs_shape)
         logits, _ = self.network(np.asarray(obs)[None] if single else obs)
-        if self.temperature < 1e-6:  # dividing by less overflows
+        if self.temperature < GREEDY:
             actions = logits.argmax(axis=-1)
         else:
             if uniform is None:
@@ -77,7 +80,14 @@ class ProbabilityPolicy:
         from playfield.actor_critic import log_softmax
 
         logits, value = self.network(obs)
-        return {"probs": np.exp(log_softmax(logits)), "value": value}
+        net_probs = np.exp(log_softmax(logits))
+        if self.temperature == 1:
+            return {"probs": net_probs, "value": value}
+        if self.temperature < GREEDY:
+            probs = np.eye(self.spec.num_actions, dtype=net_probs.dtype)[logits.argmax(axis=-1)]
+        else:
+            probs = np.exp(log_softmax(logits / self.temperature))
+        return {"probs": probs, "net_probs": net_probs, "value": value}
 
 
 class RandomPolicy:
@@ -132,11 +142,6 @@ def spec_from(info: dict[str, Any]) -> EnvSpec:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable spec ({error})") from None
-
-
-def spec_json(spec: EnvSpec) -> dict[str, Any]:
-    """An `EnvSpec` as JSON values."""
-    return dataclasses.asdict(spec)
 
 
 def shipped() -> list[str]:

@@ -32,8 +32,9 @@ class Effects:
         shape: (height, width) of the observation; (P, 1) for features.
         value: the value before, None where the agent has none.
         values: the values after, [P], zeros where the agent has none.
-        probs: action probabilities before, [A], None where the agent has none.
+        probs: action probabilities before, as the agent plays, [A], None where it has none.
         probs_after: [P, A], or None.
+        net_probs, net_probs_after: those of its net, at temperature 1.
     """
 
     where: np.ndarray
@@ -43,6 +44,8 @@ class Effects:
     values: np.ndarray
     probs: np.ndarray | None
     probs_after: np.ndarray | None
+    net_probs: np.ndarray | None
+    net_probs_after: np.ndarray | None
 
     @property
     def value_change(self) -> np.ndarray:
@@ -51,10 +54,13 @@ class Effects:
 
     @property
     def divergence(self) -> np.ndarray:
-        """KL divergence of the probabilities after from those before, in nats, [P]."""
-        if self.probs is None or self.probs_after is None:
+        """KL divergence of the net's probabilities after from those before, in nats, [P].
+
+        Not of those it plays with: a greedy agent's are all 0 and 1, and would hide every change but a new choice.
+        """
+        if self.net_probs is None or self.net_probs_after is None:
             return np.zeros(len(self.where))
-        return kl(self.probs[None], self.probs_after)
+        return kl(self.net_probs[None], self.net_probs_after)
 
     @property
     def strength(self) -> np.ndarray:
@@ -132,7 +138,7 @@ def _think(think: Think, batch: np.ndarray) -> dict[str, np.ndarray]:
 def _effects(think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarray, grid: Any, shape: Any) -> Effects:
     out = _think(think, np.concatenate([obs[None], changed]))
     values = values_of(out)
-    probs = out.get("probs")
+    probs, net_probs = out.get("probs"), net_probs_of(out)
     return Effects(
         where=where,
         grid=grid,
@@ -141,6 +147,8 @@ def _effects(think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarr
         values=np.zeros(len(changed)) if values is None else values[1:].astype(np.float64),
         probs=None if probs is None else probs[0].astype(np.float64),
         probs_after=None if probs is None else probs[1:].astype(np.float64),
+        net_probs=None if net_probs is None else net_probs[0].astype(np.float64),
+        net_probs_after=None if net_probs is None else net_probs[1:].astype(np.float64),
     )
 
 
@@ -149,6 +157,12 @@ def values_of(thoughts: dict[str, np.ndarray]) -> np.ndarray | None:
     if "value" in thoughts:
         return np.asarray(thoughts["value"])
     return np.asarray(thoughts["q"]).max(-1) if "q" in thoughts else None
+
+
+def net_probs_of(thoughts: dict[str, np.ndarray]) -> np.ndarray | None:
+    """The net's own action probabilities in what a policy thinks, at temperature 1; None where it has none."""
+    found = thoughts.get("net_probs", thoughts.get("probs"))
+    return None if found is None else np.asarray(found)
 
 
 def occlusion(think: Think, obs: np.ndarray, step: int = STEP, radius: float = RADIUS) -> Effects:
