@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playfield.envs.base import EnvSpec, Episode, Step
-from playfield.errors import DivergedError, UsageError
-from playfield.replay import Replay
+from playfield.errors import DataError, DivergedError, UsageError
+from playfield.replay import KEPT_SAVES, Replay
 
 GAMMA = 0.9
 SIDE = 2
@@ -115,7 +116,20 @@ def check(replay: Replay, games: Games, batch) -> None:
             np.testing.assert_array_equal(batch.next_obs[b], following)
 
 
-def play(steps: int, *, envs=3, stack=4, channels=1, n=1, capacity=120, seed=0, ends=0.05, packed=False, alpha=0.0):
+def play(
+    steps: int,
+    *,
+    envs=3,
+    stack=4,
+    channels=1,
+    n=1,
+    capacity=120,
+    seed=0,
+    ends=0.05,
+    packed=False,
+    alpha=0.0,
+    save_to=None,
+):
     games = Games(envs, stack, channels, seed, ends)
     replay = Replay(
         spec(stack, channels),
@@ -127,6 +141,7 @@ def play(steps: int, *, envs=3, stack=4, channels=1, n=1, capacity=120, seed=0, 
         stack=stack,
         packed=packed,
         alpha=alpha,
+        save_to=save_to,
     )
     for _ in range(steps):
         seen, actions, rewards, step = games.step()
@@ -270,3 +285,95 @@ def test_bad_numbers_never_enter() -> None:
 def test_too_small() -> None:
     with pytest.raises(UsageError, match="too small"):
         Replay(spec(4), 8, 40, np.random.SeedSequence(0), stack=4)
+
+
+@pytest.mark.parametrize(("packed", "alpha"), [(False, 0.0), (True, 0.0), (True, 0.6)])
+def test_goes_on_exactly_from_any_save(packed: bool, alpha: float, tmp_path) -> None:
+    """Saved many times over several fills of the ring, restored in a new memory, then the same draws for ever."""
+    replay, games = play(20, packed=packed, alpha=alpha, save_to=tmp_path, ends=0.1, n=2)
+    for _ in range(25):
+        for _ in range(7):
+            replay.add(*games.step())
+        saved = replay.state()
+    new, _ = play(0, packed=packed, alpha=alpha, save_to=tmp_path, ends=0.1, n=2)
+    new.restore(saved)
+    for _ in range(90):  # past the next wrap-around, so that every old entry was drawn from or overwritten
+        for _ in range(3):
+            a, b = replay.sample(16), new.sample(16)
+            for name in ("obs", "actions", "returns", "discounts", "next_obs", "index", "weights"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+            for memory in (replay, new):
+                memory.reprioritise(a.index, a.returns)
+        record = games.step()
+        replay.add(*record)
+        new.add(*record)
+    for key, value in replay.state().items():
+        if key != "files":
+            np.testing.assert_equal(new.state()[key], value, err_msg=key)
+
+
+def test_digest_is_the_same_however_often_it_was_saved(tmp_path) -> None:
+    a, games = play(0, save_to=tmp_path / "a")
+    b, _ = play(0, save_to=tmp_path / "b")
+    for k in range(60):
+        record = games.step()
+        a.add(*record)
+        b.add(*record)
+        if k % 9 == 0:
+            a.state()
+    assert a.state()["digest"] == b.state()["digest"]
+    a.add(*games.step())
+    assert a.state()["digest"] != b.state()["digest"]
+
+
+def test_files_hold_each_entry_once_and_go_when_no_checkpoint_needs_them(tmp_path) -> None:
+    replay, games = play(0, save_to=tmp_path, envs=2, capacity=100)
+    most = 0
+    for _ in range(60):
+        for _ in range(10):
+            replay.add(*games.step())
+        listed = replay.state()["files"]["segments"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [entry["name"] for entry in listed]
+        for before, after in itertools.pairwise(listed):
+            assert before["last"] == after["first"]
+        most = max(most, len(listed))
+    # 50 entries a lane, at least 10 a save, and the saves that may still be resumed from
+    assert most <= 5 + 1 + KEPT_SAVES
+    old = replay.state()
+    for _ in range(KEPT_SAVES - 1):
+        for _ in range(10):
+            replay.add(*games.step())
+        replay.state()
+    play(0, save_to=tmp_path, envs=2, capacity=100)[0].restore(old)  # an older checkpoint is whole
+
+
+def test_nothing_new_writes_no_file(tmp_path) -> None:
+    replay, _ = play(10, save_to=tmp_path)
+    first = replay.state()
+    assert replay.state()["files"] == first["files"]
+
+
+def test_damage_is_found(tmp_path) -> None:
+    replay, games = play(30, save_to=tmp_path)
+    replay.state()
+    for _ in range(10):
+        replay.add(*games.step())
+    saved = replay.state()
+    path = tmp_path / saved["files"]["segments"][0]["name"]
+    good = path.read_bytes()
+    for bad in (good[:-1], good + b"x", good[:50] + bytes([good[50] ^ 1]) + good[51:], b""):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match="damaged"):
+            play(0, save_to=tmp_path)[0].restore(saved)
+    path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        play(0, save_to=tmp_path)[0].restore(saved)
+    path.write_bytes(good)
+    files = saved["files"]
+    with pytest.raises(DataError, match="whole"):
+        play(0, save_to=tmp_path)[0].restore(saved | {"files": files | {"segments": files["segments"][1:]}})
+    hostile = [{"name": "../../x", "size": 1, "sha256": "", "first": [0] * 3, "last": [0] * 3}]
+    with pytest.raises(DataError, match="not the name"):
+        play(0, save_to=tmp_path)[0].restore(saved | {"files": files | {"segments": hostile}})
+    with pytest.raises(DataError, match="another size"):
+        play(0, save_to=tmp_path, capacity=200)[0].restore(saved)

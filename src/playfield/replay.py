@@ -4,12 +4,6 @@ Every environment has a lane of its own, a ring of entries. An entry is one obse
 kinds of entries are no transitions and are never drawn: the last observation of a truncated game, from which its last
 transition bootstraps, and the pictures that a game's first stack begins with. With them, a stack is always the last
 `stack` entries of its lane, whatever the protocol puts into a first stack.
-
-Two stores hold the observations:
-
-* `Frames` keeps the newest picture of each (7,056 bytes on Atari) and rebuilds the stack when it is drawn.
-* `Packed` keeps the whole stack, compressed by LZ4: unpacking one block is as fast as putting four pictures together,
-  and on Breakout takes about 1.2 kB. What a game needs depends on its pictures.
 """
 
 from __future__ import annotations
@@ -19,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lz4.block
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Step
-from playfield.errors import DivergedError, UsageError
+from playfield.errors import DataError, DivergedError, UsageError
+from playfield.frames import Frames, Packed
+from playfield.segments import Segments
 from playfield.sumtree import SumTree
 
+KEPT_SAVES = 8  # checkpoints back from the newest that a run can still be resumed from, and some to spare
 _TRANSITION, _TERMINATED, _TRUNCATED = 1, 2, 4
 
 
@@ -53,84 +49,6 @@ class Batch:
     weights: np.ndarray
 
 
-class Frames:
-    """The newest part of each observation, `channels` of its last axis; the rest lies in the entries before it."""
-
-    def __init__(
-        self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int, file: Path | None = None
-    ) -> None:
-        self.stack, self.size, self._shape = stack, size, shape
-        self._channels = shape[-1] // stack
-        part = (*shape[:-1], self._channels)
-        if file is None:
-            self.data = np.zeros((lanes, size, *part), dtype)
-        else:
-            self.data = np.memmap(file, dtype, "w+", shape=(lanes, size, *part))
-
-    def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> None:
-        self.data[lanes, index % self.size] = obs[..., -self._channels :]
-
-    def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Observations [B, ...] of entries whose whole stack is in the ring."""
-        if self.stack == 1:
-            return self.data[lanes, index % self.size]
-        where = index[:, None] + np.arange(1 - self.stack, 1)
-        parts = self.data[lanes[:, None], where % self.size]  # [B, stack, H, W, C]
-        if self._channels > 1:
-            return np.concatenate(list(parts.swapaxes(0, 1)), axis=-1)
-        out = np.empty((len(index), *self._shape), self.data.dtype)
-        for row, to in zip(parts[..., 0], out, strict=True):
-            cv2.merge(list(row), dst=to)  # 4x faster than a transpose
-        return out
-
-    def pack(self, lane: int, index: int) -> bytes:
-        """One entry, compressed, for a file."""
-        return lz4.block.compress(self.data[lane, index % self.size].tobytes(), store_size=False)
-
-    def unpack(self, lane: int, index: int, packed: bytes) -> None:
-        """Put back what `pack` gave."""
-        entry = self.data[lane, index % self.size]
-        raw = lz4.block.decompress(packed, uncompressed_size=entry.nbytes)
-        self.data[lane, index % self.size] = np.frombuffer(raw, self.data.dtype).reshape(entry.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.data.nbytes
-
-
-class Packed:
-    """Each observation whole, compressed."""
-
-    stack = 1
-
-    def __init__(self, lanes: int, size: int, shape: tuple[int, ...], dtype: str) -> None:
-        self.size, self._shape, self._dtype = size, shape, np.dtype(dtype)
-        self._length = int(np.prod(shape)) * self._dtype.itemsize
-        self.data: list[list[bytes]] = [[b""] * size for _ in range(lanes)]
-
-    def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> None:
-        for lane, i, one in zip(lanes.tolist(), (index % self.size).tolist(), obs, strict=True):
-            self.data[lane][i] = lz4.block.compress(np.ascontiguousarray(one), store_size=False)
-
-    def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Observations [B, ...]."""
-        out = np.empty((len(index), self._length), np.uint8)
-        for lane, i, to in zip(lanes.tolist(), (index % self.size).tolist(), out, strict=True):
-            to[:] = np.frombuffer(lz4.block.decompress(self.data[lane][i], uncompressed_size=self._length), np.uint8)
-        return out.view(self._dtype).reshape(len(index), *self._shape)
-
-    def pack(self, lane: int, index: int) -> bytes:
-        return self.data[lane][index % self.size]
-
-    def unpack(self, lane: int, index: int, packed: bytes) -> None:
-        self.data[lane][index % self.size] = packed
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, with CPython's 33 for each object and 8 for the pointer to it."""
-        return sum(41 + len(one) for lane in self.data for one in lane)
-
-
 class Replay:
     """The last `capacity` entries of `num_envs` environments.
 
@@ -143,6 +61,7 @@ class Replay:
         packed: keep them compressed.
         alpha: exponent of priorities (Schaul et al. 2016); 0 draws uniformly.
         file: keep pictures in a memory-mapped file there (not with `packed`).
+        save_to: directory for what a checkpoint cannot hold; None: `state` cannot be restored.
 
     Raises:
         UsageError: a capacity too small for a stack and n steps.
@@ -161,6 +80,7 @@ class Replay:
         packed: bool = False,
         alpha: float = 0.0,
         file: Path | None = None,
+        save_to: Path | None = None,
     ) -> None:
         self.num_envs, self.n_step, self.gamma, self.alpha = num_envs, n_step, gamma, alpha
         self.size = -(-capacity // num_envs)
@@ -179,7 +99,10 @@ class Replay:
         self.tree = SumTree(num_envs * self.size) if alpha else None
         self._top = 1.0  # largest priority so far, what new transitions get
         self._fresh = np.ones(num_envs, bool)  # the next observation is a game's first
-        self._digest = hashlib.sha256()
+        self._digest = b""  # of everything ever stored, in order
+        self._segments = None if save_to is None else Segments(save_to)
+        self._written = np.zeros(num_envs, np.int64)  # entries that lie in segments, or were lost before
+        self._past: list[list[int]] = []  # `count` at the last saves
 
     # Writing -----------------------------------------------------------------------------------------
 
@@ -207,7 +130,8 @@ class Replay:
     def _write(self, lanes: np.ndarray, obs: np.ndarray, actions: Any, rewards: Any, kinds: Any) -> None:
         index = self.count[lanes]
         at = index % self.size
-        self.frames.put(lanes, index, obs)
+        stored = self.frames.put(lanes, index, obs)
+        self._digest = hashlib.sha256(self._digest + stored).digest()
         self.actions[lanes, at], self.rewards[lanes, at], self.kinds[lanes, at] = actions, rewards, kinds
         self.count[lanes] += 1
         if self.tree is not None:
@@ -308,3 +232,83 @@ class Replay:
         """Bytes held by observations, actions, rewards, kinds and priorities."""
         tree = 0 if self.tree is None else self.tree._nodes.nbytes
         return self.frames.nbytes + self.actions.nbytes + self.rewards.nbytes + self.kinds.nbytes + tree
+
+    # Saving ------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the observations, which go to files: those since the last call, in one new file."""
+        files: list[dict[str, Any]] = []
+        if self._segments is not None:
+            self._write_segment(self._segments)
+            files = [dict(entry) for entry in self._segments.listed]
+        return {
+            "count": self.count.copy(),
+            "actions": self.actions.copy(),
+            "rewards": self.rewards.copy(),
+            "kinds": self.kinds.copy(),
+            "fresh": self._fresh.copy(),
+            "priorities": None if self.tree is None else self.tree.values.copy(),
+            "top": self._top,
+            "random": self.random.bit_generator.state,
+            "digest": self._digest.hex(),
+            "files": {"segments": files, "past": [list(p) for p in self._past]},
+        }
+
+    def _write_segment(self, segments: Segments) -> None:
+        first = np.maximum(self._written, self.count - self.size)
+        if (first < self.count).any():
+            blocks = [
+                self.frames.pack(lane, i)
+                for lane in range(self.num_envs)
+                for i in range(int(first[lane]), int(self.count[lane]))
+            ]
+            lengths = np.array([len(block) for block in blocks], "<u4").tobytes()
+            chunks = [lengths, *(b"".join(blocks[k : k + 1024]) for k in range(0, len(blocks), 1024))]
+            segments.write(chunks, {"first": first.tolist(), "last": self.count.tolist()})
+            self._written = self.count.copy()
+            self._past = [*self._past, self.count.tolist()][-KEPT_SAVES:]
+        floor = np.array(self._past[0]) - self.size if self._past else self.count * 0
+        segments.drop([entry for entry in segments.listed if (np.array(entry["last"]) <= floor).all()])
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to `state`. Raises DataError where its files are missing, damaged or of another memory."""
+        if state["actions"].shape != self.actions.shape or (state["priorities"] is None) != (self.tree is None):
+            raise DataError("the saved replay memory is of another size or kind")
+        if self._segments is None:
+            raise DataError("this replay memory has no directory to restore from")
+        self._segments.adopt(state["files"]["segments"])
+        count = np.asarray(state["count"])
+        covered = np.maximum(count - self.size, 0)
+        for entry in self._segments.listed:
+            if (np.array(entry["last"]) <= covered).all():
+                continue  # only older checkpoints need it
+            covered = self._read_segment(self._segments.read(entry), entry, count, covered)
+        if (covered != count).any():
+            raise DataError(f"the files in {self._segments.directory} do not hold the whole replay memory")
+        self.count[:], self._fresh[:] = count, state["fresh"]
+        self.actions[:], self.rewards[:], self.kinds[:] = state["actions"], state["rewards"], state["kinds"]
+        if self.tree is not None:
+            self.tree.load(state["priorities"])
+        self._top, self._digest = float(state["top"]), bytes.fromhex(state["digest"])
+        self.random.bit_generator.state = state["random"]
+        self._written, self._past = self.count.copy(), [list(p) for p in state["files"]["past"]]
+        self._segments.tidy()
+
+    def _read_segment(self, data: bytes, entry: dict[str, Any], count: np.ndarray, covered: np.ndarray) -> np.ndarray:
+        """Put the entries of one file back; returns up to where each lane is whole now."""
+        first, last = np.array(entry["first"]), np.array(entry["last"])
+        total = int((last - first).sum())
+        lengths = np.frombuffer(data[: 4 * total], "<u4").astype(np.int64)
+        ends = 4 * total + np.cumsum(lengths)
+        if len(lengths) != total or (total and ends[-1] != len(data)):
+            raise DataError(f"{entry['name']} is not a file of this replay memory")
+        at = 0
+        for lane in range(self.num_envs):
+            for i in range(int(first[lane]), int(last[lane])):
+                if i >= count[lane] - self.size:
+                    try:
+                        self.frames.unpack(lane, i, data[ends[at] - lengths[at] : ends[at]])
+                    except (lz4.block.LZ4BlockError, ValueError):
+                        raise DataError(f"{entry['name']} holds no observations of this size") from None
+                at += 1
+        return np.where(first <= covered, np.maximum(covered, last), covered)
