@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -161,12 +164,13 @@ def test_odd_sizes_and_one_frame(tmp_path: Path, height: int, width: int) -> Non
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_same_frames_same_bytes_at_any_time(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = write(tmp_path / "1" / f"a{suffix}", moving_square(12)).read_bytes()
+    first = write(tmp_path / "1" / f"a{suffix}", moving_square(12, 120, 160)).read_bytes()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 1e6)
     if suffix == ".mp4":
         time.sleep(1.1)  # FFmpeg reads the clock itself, in seconds
-    assert write(tmp_path / "2" / f"b{suffix}", moving_square(12)).read_bytes() == first
+    for i in range(2, 12):  # x264 without cpu-independent gives other bytes every few times
+        assert write(tmp_path / str(i) / f"b{suffix}", moving_square(12, 120, 160)).read_bytes() == first
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
@@ -241,3 +245,64 @@ def test_frames_may_be_reused(tmp_path: Path) -> None:
 
 def test_film_offers_the_panels() -> None:
     assert all(callable(getattr(film, name)) for name in film.__all__)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from playfield.film import Film
+film = Film(sys.argv[1], 15)
+for i in range(120):  # H.264 looks ahead: nothing is written before
+    film.add(np.full((64, 64, 3), i, np.uint8))
+print("writing", flush=True)
+if sys.argv[2] == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+film.close()
+"""
+
+
+def writer(path: Path, how: str) -> subprocess.Popen[str]:
+    """A process that has begun a film at `path`."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), how], stdin=pipe, stdout=pipe, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_what_a_killed_writer_left_goes_and_a_live_ones_film_stays(tmp_path: Path, suffix: str) -> None:
+    path, other = tmp_path / f"film{suffix}", tmp_path / f"other{suffix}"
+    for target in (path, other):
+        with writer(target, "kill") as dead:
+            dead.wait(30)
+    left = [p for p in tmp_path.iterdir() if p.name.startswith(f".film{suffix}")]
+    of_other = [p for p in tmp_path.iterdir() if p not in left]
+    assert len(left) == len(of_other) == 1
+    with writer(path, "wait") as live:
+        own = Film(path, 15)  # a second film of this very process for the same place
+        for _ in range(120):
+            own.add(np.zeros((64, 64, 3), np.uint8))
+        of_live = [p for p in tmp_path.iterdir() if f".tmp-{live.pid}-" in p.name]
+        assert len(of_live) == 1
+        with Film(path, 15) as f:
+            assert not left[0].exists()
+            assert of_live[0].exists() and own._temp.exists()
+            f.add(np.zeros((64, 64, 3), np.uint8))
+        own.close()
+        live.communicate("go on", timeout=30)
+        assert live.returncode == 0
+    assert sorted(tmp_path.iterdir()) == sorted([path, *of_other])  # another film's leftover is not ours
+    frames = read_gif(path)[0] if suffix == ".gif" else read_mp4(path)
+    assert len(frames) == 120  # the live writer was last
+
+
+def test_a_leftover_of_an_earlier_process_of_the_same_number_goes(tmp_path: Path) -> None:
+    stale = tmp_path / f".film.gif.tmp-{os.getpid()}-77"  # in a container every run may be process 7
+    stale.write_bytes(b"half")
+    (tmp_path / ".film.gif.tmp-1x").touch()  # somebody else's naming
+    (tmp_path / "film.gif.tmp-999999999-1").touch()
+    with Film(tmp_path / "film.gif", 15) as f:
+        f.add(np.zeros((8, 8, 3), np.uint8))
+    assert {p.name for p in tmp_path.iterdir()} == {"film.gif", ".film.gif.tmp-1x", "film.gif.tmp-999999999-1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -145,6 +146,22 @@ def test_a_finished_run_can_go_on_longer(tmp_path, whole):
     assert info(run)["result"]["steps"] == 4096
     assert any("schedules follow the new total" in line for line in lines)
     assert rows(run)[: len(rows(whole)) - 1] == rows(whole)[:-1]
+
+
+def test_resuming_removes_what_killed_writers_left(tmp_path):
+    run = tmp_path / "run"
+    small(run)
+    (run / "films").mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    parent = os.getppid()
+    gone = [run / "films" / f".a.mp4.tmp-{dead.pid}-0", run / f".run.json.tmp-{dead.pid}-3"]
+    kept = [run / "films" / f".b.mp4.tmp-{parent}-0", run / "films" / "mine.part", run / "notes.tmp"]
+    for path in (*gone, *kept):
+        path.write_bytes(b"half")
+    playfield.train(resume=run, steps=2304, games=0, tensorboard=False, console=False)
+    assert [p.exists() for p in gone] == [False, False]
+    assert [p.exists() for p in kept] == [True, True, True]
 
 
 def test_going_on_with_fewer_steps_or_other_options_is_refused(whole):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -33,6 +32,7 @@ from playfield.panels import (
     tv,
     upscale,
 )
+from playfield.storage import claim_temporary, release_temporary, remove_leftovers
 
 __all__ = [
     "Film",
@@ -62,7 +62,7 @@ class Film:
 
     The film is written beside `path` under a temporary name and renamed when it is whole, so `path` is a
     playable film or is left as it was. Leaving the `with` block by an exception, or without a frame, leaves
-    no new file.
+    no new file. A writer that is killed leaves its temporary file, which the next film for `path` removes.
 
     GIF: frames of up to 256 colours are kept exactly (others lose shades), a repeated frame only makes its
     predecessor stay longer, and the film loops. GIF counts time in 1/100 s, and browsers slow down what is
@@ -88,16 +88,18 @@ class Film:
         if not (math.isfinite(fps) and fps > 0):
             raise UsageError(f"a film needs more than 0 frames per second, not {fps}")
         self._shape: tuple[int, ...] | None = None
-        self._temp = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        self._temp = claim_temporary(self.path)
         self._writer: _Writer | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # what a dead writer left is no reason not to write
+                remove_leftovers(self.path.parent, self.path.name)
             self._writer = _Gif(self._temp, fps) if suffix == ".gif" else _Mp4(self._temp, fps)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error}") from error
         finally:
             if self._writer is None:
-                self._remove_temp()
+                release_temporary(self._temp)
 
     def add(self, frame: np.ndarray) -> None:
         """Append `frame`, uint8 [H, W, 3], the same shape each time. The array may be reused afterwards."""
@@ -132,7 +134,7 @@ class Film:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error}") from error
         finally:
-            self._remove_temp()
+            release_temporary(self._temp)
 
     def discard(self) -> None:
         """Stop and leave no file of this film behind."""
@@ -140,11 +142,7 @@ class Film:
         if writer is not None:
             with contextlib.suppress(Exception):  # it is thrown away: how it ends no longer matters
                 writer.close()
-        self._remove_temp()
-
-    def _remove_temp(self) -> None:
-        with contextlib.suppress(OSError):  # not there, or its folder is no folder
-            self._temp.unlink()
+        release_temporary(self._temp)
 
     def __enter__(self) -> Film:
         return self
@@ -253,7 +251,9 @@ class _Mp4:
         self.stream.codec_context.thread_count = 1
         # Untagged small films are read as BT.601 by some players and as BT.709 by others.
         tags = "colorprim=bt709:transfer=bt709:colormatrix=bt709:fullrange=off"
-        self.stream.options = {"crf": "18", "preset": "medium", "x264-params": tags}
+        # Without it some processors' code for macroblock trees gives other bits now and then, even in one process.
+        same = "cpu-independent=1"
+        self.stream.options = {"crf": "18", "preset": "medium", "x264-params": f"{tags}:{same}"}
         self.count = 0
 
     def add(self, frame: np.ndarray) -> None:

@@ -6,20 +6,18 @@ settings. The same input gives the same bytes. `read_monitor` reads the games of
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from playfield.errors import DataError, StorageError, UsageError
+from playfield.errors import DataError, UsageError
+from playfield.storage import as_storage_error, atomic_write
 
 # Okabe and Ito (2008): told apart by people with any kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -321,13 +319,6 @@ def _save(figure: Any, out_png: str | Path) -> None:
         raise UsageError(f"a plot is a .png file, not {path.name}")
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with as_storage_error(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temp.write_bytes(data.getvalue())
-        os.replace(temp, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # renamed already, or its folder is no folder
-            temp.unlink()
+    atomic_write(path, data.getvalue())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -187,7 +188,17 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
+        _sweep(directory)
         return _resume_locked(directory, say, steps, wishes)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the temporary files that killed writers left in a run directory; a live one's stay."""
+    from playfield.storage import remove_leftovers
+
+    for folder in (directory, directory / "films", directory / "eval"):
+        with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
+            remove_leftovers(folder)
 
 
 def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[str, Any]) -> Result:

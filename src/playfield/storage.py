@@ -18,6 +18,7 @@ from playfield.errors import DataError, StorageError
 
 _TEMPORARY = re.compile(r".*\.tmp-(\d+)(-\d+)?")
 _counter = itertools.count()
+_claimed: set[str] = set()  # temporary files that this process has under its hands, absolute
 
 
 def _fault(point: str) -> None:
@@ -60,6 +61,20 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, An
         _fault(f"fsync {path.name}")
         os.fsync(file.fileno())
     return {"size": size, "sha256": digest.hexdigest()}
+
+
+def claim_temporary(path: Path) -> Path:
+    """A temporary name beside `path` that says who writes it; it is this process's until `release_temporary`."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
+    _claimed.add(os.path.abspath(temporary))
+    return temporary
+
+
+def release_temporary(temporary: Path) -> None:
+    """Remove a claimed file if it is still there. Where that fails it is a leftover."""
+    _claimed.discard(os.path.abspath(temporary))
+    with contextlib.suppress(OSError):  # renamed already, or its folder is no folder
+        temporary.unlink()
 
 
 def atomic_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
@@ -113,11 +128,17 @@ def alive(pid: int) -> bool:
     return True
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files of writers that are gone, and of this process (which must not be writing)."""
+def remove_leftovers(directory: Path, name: str | None = None) -> None:
+    """Remove temporary files of writers that are gone, and what this process left without a claim on it.
+
+    With `name`, only those that were to become that file.
+    """
     for path in list(directory.iterdir()):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and (int(match[1]) == os.getpid() or not alive(int(match[1]))):
+        if match is None or (name is not None and not path.name.startswith(f".{name}.tmp-")):
+            continue
+        mine = int(match[1]) == os.getpid()
+        if os.path.abspath(path) not in _claimed if mine else not alive(int(match[1])):
             remove(path)
 
 
