@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from playfield import nets
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
-from playfield.errors import DataError, DivergedError
+from playfield.errors import DivergedError
+from playfield.learner import load_weights
 
 
 class ActorCritic(nn.Module):
@@ -146,21 +147,8 @@ def collect(net: nn.Module, rollout: Rollout, clip_reward: bool, stop_at_end: bo
 
 
 def load_network(net: ActorCritic, weights: dict[str, Any], device: str) -> Any:
-    """Fill `net` and return it as a function from NumPy observations to NumPy (logits, values).
-
-    Raises DataError, naming the first tensor that does not fit, before anything is copied.
-    """
-    own = dict(net.named_parameters())
-    for name in sorted(own.keys() | weights.keys()):
-        here = tuple(own[name].shape) if name in own else "missing"
-        there = tuple(weights[name].shape) if name in weights else "missing"
-        if here != there:
-            raise DataError(f"these weights are for another network: {name} is {there}, expected {here}")
-    with torch.no_grad():
-        for name, p in own.items():
-            p.copy_(weights[name])
-    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    net.eval()
+    """`load_weights` as a function from NumPy observations to NumPy (logits, values)."""
+    net = load_weights(net, weights, device)
 
     def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from playfield.compute import Compute
-from playfield.errors import DivergedError
+from playfield.errors import DataError, DivergedError
 
 _ALIGN = 32  # elements: every parameter starts on a cache line
 
@@ -259,3 +259,21 @@ class Learner:
 
 def _in_body(name: str) -> bool:
     return name.startswith(("body.", "critic_body."))
+
+
+def load_weights(net: nn.Module, weights: dict[str, Any], device: str) -> Any:
+    """Fill `net`, for acting on `device`, and return it.
+
+    Raises DataError, naming the first tensor that does not fit, before anything is copied.
+    """
+    own = dict(net.named_parameters())
+    for name in sorted(own.keys() | weights.keys()):
+        here = tuple(own[name].shape) if name in own else "missing"
+        there = tuple(weights[name].shape) if name in weights else "missing"
+        if here != there:
+            raise DataError(f"these weights are for another network: {name} is {there}, expected {here}")
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(weights[name])
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval()

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,14 +104,19 @@ class Run:
         """A tracked `Rollout` for each worker, with its share of `num_envs` environments."""
         from playfield.actor_critic import Rollout
 
-        workers = self.compute.workers
-        share = num_envs // workers
-        seeds = np.random.SeedSequence(self.seed).spawn(workers)
+        return self.workers("rollout", num_envs, lambda env, seed, _: Rollout(env, steps, seed, self.compute))
+
+    def workers(
+        self, name: str, num_envs: int, make: Callable[[VectorEnv, np.random.SeedSequence, int], T]
+    ) -> list[T]:
+        """A tracked part for each worker, which `make` makes of its environments, its seed and its number."""
+        count = self.compute.workers
+        seeds = np.random.SeedSequence(self.seed).spawn(count)
         made = []
-        for k in range(workers):
-            env = self.make_envs(share)
+        for k in range(count):
+            env = self.make_envs(num_envs // count)
             self._envs.append(env)
-            made.append(self.track(f"rollout-{k}", Rollout(env, steps, seeds[k], self.compute)))
+            made.append(self.track(f"{name}-{k}", make(env, seeds[k], k)))
         return made
 
     def steps(self, per_round: int) -> Iterator[float]:
@@ -234,6 +239,7 @@ class Run:
         """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
         tree = dict(tree or self.tree())
         tree["run"] = {k: v for k, v in tree["run"].items() if k != "seconds"}
+        tree["parts"] = _without(tree["parts"], "files")  # how saves cut the data depends on the clock
         return checkpoint.tree_hash(tree)
 
     def save(self) -> Path:
@@ -313,6 +319,13 @@ def _seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _without(tree: Any, name: str) -> Any:
+    """A tree of dicts without the keys called `name`."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without(value, name) for key, value in tree.items() if key != name}
 
 
 def _json(value: Any) -> Any:

@@ -1,0 +1,126 @@
+"""What DQN and its family share: network and head, acting by values, and a worker's games with their memory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from playfield import nets
+from playfield.compute import Compute
+from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.errors import DivergedError
+from playfield.replay import Replay
+
+
+class QNetwork(nn.Module):
+    """Values of all actions on one body; with `dueling`, as a state's value plus each action's advantage.
+
+    The head computes in float32 whatever the body's number format. Weights start as the layers' own defaults, like
+    those of the reference implementations.
+    """
+
+    def __init__(self, spec: EnvSpec, net: str, dueling: bool = False) -> None:
+        super().__init__()
+        self.body = nets.make(net, spec.obs_shape)
+        self.advantage = nn.Linear(self.body.out_features, spec.num_actions)
+        self.value = nn.Linear(self.body.out_features, 1) if dueling else None
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """[N, ...] observations to float32 values [N, A]."""
+        features = self.body(obs).float()
+        advantage = self.advantage(features)
+        if self.value is None:
+            return advantage
+        return self.value(features) + advantage - advantage.mean(-1, keepdim=True)
+
+
+class Target:
+    """A copy of a network that does not learn: it takes over the network's weights when told to."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = copy.deepcopy(net)
+        for p in self.net.parameters():
+            p.requires_grad_(False)
+            p.grad = None
+            p.data = p.data.clone(memory_format=torch.preserve_format)
+
+    def sync(self, net: nn.Module) -> None:
+        for mine, other in zip(self.net.parameters(), net.parameters(), strict=True):
+            mine.data.copy_(other.data)
+
+    def state(self) -> dict[str, Any]:
+        return {name: p.detach().float().contiguous().clone() for name, p in self.net.named_parameters()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, p in self.net.named_parameters():
+            p.data.copy_(state[name])
+
+
+class Actor:
+    """One worker's environments, random numbers and replay memory.
+
+    `random` decides about exploration: one draw for each environment and step.
+    """
+
+    def __init__(self, env: VectorEnv, replay: Replay, seed: np.random.SeedSequence, compute: Compute) -> None:
+        self.env, self.replay = env, replay
+        self.device = torch.device(compute.device)
+        env_seed, action_seed = seed.spawn(2)
+        self.random = np.random.Generator(np.random.PCG64(action_seed))
+        self.obs = env.reset(env_seed.generate_state(env.num_envs, np.uint32).astype(np.int64) % (2**31 - 1))
+        self.episodes: list[tuple[int, Episode]] = []
+        self.seconds = {"emulation": 0.0, "inference": 0.0}
+
+    def play(self, net: nn.Module, steps: int, epsilon: float, clip_reward: bool) -> None:
+        """Act for `steps` steps, with probability `epsilon` at random and greedily otherwise, and remember them.
+
+        Raises DivergedError when a value is not finite.
+        """
+        env, clock = self.env, time.perf_counter
+        n, num_actions = env.num_envs, env.spec.num_actions
+        for t in range(steps):
+            start = clock()
+            explore = self.random.random(n) < epsilon
+            actions = self.random.integers(num_actions, size=n)
+            if not explore.all():
+                with torch.no_grad():
+                    q = net(torch.from_numpy(self.obs).to(self.device)).cpu().numpy()
+                if not math.isfinite(float(q.sum())):
+                    raise DivergedError("a value is not finite: lower the learning rate (--lr)")
+                actions = np.where(explore, actions, q.argmax(-1))
+            acted = clock()
+            step = env.step(actions)
+            self.seconds["emulation"] += clock() - acted
+            rewards = np.sign(step.reward) if clip_reward else step.reward
+            self.replay.add(self.obs, actions, rewards.astype(np.float32), step)
+            self.episodes += [(t, episode) for episode in step.episodes]
+            self.obs = step.obs
+            self.seconds["inference"] += acted - start
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state(),
+            "random": self.random.bit_generator.state,
+            "replay": self.replay.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.replay.restore(state["replay"])
+        self.obs = self.env.restore(state["env"])
+        self.random.bit_generator.state = state["random"]
+
+
+def linear(start: float, end: float, share: float) -> float:
+    """From `start` at share 0 to `end` at share 1 and after."""
+    return start + (end - start) * min(max(share, 0.0), 1.0)
+
+
+def pictures(spec: EnvSpec) -> int:
+    """How many successive pictures an observation is made of."""
+    return int(spec.protocol.get("stack", 1)) if spec.pixels else 1

@@ -1,0 +1,348 @@
+"""DQN: its loss against a naive one, what ends mean, that it acts on its values, learns, and resumes exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from playfield import checkpoint
+from playfield.algos import dqn
+from playfield.compute import Compute
+from playfield.envs import make_envs
+from playfield.errors import DivergedError, UsageError
+from playfield.learner import Learner
+from playfield.replay import Replay
+from playfield.run import Run
+from playfield.values import Actor, QNetwork, Target, pictures
+from ppo_runs import Corridor, named, run_for
+from test_ppo_learning import Identity
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GAMMA = 0.9
+SMALL = dqn.Config(
+    num_envs=8, rollout_steps=2, capacity=4_000, packed=False, learning_starts=256, batch_size=32, target_period=64,
+    lr=3e-3, adam_eps=1e-8, gamma=GAMMA, epsilon_end=0.1, net="mlp", clip_reward=False,
+)  # fmt: skip
+BREAKOUT = dqn.Config(
+    num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, batch_size=8, target_period=64, alpha=0.6,
+    double=True, dueling=True, n_step=3, net="nips",
+)  # fmt: skip
+
+
+# The loss ------------------------------------------------------------------------------------------------
+
+
+class Table(nn.Module):
+    """Values looked up: observation i has row i."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return self.rows[obs.long().squeeze(1)]
+
+
+def naive(net, target, batch, double: bool, size: int) -> float:
+    total = 0.0
+    for b in range(len(batch["actions"])):
+        at, to = int(batch["obs"][b, 0]), int(batch["next_obs"][b, 0])
+        best = int(np.argmax(net[to] if double else target[to]))
+        error = batch["returns"][b] + batch["discounts"][b] * target[to][best] - net[at][batch["actions"][b]]
+        total += batch["weights"][b] * (0.5 * error**2 if abs(error) < 1 else abs(error) - 0.5)
+    return total / size
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_loss_equals_a_naive_one(double: bool) -> None:
+    rng = np.random.default_rng(0)
+    net, target = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
+    batch = {
+        "obs": rng.integers(0, 6, (16, 1)).astype(np.float32),
+        "actions": rng.integers(0, 3, 16),
+        "returns": rng.normal(size=16).astype(np.float32),
+        "discounts": rng.choice([0.0, 0.99, 0.97], 16).astype(np.float32),
+        "next_obs": rng.integers(0, 6, (16, 1)).astype(np.float32),
+        "weights": rng.random(16).astype(np.float32),
+    }
+    cfg = dataclasses.replace(SMALL, double=double)
+    table = Table(net)
+    tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
+    loss, errors, stats = dqn.dqn_loss(table, Table(target), tensors, cfg, 32)
+    assert loss.item() == pytest.approx(naive(net, target, batch, double, 32), rel=1e-5)
+    assert stats["loss"] == pytest.approx(loss.item())
+    assert stats["td_error"] == pytest.approx(errors.abs().sum().item() / 32, rel=1e-5)
+    # Only the values of the actions taken learn, by at most weight / size each: the target passes no gradient.
+    loss.backward()
+    taken = {(int(o), int(a)) for o, a in zip(batch["obs"][:, 0], batch["actions"], strict=True)}
+    assert {tuple(i) for i in torch.nonzero(table.rows.grad).tolist()} <= taken
+
+
+def test_double_uses_the_other_networks_choice() -> None:
+    net, target = np.array([[0.0, 0.0], [5.0, 1.0]]), np.array([[0.0, 0.0], [2.0, 3.0]])
+    one = {
+        "obs": [[0.0]],
+        "actions": [0],
+        "returns": [1.0],
+        "discounts": [0.5],
+        "next_obs": [[1.0]],
+        "weights": [1.0],
+    }
+    batch = {key: torch.tensor(value) for key, value in one.items()}
+    for double, aim in ((False, 1 + 0.5 * 3), (True, 1 + 0.5 * 2)):
+        cfg = dataclasses.replace(SMALL, double=double)
+        assert dqn.dqn_loss(Table(net), Table(target), batch, cfg, 1)[1].item() == aim
+
+
+def test_dueling_is_value_plus_centred_advantage() -> None:
+    spec = Corridor(1, 4, "end").spec
+    net = QNetwork(spec, "mlp", dueling=True)
+    obs = torch.eye(5)
+    q, features = net(obs), net.body(obs)
+    np.testing.assert_allclose(q.mean(1).detach(), net.value(features).squeeze(1).detach(), atol=1e-6)
+    advantage = net.advantage(features)
+    np.testing.assert_allclose((q[:, 0] - q[:, 1]).detach(), (advantage[:, 0] - advantage[:, 1]).detach(), atol=1e-6)
+
+
+# Ends ----------------------------------------------------------------------------------------------------
+
+
+def learned_values(cfg: dqn.Config, rounds: int = 500, **corridor) -> np.ndarray:
+    env = Corridor(1, **corridor)
+    run = run_for(env.spec, lambda n: Corridor(n, **corridor), cfg, rounds * cfg.batch)
+    dqn.train(run, cfg)
+    obs = torch.ones(1, 1) if env.blind else torch.eye(env.cut + 1)
+    with torch.no_grad():
+        values = run._parts["learner"].net(obs).max(-1).values.numpy()
+    run.close()
+    return values
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_truncation_bootstraps(n_step: int, alpha: float) -> None:
+    # Nothing ever ends: 1 / (1 - 0.9) = 10. Taken for a termination, it would be about 3.
+    cfg = dataclasses.replace(SMALL, n_step=n_step, alpha=alpha)
+    assert learned_values(cfg, cut=5, how="cut", blind=True)[0] == pytest.approx(10, rel=0.03)
+
+
+def test_truncation_bootstraps_from_the_true_successor() -> None:
+    # Only the first state of a game pays nothing. The end state is never acted in, so its value is not trained; what
+    # must hold is V(s) = r + gamma V(s + 1) on the way to it, not with the first state of the next game.
+    values = learned_values(SMALL, cut=4, how="cut", free_start=False)
+    end = values[4]
+    expected = [sum(GAMMA**i for i in range(1 if s == 0 else 0, 4 - s)) + GAMMA ** (4 - s) * end for s in range(4)]
+    np.testing.assert_allclose(values[:4], expected, rtol=0.05, atol=0.15)
+    wrong = [sum(GAMMA**i for i in range(1 if s == 0 else 0, 4 - s)) + GAMMA ** (4 - s) * values[0] for s in range(4)]
+    assert abs(np.array(wrong) - expected).max() > 0.5  # the test can tell the two apart
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("how", ["end", "both"])
+def test_termination_does_not_bootstrap(how: str, n_step: int) -> None:
+    values = learned_values(dataclasses.replace(SMALL, n_step=n_step), cut=5, how=how)
+    expected = [(1 - GAMMA ** (5 - s)) / (1 - GAMMA) for s in range(5)]
+    np.testing.assert_allclose(values[:5], expected, rtol=0.03, atol=0.05)
+
+
+# Acting --------------------------------------------------------------------------------------------------
+
+
+def actor_for(env, epsilon_seed: int = 0, **replay) -> Actor:
+    memory = Replay(env.spec, env.num_envs, 2_000, np.random.SeedSequence(1), stack=pictures(env.spec), **replay)
+    return Actor(env, memory, np.random.SeedSequence(epsilon_seed), Compute("cpu", "fp32", 1))
+
+
+def test_it_acts_on_its_own_values() -> None:
+    """With epsilon 0 every remembered action is the greedy one; with epsilon 1 they are even."""
+    actor = actor_for(Identity(8))
+    net = QNetwork(actor.env.spec, "mlp")
+    actor.play(net, 40, 0.0, False)
+    batch = actor.replay.sample(500)
+    with torch.no_grad():
+        greedy = net(torch.from_numpy(batch.obs)).argmax(-1).numpy()
+    np.testing.assert_array_equal(batch.actions, greedy)
+    assert len(set(greedy.tolist())) > 1 or len(set(map(bytes, batch.obs))) == 1
+
+    actor = actor_for(Identity(8))
+    actor.play(net, 200, 1.0, False)
+    share = np.bincount(actor.replay.actions[:, :200].reshape(-1), minlength=4) / 1600
+    np.testing.assert_allclose(share, 0.25, atol=0.05)
+
+
+def test_each_environment_explores_by_itself() -> None:
+    """One draw for all would make them explore in the same steps."""
+    actor = actor_for(Identity(4))
+    net = QNetwork(actor.env.spec, "mlp")
+    with torch.no_grad():
+        net.advantage.weight.zero_()
+        net.advantage.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    actor.play(net, 200, 0.5, False)
+    explored = actor.replay.actions[:, :200] != 0
+    together = explored.all(0).mean()
+    assert explored.mean() == pytest.approx(0.375, abs=0.06)
+    assert together < 0.1  # 0.375 if they shared a draw
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_learner_sees_motion_and_what_the_game_showed(packed: bool) -> None:
+    """Stacks drawn from memory are those that were acted on, and their pictures differ from each other."""
+    env = make_envs("breakout", 2)
+    actor, seen = actor_for(env, packed=packed), {}  # the same picture may come again and go on differently
+    net = QNetwork(env.spec, "nips")
+    for _ in range(300):
+        before = actor.obs.copy()
+        actor.play(net, 1, 1.0, True)
+        for e in range(2):
+            seen.setdefault(before[e].tobytes(), set()).add(actor.obs[e].tobytes())
+    batch = actor.replay.sample(200)
+    assert all(obs.tobytes() in seen for obs in batch.obs)
+    moving = [len({obs[..., k].tobytes() for k in range(4)}) for obs in batch.obs]
+    assert np.mean(moving) > 3
+    alive = [b for b in range(200) if batch.discounts[b] > 0]
+    assert all(batch.next_obs[b].tobytes() in seen[batch.obs[b].tobytes()] for b in alive)
+    env.close()
+
+
+def test_the_target_network_waits() -> None:
+    env = Identity(1)
+    learner = Learner(QNetwork(env.spec, "mlp"), lambda p: torch.optim.Adam(p, 0.1), Compute("cpu", "fp32", 1), 0.0)
+    target = Target(learner.replicas[0])
+    obs = torch.eye(4)
+    before = target.net(obs).clone()
+    learner.update(lambda k, net: (net(obs).square().sum(), None), 0.1)
+    assert torch.equal(target.net(obs), before)
+    assert not torch.equal(learner.net(obs), before)
+    target.sync(learner.net)
+    assert torch.equal(target.net(obs), learner.net(obs))
+    other = Target(QNetwork(env.spec, "mlp"))
+    other.restore(target.state())
+    assert torch.equal(other.net(obs), target.net(obs))
+
+
+# Learning ------------------------------------------------------------------------------------------------
+
+
+VARIANTS = {
+    "plain": {},
+    "double": {"double": True},
+    "dueling": {"dueling": True},
+    "n-step": {"n_step": 3},
+    "prioritised": {"alpha": 0.6},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_identity(variant: str) -> None:
+    cfg = dataclasses.replace(SMALL, epsilon_end=0.0, epsilon_share=0.5, **VARIANTS[variant])
+    env = Identity(1)
+    run = run_for(env.spec, Identity, cfg, 400 * cfg.batch)
+    dqn.train(run, cfg)
+    assert np.mean([score for _, score in run.history[:16]]) < 4.5  # chance is 2
+    assert np.mean([score for _, score in run.history[-48:]]) / 8 > 0.95
+    run.close()
+
+
+def test_learns_pixels_with_two_workers() -> None:
+    cfg = dataclasses.replace(SMALL, net="nips", packed=True, epsilon_end=0.0, epsilon_share=0.5, lr=1e-3)
+    env = Identity(1, pixels=True)
+    run = run_for(env.spec, lambda n: Identity(n, pixels=True), cfg, 250 * cfg.batch, workers=2, fmt="bf16")
+    dqn.train(run, cfg)
+    assert np.mean([score for _, score in run.history[-48:]]) / 8 > 0.9
+    run.close()
+
+
+# Exactness -----------------------------------------------------------------------------------------------
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("env", "cfg", "workers", "fmt", "stop"),
+    [
+        ("CartPole-v1", SMALL, 1, "fp32", 40),
+        ("CartPole-v1", dataclasses.replace(SMALL, alpha=0.6, n_step=3, capacity=400), 1, "fp32", 50),
+        ("breakout", BREAKOUT, 2, "bf16", 13),
+        ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 17),
+    ],
+)
+def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt, stop) -> None:
+    """Stopped after the ring has been filled, saved every few rounds; what came after the save is played again."""
+    rounds = 25 if env == "breakout" else 80
+    whole = named(env, cfg, rounds * cfg.batch, workers=workers, fmt=fmt)
+    dqn.train(whole, cfg)
+
+    def kill(run: Run) -> None:
+        if run.step in ((stop - 6) * cfg.batch, stop * cfg.batch):
+            run.save()
+        if run.step == (stop + 2) * cfg.batch:
+            for part in run._parts.values():
+                part.state()  # a save that was under way: its files are newer than the checkpoint
+            raise _Killed
+
+    more = {"workers": workers, "fmt": fmt, "directory": tmp_path}
+    first = named(env, cfg, rounds * cfg.batch, on_round=kill, **more)
+    with pytest.raises(_Killed):
+        dqn.train(first, cfg)
+    first.close()
+    found = checkpoint.load(tmp_path / "checkpoints")
+    assert found.step == stop * cfg.batch
+    second = named(env, cfg, rounds * cfg.batch, resume=found, **more)
+    dqn.train(second, cfg)
+    assert second.final_hash() == whole.final_hash()
+    assert second.history == [item for item in whole.history if item[0] > found.step]
+    assert second.updates == whole.updates > 0
+    whole.close(), second.close()
+
+
+def test_a_policy_made_of_its_weights() -> None:
+    env = Identity(1)
+    cfg = dataclasses.replace(SMALL, epsilon_end=0.1)
+    net = QNetwork(env.spec, "mlp")
+    weights = {name: p.detach() for name, p in net.named_parameters()}
+    logits, value = dqn.load(env.spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
+    with torch.no_grad():
+        q = net(torch.eye(4)).numpy()
+    np.testing.assert_allclose(value, q.max(1), rtol=1e-6)
+    np.testing.assert_array_equal(logits.argmax(1), q.argmax(1))
+    np.testing.assert_allclose(np.sort(np.exp(logits), 1), np.tile([0.025, 0.025, 0.025, 0.925], (4, 1)), rtol=1e-5)
+
+
+# Mistakes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train_period": 3}, "must divide a round"),
+        ({"target_period": 0}, "at least 1"),
+        ({"epsilon_end": 1.5}, "between 0 and 1"),
+        ({"learning_starts": 8}, "one minibatch"),
+        ({"batch_size": 0}, "at least 1"),
+    ],
+)
+def test_values_that_cannot_go_together(change: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        dataclasses.replace(SMALL, **change).check()
+
+
+def test_divergence_is_found() -> None:
+    cfg = dataclasses.replace(SMALL, lr=1e39)
+    env = Identity(1)
+    run = run_for(env.spec, Identity, cfg, 100 * cfg.batch)
+    with pytest.raises(DivergedError):
+        dqn.train(run, cfg)
+    run.close()
+
+
+def test_presets_are_whole() -> None:
+    for table in dqn.PRESETS.values():
+        for cfg in table.values():
+            cfg.check(2 if cfg.batch_size % 2 == 0 else 1)
