@@ -266,7 +266,8 @@ def writer(path: Path, how: str) -> subprocess.Popen[str]:
     """A process that has begun a film at `path`."""
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), how], stdin=pipe, stdout=pipe, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
     return process
 
 
@@ -288,7 +289,8 @@ def test_what_a_killed_writer_left_goes_and_a_live_ones_film_stays(tmp_path: Pat
         assert len(of_live) == 1
         with Film(path, 15) as f:
             assert not left[0].exists()
-            assert of_live[0].exists() and own._temp.exists()
+            assert of_live[0].exists()
+            assert own._temp.exists()
             f.add(np.zeros((64, 64, 3), np.uint8))
         own.close()
         live.communicate("go on", timeout=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,35 @@ def test_a_finished_run_can_go_on_longer(tmp_path, whole):
     assert info(run)["result"]["steps"] == 4096
     assert any("schedules follow the new total" in line for line in lines)
     assert rows(run)[: len(rows(whole)) - 1] == rows(whole)[:-1]
+
+
+def test_a_run_goes_on_from_its_last_good_checkpoint_to_the_same_end(tmp_path, whole):
+    run = tmp_path / "run"
+    small(run, save_seconds=0)
+    newest = sorted((run / "checkpoints").glob("ckpt-*"))[-2:]
+    for path in newest:
+        data = bytearray((path / "tensors.safetensors").read_bytes())
+        data[-1] ^= 1
+        (path / "tensors.safetensors").write_bytes(data)
+    lines: list[str] = []
+    playfield.train(resume=run, say=lines.append, games=0, tensorboard=False, console=False)
+    notes = [line for line in lines if line.startswith("skipped a damaged checkpoint")]
+    assert len([line for line in notes if f"moved to {newest[0].name}.damaged" in line]) == 1
+    assert len([line for line in notes if f"moved to {newest[1].name}.damaged" in line]) == 1
+    assert info(run)["result"]["hash"] == info(whole)["result"]["hash"]
+    assert rows(run) == rows(whole)
+    assert all((run / "checkpoints" / f"{path.name}.damaged").is_dir() for path in newest)
+
+
+def test_killed_inside_the_first_save_is_no_damage(tmp_path, whole):
+    run = tmp_path / "run"
+    small(run)
+    for path in (run / "checkpoints").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    (run / "checkpoints" / "ckpt-000000000128.tmp-999999999").mkdir()
+    playfield.train(resume=run, games=0, tensorboard=False, console=False)
+    assert info(run)["result"]["hash"] == info(whole)["result"]["hash"]
 
 
 def test_resuming_removes_what_killed_writers_left(tmp_path):

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -48,8 +49,8 @@ from playfield.storage import (
 from playfield.weights import export_weights, import_weights
 
 __all__ = [
-    "Checkpoint", "atomic_write", "checkpoints", "discard_after", "export_weights", "import_weights", "load",
-    "mark_best", "preflight", "read_best", "read_manifest", "remove_leftovers", "save", "tree_hash",
+    "Checkpoint", "atomic_write", "checkpoints", "export_weights", "import_weights", "load", "mark_best",
+    "preflight", "read_best", "read_manifest", "remove_leftovers", "save", "take_over", "tree_hash",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -156,23 +157,67 @@ def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str,
 
 
 def _prune(directory: Path, step: int, keep: int) -> None:
-    """Remove the oldest checkpoints up to `step` beyond `keep`. Later ones are not this save's."""
+    """Remove the oldest checkpoints up to `step` beyond `keep`. Later ones are not this save's.
+
+    Those that a look at manifest and sizes finds damaged take no good one's place: they stay, uncounted.
+    """
     best = ""
     with contextlib.suppress(DataError, OSError):
         best = read_best(directory).get("checkpoint", "")
-    older = [path for path in checkpoints(directory) if path.name <= f"ckpt-{step:012d}"]
-    for path in older[:-keep]:
+    whole = []
+    for path in checkpoints(directory):
+        with contextlib.suppress(DataError):
+            if path.name <= f"ckpt-{step:012d}":
+                _check_sizes(path)
+                whole.append(path)
+    for path in whole[:-keep]:
         if path.name != best:
             remove(path)
 
 
-def discard_after(directory: Path | str, step: int) -> list[Path]:
-    """Remove the checkpoints later than `step`, for a run that goes on from there; returns their paths."""
-    later = [path for path in checkpoints(Path(directory)) if path.name > f"ckpt-{step:012d}"]
-    with as_storage_error(f"cannot remove checkpoints in {directory}"):
-        for path in later:
-            remove(path)
-    return later
+def _check_sizes(path: Path) -> None:
+    """DataError unless the manifest is good and each file of a checkpoint has the size that it states."""
+    files = read_manifest(path)["files"]
+    for name in _FILES:
+        with open_regular(path, name) as file:
+            if os.fstat(file.fileno()).st_size != files[name].get("size"):
+                raise DataError(f"{name} is damaged: its size differs from the manifest's")
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint so that nothing takes it for one. Nobody removes it: it may be of use yet."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
+        if not os.path.lexists(aside):
+            break
+    storage._fault(f"rename {path.name} aside")
+    os.rename(path, aside)
+    fsync_directory(path.parent)
+    return aside
+
+
+def take_over(directory: Path | str) -> Checkpoint | None:
+    """`load` the newest good checkpoint for a run that goes on from it; None if there is none at all.
+
+    For the holder of the run's lock. Damaged checkpoints that are newer, and a damaged `best`, are renamed to
+    `<name>.damaged`: they would be counted among the newest to keep while good ones are removed, and an
+    `.old` that is good would give way to them. `skipped` says what was renamed and why. Raises DataError as
+    `load` does, and then renames nothing; StorageError if the disk refuses.
+    """
+    directory = Path(directory)
+    if not directory.is_dir() or not _candidates(directory):
+        return None
+    found = load(directory)
+    notes = []
+    with as_storage_error(f"cannot set a damaged checkpoint in {directory} aside"):
+        for note in found.skipped:
+            notes.append(f"{note}; moved to {_set_aside(directory / note.partition(':')[0]).name}")
+        if notes and (directory / "best").exists():
+            try:
+                _load_one(directory / "best", ())
+            except DataError as error:
+                notes.append(f"best: {error}; moved to {_set_aside(directory / 'best').name}")
+    return replace(found, skipped=notes)
 
 
 def mark_best(directory: Path | str, ckpt_path: Path | str, score: float, meta: dict[str, Any]) -> Path:

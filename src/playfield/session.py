@@ -30,6 +30,7 @@ from playfield.plan import (
     info_for,
     measure_speed,
     plan_text,
+    replay_line,
     schedule,
     snap,
     versions,
@@ -135,6 +136,7 @@ def _start(request: Request, say: Say) -> Result:
         raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
     if request.run is not None and (request.run / "run.json").exists():
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
+    replay = replay_line(request, cfg)
     note = resolve(request.env).note
     if note:
         say(note)
@@ -149,7 +151,7 @@ def _start(request: Request, say: Say) -> Result:
     minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
     steps = request.steps or snap((speed or 0) * minutes * 60)
     info = info_for(request, cfg, spec, chosen, steps)
-    say(plan_text(info, cfg, chosen, speed))
+    say(plan_text(info, cfg, chosen, speed, replay))
     if steps < 10 * cfg.batch and request.algo != "random":
         say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
     directory = make_directory(request, spec)
@@ -207,7 +209,7 @@ def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[st
 
     compute.setup()
     info = read_info(directory)
-    found = checkpoint.load(directory / "checkpoints") if any((directory / "checkpoints").glob("ckpt-*")) else None
+    found = checkpoint.take_over(directory / "checkpoints")
     for reason in found.skipped if found else ():
         say(f"skipped a damaged checkpoint: {reason}")
     done = found.step if found else 0
