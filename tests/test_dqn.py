@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from playfield import checkpoint
+import playfield
+from playfield import checkpoint, values
 from playfield.algos import dqn
 from playfield.compute import Compute
 from playfield.envs import make_envs
@@ -331,6 +333,37 @@ def test_a_policy_made_of_its_weights() -> None:
 def test_values_that_cannot_go_together(change: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         dataclasses.replace(SMALL, **change).check()
+
+
+def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(values, "free_memory", lambda: 2 * 10**9)
+    with pytest.raises(
+        UsageError, match=r"about 7\.06 GB does not fit: 2\.00 GB are free; use --capacity 25\d000 or"
+    ):
+        playfield.train("breakout", algo="dqn", steps=64, config={"capacity": 1_000_000, "packed": False})
+    assert list(tmp_path.iterdir()) == []
+    env = make_envs("breakout", 1)
+    line = values.memory_line(env, 1_000_000, True, 0.0)
+    assert re.fullmatch(r"1,000,000 observations, about (0\.\d\d|1\.\d\d) GB compressed", line), line
+    monkeypatch.setattr(values, "free_memory", lambda: None)  # a system that does not say
+    assert "7.06 GB" in values.memory_line(env, 1_000_000, False, 0.0)
+    env.close()
+
+
+def test_what_is_told_is_what_is_held() -> None:
+    """The estimate against a memory full of random play; it has a quarter to spare."""
+    env = make_envs("breakout", 4)
+    told = float(re.search(r"about ([\d.]+) GB", values.memory_line(env, 1_000_000, True, 0.0))[1]) * 1000
+    actor = Actor(
+        env,
+        Replay(env.spec, 4, 1_000, np.random.SeedSequence(1), stack=4, packed=True),
+        np.random.SeedSequence(0),
+        Compute("cpu", "fp32", 1),
+    )
+    actor.play(QNetwork(env.spec, "nips"), 260, 1.0, True)
+    assert 0.6 * told < actor.replay.nbytes / 1000 < told
+    env.close()
 
 
 def test_divergence_is_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playfield import bench
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.replay import KEPT_SAVES, Replay
@@ -377,3 +379,15 @@ def test_damage_is_found(tmp_path) -> None:
         play(0, save_to=tmp_path)[0].restore(saved | {"files": files | {"segments": hostile}})
     with pytest.raises(DataError, match="another size"):
         play(0, save_to=tmp_path, capacity=200)[0].restore(saved)
+
+
+def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    out = bench.main("replay", steps=2, rounds=2, capacity=1000, json=True)
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(out))
+    assert out["bytes_per_transition"] == pytest.approx(7062, abs=60)  # a ring not quite full
+    assert 300 < out["compressed_bytes_per_transition"] < 2000
+    speeds = out["transitions_per_second"]
+    assert out["ratio_min"] <= speeds["packed"] / speeds["plain"] <= out["ratio_max"] * 2
+    assert out["peak_rss"] > 10**8
+    with pytest.raises(UsageError, match="at least 1000"):
+        bench.main("replay", capacity=10)

@@ -65,6 +65,26 @@ def cores() -> int:
         return count
 
 
+def free_memory() -> int | None:
+    """Bytes that this process may still take: what the system has free, or less where a container has a limit.
+
+    None where the system does not say.
+    """
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="utf-8") as file:
+            limit = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="utf-8") as file:
+            used = int(file.read())
+        return free if limit == "max" else min(free, int(limit) - used)
+    except (OSError, ValueError):
+        return free
+
+
 def setup() -> None:
     """Process-wide settings of the command line; a library user may call it too."""
     keep_memory()

@@ -160,7 +160,21 @@ def command_line(request: Request, steps: int, compute: Any) -> str:
     return shlex.join(words)
 
 
-def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None) -> str:
+def replay_line(request: Request, cfg: Any) -> str | None:
+    """What the replay memory takes; None for an algorithm without one. Raises UsageError where it does not fit."""
+    if "capacity" not in {f.name for f in dataclasses.fields(cfg)}:
+        return None
+    from playfield.envs import make_envs
+    from playfield.values import memory_line
+
+    env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
+    try:
+        return memory_line(env, cfg.capacity, cfg.packed, cfg.alpha)
+    finally:
+        env.close()
+
+
+def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None, replay: str | None = None) -> str:
     """What is going to happen, in one block."""
     from playfield.compute import describe
 
@@ -171,6 +185,7 @@ def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None)
         "algorithm": f"{info['algo']}, preset {info['preset']}"
         + (f", net {cfg.net}" if hasattr(cfg, "net") else "")
         + f", {cfg.num_envs} environments x {cfg.rollout_steps} steps",
+        **({"replay": replay} if replay else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}"
         + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),

@@ -39,7 +39,7 @@ def bench(words: list[str]) -> int:
         "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n  playfield bench howto\n"
         "  playfield bench kill --env breakout --kills 5",
     )
-    p.add_argument("name", help="a file of bench/: ppo, howto, kill")
+    p.add_argument("name", help="a file of bench/: ppo, howto, kill, replay")
     p.add_argument("--vs", help="the peers: sb3, cleanrl, sb3,cleanrl or none")
     p.add_argument("--script", help="path of CleanRL's ppo_atari_envpool.py, for --vs cleanrl")
     p.add_argument("--python", help="interpreter that has what the script needs")
@@ -49,11 +49,12 @@ def bench(words: list[str]) -> int:
     p.add_argument("--env", help="environment of bench kill")
     p.add_argument("--algo", help="algorithm of bench kill")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), help="seed of bench kill and howto")
+    p.add_argument("--capacity", type=whole("--capacity", 1), help="observations in bench replay")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
     from playfield.bench import main as run
 
-    names = ("vs", "script", "python", "busy", "steps", "rounds", "env", "algo", "seed", "kills", "json")
+    names = ("vs", "script", "python", "busy", "steps", "rounds", "env", "algo", "seed", "kills", "capacity", "json")
     run(a.name, **{name: getattr(a, name) for name in names})
     return 0
