@@ -176,6 +176,21 @@ def test_only_some_keys(tmp_path: Path) -> None:
         load(tmp_path, only=["net"])
 
 
+def test_only_a_part_deep_in_the_tree(tmp_path: Path) -> None:
+    tree = {
+        "parts": {1: {"w": np.ones(3)}, "learner": {"weights": {"w": np.zeros(2)}, "moments": np.ones(9)}},
+        "run": 3,
+    }
+    save(tmp_path, 5, tree, {})
+    weights = {"parts": {"learner": {"weights": {"w": np.zeros(2)}}}}
+    assert same(load(tmp_path, only=["parts/learner/weights"]).tree, weights)
+    both = load(tmp_path, only=["parts/learner/weights", "parts/learner"])
+    assert same(both.tree, {"parts": {"learner": tree["parts"]["learner"]}})
+    assert load(tmp_path, only=["parts/actor", "run", "run/x/y"]).tree == {"parts": {}, "run": 3}
+    assert load(tmp_path, only=["parts/learner/moments/deeper"]).tree == {"parts": {"learner": {"moments": {}}}}
+    assert load(tmp_path, only=[]).tree == {}
+
+
 def test_last_prune_and_best(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step, example(step), {})

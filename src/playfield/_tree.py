@@ -89,10 +89,26 @@ def encode_plain(meta: dict[str, Any], what: str) -> Any:
 
 
 def select(value: Any, only: Collection[str]) -> Any:
-    """The part of an encoded dict under the keys in `only`."""
-    if isinstance(value, dict) and "$dict" in value:
-        return {"$dict": [item for item in value["$dict"] if item[0] in only]}
-    return {key: item for key, item in value.items() if key in only}
+    """The part of an encoded dict under the paths in `only`: `net`, or `parts/learner/weights`.
+
+    What the tree lacks is left out.
+    """
+    heads: dict[str, list[str]] = {}
+    for path in only:
+        head, _, rest = path.partition("/")
+        heads.setdefault(head, []).append(rest)
+
+    def part(key: str, item: Any) -> Any:
+        deeper = heads[key]
+        return item if "" in deeper or not isinstance(item, dict) else select(item, deeper)
+
+    match value:
+        case {"$dict": [*items]}:
+            pairs = [(item[0], item[1]) for item in items if isinstance(item, list) and len(item) == 2]
+            if len(pairs) != len(items):
+                raise DataError(f"tree.json: malformed value {str(value)[:60]}")
+            return {"$dict": [[key, part(key, item)] for key, item in pairs if isinstance(key, str) and key in heads]}
+    return {key: part(key, item) for key, item in value.items() if key in heads}
 
 
 def decode(value: Any, tensor: Callable[[str, str], Any]) -> Any:

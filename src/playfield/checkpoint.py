@@ -348,10 +348,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def load(directory_or_ckpt: Path | str, only: Collection[str] | None = None) -> Checkpoint:
     """Load one checkpoint, or the newest good one of a directory, every byte of it verified.
 
-    `only` names top-level keys of the tree: others are verified but take no memory (a policy without its
-    replay). Arrays and CPU tensors are returned, new and writable. Raises DataError (exit code 3), naming
-    the file and what is wrong, if nothing can be loaded, and at once if the newest was made by a newer
-    playfield.
+    `only` names parts of the tree, such as `parts/learner/weights`: the rest is verified but takes no memory
+    (a policy without its replay), and a part that is not there is left out. Arrays and CPU tensors are
+    returned, new and writable. Raises DataError (exit code 3), naming the file and what is wrong, if nothing
+    can be loaded, and at once if the newest was made by a newer playfield.
     """
     path = Path(directory_or_ckpt)
     if not path.exists() and path.with_name(path.name + ".old").exists():

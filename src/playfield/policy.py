@@ -218,10 +218,9 @@ def _from_checkpoint(run: Path, where: Path) -> Agent:
     from playfield import checkpoint
 
     info = read_info(run)
-    found = checkpoint.load(where)
+    found = checkpoint.load(where, only=["parts/learner/weights"])  # every byte verified, only these kept
     try:
-        parts = found.tree["parts"]
-        weights = {} if info["algo"] == "random" else parts["learner"]["weights"]
+        weights = {} if info["algo"] == "random" else found.tree["parts"]["learner"]["weights"]
     except (KeyError, TypeError):
         raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
     return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
