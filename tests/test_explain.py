@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from playfield import panels
 from playfield.errors import UsageError
 from playfield.explain import counterfactual, explain, paint, percent, pick_moments
 from playfield.explain_page import sanity_sentence
@@ -160,3 +161,26 @@ def test_mistakes(runs, tmp_path):
     with pytest.raises(UsageError, match="at least 1"):
         explain(str(runs["CartPole-v1"]), out=tmp_path / "x", moments=0)
     assert not (tmp_path / "x").exists()
+
+
+def test_numbers_keep_their_per_cent_sign_and_the_score_is_the_pictures(runs, tmp_path, monkeypatch):
+    policy = load_policy(runs["CartPole-v1"])
+    told = []
+    caption = panels.caption
+
+    def note(panel, text, right="", **how):
+        told.append((text, right))
+        return caption(panel, text, right, **how)
+
+    monkeypatch.setattr(panels, "caption", note)
+    text = explain(str(runs["CartPole-v1"]), out=tmp_path, moments=2).read_text()
+    assert f"Agent: {policy.label}" in text
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert len(captions) == 2
+    assert not any(re.search(r"\d %", line) for line in captions)
+    assert any(re.search(r"\d&nbsp;%", line) for line in captions)
+    heads = [
+        (int(text.removeprefix("step ").replace(",", "")), right) for text, right in told if text.startswith("step ")
+    ]
+    assert len(heads) == 2
+    assert all(right == f"score {step}" for step, right in heads)  # CartPole: as many points as steps before

@@ -241,7 +241,8 @@ def picture(moment: Moment, spec: Any, maps: dict[str, np.ndarray], effects: Eff
     else:
         bars = np.full((*size, 3), panels.BACKGROUND, np.uint8)
     rows.append(panels.caption(bars, "how likely it takes each action"))
-    return panels.beside(panels.caption(frame, title, f"score {moment.score:g}"), np.concatenate(rows))
+    score = moment.score - moment.reward  # the one in the picture: the moment's is the one after its action
+    return panels.beside(panels.caption(frame, title, f"score {score:g}"), np.concatenate(rows))
 
 
 def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int]]:

@@ -15,7 +15,8 @@ CAUTION = (
 )
 STYLE = """
 body { background: #101014; color: #ececf0; padding: 0 16px; font: 16px/1.5 system-ui, sans-serif;
-  max-width: 1120px; margin: 24px auto }
+  max-width: 1400px; margin: 24px auto }
+p, figcaption { max-width: 100ch }
 figure { margin: 28px 0; padding: 16px; background: #17171f; border: 1px solid #2a2a36; border-radius: 10px }
 h2 { font-size: 18px; margin: 0 0 10px }
 img { max-width: 100%; display: block; margin: auto }
@@ -48,6 +49,11 @@ def temperature_sentence(policy: Policy) -> str:
     )
 
 
+def _unbroken(text: str) -> str:
+    """`text` for HTML, where no line ends between a number and its per cent sign."""
+    return html.escape(text).replace(" %", "&nbsp;%")
+
+
 def page_html(
     policy: Policy,
     game: list[Moment],
@@ -60,7 +66,10 @@ def page_html(
     from playfield.plan import protocol_line
 
     pixels = policy.spec.pixels
-    legend = "orange: the value depends on it; blue: the action depends on it; the box: the patch that matters most"
+    legend = (
+        "on the pictures orange marks what the value depends on, blue what the action depends on, the box the patch "
+        "that matters most; among the bars orange is the action it took"
+    )
     how = (
         "each patch blurred in turn" if method == "occlusion" and pixels
         else "each input set to its mean over the game" if method == "occlusion"
@@ -69,11 +78,11 @@ def page_html(
     end = "" if game[-1].over else f" (the first {len(game)} steps of it)"
     body = "\n".join(
         f'<figure><h2>{html.escape(title)}</h2><img alt="{html.escape(text)}" '
-        f'src="data:image/png;base64,{b64encode(png).decode()}"><figcaption>{html.escape(text)}</figcaption></figure>'
+        f'src="data:image/png;base64,{b64encode(png).decode()}"><figcaption>{_unbroken(text)}</figcaption></figure>'
         for title, text, png in entries
     )
     intro = (
-        f"{policy.label}. One game from seed {seed}{end}, score {game[-1].score:g}, {len(game):,} steps. "
+        f"Agent: {policy.label}. One game from seed {seed}{end}, score {game[-1].score:g}, {len(game):,} steps. "
         f"Method: {method}, {how}{'; ' + legend if pixels else ''}."
     )
     return f"""<!doctype html>

@@ -169,7 +169,8 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     game = panels.tv(moment.frame) if spec.kind == "atari" else moment.frame
     height = game.shape[0]
     parts = [game]
-    if style in ("net", "all") and spec.pixels:
+    seen = style in ("net", "all") and spec.pixels
+    if seen:
         parts.append(panels.stack_overlay(moment.obs, height))
     if style in ("bars", "all") and "probs" in moment.thoughts:
         value = moment.thoughts.get("value")
@@ -182,10 +183,13 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
                 value=None if value is None else float(value),
             )
         )
-    picture = parts[0] if len(parts) == 1 else panels.beside(*parts)
     if style == "plain":
-        return picture
-    return panels.caption(picture, f"{spec.id}   score {moment.score:g}", f"step {moment.step:,}")
+        return game
+    if seen:  # two pictures of one game need telling apart
+        names = ("the game", "what the net sees (orange: where it was before)", "what it wants to do")
+        parts = [panels.caption(part, name, size=14) for part, name in zip(parts, names, strict=False)]
+    picture = parts[0] if len(parts) == 1 else panels.beside(*parts)
+    return panels.caption(picture, f"{spec.id} · score {moment.score:g}", f"step {moment.step:,}")
 
 
 def record(
@@ -257,7 +261,10 @@ def film_mosaic(
     steps: int | None = None,
     fps: float | None = None,
 ) -> int:
-    """Film `count` games side by side, each from its own seed; games that are over stay, dimmed."""
+    """Film `count` games side by side, each from its own seed; games that are over stay, dimmed.
+
+    The strip above says environment and agent, the one above each game its score.
+    """
     if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
         raise UsageError(f"--mosaic takes a square number up to 100, such as 4, 9 or 25, not {count}")
     players = [Player(policy, seed + i) for i in range(count)]
@@ -273,11 +280,13 @@ def film_mosaic(
                     if moment is not None:
                         alive = True
                         small = panels.upscale(moment.frame, (1, 2)) if policy.spec.kind == "atari" else moment.frame
-                        picture = panels.caption(small, f"{moment.score:g}") if count > 1 else small
-                        last[i] = panels.dim(picture) if moment.over else picture
+                        picture = panels.dim(small) if moment.over else small
+                        which = f"game {i + 1}{', over' if moment.over else ''}"
+                        last[i] = panels.caption(picture, f"score {moment.score:g}", which)
                 if not alive:
                     break
-                film.add(panels.mosaic([f for f in last if f is not None]))
+                grid = panels.mosaic([f for f in last if f is not None])
+                film.add(panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {written:,}"))
                 written += 1
     finally:
         for p in players:

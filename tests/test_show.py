@@ -1,0 +1,104 @@
+"""What stands above the pictures of a film, and that nothing of it is cut off or dimmed."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from playfield import panels, show
+from playfield.envs import make_envs
+from playfield.errors import UsageError
+from playfield.player import Player
+from playfield.policy import RandomPolicy
+
+
+@pytest.fixture
+def captions(monkeypatch):
+    """(left, right, picture) of every strip that is drawn, while they are drawn as ever."""
+    seen = []
+    caption = panels.caption
+
+    def note(panel, text, right="", **how):
+        seen.append((text, right, panel))
+        return caption(panel, text, right, **how)
+
+    monkeypatch.setattr(panels, "caption", note)
+    return seen
+
+
+def policy_for(env: str) -> RandomPolicy:
+    envs = make_envs(env, 1)
+    spec = envs.spec
+    envs.close()
+    return RandomPolicy(spec, 0)
+
+
+def shortened(text: str, width: int, size: int = 16) -> bool:
+    return panels._shorten(text, size, width - size) != text
+
+
+def test_a_mosaic_says_game_agent_and_the_score_of_each_tile(captions, tmp_path):
+    policy = policy_for("CartPole-v1")
+    pictures = show.film_mosaic(policy, 4, tmp_path / "m.gif", seed=3)
+    heads = [(text, right) for text, right, _ in captions if text.startswith("CartPole-v1")]
+    assert heads == [(f"CartPole-v1 · {policy.label}", f"step {t}") for t in range(pictures)]
+    lengths = []
+    for i in range(4):
+        player = Player(policy_for("CartPole-v1"), 3 + i)
+        lengths.append(sum(1 for _ in player.moments(0, 0)))
+        player.close()
+    for i in range(4):
+        tiles = [
+            (text, right, panel)
+            for text, right, panel in captions
+            if right in (f"game {i + 1}", f"game {i + 1}, over")
+        ]
+        scores = [int(text.removeprefix("score ")) for text, _, _ in tiles]
+        assert scores == list(range(1, len(scores) + 1))  # CartPole gives 1 a step
+        assert [right.endswith("over") for _, right, _ in tiles] == [False] * (len(scores) - 1) + [True]
+        assert tiles[-1][2].max() < 100 < tiles[0][2].max()  # the picture is dimmed, the words above it are not
+    assert pictures == max(int(text.removeprefix("score ")) for text, right, _ in captions if right.endswith("over"))
+    with Image.open(tmp_path / "m.gif") as film:
+        assert film.n_frames <= pictures
+        film.seek(film.n_frames - 1)
+        last = np.asarray(film.convert("RGB"))
+    strips = last[28 : 28 + 28]  # above the first row of tiles, when all games are over
+    assert strips.max() > 220
+
+
+def test_a_mosaic_of_atari_fits_its_words(captions, tmp_path):
+    show.film_mosaic(policy_for("breakout"), 9, tmp_path / "m.mp4", steps=2)
+    assert {panel.shape for text, _, panel in captions if text.startswith("score")} == {(210, 320, 3)}
+    assert not shortened("score 1,234,567" + "game 25, over" + "mm", 320)
+    assert not shortened(
+        "breakout · shipped agent breakout, sampled at temperature 0.5 (training: 1)" + "step 10,000mm", 972
+    )
+    assert show.fps_of(policy_for("breakout").spec) == 15
+
+
+def test_only_square_mosaics(tmp_path):
+    for count in (0, 5, 121):
+        with pytest.raises(UsageError, match="square number"):
+            show.film_mosaic(policy_for("CartPole-v1"), count, tmp_path / "m.gif")
+
+
+@pytest.mark.parametrize("style", show.STYLES)
+def test_a_page_names_its_panels(captions, style):
+    policy = policy_for("breakout")
+    player = Player(policy, 0)
+    moment = next(itertools.islice(player.moments(), 5, None))
+    player.close()
+    picture = show.page(moment, policy.spec, style)
+    sees = "what the net sees (orange: where it was before)"
+    wants = ["what it wants to do"] if "probs" in moment.thoughts else []
+    expected = {"plain": [], "bars": [], "net": ["the game", sees], "all": ["the game", sees, *wants]}[style]
+    assert [text for text, _, _ in captions] == expected + (["breakout · score 0"] if style != "plain" else [])
+    for text, right, panel in captions:
+        size = 16 if text.startswith("breakout") else 14
+        assert not shortened(text + ("mm" + right if right else ""), panel.shape[1], size)
+    assert picture.dtype == np.uint8
+    if style == "plain":
+        assert (picture == panels.tv(moment.frame)).all()
