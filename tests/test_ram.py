@@ -55,6 +55,8 @@ def test_ram_rewards_and_ends_are_those_of_a_plain_emulator(game, name):
                 break
         score, length = score + reward, length + 1
         fell = ale.lives() < lives
+        if not ale.game_over():
+            assert env.lives[0] == ale.lives()
         assert np.array_equal(s.next_obs[0], ale.getRAM())
         assert s.reward[0] == reward
         assert s.terminated[0] == (ale.game_over() or (fell and rules.life_loss))

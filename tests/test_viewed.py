@@ -47,6 +47,7 @@ def test_observations_are_views_of_each_envs_own_frames(view, name):
         assert np.array_equal(s.terminated, r.terminated)
         assert np.array_equal(s.truncated, r.truncated)
         assert s.episodes == r.episodes
+        assert np.array_equal(env.lives, raw.lives)
         ended = [e.env for e in r.episodes]
         for i in range(n):
             fell = bool(raw.life_lost[i])

@@ -56,6 +56,11 @@ class AtariRam:
             protocol={"env": game, **dataclasses.asdict(self.protocol), "ale_py": ale_py.__version__},
         )
 
+    @property
+    def lives(self) -> np.ndarray:
+        """Lives left in each game [N]; 0 in games that count none."""
+        return np.array([game.lives for game in self._games])
+
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
         self._log = ActionLog(np.array(check_seeds(seeds, self.num_envs), np.int64))

@@ -53,6 +53,11 @@ class Viewed:
         """bool [N], where the last step lost a life and the game goes on."""
         return self._raw.life_lost
 
+    @property
+    def lives(self) -> np.ndarray:
+        """Lives left in each game [N]; 0 in games that count none."""
+        return self._raw.lives
+
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
         frames = self._raw.reset(seeds)

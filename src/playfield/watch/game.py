@@ -135,10 +135,11 @@ def lives_of(player: Player) -> int | None:
     if player.spec.kind != "atari":
         return None
     from playfield.envs.atari import Atari
+    from playfield.envs.ram import AtariRam
+    from playfield.envs.viewed import Viewed
 
     env = player.env
-    lives = int(env.lives[0]) if isinstance(env, Atari) else 0
-    return lives or None
+    return int(env.lives[0]) or None if isinstance(env, Atari | AtariRam | Viewed) else None
 
 
 def pack(header: dict[str, Any], *buffers: np.ndarray) -> bytes:
