@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             ent_coef=0.0,
             clip_value=False,
             clip_reward=False,
-        ),  # fmt: skip
+        ),
         "cleanrl": Config(num_envs=4, rollout_steps=128, epochs=4, lr=2.5e-4, clip=0.2, clip_reward=False),
         "sb3-default": SB3,
     },
