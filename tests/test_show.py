@@ -102,3 +102,20 @@ def test_a_page_names_its_panels(captions, style):
     assert picture.dtype == np.uint8
     if style == "plain":
         assert (picture == panels.tv(moment.frame)).all()
+
+
+def test_a_film_may_start_later(tmp_path):
+    whole, late, said = tmp_path / "whole.gif", tmp_path / "late.gif", []
+    show.record("CartPole-v1", agent="random", out=whole, steps=10, seed=1, style="plain", say=said.append)
+    show.record("CartPole-v1", agent="random", out=late, steps=3, start=7, seed=1, style="plain", say=said.append)
+    assert [line.split(": ")[1].split(",")[0] for line in said] == ["10 pictures", "3 pictures"]
+    with Image.open(whole) as a, Image.open(late) as b:
+        a.seek(7)
+        np.testing.assert_array_equal(np.asarray(a.convert("RGB")), np.asarray(b.convert("RGB")))
+        a.seek(6)
+        assert (np.asarray(a.convert("RGB")) != np.asarray(b.convert("RGB"))).any()
+    with pytest.raises(UsageError, match="no film is written"):
+        show.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=10_000, seed=1)
+    assert not (tmp_path / "none.gif").exists()
+    with pytest.raises(UsageError, match="leave out --mosaic"):
+        show.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=5, mosaic=4)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,7 @@ def record(
     style: str = "bars",
     games: int = 1,
     steps: int | None = None,
+    start: int = 0,
     mosaic: int = 0,
     agent: str | None = None,
     temperature: float = TEMPERATURE,
@@ -214,6 +216,7 @@ def record(
         source: as for `playfield eval`, or an environment with `agent="random"`.
         out: a .gif or .mp4 file; by default both, under the run's `films/`.
         games, steps: how much to film; `steps` counts over games.
+        start: steps to play before the film begins.
         mosaic: 4, 9, 16, 25 games side by side instead of one after another.
         human: show it in a window while it plays (needs a display); writes a file only with `out`.
     """
@@ -225,6 +228,8 @@ def record(
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
     if human and mosaic:
         raise UsageError("--human shows one game at a time: leave out --mosaic")
+    if start and mosaic:
+        raise UsageError("--start is for a film of one game at a time: leave out --mosaic")
     if games < 1 or (steps is not None and steps < 1):
         raise UsageError("--games and --steps must be at least 1")
     label = "random" if agent == "random" else which
@@ -240,7 +245,7 @@ def record(
         else:
             player = Player(policy, seed)
             try:
-                shown = player.moments(0, None if steps is not None else games - 1)
+                shown = islice(player.moments(0, None if steps is not None else games - 1), start, None)
                 with window(policy.spec, rate) if human and i == 0 else NoWindow() as show:
                     count = film_moments(shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=show)
             finally:
@@ -248,7 +253,7 @@ def record(
         if say is not None:
             say(f"wrote {path}: {count:,} pictures, {os.path.getsize(path) / 1e3:,.0f} kB")
     if human and not paths:
-        _play_in_window(policy, seed, games, steps, style, rate)
+        _play_in_window(policy, seed, games, steps, start, style, rate)
     return paths
 
 
@@ -322,13 +327,14 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     return path
 
 
-def _play_in_window(policy: Policy, seed: int, games: int, steps: int | None, style: str, fps: float) -> None:
+def _play_in_window(
+    policy: Policy, seed: int, games: int, steps: int | None, start: int, style: str, fps: float
+) -> None:
     player = Player(policy, seed)
     try:
         with window(policy.spec, fps) as show:
-            for t, moment in enumerate(player.moments(0, None if steps is not None else games - 1)):
-                if steps is not None and t >= steps:
-                    break
+            shown = player.moments(0, None if steps is not None else games - 1)
+            for moment in islice(shown, start, None if steps is None else start + steps):
                 show(page(moment, policy.spec, style))
     finally:
         player.close()
