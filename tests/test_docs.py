@@ -68,7 +68,7 @@ def test_command(command, home, monkeypatch, capsys):
                 at = words.index(flag)
                 del words[at : at + 2]
         words += SMALL
-        if "CartPole-v1" not in words:
+        if not words[1].startswith("CartPole"):
             words += ["--num-envs", "4", "--rollout-steps", "32"]
             words[words.index("--steps") + 1] = "256"
     elif verb == "eval":
@@ -77,6 +77,9 @@ def test_command(command, home, monkeypatch, capsys):
             del words[at : at + 2]
         words += ["--games", "1"]
     elif verb == "record":
+        for flag in ("--start", "--steps"):
+            if flag in words:
+                words[words.index(flag) + 1] = "20"
         words += [] if "--steps" in words else ["--steps", "20"]
     elif verb == "explain":
         words += ["--moments", "1", "--out", "why"]
