@@ -36,13 +36,17 @@ def reference(game: str, rules: AtariProtocol) -> Any:
 
 
 def compare_with_gymnasium(game: str, steps: int, rules: AtariProtocol, key: int) -> int:
-    """Both play the same random actions; every observation, reward and end must be equal. Returns games played."""
+    """Both play the same random actions; every observation, reward and end must be equal. Returns games played.
+
+    Where our log was long and the next game starts from a new seed, Gymnasium's does too: in some games a plain reset
+    leaves traces of the game before.
+    """
     env = Atari(game, 1, rules)
     other = reference(game, rules)
     stacked = lambda obs: np.concatenate(list(obs.reshape(*obs.shape[:3], -1)), -1)  # noqa: E731
     obs = env.reset(seeds(1))
     assert np.array_equal(obs[0], stacked(other.reset()[0]))
-    games = 0
+    games, seed = 0, env._log.seed[0]
     for t, action in enumerate(np.random.default_rng(key).integers(env.spec.num_actions, size=steps)):
         s = env.step(np.array([action]))
         expected, reward, terminated, truncated, _ = other.step(action)
@@ -50,7 +54,10 @@ def compare_with_gymnasium(game: str, steps: int, rules: AtariProtocol, key: int
         assert (s.reward[0], s.terminated[0], s.truncated[0]) == (reward, terminated, truncated), (game, t)
         if terminated or truncated:
             games += 1
-            assert np.array_equal(s.obs[0], stacked(other.reset()[0])), (game, t)
+            anchored = env._log.seed[0] != seed
+            seed = env._log.seed[0]
+            first, _ = other.reset(seed=1) if anchored else other.reset()
+            assert np.array_equal(s.obs[0], stacked(first)), (game, t)
     other.close()
     env.close()
     return games
