@@ -80,6 +80,8 @@ def free_memory() -> int | None:
             limit = file.read().strip()
         with open("/sys/fs/cgroup/memory.current", encoding="utf-8") as file:
             used = int(file.read())
+        with open("/sys/fs/cgroup/memory.stat", encoding="utf-8") as file:  # pages of files are given back on demand
+            used -= next((int(line.split()[1]) for line in file if line.startswith("inactive_file ")), 0)
         return free if limit == "max" else min(free, int(limit) - used)
     except (OSError, ValueError):
         return free

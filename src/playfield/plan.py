@@ -52,13 +52,15 @@ def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int) -> 
     """Steps per second of this training here, from up to 3 rounds after one that warms up. Writes nothing."""
     from playfield.run import Run
 
+    rounds, before = (max(3, 1024 // cfg.batch) if cfg.batch <= 2048 else 1), 0
     if "learning_starts" in {f.name for f in dataclasses.fields(cfg)}:  # measure learning, not what comes before it
-        cfg = dataclasses.replace(cfg, learning_starts=cfg.batch_size * cfg.n_step, capacity=10_000)
-    rounds = max(3, 1024 // cfg.batch) if cfg.batch <= 2048 else 1
+        capacity = min(cfg.capacity, max(10_000, 2 * cfg.num_envs * (cfg.n_step + 8)))
+        cfg = dataclasses.replace(cfg, learning_starts=cfg.first_minibatch, capacity=capacity)
+        before = -(-cfg.learning_starts // cfg.batch)
     info = {
         "spec": spec,
         "seed": seed,
-        "steps": (rounds + 1) * cfg.batch,
+        "steps": (before + rounds + 1) * cfg.batch,
         "compute": dataclasses.asdict(compute),
         "protocol": spec.protocol,
     }
@@ -68,8 +70,8 @@ def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int) -> 
         module.train(run, cfg)
     finally:
         run.close()
-    warm = len(marks) - max(3, len(marks) // 2) if rounds > 3 else 0
-    return (marks[-1][1] - marks[warm][1]) / (marks[-1][0] - marks[warm][0])
+    marks = marks[before:]
+    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
 
 
 def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) -> dict[str, Any]:
@@ -101,7 +103,13 @@ def schedule(config: dict[str, Any], steps: int) -> str:
     falling = {"anneal": "learning rate", "anneal_clip": "clip range", "anneal_ent": "entropy bonus"}
     names = [word for option, word in falling.items() if config.get(option)]
     end = config.get("anneal_to", 0.0)
-    return f"{', '.join(names)}: linear to {end:.0%} at step {steps:,}" if names else "constant"
+    told = [f"{', '.join(names)}: linear to {end:.0%} at step {steps:,}"] if names else []
+    if "epsilon_share" in config:
+        last = round(config["epsilon_share"] * steps)
+        told.append(f"epsilon: {config['epsilon_start']:g} to {config['epsilon_end']:g} at step {last:,}")
+    if config.get("alpha"):
+        told.append(f"beta: {config['beta']:g} to 1 at step {steps:,}")
+    return "; ".join(told) or "constant"
 
 
 def has_cuda() -> bool:

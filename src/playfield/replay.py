@@ -22,7 +22,6 @@ from playfield.frames import Frames, Packed
 from playfield.segments import Segments
 from playfield.sumtree import SumTree
 
-KEPT_SAVES = 8  # checkpoints back from the newest that a run can still be resumed from, and some to spare
 _TRANSITION, _TERMINATED, _TRUNCATED = 1, 2, 4
 
 
@@ -37,7 +36,7 @@ class Batch:
         discounts: [B] float32, what the value of `next_obs` counts: gamma to the number of rewards, 0 after an end.
         next_obs: [B, ...], the observation after these rewards, the true last one of a truncated game.
         index: [B] int64, where the transitions lie, for `Replay.reprioritise`.
-        weights: [B] float32, importance weights (1 without priorities).
+        weights: [B] float32, importance weights (N P(i)) ** -beta, not normalised (1 without priorities).
     """
 
     obs: np.ndarray
@@ -62,6 +61,7 @@ class Replay:
         alpha: exponent of priorities (Schaul et al. 2016); 0 draws uniformly.
         file: keep pictures in a memory-mapped file there (not with `packed`).
         save_to: directory for what a checkpoint cannot hold; None: `state` cannot be restored.
+        keep: checkpoints back from the newest whose files stay.
 
     Raises:
         UsageError: a capacity too small for a stack and n steps.
@@ -81,6 +81,7 @@ class Replay:
         alpha: float = 0.0,
         file: Path | None = None,
         save_to: Path | None = None,
+        keep: int = 5,
     ) -> None:
         self.num_envs, self.n_step, self.gamma, self.alpha = num_envs, n_step, gamma, alpha
         self.size = -(-capacity // num_envs)
@@ -102,7 +103,8 @@ class Replay:
         self._digest = b""  # of everything ever stored, in order
         self._segments = None if save_to is None else Segments(save_to)
         self._written = np.zeros(num_envs, np.int64)  # entries that lie in segments, or were lost before
-        self._past: list[list[int]] = []  # `count` at the last saves
+        self._past: list[list[int]] = []  # `count` at the last `keep` saves that came true
+        self._keep = keep
 
     # Writing -----------------------------------------------------------------------------------------
 
@@ -174,10 +176,10 @@ class Replay:
         # One draw from each of `batch` equal parts of the sum, as in the paper.
         amounts = (np.arange(batch) + self.random.random(batch)) * (self.tree.total / batch)
         where = self.tree.find(amounts)
-        weights = (self.tree.values[where] / self.tree.total) ** -beta  # the paper's N falls out with the maximum
+        weights = (self.entries * self.tree.values[where] / self.tree.total) ** -beta
         lanes, at = np.divmod(where, self.size)
         first = self._first()[lanes]
-        return self._read(lanes, first + (at - first) % self.size, (weights / weights.max()).astype(np.float32))
+        return self._read(lanes, first + (at - first) % self.size, weights.astype(np.float32))
 
     def _draw_uniform(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         first = self._first()
@@ -236,7 +238,10 @@ class Replay:
     # Saving ------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything but the observations, which go to files: those since the last call, in one new file."""
+        """Everything but the observations, which go to files: those since the last call, in one new file.
+
+        Call `saved` when a checkpoint holds this.
+        """
         files: list[dict[str, Any]] = []
         if self._segments is not None:
             self._write_segment(self._segments)
@@ -251,11 +256,24 @@ class Replay:
             "top": self._top,
             "random": self.random.bit_generator.state,
             "digest": self._digest.hex(),
-            "files": {"segments": files, "past": [list(p) for p in self._past]},
+            "files": {
+                "segments": files,
+                "past": [*[list(p) for p in self._past], self.count.tolist()][-self._keep :],
+            },
         }
+
+    def saved(self) -> None:
+        """The last `state` lies in a checkpoint: remove files that neither it nor the last few can need."""
+        if self._segments is None:
+            return
+        self._past = [*self._past, self._written.tolist()][-self._keep :]
+        floor = np.array(self._past[0]) - self.size
+        self._segments.drop([e for e in self._segments.listed if (np.array(e["last"]) <= floor).all()])
 
     def _write_segment(self, segments: Segments) -> None:
         first = np.maximum(self._written, self.count - self.size)
+        if not segments.listed:
+            segments.tidy()  # of a run that was killed before its first checkpoint
         if (first < self.count).any():
             blocks = [
                 self.frames.pack(lane, i)
@@ -266,9 +284,6 @@ class Replay:
             chunks = [lengths, *(b"".join(blocks[k : k + 1024]) for k in range(0, len(blocks), 1024))]
             segments.write(chunks, {"first": first.tolist(), "last": self.count.tolist()})
             self._written = self.count.copy()
-            self._past = [*self._past, self.count.tolist()][-KEPT_SAVES:]
-        floor = np.array(self._past[0]) - self.size if self._past else self.count * 0
-        segments.drop([entry for entry in segments.listed if (np.array(entry["last"]) <= floor).all()])
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to `state`. Raises DataError where its files are missing, damaged or of another memory."""

@@ -78,6 +78,7 @@ class Run:
         self._seconds_before = 0.0
         self._saved: dict[str, Any] = {}
         self._envs: list[VectorEnv] = []
+        self.after_save: list[Callable[[], None]] = []  # called when a checkpoint lies on the disk
         if resume is not None:
             self._saved = resume.tree["parts"]
             self._restore_books(resume.tree["run"])
@@ -254,6 +255,8 @@ class Run:
         tree = self.tree()
         meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
         path = checkpoint.save(self.directory / "checkpoints", self.step, tree, _json(meta), self.keep)
+        for told in self.after_save:
+            told()
         if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
             self.best = self.score
             checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})

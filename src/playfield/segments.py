@@ -1,8 +1,8 @@
 """Bulky data that checkpoints refer to: written once, in files that are never changed.
 
 A replay of a million observations cannot be written into every checkpoint. Each save writes only what came since the
-save before, as one file, and the checkpoint holds the list of files (name, size, sha256). A file is removed when no
-checkpoint that is still kept can need it.
+save before, as one file, and the checkpoint holds the list of files (name, size, sha256). Files are removed only when
+a checkpoint lies on the disk, and only those that neither it nor the kept ones before it can need.
 """
 
 from __future__ import annotations

@@ -132,6 +132,7 @@ def _start(request: Request, say: Say) -> Result:
     chosen = compute.choose(
         request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
     )
+    cfg.check(chosen.workers)
     if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
         raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
     if request.run is not None and (request.run / "run.json").exists():
@@ -154,6 +155,10 @@ def _start(request: Request, say: Say) -> Result:
     say(plan_text(info, cfg, chosen, speed, replay))
     if steps < 10 * cfg.batch and request.algo != "random":
         say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
+    if steps <= (begin := getattr(cfg, "learning_starts", 0)):
+        say(
+            f"note: learning starts after {begin:,} steps, so this learns nothing: more --steps, or --learning-starts"
+        )
     directory = make_directory(request, spec)
     with RunLock(directory):
         if (directory / "run.json").exists():  # another process was faster

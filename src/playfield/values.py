@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from typing import Any
@@ -16,7 +17,9 @@ from playfield import nets
 from playfield.compute import Compute, free_memory
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DivergedError, UsageError
-from playfield.replay import Replay
+from playfield.learner import Team
+from playfield.replay import Batch, Replay
+from playfield.run import Run
 
 
 class QNetwork(nn.Module):
@@ -95,11 +98,12 @@ class Actor:
                 if not math.isfinite(float(q.sum())):
                     raise DivergedError("a value is not finite: lower the learning rate (--lr)")
                 actions = np.where(explore, actions, q.argmax(-1))
+            seen = self.obs.copy()  # an environment may reuse its array
             acted = clock()
             step = env.step(actions)
             self.seconds["emulation"] += clock() - acted
             rewards = np.sign(step.reward) if clip_reward else step.reward
-            self.replay.add(self.obs, actions, rewards.astype(np.float32), step)
+            self.replay.add(seen, actions, rewards.astype(np.float32), step)
             self.episodes += [(t, episode) for episode in step.episodes]
             self.obs = step.obs
             self.seconds["inference"] += acted - start
@@ -115,6 +119,41 @@ class Actor:
         self.replay.restore(state["replay"])
         self.obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
+
+
+def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[Actor]:
+    """A tracked `Actor` for each worker, with its share of the environments and of the replay memory.
+
+    `replay` are arguments of `Replay`. Its files lie in the directory of the run, and stay while checkpoints need them.
+    """
+    workers, directory = run.compute.workers, run.directory
+    replay["packed"] = replay["packed"] and run.spec.pixels
+
+    def make(env: VectorEnv, seed: np.random.SeedSequence, k: int) -> Actor:
+        replay_seed, actor_seed = seed.spawn(2)
+        save_to = None if directory is None else directory / "replay" / str(k)
+        share = -(-capacity // workers)
+        memory = Replay(
+            run.spec,
+            env.num_envs,
+            share,
+            replay_seed,
+            stack=pictures(run.spec),
+            save_to=save_to,
+            keep=run.keep + 2,
+            **replay,
+        )
+        run.after_save.append(memory.saved)
+        return Actor(env, memory, actor_seed, run.compute)
+
+    return run.workers("actor", num_envs, make)
+
+
+def draw(team: Team, actors: list[Actor], batch_size: int, beta: float) -> list[Batch]:
+    """A minibatch, an equal share from each worker's memory; the largest importance weight of the whole is 1."""
+    drawn = team.run(lambda k: actors[k].replay.sample(batch_size // len(actors), beta))
+    top = max(float(share.weights.max()) for share in drawn)
+    return [dataclasses.replace(share, weights=share.weights / np.float32(top)) for share in drawn]
 
 
 def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float) -> str:
@@ -135,15 +174,15 @@ def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float) -> st
         each = 1.25 * float(np.mean(sizes)) + 41 + 6
     else:
         each = size / pictures(env.spec) + 6
-    need, free = round(capacity * (each + (16 if alpha else 0))), free_memory()
+    if alpha:
+        each += 32  # the tree of priorities, at most
+    need, free = round(capacity * each), free_memory()
     line = f"{capacity:,} observations, about {need / 1e9:.2f} GB{' compressed' if packed else ''}"
     if free is not None and need > 0.9 * free:
         fits = int(0.9 * free / each) // 1000 * 1000
-        hint = "" if packed or not env.spec.pixels else " or --packed true"
-        raise UsageError(
-            f"a replay memory of {line} does not fit: {free / 1e9:.2f} GB are free; "
-            f"use --capacity {max(fits, 0)}{hint}"
-        )
+        hints = [f"--capacity {fits}"] * (fits > 0) + ["--packed true"] * (env.spec.pixels and not packed)
+        use = f"use {' or '.join(hints)}" if hints else "end other programs"
+        raise UsageError(f"a replay memory of {line} does not fit: {free / 1e9:.2f} GB are free; {use}")
     return line
 
 

@@ -75,7 +75,7 @@ class Config:
     def batch(self) -> int:
         return self.num_envs * self.rollout_steps
 
-    def check(self) -> None:
+    def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         if self.optimizer not in ("rmsprop", "adam"):
             raise UsageError(f"--optimizer must be rmsprop or adam, not {self.optimizer!r}")

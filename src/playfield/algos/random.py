@@ -24,7 +24,7 @@ class Config:
     def batch(self) -> int:
         return self.num_envs * self.rollout_steps
 
-    def check(self) -> None:
+    def check(self, workers: int = 1) -> None:
         """Nothing can be wrong."""
 
 

@@ -6,6 +6,7 @@ every rollout and its updates; the seconds between the first of these lines and 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,7 @@ class Script:
         found = shutil.which(python or sys.executable)
         if found is None:
             raise UsageError(f"--python {python}: there is no such program")
+        found = os.path.abspath(found)  # the script runs in another directory
         look = f"import importlib.util as u; print(*[n for n in {NEEDS} if u.find_spec(n) is None])"
         missing = subprocess.run([found, "-c", look], capture_output=True, text=True, timeout=60)
         if missing.returncode or missing.stdout.strip():
