@@ -124,7 +124,7 @@ class Actor:
 def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[Actor]:
     """A tracked `Actor` for each worker, with its share of the environments and of the replay memory.
 
-    `replay` are arguments of `Replay`. Its files lie in the directory of the run, and stay while checkpoints need them.
+    `replay` are arguments of `Replay`. Its files lie in the run's directory while checkpoints need them.
     """
     workers, directory = run.compute.workers, run.directory
     replay["packed"] = replay["packed"] and run.spec.pixels
