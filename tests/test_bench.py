@@ -370,7 +370,6 @@ def test_full_screen_is_what_the_emulator_shows() -> None:
     env.close()
 
 
-@pytest.mark.slow
 def test_howto_prints_both_columns(capsys: pytest.CaptureFixture[str]) -> None:
     out = bench.main("howto", steps=40)
     assert out["ours"]["parameters"] == out["howto"]["parameters"] == 11_613_349

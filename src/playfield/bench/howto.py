@@ -187,6 +187,8 @@ class _Rows:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
 
+    def begin(self) -> None: ...
+
     def log(self, step: int, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
