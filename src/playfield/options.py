@@ -15,7 +15,9 @@ from typing import Any
 from playfield.errors import UsageError, unknown
 
 ALGOS = Path(__file__).parent / "algos"
-_FRACTIONS = ("gamma", "gae_lambda", "clip", "anneal_to")  # options that only make sense in [0, 1]
+# Options that only make sense in [0, 1].
+_FRACTIONS = ("gamma", "gae_lambda", "clip", "anneal_to", "alpha", "beta")
+_FRACTIONS += ("epsilon_start", "epsilon_end", "epsilon_share")
 
 
 @dataclass(frozen=True)
