@@ -16,8 +16,17 @@ from playfield.errors import UsageError, unknown
 
 ALGOS = Path(__file__).parent / "algos"
 # Options that only make sense in [0, 1].
-_FRACTIONS = ("gamma", "gae_lambda", "clip", "anneal_to", "alpha", "beta")
-_FRACTIONS += ("epsilon_start", "epsilon_end", "epsilon_share")
+_FRACTIONS = {
+    "gamma",
+    "gae_lambda",
+    "clip",
+    "anneal_to",
+    "alpha",
+    "beta",
+    "epsilon_start",
+    "epsilon_end",
+    "epsilon_share",
+}
 
 
 @dataclass(frozen=True)
