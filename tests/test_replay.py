@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory_games import GAMMA, SIDE, Games, check, play, spec
 from playfield import bench
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import DivergedError, UsageError
 from playfield.replay import Replay
-from replay_games import GAMMA, SIDE, Games, check, play, spec
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from memory_games import Games, check, play
 from playfield.errors import DataError
 from playfield.replay import Replay
-from replay_games import Games, check, play
 
 
 @pytest.mark.parametrize(("packed", "alpha"), [(False, 0.0), (True, 0.0), (True, 0.6)])
