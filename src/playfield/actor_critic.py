@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DivergedError
 from playfield.learner import load_weights
+
+Acting = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Observations [n, ...] to logits [n, A] and values [n]: what acts in a rollout."""
 
 
 class ActorCritic(nn.Module):
@@ -78,7 +82,7 @@ class Rollout:
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0, "inference": 0.0}
 
-    def infer(self, net: nn.Module, obs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def infer(self, net: Acting, obs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Logits [n, A] and values [n] of a batch on the device."""
         with torch.no_grad():
             logits, values = net(obs)
@@ -106,7 +110,7 @@ class Rollout:
         self.shuffle.bit_generator.state = state["shuffle"]
 
 
-def collect(net: nn.Module, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
+def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
     """Play `rollout.steps` steps with `net`: act, step, store; with `stop_at_end`, until a game ends if earlier.
 
     `rollout.taken` says how many steps it were. Raises DivergedError when the network's outputs are not finite.

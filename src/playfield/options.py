@@ -19,6 +19,7 @@ ALGOS = Path(__file__).parent / "algos"
 _FRACTIONS = {
     "gamma",
     "gae_lambda",
+    "q_lambda",
     "clip",
     "anneal_to",
     "alpha",
@@ -37,6 +38,7 @@ class Option:
     type: str  # int, float, bool or str
     default: Any
     help: str
+    choices: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -96,15 +98,28 @@ def options(algo: str) -> list[Option]:
     """The options of an algorithm, in the order of its `Config`. Raises UsageError for an unknown algorithm."""
     if algo not in algorithms():
         raise unknown("algorithm", algo, algorithms())
-    tree = ast.parse((ALGOS / f"{algo}.py").read_text("utf-8"))
-    config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config")
-    found: list[Option] = []
+    return list(_fields(ALGOS / f"{algo}.py", "Config").values())
+
+
+def _fields(file: Path, name: str) -> dict[str, Option]:
+    """The fields of a dataclass in a source file, those of its base first.
+
+    A base is written `module.Class`, of a module of this package.
+    """
+    tree = ast.parse(file.read_text("utf-8"))
+    config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    found: dict[str, Option] = {}
+    for base in config.bases:
+        if isinstance(base, ast.Attribute):
+            folder = ALGOS if (ALGOS / f"{ast.unparse(base.value)}.py").exists() else ALGOS.parent
+            found |= _fields(folder / f"{ast.unparse(base.value)}.py", base.attr)
     for node, following in zip(config.body, [*config.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            text = ""
+            text = found[node.target.id].help if node.target.id in found else ""
             if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                 text = " ".join(str(following.value.value).split())
-            found.append(Option(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text))
+            kind, default = ast.unparse(node.annotation), ast.literal_eval(node.value)
+            found[node.target.id] = Option(node.target.id, kind, default, text)
     return found
 
 
@@ -128,6 +143,67 @@ def presets(algo: str) -> list[str]:
 
 def nets() -> list[str]:
     """Names of all network bodies: the public functions of nets.py that take a shape and return a Body."""
+    return sorted(_bodies())
+
+
+def _bodies() -> dict[str, ast.FunctionDef]:
     tree = ast.parse((ALGOS.parent / "nets.py").read_text("utf-8"))
-    bodies = (n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_"))
-    return sorted(n.name for n in bodies if len(n.args.args) == 1 and n.returns and ast.unparse(n.returns) == "Body")
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+    return {n.name: n for n in functions if len(n.args.args) == 1 and n.returns and ast.unparse(n.returns) == "Body"}
+
+
+def net_help(name: str) -> str:
+    """The first line of a network body's docstring."""
+    return (ast.get_docstring(_bodies()[name]) or "").partition("\n")[0]
+
+
+def net_options(name: str) -> list[Option]:
+    """The options of a network body: its keyword-only arguments."""
+    args, found = _bodies()[name].args, []
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        assert arg.annotation is not None
+        assert default is not None
+        kind, choices = ast.unparse(arg.annotation), ()
+        if kind.startswith("Literal["):
+            kind, choices = "str", ast.literal_eval("(" + kind[8:-1] + ",)")
+        found.append(Option(arg.arg, kind, ast.literal_eval(default), "", choices))
+    return found
+
+
+def net(text: str) -> tuple[str, dict[str, Any]]:
+    """What a value of `--net` means: `impala:width=2,norm=layer` is ("impala", {"width": 2.0, "norm": "layer"}).
+
+    Raises UsageError for an unknown body, option or value. `auto` takes no options.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"--net takes a name, such as nature, not {text!r}")
+    name, colon, rest = text.partition(":")
+    if name == "auto" and colon:
+        raise UsageError("--net auto has no options: name the net, as in --net nature:width=2")
+    if name != "auto" and name not in nets():
+        raise unknown("net", name, nets())
+    known = {o.name: o for o in net_options(name)} if colon else {}
+    chosen: dict[str, Any] = {}
+    for part in rest.split(",") if colon else ():
+        option, sign, value = (word.strip() for word in part.partition("="))
+        if not known:
+            raise UsageError(f"--net {name} has no options")
+        if option not in known:
+            raise unknown(f"option of --net {name}", option, known)
+        if not sign or option in chosen:
+            why = "is given twice" if sign else "lacks a value"
+            raise UsageError(f"--net {text}: {option} {why}; options are written as in {name}:width=2,norm=layer")
+        chosen[option] = _net_value(name, known[option], value)
+    return name, chosen
+
+
+def _net_value(net: str, option: Option, text: str) -> Any:
+    where = f"{option.name} of --net {net}"
+    if option.choices:
+        if text not in option.choices:
+            raise unknown(where, text, option.choices)
+        return text
+    if option.type == "bool":
+        return option.parse(text)
+    low, high = (0.25, 8) if option.name == "width" else (0, 1e12)
+    return number(where, text, whole=option.type == "int", low=low, high=high)

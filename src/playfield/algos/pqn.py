@@ -1,0 +1,209 @@
+"""Parallelised Q-network (Gallici et al. 2024): Q(lambda) from rollouts, without replay memory or target network.
+
+Where this differs from the paper's code:
+1. A truncated game bootstraps from the value of its true last observation.
+2. Values in targets are those computed while acting; each observation is inferred once.
+3. Each worker shuffles its own share of a rollout, and every minibatch takes an equal part of each share.
+4. Adam (one fused pass) unless `optimizer` says RAdam.
+5. Pixel bodies may compute in bfloat16; heads, losses, gradients' sums and the optimizer are float32.
+
+What keeps it stable in place of a target network is normalisation inside the net: `nips` has a LayerNorm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from playfield.actor_critic import collect
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError
+from playfield.learner import Learner, load_weights
+from playfield.returns import explained_variance, gae, next_values
+from playfield.run import Run
+from playfield.values import QNetwork, linear
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of PQN."""
+
+    num_envs: int = 32
+    """Environments stepped at once."""
+    rollout_steps: int = 32
+    """Steps of each environment between two rounds of learning."""
+    epochs: int = 2
+    """Passes over each rollout."""
+    minibatches: int = 8
+    """Updates in each pass."""
+    lr: float = 5e-4
+    """The optimizer's learning rate."""
+    anneal: bool = True
+    """Let the learning rate fall linearly to 0 over the whole training."""
+    optimizer: str = "adam"
+    """adam or radam."""
+    gamma: float = 0.99
+    """Discount of a step."""
+    q_lambda: float = 0.65
+    """Trace decay of the returns (0: one step, 1: to the rollout's end)."""
+    epsilon_start: float = 1.0
+    """Share of random actions at the start."""
+    epsilon_end: float = 0.01
+    """Share of random actions from `epsilon_share` on."""
+    epsilon_share: float = 0.1
+    """Share of the training in which epsilon falls."""
+    max_grad_norm: float = 10.0
+    """Global gradient norm that is clipped to."""
+    net: str = "nips"
+    """Network body: a function of nets.py, or auto."""
+    clip_reward: bool = True
+    """Learn from the sign of Atari rewards (scores stay raw)."""
+
+    @property
+    def batch(self) -> int:
+        return self.num_envs * self.rollout_steps
+
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError where values cannot go together."""
+        least_one = {name: getattr(self, name) for name in ("num_envs", "rollout_steps", "epochs", "minibatches")}
+        if wrong := [f"--{name.replace('_', '-')}" for name, value in least_one.items() if value < 1]:
+            raise UsageError(f"{', '.join(wrong)} must be at least 1")
+        if self.optimizer not in ("adam", "radam"):
+            raise UsageError(f"--optimizer must be adam or radam, not {self.optimizer!r}")
+        if self.batch % (self.minibatches * workers):
+            shares = f" shared by {workers} workers" if workers > 1 else ""
+            raise UsageError(
+                f"--minibatches {self.minibatches}{shares} must divide the rollout of {self.batch} steps"
+            )
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "atari": {
+        "default": Config(),
+        # The paper's sizes; its net is Nature's with LayerNorm everywhere.
+        "paper": Config(num_envs=128, minibatches=32, lr=2.5e-4, optimizer="radam", epsilon_end=0.001, net="nature"),
+    },
+    "vector": {
+        "default": Config(
+            num_envs=16,
+            epochs=4,
+            minibatches=4,
+            lr=2e-3,
+            q_lambda=0.9,
+            epsilon_share=0.3,
+            net="mlp",
+            clip_reward=False,
+        ),
+    },
+}
+
+
+def epsilon_greedy(q: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Values [N, A] as a policy: log-probabilities [N, A] of its actions, and the best action's value [N].
+
+    With probability `epsilon` any action, else the best. Probabilities are at least 1e-30, so that logs are finite.
+    """
+    best, action = q.max(-1)
+    n = q.shape[-1]
+    probs = torch.full_like(q, max(epsilon / n, 1e-30))
+    probs.scatter_(1, action[:, None], 1 - epsilon + epsilon / n)
+    return probs.log(), best
+
+
+def pqn_loss(net: nn.Module, batch: dict[str, Tensor], size: int) -> tuple[Tensor, dict[str, float]]:
+    """Half the squared error of the taken actions' values, for a share of a minibatch.
+
+    Args:
+        batch: tensors [B, ...]: obs, actions, returns.
+        size: samples in the whole minibatch, what sums are divided by.
+
+    Returns:
+        The share's part of the loss, and its part of the reported means.
+    """
+    q = net(batch["obs"]).gather(1, batch["actions"][:, None]).squeeze(1)
+    error = q - batch["returns"]
+    loss = 0.5 * error.square().sum() / size
+    with torch.no_grad():
+        told = torch.stack([loss, q.sum() / size, error.abs().sum() / size]).tolist()
+    return loss, dict(zip(("loss", "q_value", "td_error"), told, strict=True))
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until `run` says that it is enough."""
+    workers = run.compute.workers
+    cfg.check(workers)
+    with run.seeded():
+        net = QNetwork(run.spec, cfg.net)
+
+    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+        if cfg.optimizer == "radam":
+            return torch.optim.RAdam(params, cfg.lr)
+        return torch.optim.Adam(params, cfg.lr, eps=1e-5, fused=True)
+
+    learner = run.track("learner", Learner(net, optimizer, run.compute, cfg.max_grad_norm))
+    rollouts = run.rollouts(cfg.num_envs, cfg.rollout_steps)
+    size = cfg.batch // cfg.minibatches
+
+    for progress in run.steps(cfg.batch):
+        lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
+        epsilon = linear(cfg.epsilon_start, cfg.epsilon_end, progress / cfg.epsilon_share if cfg.epsilon_share else 1)
+
+        def play(k: int, epsilon: float = epsilon) -> None:
+            collect(lambda obs: epsilon_greedy(learner.replicas[k](obs), epsilon), rollouts[k], cfg.clip_reward)
+
+        with run.phase("rollout"):
+            learner.team.run(play)
+        run.record(rollouts)
+
+        stats: list[dict[str, float]] = []
+        with run.phase("training"):
+            for r in rollouts:
+                # The sum of weighted errors that GAE is, above the values, is Q(lambda): values are those of the
+                # best actions (Peng's variant, which does not cut traces where an action was not the best).
+                following = next_values(r.values, r.last_values, r.truncated, r.cut_values)
+                ends = (r.terminated, r.truncated)
+                r.returns = r.values + gae(r.rewards, r.values, following, *ends, cfg.gamma, cfg.q_lambda)
+            for _ in range(cfg.epochs):
+                order = [r.shuffle.permutation(cfg.batch // workers).reshape(cfg.minibatches, -1) for r in rollouts]
+                for m in range(cfg.minibatches):
+
+                    def loss(
+                        k: int, replica: nn.Module, m: int = m, order: list[np.ndarray] = order
+                    ) -> tuple[Tensor, dict[str, float]]:
+                        batch = {name: rollouts[k].flat(name, order[k][m]) for name in ("obs", "actions", "returns")}
+                        return pqn_loss(replica, batch, size)
+
+                    parts, _ = learner.update(loss, lr)
+                    stats.append({key: sum(p[key] for p in parts) for key in parts[0]})
+
+        values = np.concatenate([r.values.reshape(-1) for r in rollouts])
+        returns = np.concatenate([r.returns.reshape(-1) for r in rollouts])
+        run.log(
+            {f"train/{key}": float(np.mean([s[key] for s in stats])) for key in stats[0]}
+            | {
+                "train/explained_variance": explained_variance(values, returns),
+                "train/learning_rate": lr,
+                "rollout/exploration_rate": epsilon,
+            },
+            updates=len(stats),
+        )
+
+
+def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
+    """The trained network as a function of observations to (logits, value).
+
+    The logits are those of the policy that it ended its training with: see `epsilon_greedy`.
+    """
+    net = load_weights(QNetwork(spec, config["net"]), weights, device)
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            q = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
+            logits, value = epsilon_greedy(q, max(config["epsilon_end"], 1e-6))
+        return logits.cpu().numpy(), value.cpu().numpy()
+
+    return network
