@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from playfield import offpolicy
 from playfield.algos import dqn
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.learner import Learner
-from playfield.replay import Replay
-from playfield.values import Actor, QNetwork, Target, pictures
+from playfield.offpolicy import Minibatch
+from playfield.replay import Batch, Replay
+from playfield.values import Actor, QNetwork, Target, identity, pictures
 from ppo_runs import Corridor, run_for
 from test_ppo_learning import Identity
 
@@ -37,59 +39,58 @@ class Table(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
 
-    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+    def forward(self, obs: torch.Tensor, noise: None = None) -> torch.Tensor:
         return self.rows[obs.long().squeeze(1)]
 
 
-def naive(net, target, batch, double: bool, size: int) -> float:
-    total = 0.0
-    for b in range(len(batch["actions"])):
-        at, to = int(batch["obs"][b, 0]), int(batch["next_obs"][b, 0])
+def random_batch(size: int) -> Batch:
+    rng = np.random.default_rng(0)
+    return Batch(
+        obs=rng.integers(0, 6, (size, 1)).astype(np.float32),
+        actions=rng.integers(0, 3, size),
+        returns=rng.normal(size=size).astype(np.float32),
+        discounts=rng.choice([0.0, 0.99, 0.97], size).astype(np.float32),
+        next_obs=rng.integers(0, 6, (size, 1)).astype(np.float32),
+        index=np.arange(size),
+        weights=rng.random(size).astype(np.float32),
+    )
+
+
+def naive(net, target, batch: Batch, double: bool) -> list[float]:
+    errors = []
+    for b in range(len(batch.actions)):
+        at, to = int(batch.obs[b, 0]), int(batch.next_obs[b, 0])
         best = int(np.argmax(net[to] if double else target[to]))
-        error = batch["returns"][b] + batch["discounts"][b] * target[to][best] - net[at][batch["actions"][b]]
-        total += batch["weights"][b] * (0.5 * error**2 if abs(error) < 1 else abs(error) - 0.5)
-    return total / size
+        errors.append(batch.returns[b] + batch.discounts[b] * target[to][best] - net[at][batch.actions[b]])
+    return errors
 
 
 @pytest.mark.parametrize("double", [False, True])
 def test_loss_equals_a_naive_one(double: bool) -> None:
-    rng = np.random.default_rng(0)
-    net, target = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
-    batch = {
-        "obs": rng.integers(0, 6, (16, 1)).astype(np.float32),
-        "actions": rng.integers(0, 3, 16),
-        "returns": rng.normal(size=16).astype(np.float32),
-        "discounts": rng.choice([0.0, 0.99, 0.97], 16).astype(np.float32),
-        "next_obs": rng.integers(0, 6, (16, 1)).astype(np.float32),
-        "weights": rng.random(16).astype(np.float32),
-    }
-    cfg = dataclasses.replace(SMALL, double=double)
-    table = Table(net)
-    tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
-    loss, errors, stats = dqn.dqn_loss(table, Table(target), tensors, cfg, 32)
-    assert loss.item() == pytest.approx(naive(net, target, batch, double, 32), rel=1e-5)
-    assert stats["loss"] == pytest.approx(loss.item())
-    assert stats["td_error"] == pytest.approx(errors.abs().sum().item() / 32, rel=1e-5)
-    # Only the values of the actions taken learn, by at most weight / size each: the target passes no gradient.
-    loss.backward()
-    taken = {(int(o), int(a)) for o, a in zip(batch["obs"][:, 0], batch["actions"], strict=True)}
+    rng = np.random.default_rng(1)
+    rows, other = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
+    batch, table = random_batch(16), Table(rows)
+    cfg, actor = dataclasses.replace(SMALL, double=double), actor_for(Identity(2))
+    tensors = offpolicy.prepare(table, Table(other), actor, batch, identity, cfg)
+    minibatch = Minibatch(**tensors, index=batch.index)
+    losses, errors = dqn.dqn_loss(offpolicy.chosen(table(minibatch.obs), minibatch.actions), minibatch)
+    expected = naive(rows, other, batch, double)
+    np.testing.assert_allclose(errors.detach(), expected, rtol=1e-5, atol=1e-6)
+    huber = [0.5 * e**2 if abs(e) < 1 else abs(e) - 0.5 for e in expected]
+    np.testing.assert_allclose(losses.detach(), huber, rtol=1e-5, atol=1e-6)
+    # Only the values of the actions taken learn: the target passes no gradient.
+    losses.sum().backward()
+    taken = {(int(o), int(a)) for o, a in zip(batch.obs[:, 0], batch.actions, strict=True)}
     assert {tuple(i) for i in torch.nonzero(table.rows.grad).tolist()} <= taken
 
 
 def test_double_uses_the_other_networks_choice() -> None:
     net, target = np.array([[0.0, 0.0], [5.0, 1.0]]), np.array([[0.0, 0.0], [2.0, 3.0]])
-    one = {
-        "obs": [[0.0]],
-        "actions": [0],
-        "returns": [1.0],
-        "discounts": [0.5],
-        "next_obs": [[1.0]],
-        "weights": [1.0],
-    }
-    batch = {key: torch.tensor(value) for key, value in one.items()}
-    for double, aim in ((False, 1 + 0.5 * 3), (True, 1 + 0.5 * 2)):
+    one = Batch(np.zeros((1, 1)), np.zeros(1, int), np.ones(1), np.full(1, 0.5), np.ones((1, 1)), None, np.ones(1))
+    for double, following in ((False, 3), (True, 2)):
         cfg = dataclasses.replace(SMALL, double=double)
-        assert dqn.dqn_loss(Table(net), Table(target), batch, cfg, 1)[1].item() == aim
+        tensors = offpolicy.prepare(Table(net), Table(target), actor_for(Identity(1)), one, identity, cfg)
+        assert tensors["following"].tolist() == [following]
 
 
 def test_dueling_is_value_plus_centred_advantage() -> None:
@@ -155,7 +156,7 @@ def test_it_acts_on_its_own_values() -> None:
     """With epsilon 0 every remembered action is the greedy one; with epsilon 1 they are even."""
     actor = actor_for(Identity(8))
     net = QNetwork(actor.env.spec, "mlp")
-    actor.play(net, 40, 0.0, False)
+    actor.play(net, identity, 40, 0.0, False)
     batch = actor.replay.sample(500)
     with torch.no_grad():
         greedy = net(torch.from_numpy(batch.obs)).argmax(-1).numpy()
@@ -163,7 +164,7 @@ def test_it_acts_on_its_own_values() -> None:
     assert len(set(map(bytes, batch.obs))) == 4
 
     actor = actor_for(Identity(8))
-    actor.play(net, 200, 1.0, False)
+    actor.play(net, identity, 200, 1.0, False)
     share = np.bincount(actor.replay.actions[:, :200].reshape(-1), minlength=4) / 1600
     np.testing.assert_allclose(share, 0.25, atol=0.05)
 
@@ -175,7 +176,7 @@ def test_each_environment_explores_by_itself() -> None:
     with torch.no_grad():
         net.advantage.weight.zero_()
         net.advantage.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    actor.play(net, 200, 0.5, False)
+    actor.play(net, identity, 200, 0.5, False)
     explored = actor.replay.actions[:, :200] != 0
     together = explored.all(0).mean()
     assert explored.mean() == pytest.approx(0.375, abs=0.06)
@@ -190,7 +191,7 @@ def test_a_learner_sees_motion_and_what_the_game_showed(packed: bool) -> None:
     net = QNetwork(env.spec, "nips")
     for _ in range(300):
         before = actor.obs.copy()
-        actor.play(net, 1, 1.0, True)
+        actor.play(net, identity, 1, 1.0, True)
         for e in range(2):
             seen.setdefault(before[e].tobytes(), set()).add(actor.obs[e].tobytes())
     batch = actor.replay.sample(200)
@@ -227,6 +228,7 @@ VARIANTS = {
     "dueling": {"dueling": True},
     "n-step": {"n_step": 3},
     "prioritised": {"alpha": 0.6},
+    "noisy": {"noisy": True},
 }
 
 

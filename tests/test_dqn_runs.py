@@ -42,6 +42,7 @@ class _Killed(Exception):
     [
         ("CartPole-v1", SMALL, 1, "fp32", 40),
         ("CartPole-v1", dataclasses.replace(SMALL, alpha=0.6, n_step=3, capacity=400), 1, "fp32", 50),
+        ("CartPole-v1", dataclasses.replace(SMALL, noisy=True, dueling=True, anneal=True), 1, "fp32", 40),
         ("breakout", BREAKOUT, 2, "bf16", 13),
         ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 17),
     ],
@@ -134,7 +135,7 @@ def test_what_is_told_is_what_is_held() -> None:
         np.random.SeedSequence(0),
         Compute("cpu", "fp32", 1),
     )
-    actor.play(QNetwork(env.spec, "nips"), 260, 1.0, True)
+    actor.play(QNetwork(env.spec, "nips"), values.identity, 260, 1.0, True)
     assert 0.6 * told < actor.replay.nbytes / 1000 < told
     env.close()
 
@@ -175,9 +176,7 @@ def test_a_minibatch_has_the_same_weights_however_many_workers_draw_it() -> None
     run = run_for(Identity(1).spec, Identity, cfg, 40 * cfg.batch, workers=8)
     whole = dqn.dqn_loss
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            dqn, "dqn_loss", lambda n, t, batch, *a: (seen.append(batch["weights"]), whole(n, t, batch, *a))[1]
-        )
+        patch.setattr(dqn, "dqn_loss", lambda q, batch: (seen.append(batch.weights), whole(q, batch))[1])
         dqn.train(run, cfg)
     run.close()
     weights = np.array([w.item() for w in seen])  # shares of one sample each

@@ -3,45 +3,113 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lz4.block
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from playfield import nets
 from playfield.compute import Compute, free_memory
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DivergedError, UsageError
-from playfield.learner import Team
-from playfield.replay import Batch, Replay
+from playfield.replay import Replay
 from playfield.run import Run
+
+Expect = Callable[[Tensor], Tensor]
+"""What a network puts out [N, A, ...] to values [N, A]."""
+
+
+def identity(outputs: Tensor) -> Tensor:
+    """`expect` of networks that put out values."""
+    return outputs
+
+
+class Noisy(nn.Module):
+    """A dense layer whose weights are mean + std * noise, factorised (Fortunato et al. 2018).
+
+    `noise` is a pair of arrays ([N, in], [N, out]): every sample has weights of its own. Without it, means count.
+    """
+
+    def __init__(self, inputs: int, outputs: int, std: float) -> None:
+        super().__init__()
+        edge = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-edge, edge))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-edge, edge))
+        self.weight_std = nn.Parameter(torch.full((outputs, inputs), std * edge))
+        self.bias_std = nn.Parameter(torch.full((outputs,), std * edge))
+
+    def forward(self, x: Tensor, noise: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        mean = F.linear(x, self.weight, self.bias)
+        if noise is None:
+            return mean
+        # (std * (out in^T)) x = out * (std (in * x)): no weight matrix of its own for each sample.
+        return mean + noise[1] * F.linear(noise[0] * x, self.weight_std, self.bias_std)
+
+
+Noise = list[tuple[Tensor, Tensor]]
 
 
 class QNetwork(nn.Module):
-    """Values of all actions on one body; with `dueling`, as a state's value plus each action's advantage.
+    """Values of all actions on one body, or `outputs` numbers for each action.
 
-    The head computes in float32 whatever the body's number format. Weights start as the layers' own defaults, like
-    those of the reference implementations.
+    With `dueling` they are the state's value plus each action's advantage. Heads compute in float32 whatever the
+    body's number format. Weights start as the layers' own defaults, like those of the reference implementations.
     """
 
-    def __init__(self, spec: EnvSpec, net: str, dueling: bool = False) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        net: str,
+        dueling: bool = False,
+        outputs: int = 1,
+        noise_std: float = 0.0,
+    ) -> None:
         super().__init__()
         self.body = nets.make(net, spec.obs_shape)
-        self.advantage = nn.Linear(self.body.out_features, spec.num_actions)
-        self.value = nn.Linear(self.body.out_features, 1) if dueling else None
+        self.outputs, self.num_actions, features = outputs, spec.num_actions, self.body.out_features
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """[N, ...] observations to float32 values [N, A]."""
+        def layer(size: int) -> nn.Module:
+            return Noisy(features, size, noise_std) if noise_std else nn.Linear(features, size)
+
+        self.advantage = layer(outputs * spec.num_actions)
+        self.value = layer(outputs) if dueling else None
+
+    @property
+    def noisy(self) -> list[nn.Module]:
+        """The layers that take noise."""
+        return [layer for layer in (self.advantage, self.value) if isinstance(layer, Noisy)]
+
+    def forward(self, obs: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, ...] observations to float32 [N, A], or [N, A, outputs] with more than one."""
         features = self.body(obs).float()
-        advantage = self.advantage(features)
+        each = iter(noise or ())
+        advantage = self.advantage(features, next(each)) if noise else self.advantage(features)
+        if self.outputs > 1:
+            advantage = advantage.unflatten(1, (self.num_actions, self.outputs))
         if self.value is None:
             return advantage
-        return self.value(features) + advantage - advantage.mean(-1, keepdim=True)
+        value = self.value(features, next(each)) if noise else self.value(features)
+        if self.outputs > 1:
+            value = value[:, None]
+        return value + advantage - advantage.mean(1, keepdim=True)
+
+
+def noise_for(net: nn.Module, random: np.random.Generator, size: int) -> Noise | None:
+    """Factorised noise for `size` samples: f(x) = sign(x) sqrt|x| of normal x; None for a net without noise."""
+    layers = getattr(net, "noisy", [])
+    device = next(net.parameters()).device if layers else None
+
+    def draw(width: int) -> Tensor:
+        x = random.standard_normal((size, width), np.float32)
+        return torch.from_numpy(np.sign(x) * np.sqrt(np.abs(x))).to(device)
+
+    return [(draw(layer.weight.shape[1]), draw(layer.weight.shape[0])) for layer in layers] or None
 
 
 class Target:
@@ -69,19 +137,20 @@ class Target:
 class Actor:
     """One worker's environments, random numbers and replay memory.
 
-    `random` decides about exploration: one draw for each environment and step.
+    `random` decides about exploration: one draw for each environment and step. `noise` is for noisy networks.
     """
 
     def __init__(self, env: VectorEnv, replay: Replay, seed: np.random.SeedSequence, compute: Compute) -> None:
         self.env, self.replay = env, replay
         self.device = torch.device(compute.device)
-        env_seed, action_seed = seed.spawn(2)
+        env_seed, action_seed, noise_seed = seed.spawn(3)
         self.random = np.random.Generator(np.random.PCG64(action_seed))
+        self.noise = np.random.Generator(np.random.PCG64(noise_seed))
         self.obs = env.reset(env_seed.generate_state(env.num_envs, np.uint32).astype(np.int64) % (2**31 - 1))
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0, "inference": 0.0}
 
-    def play(self, net: nn.Module, steps: int, epsilon: float, clip_reward: bool) -> None:
+    def play(self, net: nn.Module, expect: Expect, steps: int, epsilon: float, clip_reward: bool) -> None:
         """Act for `steps` steps, with probability `epsilon` at random and greedily otherwise, and remember them.
 
         Raises DivergedError when a value is not finite.
@@ -94,7 +163,8 @@ class Actor:
             actions = self.random.integers(num_actions, size=n)
             if not explore.all():
                 with torch.no_grad():
-                    q = net(torch.from_numpy(self.obs).to(self.device)).cpu().numpy()
+                    outputs = net(torch.from_numpy(self.obs).to(self.device), noise_for(net, self.noise, n))
+                    q = expect(outputs).cpu().numpy()
                 if not math.isfinite(float(q.sum())):
                     raise DivergedError("a value is not finite: lower the learning rate (--lr)")
                 actions = np.where(explore, actions, q.argmax(-1))
@@ -112,6 +182,7 @@ class Actor:
         return {
             "env": self.env.state(),
             "random": self.random.bit_generator.state,
+            "noise": self.noise.bit_generator.state,
             "replay": self.replay.state(),
         }
 
@@ -119,6 +190,7 @@ class Actor:
         self.replay.restore(state["replay"])
         self.obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
+        self.noise.bit_generator.state = state["noise"]
 
 
 def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[Actor]:
@@ -147,13 +219,6 @@ def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[A
         return Actor(env, memory, actor_seed, run.compute)
 
     return run.workers("actor", num_envs, make)
-
-
-def draw(team: Team, actors: list[Actor], batch_size: int, beta: float) -> list[Batch]:
-    """A minibatch, an equal share from each worker's memory; the largest importance weight of the whole is 1."""
-    drawn = team.run(lambda k: actors[k].replay.sample(batch_size // len(actors), beta))
-    top = max(float(share.weights.max()) for share in drawn)
-    return [dataclasses.replace(share, weights=share.weights / np.float32(top)) for share in drawn]
 
 
 def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float) -> str:

@@ -1,0 +1,264 @@
+"""The loop that DQN and its family share: act, remember, draw minibatches, and learn towards a target network.
+
+An algorithm says what its network puts out for an action, how values come from that (`expect`), and the loss between
+what the network says now and what was seen (`loss`). The switches that later papers added one by one work for all:
+`double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `n_step` returns, `alpha` for prioritised replay
+(Schaul et al. 2016), `noisy` heads (Fortunato et al. 2018). Where this differs from those papers:
+
+1. Several environments act between rounds of learning; there are still `train_period` steps to an update.
+2. Each worker has games, a replay memory and a share of every minibatch of its own.
+3. The minibatches of a round are drawn together at its beginning, with the priorities of then, and the networks of
+   then compute their targets: one large batch costs less than many small ones.
+4. A truncated game bootstraps from the value of its true last observation.
+5. The dueling heads share the body's last layer, and gradients are clipped by norm rather than scaled.
+6. Only heads are noisy. Every sample has noise of its own, so every environment explores by itself; an agent is
+   judged without noise.
+7. Pixel bodies may compute in bfloat16; heads, targets, losses and Adam are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from playfield.errors import UsageError
+from playfield.learner import Learner
+from playfield.replay import Batch
+from playfield.run import Run
+from playfield.values import Actor, Expect, QNetwork, Target, linear, make_actors, noise_for
+
+Loss = Callable[[Tensor, "Minibatch"], tuple[Tensor, Tensor]]
+"""(what the network says of the actions taken [B, ...], minibatch) to (loss of each sample [B], its error [B])."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters that DQN and its family share."""
+
+    num_envs: int = 8
+    """Environments stepped at once."""
+    rollout_steps: int = 4
+    """Steps of each environment between two rounds of learning."""
+    capacity: int = 100_000
+    """Observations in the replay memory."""
+    packed: bool = True
+    """Keep pixel observations compressed."""
+    learning_starts: int = 10_000
+    """Steps before the first update."""
+    train_period: int = 4
+    """Steps to an update."""
+    batch_size: int = 32
+    """Transitions in a minibatch."""
+    target_period: int = 1_000
+    """Steps between two updates of the target network."""
+    lr: float = 1e-4
+    """Adam's learning rate."""
+    anneal: bool = False
+    """Let the learning rate fall linearly to zero."""
+    adam_eps: float = 1.5e-4
+    """Adam's epsilon."""
+    max_grad_norm: float = 10.0
+    """Global gradient norm that is clipped to."""
+    gamma: float = 0.99
+    """Discount of a step."""
+    n_step: int = 1
+    """Rewards in a target before it bootstraps."""
+    epsilon_start: float = 1.0
+    """Share of random actions at the start."""
+    epsilon_end: float = 0.01
+    """Share of random actions from `epsilon_share` on."""
+    epsilon_share: float = 0.1
+    """Share of the training in which epsilon falls."""
+    double: bool = False
+    """Choose the target's action by the learning network."""
+    dueling: bool = False
+    """Value and advantage heads."""
+    noisy: bool = False
+    """Explore by noise in the heads that learns how large to be, not by epsilon."""
+    noise_std: float = 0.5
+    """Noise at the start, over the square root of a layer's inputs."""
+    alpha: float = 0.0
+    """Exponent of priorities (0: uniform replay)."""
+    beta: float = 0.4
+    """Exponent of importance weights at the start; 1 at the end."""
+    net: str = "auto"
+    """Network body: a function of nets.py, or auto."""
+    clip_reward: bool = True
+    """Learn from the sign of Atari rewards (scores stay raw)."""
+
+    @property
+    def batch(self) -> int:
+        return self.num_envs * self.rollout_steps
+
+    @property
+    def first_minibatch(self) -> int:
+        """Steps after which every memory has enough to draw from."""
+        return max(self.batch_size, 2 * self.num_envs) * self.n_step
+
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError where values cannot go together."""
+        for name in (
+            "num_envs",
+            "rollout_steps",
+            "capacity",
+            "train_period",
+            "batch_size",
+            "target_period",
+            "n_step",
+        ):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if self.batch % self.train_period:
+            raise UsageError(f"--train-period {self.train_period} must divide a round of {self.batch} steps")
+        if self.batch_size % workers:
+            raise UsageError(
+                f"--batch-size {self.batch_size} must divide by the {workers} workers (or use --workers 1)"
+            )
+        for name in ("epsilon_start", "epsilon_end", "alpha", "beta"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1")
+        if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
+            raise UsageError(f"--capacity must be at least {least} for {self.num_envs} environments")
+        if self.learning_starts < self.first_minibatch:
+            raise UsageError(f"--learning-starts must be at least {self.first_minibatch}: one minibatch")
+
+
+@dataclass(slots=True)
+class Minibatch:
+    """What a loss gets to see: tensors of a worker's share of a minibatch.
+
+    Attributes:
+        returns, discounts: [B] float32, see `replay.Batch`.
+        following: [B, ...] what the target network says of the best action after these rewards.
+        weights: [B] float32 importance weights, the largest of the whole minibatch 1.
+    """
+
+    obs: Tensor
+    actions: Tensor
+    returns: Tensor
+    discounts: Tensor
+    following: Tensor
+    weights: Tensor
+    index: np.ndarray
+
+
+def prepare(
+    net: nn.Module, target: nn.Module, actor: Actor, drawn: Batch, expect: Expect, cfg: Config
+) -> dict[str, Tensor]:
+    """Tensors of `drawn`, with what the target network says of the best action in `next_obs`."""
+    device = actor.device
+    names = ("obs", "actions", "returns", "discounts", "weights")
+    out = {name: torch.from_numpy(getattr(drawn, name)).to(device) for name in names}
+    next_obs = torch.from_numpy(drawn.next_obs).to(device)
+    with torch.no_grad():
+        following = target(next_obs, noise_for(target, actor.noise, len(next_obs)))
+        judge = net(next_obs, noise_for(net, actor.noise, len(next_obs))) if cfg.double else following
+        out["following"] = chosen(following, expect(judge).argmax(-1))
+    return out
+
+
+def chosen(outputs: Tensor, actions: Tensor) -> Tensor:
+    """[B, A, ...] outputs and [B] actions to the outputs [B, ...] of these actions."""
+    return outputs[torch.arange(len(actions), device=actions.device), actions]
+
+
+def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> None:
+    """Train `net` until `run` says that it is enough.
+
+    Args:
+        net: maps observations to outputs [N, A, ...].
+        loss: of the algorithm; its errors are what prioritised replay goes by.
+        expect: outputs [N, A, ...] to values [N, A].
+    """
+    compute = run.compute
+
+    def adam(params: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
+
+    learner = run.track("learner", Learner(net, adam, compute, cfg.max_grad_norm))
+    target = run.track("target", Target(learner.replicas[0]))
+    actors = make_actors(
+        run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=cfg.packed, alpha=cfg.alpha
+    )
+    updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
+
+    for progress in run.steps(cfg.batch):
+        epsilon = linear(cfg.epsilon_start, cfg.epsilon_end, progress / cfg.epsilon_share if cfg.epsilon_share else 1)
+        epsilon = 0.0 if cfg.noisy else epsilon
+        beta = linear(cfg.beta, 1.0, progress)
+        lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
+
+        def play(k: int, epsilon: float = epsilon) -> None:
+            # Before learning starts an untrained noisy net would favour the same few actions.
+            random = 1.0 if cfg.noisy and run.step < cfg.learning_starts else epsilon
+            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, random, cfg.clip_reward)
+
+        start = run.step
+        with run.phase("rollout"):
+            learner.team.run(play)
+        run.record(actors)
+        if start < cfg.learning_starts:
+            run.log({"rollout/exploration_rate": epsilon}, updates=0)
+            continue
+        if start % cfg.target_period < cfg.batch:
+            target.sync(learner.replicas[0])
+
+        def targets(k: int, beta: float = beta) -> list[Minibatch]:
+            drawn = actors[k].replay.sample(share * updates, beta)
+            tensors = prepare(learner.replicas[k], target.net, actors[k], drawn, expect, cfg)
+            order = np.arange(share * updates).reshape(share, updates)  # a prioritised draw is ordered by lane
+            return [
+                Minibatch(**{n: t[order[:, m]] for n, t in tensors.items()}, index=drawn.index[order[:, m]])
+                for m in range(updates)
+            ]
+
+        with run.phase("targets"):
+            minibatches = list(zip(*learner.team.run(targets), strict=True))
+        stats = np.zeros(3)
+        with run.phase("training"):
+            for minibatch in minibatches:
+                top = max(float(part.weights.max()) for part in minibatch)
+                for part in minibatch:
+                    part.weights /= top
+
+                def share_of_loss(
+                    k: int, replica: nn.Module, minibatch: tuple[Minibatch, ...] = minibatch
+                ) -> tuple[Tensor, list[float]]:
+                    batch = minibatch[k]
+                    outputs = replica(batch.obs, noise_for(replica, actors[k].noise, share))
+                    losses, errors = loss(chosen(outputs, batch.actions), batch)
+                    value = (losses * batch.weights).sum() / cfg.batch_size
+                    actors[k].replay.reprioritise(batch.index, errors.detach().cpu().numpy())
+                    with torch.no_grad():
+                        q = chosen(expect(outputs), batch.actions).sum()
+                        told = torch.stack([value.detach(), q / cfg.batch_size, errors.abs().sum() / cfg.batch_size])
+                    return value, told.tolist()
+
+                parts, _ = learner.update(share_of_loss, lr)
+                stats += np.sum(parts, axis=0)
+        told = dict(zip(("train/loss", "train/q_value", "train/td_error"), (stats / updates).tolist(), strict=True))
+        run.log(told | {"train/learning_rate": lr, "rollout/exploration_rate": epsilon}, updates=updates)
+
+
+def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) -> Any:
+    """A trained network as a function of observations to (logits, value).
+
+    The logits are those of the policy that it ended its training with: a random action with probability
+    `epsilon_end` (noisy networks: none, and no noise), else the best. A temperature below 1 makes random actions
+    rarer, 0 leaves none.
+    """
+    epsilon = min(max(0.0 if config.get("noisy") else config["epsilon_end"], 1e-6), 1 - 1e-6)
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            q = expect(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
+        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
+        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
+        return np.log(probs), q.max(-1)
+
+    return network
