@@ -65,13 +65,11 @@ class Frames:
 
 
 class Packed:
-    """Each observation whole, compressed."""
+    """Each observation whole, compressed; with `stack` only its newest part, as files of `Frames` hold them."""
 
-    stack = 1
-
-    def __init__(self, lanes: int, size: int, shape: tuple[int, ...], dtype: str) -> None:
-        self.size, self._shape, self._dtype = size, shape, np.dtype(dtype)
-        self._length = int(np.prod(shape)) * self._dtype.itemsize
+    def __init__(self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int = 1) -> None:
+        self.stack, self.size, self._shape, self._dtype = stack, size, shape, np.dtype(dtype)
+        self._length = int(np.prod(shape)) * self._dtype.itemsize // stack
         self.data: list[list[bytes]] = [[b""] * size for _ in range(lanes)]
 
     def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> bytes:
@@ -83,10 +81,16 @@ class Packed:
 
     def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Observations [B, ...]."""
+        if self.stack > 1:
+            parts = [self._whole(lanes, index - k) for k in reversed(range(self.stack))]
+            return np.concatenate(parts, axis=-1)
+        return self._whole(lanes, index)
+
+    def _whole(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
         out = np.empty((len(index), self._length), np.uint8)
         for lane, i, to in zip(lanes.tolist(), (index % self.size).tolist(), out, strict=True):
             to[:] = np.frombuffer(lz4.block.decompress(self.data[lane][i], uncompressed_size=self._length), np.uint8)
-        return out.view(self._dtype).reshape(len(index), *self._shape)
+        return out.view(self._dtype).reshape(len(index), *self._shape[:-1], self._shape[-1] // self.stack)
 
     def pack(self, lane: int, index: int) -> bytes:
         return self.data[lane][index % self.size]

@@ -9,6 +9,7 @@ transition bootstraps, and the pictures that a game's first stack begins with. W
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ import numpy as np
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.frames import Frames, Packed
-from playfield.segments import Segments
+from playfield.segments import Segments, blocks, needed, packed_blocks
 from playfield.sumtree import SumTree
 
-_TRANSITION, _TERMINATED, _TRUNCATED = 1, 2, 4
+TRANSITION, TERMINATED, TRUNCATED, OVER = 1, 2, 4, 8  # bits of an entry's kind; OVER: its game ended there
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Replay:
         keep: int = 5,
     ) -> None:
         self.num_envs, self.n_step, self.gamma, self.alpha = num_envs, n_step, gamma, alpha
+        self.made = {"n_step": n_step, "gamma": gamma, "stack": stack, "packed": packed, "alpha": alpha}
         self.size = -(-capacity // num_envs)
         if self.size < 2 * (n_step + stack):
             raise UsageError(f"a replay of {capacity} is too small for {num_envs} environments and {n_step} steps")
@@ -105,6 +107,7 @@ class Replay:
         self._written = np.zeros(num_envs, np.int64)  # entries that lie in segments, or were lost before
         self._past: list[list[int]] = []  # `count` at the last `keep` saves that came true
         self._keep = keep
+        self._sorted: tuple[bytes, np.ndarray] = (b"", np.zeros(0, np.int64))  # `order`, and of which `count`
 
     # Writing -----------------------------------------------------------------------------------------
 
@@ -121,13 +124,14 @@ class Replay:
             began = lanes[self._fresh]
             for k in range(self.frames.stack - 1):
                 self._write(began, obs[began][..., : (k + 1) * width], 0, 0.0, 0)
-        kinds = _TRANSITION | step.terminated * np.uint8(_TERMINATED) | step.truncated * np.uint8(_TRUNCATED)
-        self._write(lanes, obs, actions, rewards, kinds)
+        ended = np.zeros(self.num_envs, bool)
+        ended[[episode.env for episode in step.episodes]] = True
+        kinds = TRANSITION | step.terminated * np.uint8(TERMINATED) | step.truncated * np.uint8(TRUNCATED)
+        self._write(lanes, obs, actions, rewards, kinds | ended * np.uint8(OVER))
         if step.truncated.any():
             cut = lanes[step.truncated]
             self._write(cut, step.next_obs[cut], 0, 0.0, 0)
-        self._fresh[:] = False
-        self._fresh[[episode.env for episode in step.episodes]] = True
+        self._fresh[:] = ended
 
     def _write(self, lanes: np.ndarray, obs: np.ndarray, actions: Any, rewards: Any, kinds: Any) -> None:
         index = self.count[lanes]
@@ -177,9 +181,13 @@ class Replay:
         amounts = (np.arange(batch) + self.random.random(batch)) * (self.tree.total / batch)
         where = self.tree.find(amounts)
         weights = (self.entries * self.tree.values[where] / self.tree.total) ** -beta
+        return self._read(*self._entries(where), weights.astype(np.float32))
+
+    def _entries(self, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lanes, and numbers in their lanes, of the entries that lie at `where`."""
         lanes, at = np.divmod(where, self.size)
         first = self._first()[lanes]
-        return self._read(lanes, first + (at - first) % self.size, weights.astype(np.float32))
+        return lanes, first + (at - first) % self.size
 
     def _draw_uniform(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         first = self._first()
@@ -206,8 +214,8 @@ class Replay:
             discounts = np.where(going, discounts * np.float32(self.gamma), discounts)
             following += going
             kinds = self.kinds[lanes, at]
-            discounts[going & (kinds & _TERMINATED > 0)] = 0
-            going &= kinds & (_TERMINATED | _TRUNCATED) == 0
+            discounts[going & (kinds & TERMINATED > 0)] = 0
+            going &= kinds & (TERMINATED | TRUNCATED) == 0
         return Batch(
             self.frames.get(lanes, index),
             self.actions[lanes, index % self.size].astype(np.int64),
@@ -235,6 +243,50 @@ class Replay:
         tree = 0 if self.tree is None else self.tree._nodes.nbytes
         return self.frames.nbytes + self.actions.nbytes + self.rewards.nbytes + self.kinds.nbytes + tree
 
+    # Looking -----------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> np.ndarray:
+        """The slot that each lane is written to next, [lanes] int64, from 0 to `size` - 1."""
+        return self.count % self.size
+
+    def order(self) -> np.ndarray:
+        """Where transitions that can be drawn lie, oldest first, then by lane: [len] int64, lane * size + slot.
+
+        Every step stores one transition in every lane, so how many came after it in its lane tells when one was.
+        """
+        if self._sorted[0] != (key := self.count.tobytes()):
+            found = []
+            for lane in range(self.num_envs):
+                index = np.arange(self._first()[lane], self.count[lane])
+                index = index[self.kinds[lane, index % self.size] > 0]
+                later = np.arange(len(index))[::-1]
+                drawable = index < self.count[lane] - self.n_step
+                found.append(np.stack([-later, lane * self.size + index % self.size])[:, drawable])
+            age, where = np.concatenate(found, axis=1)
+            self._sorted = key, where[np.lexsort((where // self.size, age))]
+        return self._sorted[1]
+
+    def read(self, where: np.ndarray) -> Batch:
+        """The transitions that lie at `where` (of `order`), as `sample` gives them, with weights of 1."""
+        return self._read(*self._entries(where), np.ones(len(where), np.float32))
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int, float, np.ndarray, bool]:
+        """Transition `i`, oldest first, as a single step: (obs, action, reward, next_obs, done).
+
+        `done` says that nothing follows: do not bootstrap. What a game that was over showed last is not kept, as
+        nothing can be learnt from it: `next_obs` is all zeros then. Raises IndexError out of range.
+        """
+        order, i = self.order(), operator.index(i)
+        if not -len(order) <= i < len(order):
+            raise IndexError(f"no transition {i}: there are {len(order)}, counted from 0")
+        lane, entry = self._entries(order[i : i + 1 or None])
+        at = lane[0], entry[0] % self.size
+        obs, following = self.frames.get(lane, entry)[0], self.frames.get(lane, entry + 1)[0]
+        if self.kinds[at] & (OVER | TRUNCATED) == OVER:
+            following = np.zeros_like(following)
+        return obs, int(self.actions[at]), float(self.rewards[at]), following, bool(self.kinds[at] & TERMINATED)
+
     # Saving ------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -247,6 +299,7 @@ class Replay:
             self._write_segment(self._segments)
             files = [dict(entry) for entry in self._segments.listed]
         return {
+            "made": dict(self.made),
             "count": self.count.copy(),
             "actions": self.actions.copy(),
             "rewards": self.rewards.copy(),
@@ -275,14 +328,9 @@ class Replay:
         if not segments.listed:
             segments.tidy()  # of a run that was killed before its first checkpoint
         if (first < self.count).any():
-            blocks = [
-                self.frames.pack(lane, i)
-                for lane in range(self.num_envs)
-                for i in range(int(first[lane]), int(self.count[lane]))
-            ]
-            lengths = np.array([len(block) for block in blocks], "<u4").tobytes()
-            chunks = [lengths, *(b"".join(blocks[k : k + 1024]) for k in range(0, len(blocks), 1024))]
-            segments.write(chunks, {"first": first.tolist(), "last": self.count.tolist()})
+            lanes = range(self.num_envs)
+            entries = [self.frames.pack(k, i) for k in lanes for i in range(int(first[k]), int(self.count[k]))]
+            segments.write(packed_blocks(entries), {"first": first.tolist(), "last": self.count.tolist()})
             self._written = self.count.copy()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -292,38 +340,52 @@ class Replay:
         if self._segments is None:
             raise DataError("this replay memory has no directory to restore from")
         self._segments.adopt(state["files"]["segments"])
-        count = np.asarray(state["count"])
-        covered = np.maximum(count - self.size, 0)
-        for entry in self._segments.listed:
-            if (np.array(entry["last"]) <= covered).all():
-                continue  # only older checkpoints need it
-            covered = self._read_segment(self._segments.read(entry), entry, count, covered)
-        if (covered != count).any():
-            raise DataError(f"the files in {self._segments.directory} do not hold the whole replay memory")
-        self.count[:], self._fresh[:] = count, state["fresh"]
-        self.actions[:], self.rewards[:], self.kinds[:] = state["actions"], state["rewards"], state["kinds"]
-        if self.tree is not None:
-            self.tree.load(state["priorities"])
-        self._top, self._digest = float(state["top"]), bytes.fromhex(state["digest"])
+        self._take(state)
+        self._fill(self._segments, state, 0)
+        self._digest = bytes.fromhex(state["digest"])
         self.random.bit_generator.state = state["random"]
         self._written, self._past = self.count.copy(), [list(p) for p in state["files"]["past"]]
         self._segments.tidy()
 
-    def _read_segment(self, data: bytes, entry: dict[str, Any], count: np.ndarray, covered: np.ndarray) -> np.ndarray:
-        """Put the entries of one file back; returns up to where each lane is whole now."""
-        first, last = np.array(entry["first"]), np.array(entry["last"])
-        total = int((last - first).sum())
-        lengths = np.frombuffer(data[: 4 * total], "<u4").astype(np.int64)
-        ends = 4 * total + np.cumsum(lengths)
-        if len(lengths) != total or (total and ends[-1] != len(data)):
-            raise DataError(f"{entry['name']} is not a file of this replay memory")
-        at = 0
-        for lane in range(self.num_envs):
-            for i in range(int(first[lane]), int(last[lane])):
-                if i >= count[lane] - self.size:
+    def _take(self, state: dict[str, Any]) -> None:
+        """Everything of a saved memory but its observations, digest and random numbers."""
+        self.count[:], self._fresh[:] = state["count"], state["fresh"]
+        self.actions[:], self.rewards[:], self.kinds[:] = state["actions"], state["rewards"], state["kinds"]
+        if self.tree is not None:
+            self.tree.load(state["priorities"])
+        self._top, self._sorted = float(state["top"]), (b"", np.zeros(0, np.int64))
+
+    def _fill(self, segments: Segments, state: dict[str, Any], lane: int) -> None:
+        """Read the observations of a saved memory into the lanes from `lane` on."""
+        for entry in needed(state):
+            for k, i, block in blocks(segments.read(entry), entry):
+                if i >= state["count"][k] - self.size:
                     try:
-                        self.frames.unpack(lane, i, data[ends[at] - lengths[at] : ends[at]])
+                        self.frames.unpack(lane + k, i, block)
                     except (lz4.block.LZ4BlockError, ValueError):
                         raise DataError(f"{entry['name']} holds no observations of this size") from None
-                at += 1
-        return np.where(first <= covered, np.maximum(covered, last), covered)
+
+    @classmethod
+    def opened(cls, spec: EnvSpec, saved: list[tuple[dict[str, Any], Path]]) -> Replay:
+        """Saved memories (state, directory of its files) as one with all their lanes, to be looked at.
+
+        Nothing is written. Observations stay as compressed as they are in the files, so this takes less memory
+        than the memory did. Raises DataError as `restore` does.
+        """
+        states = [state for state, _ in saved]
+        made, size = states[0]["made"], states[0]["actions"].shape[1]
+        lanes = sum(len(state["count"]) for state in states)
+        memory = cls(spec, lanes, lanes * size, np.random.SeedSequence(0), **{**made, "packed": True})
+        if not made["packed"]:
+            memory.frames = Packed(lanes, size, spec.obs_shape, spec.obs_dtype, made["stack"])
+        memory.made = dict(made)
+        names = ("count", "fresh", "actions", "rewards", "kinds")
+        whole = {name: np.concatenate([state[name] for state in states]) for name in names}
+        if memory.tree is not None:
+            whole["priorities"] = np.concatenate([state["priorities"] for state in states])
+        memory._take({**whole, "top": max(state["top"] for state in states)})
+        lane = 0
+        for state, directory in saved:
+            memory._fill(Segments(directory), state, lane)
+            lane += len(state["count"])
+        return memory

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from playfield.errors import DataError
 from playfield.storage import as_storage_error, atomic_chunks, open_regular, remove, remove_leftovers
@@ -82,6 +84,45 @@ class Segments:
             for path in self.directory.iterdir():
                 if _NAME.fullmatch(path.name) and path.name not in names:
                     remove(path)
+
+
+def needed(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The listed files that a saved replay memory goes on from, oldest first.
+
+    Raises DataError where they leave out entries that the memory holds.
+    """
+    count = np.asarray(state["count"])
+    covered, found = np.maximum(count - state["actions"].shape[1], 0), []  # up to where each lane is whole
+    for entry in state["files"]["segments"]:
+        first, last = np.array(entry["first"]), np.array(entry["last"])
+        if (last > covered).any():  # else only older checkpoints need it
+            found.append(entry)
+            covered = np.where(first <= covered, np.maximum(covered, last), covered)
+    if (covered != count).any():
+        raise DataError("its files do not hold the whole replay memory")
+    return found
+
+
+def packed_blocks(entries: list[bytes]) -> Iterator[bytes]:
+    """The content of a file: the lengths of its entries, then the entries, lane by lane."""
+    yield np.array([len(entry) for entry in entries], "<u4").tobytes()
+    for k in range(0, len(entries), 1024):
+        yield b"".join(entries[k : k + 1024])
+
+
+def blocks(data: bytes, entry: dict[str, Any]) -> Iterator[tuple[int, int, bytes]]:
+    """The content of a listed file: (lane, number of the entry in its lane, bytes). Raises DataError."""
+    spans = list(zip(entry["first"], entry["last"], strict=True))
+    total = sum(last - first for first, last in spans)
+    lengths = np.frombuffer(data[: 4 * total], "<u4").astype(np.int64)
+    ends = (4 * total + np.cumsum(lengths)).tolist()
+    if len(lengths) != total or (total and ends[-1] != len(data)):
+        raise DataError(f"{entry['name']} is not a file of this replay memory")
+    at = 4 * total
+    numbered = ((lane, i) for lane, (first, last) in enumerate(spans) for i in range(first, last))
+    for (lane, i), end in zip(numbered, ends, strict=True):
+        yield lane, i, data[at:end]
+        at = end
 
 
 def _check(name: str) -> None:
