@@ -16,7 +16,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 
 ATARI = (84, 84, 4)
-NAMES = ("impala", "mlp", "nature", "nips", "relu128")
+NAMES = ("efficientnet", "impala", "mlp", "nature", "nips", "relu128")
 
 
 def count(module: nn.Module) -> int:
@@ -196,7 +196,7 @@ def test_unknown_name_suggests():
         nets.make("natur", ATARI)
 
 
-@pytest.mark.parametrize(("name", "least"), [("nature", 36), ("nips", 36), ("impala", 16)])
+@pytest.mark.parametrize(("name", "least"), [("nature", 36), ("nips", 36), ("impala", 16), ("efficientnet", 16)])
 def test_wrong_shapes(name, least):
     with pytest.raises(UsageError, match=r"needs pixels.*--net mlp"):
         nets.make(name, (4,))

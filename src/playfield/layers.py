@@ -1,0 +1,148 @@
+"""Layers that the bodies of nets.py are made of. None of them depends on the other observations of a batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SILU_GAIN = 1.68  # 1 / sqrt(E[silu(z)^2]) for a standard normal z
+
+
+def init_orthogonal(layer: nn.Module, gain: float = math.sqrt(2)) -> nn.Module:
+    """Orthogonal weights and zero bias, in place (Saxe et al. 2014; what PPO's reference code uses)."""
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.orthogonal_(layer.weight, gain)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+def init_scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
+    """Normal weights that multiply the size of the input by `gain` (He et al. 2015) and zero bias, in place.
+
+    Unlike orthogonal weights they keep that size in layers that widen, and in depthwise convolutions.
+    """
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class Pixels(nn.Module):
+    """First layer of every pixel body: uint8 [N, H, W, C] to the weight's number format, then a convolution.
+
+    0..255 are exact in bfloat16, so the division by 255 moves into the (small) weight instead of costing a pass
+    over the (large) batch.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, kernel, stride, padding)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        w = self.conv.weight
+        x = obs.to(w.dtype).permute(0, 3, 1, 2)  # a channels-last view, no copy
+        return F.conv2d(x, w * (1 / 255), self.conv.bias, self.conv.stride, self.conv.padding)
+
+
+class Flatten(nn.Module):
+    """[N, C, H, W] in channels-last memory to [N, H*W*C] without a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class Vector(nn.Module):
+    """Any observation to float [N, size]; bytes are divided by 255."""
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = obs.flatten(1)
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+class First(nn.Linear):
+    """First dense layer: takes its input to the weight's number format, which may be bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+def norm2d(norm: str, channels: int) -> list[nn.Module]:
+    """What `norm` puts after a convolution: nothing, or for `layer` a LayerNorm (Ba et al. 2016).
+
+    It normalises all channels and places of one observation together, with a gain and a bias for each channel.
+    """
+    return [nn.GroupNorm(1, channels)] if norm == "layer" else []
+
+
+def norm1d(norm: str, size: int) -> list[nn.Module]:
+    """What `norm` puts after a dense layer: a LayerNorm for `dense` and `layer`."""
+    return [nn.LayerNorm(size)] if norm in ("dense", "layer") else []
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(relu(x)))), 3x3, same width; with `norm` after each convolution."""
+
+    def __init__(self, width: int, norm: str = "none") -> None:
+        super().__init__()
+        self.conv0 = init_orthogonal(nn.Conv2d(width, width, 3, padding=1))
+        self.conv1 = init_orthogonal(nn.Conv2d(width, width, 3, padding=1))
+        self.norm0 = nn.Sequential(*norm2d(norm, width))
+        self.norm1 = nn.Sequential(*norm2d(norm, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm0(self.conv0(F.relu(x)))
+        return x + self.norm1(self.conv1(F.relu(y)))
+
+
+class SqueezeExcite(nn.Module):
+    """Multiplies each channel by a gate in (0, 2) computed from the means of all channels (Hu et al. 2018).
+
+    gate = 2 sigmoid(W2 silu(W1 mean(x))). The factor 2 (Brock et al. 2021) makes it about 1 in a new network, which
+    a network without normalisation needs.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, squeezed)
+        self.excite = nn.Linear(squeezed, channels)
+        init_scaled(self.squeeze, _SILU_GAIN)
+        init_scaled(self.excite, _SILU_GAIN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = 2 * torch.sigmoid(self.excite(F.silu(self.squeeze(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class MBConv(nn.Module):
+    """Inverted residual block of EfficientNetV2 (Tan and Le 2021): widen, 3x3 convolution, narrow.
+
+    `fused` (Fused-MBConv) widens within the 3x3 convolution. Otherwise a 1x1 convolution widens, a depthwise one
+    looks around, and channels are gated by squeeze-and-excitation. The input is added where shapes are equal.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int = 1, *, expand: int = 4, fused: bool = False, norm: str = "none"
+    ) -> None:
+        super().__init__()
+        hidden = expand * inputs
+        self.adds = stride == 1 and inputs == outputs
+        narrow = nn.Conv2d(hidden, outputs, 1)
+        init_scaled(narrow, _SILU_GAIN)
+        if fused:
+            wide = nn.Conv2d(inputs, hidden, 3, stride, padding=1)
+            init_scaled(wide, 1.0)
+            layers = [wide, *norm2d(norm, hidden), nn.SiLU()]
+        else:
+            wide = nn.Conv2d(inputs, hidden, 1)
+            around = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden)
+            init_scaled(wide, 1.0)
+            init_scaled(around, _SILU_GAIN)
+            layers = [wide, *norm2d(norm, hidden), nn.SiLU()]
+            layers += [around, *norm2d(norm, hidden), nn.SiLU(), SqueezeExcite(hidden, max(inputs // 4, 1))]
+        self.layers = nn.Sequential(*layers, narrow, *norm2d(norm, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.adds else self.layers(x)
