@@ -23,9 +23,10 @@ from playfield.actor_critic import collect
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.learner import Learner, load_weights
+from playfield.offpolicy import policy
 from playfield.returns import explained_variance, gae, next_values
 from playfield.run import Run
-from playfield.values import QNetwork, linear
+from playfield.values import QNetwork, identity, linear
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,23 @@ class Config:
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(),
-        # The paper's sizes; its net is Nature's with LayerNorm everywhere.
-        "paper": Config(num_envs=128, minibatches=32, lr=2.5e-4, optimizer="radam", epsilon_end=0.001, net="nature"),
+        "paper": Config(
+            num_envs=128,
+            minibatches=32,
+            lr=2.5e-4,
+            optimizer="radam",
+            epsilon_end=0.001,
+            net="nature:norm=layer",
+        ),
     },
     "vector": {
         "default": Config(
-            num_envs=16,
+            num_envs=8,
             epochs=4,
             minibatches=4,
             lr=2e-3,
-            q_lambda=0.9,
+            gamma=0.98,
+            q_lambda=0.8,
             epsilon_share=0.3,
             net="mlp",
             clip_reward=False,
@@ -194,16 +202,5 @@ def train(run: Run, cfg: Config) -> None:
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations to (logits, value).
-
-    The logits are those of the policy that it ended its training with: see `epsilon_greedy`.
-    """
-    net = load_weights(QNetwork(spec, config["net"]), weights, device)
-
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with torch.no_grad():
-            q = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
-            logits, value = epsilon_greedy(q, max(config["epsilon_end"], 1e-6))
-        return logits.cpu().numpy(), value.cpu().numpy()
-
-    return network
+    """The trained network as a function of observations to (logits, value): see `offpolicy.policy`."""
+    return policy(load_weights(QNetwork(spec, config["net"]), weights, device), identity, config, device)
