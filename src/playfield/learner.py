@@ -22,6 +22,7 @@ from playfield.compute import Compute
 from playfield.errors import DataError, DivergedError
 
 _ALIGN = 32  # elements: every parameter starts on a cache line
+_LARGE = 2**18  # elements of a parameter whose gradient is worth not adding up
 
 
 class Team:
@@ -134,7 +135,7 @@ class Learner:
             view.copy_(p.data)
             p.data = view
         self.flat_body.copy_(self.flat[: self.body_size])
-        self.replicas, self._grad_body, self._grad_head = [], [], []
+        self.replicas, self._grad_body, self._grad_head, self._large = [], [], [], []
         for _ in range(compute.workers):
             replica = copy.deepcopy(net)
             params = dict(replica.named_parameters())
@@ -149,6 +150,8 @@ class Learner:
                     p.data = _view(self.flat, start, p)
                     p.grad = _view(grad_head, start - self.body_size, p)
             self.replicas.append(replica)
+            large = [p for p in params.values() if p.numel() >= _LARGE]
+            self._large.append([(p, slot) for p in large if (slot := p.grad) is not None])
             self._grad_body.append(grad_body)
             self._grad_head.append(grad_head)
         edges = [round(k * self.size / compute.workers / _ALIGN) * _ALIGN for k in range(compute.workers)]
@@ -178,8 +181,13 @@ class Learner:
         def backward(k: int) -> Any:
             self._grad_body[k].zero_()
             self._grad_head[k].zero_()
+            for p, _ in self._large[k]:
+                p.grad = None  # its gradient is then handed over as it is, which costs less than adding it to zeros
             value, extra = loss(k, self.replicas[k])
             value.backward()
+            for p, slot in self._large[k]:
+                if p.grad is not None:
+                    slot.copy_(p.grad)
             return extra
 
         start = time.perf_counter()
