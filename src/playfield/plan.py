@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import playfield
+from playfield import goal
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Request:
     preset: str = "default"
     steps: int | None = None
     minutes: float | None = None
+    target_score: float | None = None
+    target_games: int | None = None
     seed: int = 1
     run: Path | None = None
     device: str = "auto"
@@ -87,6 +90,7 @@ def info_for(request: Request, cfg: Any, spec: Any, compute: Any, steps: int) ->
         "protocol": spec.protocol,
         "seed": request.seed,
         "steps": steps,
+        "target": goal.to_info(goal.wished(request.target_score, request.target_games)),
         "schedule": schedule(dataclasses.asdict(cfg), steps),
         "save_seconds": request.save_seconds,
         "keep": request.keep,
@@ -153,6 +157,8 @@ def command_line(request: Request, steps: int, compute: Any) -> str:
     """The command that repeats this run exactly, with what was chosen for this machine."""
     words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]
     words += ["--seed", str(request.seed)]
+    if target := goal.wished(request.target_score, request.target_games):
+        words += [f"--target-score={target.score!r}", "--target-games", str(target.games)]
     if request.preset != "default":
         words += ["--preset", request.preset]
     for name in ("device", "precision", "workers"):
@@ -186,7 +192,7 @@ def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None,
     """What is going to happen, in one block."""
     from playfield.compute import describe
 
-    protocol = info["protocol"]
+    protocol, target = info["protocol"], goal.from_info(info)
     rows = {
         "game": info["env"],
         "protocol": protocol_line(protocol),
@@ -197,7 +203,11 @@ def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None,
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}"
         + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
-        "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s, then games and film"
+        **({"until": f"{target.words()}, or those steps"} if target else {}),
+        "at most"
+        if target
+        else "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"
+        ", then games and film"
         if speed
         else "moments, then games and film",
         "seed": str(info["seed"]),

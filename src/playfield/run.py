@@ -2,7 +2,8 @@
 
 An algorithm calls `track` for everything that a checkpoint must hold, then loops over `steps`. Saving, resuming,
 logging, stopping and progress happen between two rounds of that loop, so no algorithm mentions them.
-Checkpoints are taken by the clock and never touch what they save: training is the same with and without them.
+Checkpoints are taken by the clock, at every tenth of the steps and at the end. They never touch what they save:
+training is the same with and without them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from playfield import checkpoint
+from playfield import checkpoint, goal
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
@@ -42,7 +43,7 @@ class Run:
     """One training run.
 
     Args:
-        info: what `run.json` holds: env, algo, config, protocol, seed, steps, compute.
+        info: what `run.json` holds: env, algo, config, protocol, seed, steps, target, compute.
         make_envs: makes `n` environments; called once for each worker.
         directory: where everything is written; None writes nothing (for measuring and for inline use).
         sinks: where metrics go; None drops them. `history` holds (step, score) of every game of this session.
@@ -68,7 +69,8 @@ class Run:
         self.spec: EnvSpec = info["spec"]
         self.step = self.updates = self.games = 0
         self.best = float("-inf")
-        self.scores: deque[float] = deque(maxlen=WINDOW)
+        self.goal = goal.from_info(info)
+        self.scores: deque[float] = deque(maxlen=max(WINDOW, self.goal.games if self.goal else 0))
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.history: list[tuple[int, float]] = []
         self.phases: dict[str, float] = {}
@@ -121,13 +123,13 @@ class Run:
         return made
 
     def steps(self, per_round: int) -> Iterator[float]:
-        """Rounds of `per_round` steps until the total is reached; yields the progress in [0, 1)."""
+        """Rounds of `per_round` steps until the total or the target is reached; yields the progress in [0, 1)."""
         self._saved = {}
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
             self.sinks.begin()
         with self._signals():
-            while self.step < self.total_steps:
+            while not self.stop:
                 self._taken = per_round
                 yield self.step / self.total_steps
                 self.step += self._taken
@@ -191,25 +193,31 @@ class Run:
     @property
     def score(self) -> float:
         """Mean raw score of the last 100 training games; NaN before the first."""
-        return float(np.mean(self.scores)) if self.scores else float("nan")
+        return float(np.mean(list(self.scores)[-WINDOW:])) if self.scores else float("nan")
+
+    @property
+    def stop(self) -> str:
+        """Why training is over: `target`, `steps`; empty while it is not."""
+        if self.goal is not None and self.goal.reached(self.scores):
+            return "target"
+        return "steps" if self.step >= self.total_steps else ""
 
     def _after_round(self, per_round: int) -> None:
         period = int(self.info.get("log_period") or per_round)
-        if self.sinks is not None:
-            last = self.step >= self.total_steps
-            if self.step // period != (self.step - per_round) // period or last:
-                self.sinks.log(self.step, self._row())
+        last = bool(self.stop)
+        if self.sinks is not None and (last or self.step // period != (self.step - per_round) // period):
+            self.sinks.log(self.step, self._row())
         if self.on_round is not None:
             self.on_round(self)
         if self.directory is None:
             if self._signal:
                 raise Stopped(self._signal)
             return
-        now = time.monotonic()
         if self._signal:
             self.save()
             raise Stopped(self._signal)
-        if now - self._last_save >= self.save_seconds:
+        tenth = 10 * self.step // self.total_steps > 10 * (self.step - per_round) // self.total_steps
+        if not last and (tenth or time.monotonic() - self._last_save >= self.save_seconds):
             try:
                 self.save()
             except StorageError as error:  # older checkpoints are intact; there may be room again by the next one
@@ -224,6 +232,8 @@ class Run:
             **self._metrics,
             "train/n_updates": self.updates,
         }
+        if self.goal is not None and self.goal.games != WINDOW and len(self.scores) >= self.goal.games:
+            row["rollout/target_mean"] = self.goal.mean(self.scores)
         if self.spec.kind == "atari":
             row["rollout/frames"] = self.step * self.spec.protocol.get("skip", 1)
         if self.compute.device == "cuda":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield import goal
 from playfield import options as opts
 from playfield.envs.names import resolve
 from playfield.errors import DataError, DivergedError, UsageError, unknown
@@ -41,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run left: its directory, final hash, training score and evaluation."""
+    """What a finished run left: its directory, final hash, training score, evaluation; `stop` is steps or target."""
 
     directory: Path
     steps: int
@@ -50,6 +51,7 @@ class Result:
     hash: str
     evaluation: dict[str, Any] | None
     files: dict[str, Path]
+    stop: str
 
 
 def configure(request: Request) -> tuple[Any, Any, Any]:
@@ -89,9 +91,11 @@ def train(
     Args:
         env: `breakout`, `CartPole-v1`, any Gymnasium id. Leave out with `resume`.
         algo: a file of algos/.
-        resume: a run directory to go on from; then only `steps` (a new total) may be given too.
+        resume: a run directory to go on from; then only `steps` (a new total), `target_score` and `target_games`
+            may be given too.
         say: receives lines for a person; None is quiet.
-        wishes: fields of `Request`: steps, minutes, seed, run, preset, config={...}, ...
+        wishes: fields of `Request`: steps, minutes, target_score, seed, run, preset, config={...}, ... Training
+            ends early when the mean of the last `target_games` (100) reaches `target_score`; infinity lifts it.
 
     Returns:
         What was left behind.
@@ -112,6 +116,7 @@ def train(
     if wishes.get("run") is not None:
         wishes["run"] = Path(wishes["run"])
     request = Request(env=env, algo=algo, **wishes)
+    goal.wished(request.target_score, request.target_games)  # a mistake is told before anything is loaded
     return _start(request, say or _silent)
 
 
@@ -174,7 +179,14 @@ NEEDED = {"algo", "compute", "config", "extensions", "seed", "spec", "steps", "v
 """What `run.json` must hold to go on."""
 
 
-def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) -> Result:
+def _resume(
+    directory: Path,
+    say: Say,
+    steps: int | None = None,
+    target_score: float | None = None,
+    target_games: int | None = None,
+    **wishes: Any,
+) -> Result:
     from playfield.lock import RunLock
     from playfield.policy import newest_run, read_info
 
@@ -187,16 +199,18 @@ def _resume(directory: Path, say: Say, steps: int | None = None, **wishes: Any) 
             raise UsageError(f"no run directory {directory}")
         directory = newest_run()
     # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
-    if missing := NEEDED.difference(read_info(directory)):
+    info = read_info(directory)
+    if missing := NEEDED.difference(info):
         listed = ", ".join(sorted(missing))
         raise DataError(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
+    target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
         _sweep(directory)
-        return _resume_locked(directory, say, steps, wishes)
+        return _resume_locked(directory, say, steps, target, wishes)
 
 
 def _sweep(directory: Path) -> None:
@@ -208,7 +222,9 @@ def _sweep(directory: Path) -> None:
             remove_leftovers(folder)
 
 
-def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[str, Any]) -> Result:
+def _resume_locked(
+    directory: Path, say: Say, steps: int | None, target: goal.Goal | None, wishes: dict[str, Any]
+) -> Result:
     from playfield import checkpoint, compute
     from playfield.policy import read_info, spec_from
 
@@ -224,6 +240,12 @@ def _resume_locked(directory: Path, say: Say, steps: int | None, wishes: dict[st
         info["extensions"].append({"at": done, "from": info["steps"], "to": steps})
         say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
         info["steps"] = steps
+        write_info(directory, info)
+    if (old := goal.from_info(info)) != target:
+        change = {"from": goal.to_info(old), "to": goal.to_info(target)}
+        info["extensions"].append({"at": done, "what": "target", **change})
+        info["target"] = goal.to_info(target)
+        say(f"the target is now {target.words()}" if target else "no target any more")
         write_info(directory, info)
     info["schedule"] = schedule(info["config"], info["steps"])
     if info["compute"]["device"] == "cuda" and not has_cuda():
@@ -254,13 +276,14 @@ def _go(
     """Train, judge and show; the caller holds the directory's lock."""
     from playfield.compute import Compute
     from playfield.policy import spec_from
-    from playfield.run import Run, Stopped
+    from playfield.run import WINDOW, Run, Stopped
     from playfield.sinks import Sinks
 
+    target = goal.from_info(info)
     sinks = Sinks(
         directory,
         info["env"],
-        title=f"{info['algo']} on {info['env']}",
+        title=f"{info['algo']} on {info['env']}" + (f", until {target.words()}" if target else ""),
         total_steps=info["steps"],
         tensorboard=request.tensorboard,
         console=request.console,
@@ -293,13 +316,15 @@ def _go(
         "hash": final,
         "train_score": finite_or_none(run.score),
         "games": run.games,
+        "stop": run.stop,
     }
     info["result"]["seconds"] = round(run.seconds, 1)
     write_info(directory, info)
-    mean = f"mean score of the last {len(run.scores)} games {run.score:.1f}" if run.scores else "no game ended"
-    say(f"trained {run.step:,} steps in {clock(run.seconds)}; {mean}")
+    games = min(len(run.scores), WINDOW)
+    mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
+    say(goal.closing(target, run.stop, run.step, run.total_steps, clock(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
-    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files)
+    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop)
 
 
 def finish(
@@ -320,12 +345,13 @@ def finish(
         files["curve"] = curve
         say(f"learning curve: {curve}")
     run = shlex.quote(str(directory))
+    longer = "--target-score none" if info["result"]["stop"] == "target" else f"--steps {2 * info['steps']}"
     say(
         f"watch it:     playfield watch {run}\n"
         f"curves:       tensorboard --logdir {run}\n"
         f"evaluate it:  playfield eval {run} --games 100\n"
         f"film it:      playfield record {run}\n"
-        f"train longer: playfield train --resume {run} --steps {2 * info['steps']}"
+        f"train longer: playfield train --resume {run} {longer}"
     )
     return evaluation, files
 

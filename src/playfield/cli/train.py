@@ -9,12 +9,14 @@ from typing import Any
 from playfield import options
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
 from playfield.errors import UsageError, unknown
+from playfield.goal import parse_score, wished
 
 TRAIN_EXAMPLES = """examples:
   playfield train breakout                              about ten minutes on two cores
   playfield train breakout --preset cleanrl --steps 3M  CleanRL's hyper-parameters
   playfield train CartPole-v1 --algo a2c --seed 3
   playfield train ALE/Pong-v5 --minutes 30 --lr 3e-4
+  playfield train CartPole-v1 --target-score 475        until the last 100 games reach 475 on average
   playfield train --resume runs/breakout/ppo/1          go on after any stop
   playfield train --resume runs/breakout/ppo/1 --steps 10M
   playfield train --algo ppo --help                     with PPO's own options"""
@@ -22,6 +24,14 @@ TRAIN_EXAMPLES = """examples:
 
 def train(words: list[str]) -> int:
     """Train an agent, or go on with a run."""
+    return _train(*understand(words))
+
+
+def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
+    """What the words of `train` ask for: the arguments of `session.train`, `say`, and whether to profile.
+
+    Raises UsageError for what can be told to be wrong before torch is loaded.
+    """
     algo = "ppo"
     for i, word in enumerate(words):
         if word == "--algo" and i + 1 < len(words):
@@ -39,13 +49,22 @@ def train(words: list[str]) -> int:
         help="agent steps in all (1M, 500k); default: what fits --minutes",
     )
     p.add_argument("--minutes", type=real("--minutes", 0.01, 1e6), help="budget of time at the measured speed")
+    p.add_argument(
+        "--target-score",
+        type=parse_score,
+        metavar="SCORE",
+        help="end when the last games' mean raw score reaches this; --steps, --minutes stay limits (none: no target)",
+    )
+    p.add_argument(
+        "--target-games", type=whole("--target-games", 1, 1e6), metavar="K", help="games in that mean (default 100)"
+    )
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=1, help="fixes everything (default 1)")
     p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
-    p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps sets a new total")
+    p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps, --target-score may change")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
     p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
-    p.add_argument("--save-seconds", type=real("--save-seconds", 0), help="time between checkpoints (default 60)")
+    p.add_argument("--save-seconds", type=real("--save-seconds", 0), help="most between two checkpoints (default 60)")
     p.add_argument("--keep", type=whole("--keep", 1, 1e6), help="checkpoints to keep (default 3)")
     p.add_argument("--games", type=whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
@@ -71,23 +90,21 @@ def train(words: list[str]) -> int:
         "tensorboard": not a.no_tensorboard,
         "console": not a.quiet,
     }
-    common |= {k: v for k, v in (("save_seconds", a.save_seconds), ("keep", a.keep)) if v is not None}
+    asked = ("save_seconds", "keep", "target_score", "target_games")
+    common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
     if a.resume is not None:
         given = {w.partition("=")[0] for w in map(kebab, words) if w.startswith("--")}
-        fixed = (
-            given
-            - {"--resume", "--quiet", "--profile"}
-            - {"--" + k.replace("_", "-") for k in (*common, "save_seconds", "keep")}
-        )
+        fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
         fixed -= {"--no-film", "--no-tensorboard"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")
-        return _train({"resume": a.resume, **common}, say, a.profile)
+        return {"resume": a.resume, **common}, say, a.profile
     if a.env is None:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)
+    wished(a.target_score, a.target_games)
     if a.preset not in options.presets(algo):
         raise unknown(f"{algo} preset", a.preset, options.presets(algo))
     if config.get("net", "auto") not in ("auto", *options.nets()):
@@ -108,7 +125,7 @@ def train(words: list[str]) -> int:
         "config": config,
         **common,
     }
-    return _train(wishes, say, a.profile)
+    return wishes, say, a.profile
 
 
 def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:

@@ -1,0 +1,99 @@
+"""When a training has reached what it was for: a mean score over its last games.
+
+Source system 004 stopped its DQN at a score `R_star` over the last k games; here every algorithm can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from playfield.errors import UsageError
+
+GAMES = 100  # that the mean is taken over unless told otherwise
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The mean raw score of the last `games` training games is to reach `score`.
+
+    It is looked at after every round, so that a run which was killed stops where it would have stopped.
+    """
+
+    score: float
+    games: int = GAMES
+
+    def mean(self, scores: Sequence[float]) -> float:
+        """Mean of the last `games` of `scores`, NaN while fewer have ended."""
+        if len(scores) < self.games:
+            return math.nan
+        return math.fsum(list(scores)[-self.games :]) / self.games
+
+    def reached(self, scores: Sequence[float]) -> bool:
+        return self.mean(scores) >= self.score
+
+    def words(self) -> str:
+        return f"a mean of {self.score:g} over the last {self.games} games"
+
+
+def wished(score: float | None, games: int | None) -> Goal | None:
+    """The goal of a new run; None where none was asked for (`score` None or infinite).
+
+    Raises UsageError for what is no score or no number of games, and for `games` without a score.
+    """
+    return changed(None, score, games)
+
+
+def changed(old: Goal | None, score: float | None, games: int | None) -> Goal | None:
+    """`old` with what a resumed run was told: another score, another number of games; an infinite score lifts it.
+
+    Raises UsageError as `wished` does.
+    """
+    if games is not None and (isinstance(games, bool) or games != int(games) or games < 1):
+        raise UsageError(f"--target-games must be a whole number of at least 1, not {games}")
+    if score is not None and not (isinstance(score, int | float) and score > -math.inf):  # NaN too
+        raise UsageError(f"--target-score takes a number, or none, not {score}")
+    if score is None and games is None:
+        return old
+    if score is None and old is not None:
+        score = old.score
+    if score is None or math.isinf(score):
+        if games is not None:
+            raise UsageError("--target-games says over how many games: it needs --target-score")
+        return None
+    return Goal(float(score), int(games) if games is not None else old.games if old else GAMES)
+
+
+def parse_score(text: str) -> float:
+    """The value of `--target-score`: a number, or `none`, which is infinity."""
+    if text.lower() == "none":
+        return math.inf
+    try:
+        value = float(text.replace(",", "").replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--target-score takes a number, or none, not {text!r}")
+    return value
+
+
+def to_info(goal: Goal | None) -> dict[str, Any] | None:
+    """What `run.json` holds of a goal."""
+    return None if goal is None else {"score": goal.score, "games": goal.games}
+
+
+def from_info(info: dict[str, Any]) -> Goal | None:
+    """The goal that `run.json` holds; runs of before there were goals have none."""
+    told = info.get("target")
+    return None if told is None else Goal(float(told["score"]), int(told["games"]))
+
+
+def closing(goal: Goal | None, stop: str, steps: int, total: int, time: str, mean: str) -> str:
+    """The line that a training ends with: how far it went, and which stop it was."""
+    if goal is None:
+        return f"trained {steps:,} steps in {time}; {mean}"
+    if stop == "target":
+        return f"target reached: {goal.words()}, after {steps:,} of at most {total:,} steps in {time}; {mean}"
+    return f"trained all {steps:,} steps in {time} without reaching the target, {goal.words()}; {mean}"
