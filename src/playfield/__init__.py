@@ -19,16 +19,18 @@ _HOMES = {
     "evaluate": "playfield.evaluation",
     "load_policy": "playfield.policy",
     "make_envs": "playfield.envs",
+    "open_replay": "playfield.recall",
     "record": "playfield.show",
     "train": "playfield.session",
 }
 
-__all__ = ["__version__", "evaluate", "load_policy", "make_envs", "record", "train"]
+__all__ = ["__version__", "evaluate", "load_policy", "make_envs", "open_replay", "record", "train"]
 
 if TYPE_CHECKING:
     from playfield.envs import make_envs
     from playfield.evaluation import evaluate
     from playfield.policy import load_policy
+    from playfield.recall import open_replay
     from playfield.session import train
     from playfield.show import record
 

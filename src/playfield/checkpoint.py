@@ -23,7 +23,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import metadata
@@ -67,6 +67,9 @@ class Checkpoint:
     meta: dict[str, Any]
     path: Path
     skipped: list[str] = field(default_factory=list)
+
+
+Check = Callable[[Checkpoint], None]
 
 
 class _NewerError(DataError):
@@ -196,7 +199,7 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
-def take_over(directory: Path | str) -> Checkpoint | None:
+def take_over(directory: Path | str, check: Check | None = None) -> Checkpoint | None:
     """`load` the newest good checkpoint for a run that goes on from it; None if there is none at all.
 
     For the holder of the run's lock. Damaged checkpoints that are newer, and a damaged `best`, are renamed to
@@ -207,7 +210,7 @@ def take_over(directory: Path | str) -> Checkpoint | None:
     directory = Path(directory)
     if not directory.is_dir() or not _candidates(directory):
         return None
-    found = load(directory)
+    found = load(directory, None, check)
     notes = []
     with as_storage_error(f"cannot set a damaged checkpoint in {directory} aside"):
         for note in found.skipped:
@@ -345,15 +348,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def load(directory_or_ckpt: Path | str, only: Collection[str] | None = None) -> Checkpoint:
+def load(path: Path | str, only: Collection[str] | None = None, check: Check | None = None) -> Checkpoint:
     """Load one checkpoint, or the newest good one of a directory, every byte of it verified.
 
     `only` names parts of the tree, such as `parts/learner/weights`: the rest is verified but takes no memory
-    (a policy without its replay), and a part that is not there is left out. Arrays and CPU tensors are
-    returned, new and writable. Raises DataError (exit code 3), naming the file and what is wrong, if nothing
-    can be loaded, and at once if the newest was made by a newer playfield.
+    (a policy without its replay), and a part that is not there is left out. `check` raises DataError for one
+    that files outside it make unusable. Arrays and CPU tensors are returned, new and writable. Raises DataError
+    (exit code 3), naming the file and what is wrong, if nothing can be loaded, and at once if the newest was made
+    by a newer playfield.
     """
-    path = Path(directory_or_ckpt)
+    path = Path(path)
     if not path.exists() and path.with_name(path.name + ".old").exists():
         path = path.with_name(path.name + ".old")  # a crash came between the two renames of a replacement
     single = bool(_NAME.fullmatch(path.name)) or _identity(path) is not None
@@ -369,6 +373,8 @@ def load(directory_or_ckpt: Path | str, only: Collection[str] | None = None) -> 
                 found = _load_one(name, only)
                 if not single and name.name[5:17] != f"{found.step:012d}":
                     raise DataError(f"holds step {found.step}, which is not its name")
+                if check is not None:
+                    check(found)
             except DataError as error:
                 skipped.append(f"{name.name}: {error}")
                 if isinstance(error, _NewerError):  # going back to an older one would lose work

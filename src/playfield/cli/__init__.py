@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from playfield import __version__
 from playfield.cli.agents import evaluate, explain, record, watch
+from playfield.cli.memory import replay
 from playfield.cli.tools import bench, games
 from playfield.cli.train import train
 from playfield.errors import PlayfieldError, UsageError, nearest
@@ -18,6 +19,7 @@ VERBS = {
     "record": record,
     "watch": watch,
     "explain": explain,
+    "replay": replay,
     "games": games,
     "bench": bench,
 }
