@@ -17,7 +17,7 @@ from playfield.algos import ppo
 from playfield.envs import EnvSpec
 from playfield.errors import DataError, PlayfieldError, UsageError
 from playfield.evaluation import evaluate
-from playfield.policy import ProbabilityPolicy, RandomPolicy, find_agent, load_policy, newest_run
+from playfield.policy import ProbabilityPolicy, RandomPolicy, default_temperature, find_agent, load_policy, newest_run
 
 LOGITS = np.log(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32))
 TOY = EnvSpec("toy", "gymnasium", (2,), "float32", 3, ("a", "b", "c"), {})
@@ -235,3 +235,11 @@ def test_a_damaged_checkpoint(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"tensors\.safetensors"):
         load_policy(run)
+
+
+def test_each_kind_of_agent_has_its_own_default_temperature() -> None:
+    """A softmax policy is sharpened; one that explores by epsilon plays with the epsilon it ended with."""
+    assert default_temperature({"ent_coef": 0.01}) == 0.5
+    assert default_temperature({"epsilon_end": 0.01, "lr": 1.0}) == 1.0
+    assert load_policy("breakout").temperature == 0.5
+    assert load_policy("breakout", temperature=0.0).temperature == 0.0

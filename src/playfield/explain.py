@@ -21,7 +21,7 @@ from playfield import panels, saliency
 from playfield.errors import UsageError
 from playfield.explain_page import page_html
 from playfield.player import Moment, Player
-from playfield.policy import TEMPERATURE, Agent, Policy, find_agent, load_policy, spec_from
+from playfield.policy import Agent, Policy, find_agent, load_policy, spec_from
 from playfield.saliency import Effects
 from playfield.storage import as_storage_error, atomic_write
 
@@ -273,7 +273,7 @@ def explain(
     moments: int = 6,
     seed: int = 0,
     method: str = "occlusion",
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     agent: str | None = None,
 ) -> Path:
     """Play one game, pick its interesting moments, and write pictures and `explain.html` about them.

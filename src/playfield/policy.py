@@ -16,8 +16,6 @@ import numpy as np
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
 
-# Agents are judged and shown sharper than they explore, but not greedily: a greedy Breakout can loop for ever.
-TEMPERATURE = 0.5
 GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing logits by them would overflow
 SHIPPED = Path(__file__).parent / "agents"
 
@@ -32,10 +30,19 @@ class Policy(Protocol):
 
     spec: EnvSpec
     label: str
+    temperature: float
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray: ...
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def default_temperature(config: dict[str, Any]) -> float:
+    """How agents are judged and shown: sharper than they explore, but not greedily, since a game can loop for ever.
+
+    One that explores by epsilon plays with the last epsilon of its training, as its papers do.
+    """
+    return 1.0 if "epsilon_end" in config else 0.5
 
 
 class ProbabilityPolicy:
@@ -94,7 +101,7 @@ class RandomPolicy:
     """Every action equally likely."""
 
     def __init__(self, spec: EnvSpec, seed: int = 0) -> None:
-        self.spec, self.label = spec, "random"
+        self.spec, self.label, self.temperature = spec, "random", 1.0
         self._random = np.random.default_rng(seed)
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
@@ -266,7 +273,7 @@ def load_policy(
     source: str | Path | Agent,
     which: str = "last",
     *,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> Policy:
@@ -275,7 +282,7 @@ def load_policy(
     Args:
         source: see `find_agent`; or an `Agent`.
         which: `last`, `best` or a step of a run.
-        temperature: 1 samples as in training, 0 is greedy; the default is sharper than training and never stuck.
+        temperature: 1 samples as in training, 0 is greedy; None: see `default_temperature`.
         seed: of its own sampling, where `act` is not given random numbers.
 
     Example:
@@ -295,4 +302,6 @@ def load_policy(
         network = module.load(spec, agent.info["config"], agent.weights, device)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
+    if temperature is None:
+        temperature = default_temperature(agent.info["config"])
     return ProbabilityPolicy(spec, network, agent.label, temperature, seed)

@@ -18,7 +18,7 @@ from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
 from playfield.film import Film
 from playfield.player import Moment, Player
-from playfield.policy import TEMPERATURE, Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
+from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
 from playfield.storage import as_storage_error, atomic_write
 from playfield.window import NoWindow, window
 
@@ -33,7 +33,9 @@ def fps_of(spec: EnvSpec) -> float:
     return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
 
 
-def agent_or_random(source: str, which: str, agent: str | None, temperature: float, seed: int) -> tuple[Policy, Path]:
+def agent_or_random(
+    source: str, which: str, agent: str | None, temperature: float | None, seed: int
+) -> tuple[Policy, Path]:
     """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
     if agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
@@ -58,7 +60,7 @@ def evaluate_and_save(
     games: int,
     *,
     seed: int = 0,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     agent: str | None = None,
     say: Say | None = None,
     save: bool = True,
@@ -79,7 +81,7 @@ def evaluate_and_save(
             (home / "eval").mkdir(exist_ok=True)
         place = Path(source)
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
-        name = f"{who}-t{temperature:g}-seed{seed}-{games}.json"
+        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}.json"
         atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
     return result
 
@@ -204,7 +206,7 @@ def record(
     start: int = 0,
     mosaic: int = 0,
     agent: str | None = None,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     seed: int = 0,
     fps: float | None = None,
     human: bool = False,

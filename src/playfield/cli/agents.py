@@ -22,8 +22,7 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
     p.add_argument(
         "--temperature",
         type=real("--temperature", 0, 100),
-        default=0.5,
-        help="1 samples as in training, 0 is greedy (default 0.5)",
+        help="1 samples as in training, 0 is greedy (default 0.5; 1 for agents that explore by epsilon)",
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")

@@ -22,7 +22,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
 from playfield.plan import protocol_line
 from playfield.player import Moment, Player
-from playfield.policy import TEMPERATURE, Policy, find_agent, load_policy
+from playfield.policy import Policy, find_agent, load_policy
 from playfield.show import agent_or_random, fps_of
 from playfield.watch import rundata
 
@@ -41,7 +41,7 @@ class Source:
         source: str,
         which: str = "last",
         agent: str | None = None,
-        temperature: float = TEMPERATURE,
+        temperature: float | None = None,
         seed: int = 0,
     ) -> None:
         self.temperature, self.seed = temperature, seed
@@ -95,6 +95,7 @@ class Steered:
     def use(self, policy: Policy) -> None:
         """Go on with another policy of the same environment."""
         self.policy, self.spec, self.label = policy, policy.spec, policy.label
+        self.temperature = policy.temperature
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
         if self.human is not None:

@@ -29,7 +29,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from playfield.errors import PlayfieldError, UsageError
-from playfield.policy import TEMPERATURE
 from playfield.show import fps_of
 from playfield.watch.game import KEYS, Session, Source, pack
 from playfield.watch.guard import PROTOCOL, Guard, hosts_for
@@ -300,7 +299,7 @@ def watch(
     host: str = "127.0.0.1",
     port: int = 0,
     allow_host: Sequence[str] = (),
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     seed: int = 0,
     agent: str | None = None,
     open_browser: bool = True,
@@ -313,7 +312,7 @@ def watch(
         which: `last` (follows a training run), `best` or a step.
         host, port: where to listen; port 0 takes a free one.
         allow_host: more names that the page may be reached under.
-        temperature: of the agent's sampling, 0 is greedy.
+        temperature: of the agent's sampling, 0 is greedy; None: its own default.
         seed: of the first game of each tab.
         open_browser: also open the page, where there is a screen.
 
