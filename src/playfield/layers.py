@@ -25,7 +25,8 @@ def init_scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
 
     Unlike orthogonal weights they keep that size in layers that widen, and in depthwise convolutions.
     """
-    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape)).mul_(gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

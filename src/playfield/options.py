@@ -154,11 +154,15 @@ def _bodies() -> dict[str, ast.FunctionDef]:
 
 def net_help(name: str) -> str:
     """The first line of a network body's docstring."""
+    if name == "auto":
+        return "nature for pixels, mlp otherwise."
     return (ast.get_docstring(_bodies()[name]) or "").partition("\n")[0]
 
 
 def net_options(name: str) -> list[Option]:
-    """The options of a network body: its keyword-only arguments."""
+    """The options of a network body: its keyword-only arguments. `auto` has none."""
+    if name == "auto":
+        return []
     args, found = _bodies()[name].args, []
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         assert arg.annotation is not None
@@ -173,13 +177,11 @@ def net_options(name: str) -> list[Option]:
 def net(text: str) -> tuple[str, dict[str, Any]]:
     """What a value of `--net` means: `impala:width=2,norm=layer` is ("impala", {"width": 2.0, "norm": "layer"}).
 
-    Raises UsageError for an unknown body, option or value. `auto` takes no options.
+    Raises UsageError for an unknown body, option or value.
     """
     if not isinstance(text, str):
         raise UsageError(f"--net takes a name, such as nature, not {text!r}")
     name, colon, rest = text.partition(":")
-    if name == "auto" and colon:
-        raise UsageError("--net auto has no options: name the net, as in --net nature:width=2")
     if name != "auto" and name not in nets():
         raise unknown("net", name, nets())
     known = {o.name: o for o in net_options(name)} if colon else {}

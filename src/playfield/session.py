@@ -60,6 +60,8 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
 
     if request.algo not in opts.algorithms():
         raise unknown("algorithm", request.algo, opts.algorithms())
+    if "net" in request.config:
+        opts.net(request.config["net"])
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
     spec = env.spec
     env.close()
@@ -75,6 +77,10 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels:
         cfg = dataclasses.replace(cfg, net="mlp")  # RAM bytes
     cfg.check()
+    if hasattr(cfg, "net"):
+        from playfield import nets
+
+        nets.check(cfg.net, spec.obs_shape)
     return module, cfg, spec
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from playfield import __version__
 from playfield.cli.agents import evaluate, explain, record, watch
 from playfield.cli.memory import replay
+from playfield.cli.nets import nets
 from playfield.cli.tools import bench, games
 from playfield.cli.train import train
 from playfield.errors import PlayfieldError, UsageError, nearest
@@ -21,6 +22,7 @@ VERBS = {
     "explain": explain,
     "replay": replay,
     "games": games,
+    "nets": nets,
     "bench": bench,
 }
 

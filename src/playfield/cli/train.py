@@ -107,8 +107,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     wished(a.target_score, a.target_games)
     if a.preset not in options.presets(algo):
         raise unknown(f"{algo} preset", a.preset, options.presets(algo))
-    if config.get("net", "auto") not in ("auto", *options.nets()):
-        raise unknown("net", config["net"], options.nets())
+    if "net" in config:
+        options.net(config["net"])
     wishes = {
         "env": a.env,
         "algo": a.algo,
