@@ -78,6 +78,9 @@ def test_loss_equals_a_naive_one(double: bool) -> None:
     np.testing.assert_allclose(errors.detach(), expected, rtol=1e-5, atol=1e-6)
     huber = [0.5 * e**2 if abs(e) < 1 else abs(e) - 0.5 for e in expected]
     np.testing.assert_allclose(losses.detach(), huber, rtol=1e-5, atol=1e-6)
+    squares, same = dqn.dqn_loss(offpolicy.chosen(table(minibatch.obs), minibatch.actions), minibatch, huber=False)
+    np.testing.assert_allclose(squares.detach(), [0.5 * e**2 for e in expected], rtol=1e-5, atol=1e-6)
+    assert torch.equal(same, errors)
     # Only the values of the actions taken learn: the target passes no gradient.
     losses.sum().backward()
     taken = {(int(o), int(a)) for o, a in zip(batch.obs[:, 0], batch.actions, strict=True)}

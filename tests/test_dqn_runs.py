@@ -43,8 +43,15 @@ class _Killed(Exception):
         ("CartPole-v1", SMALL, 1, "fp32", 40),
         ("CartPole-v1", dataclasses.replace(SMALL, alpha=0.6, n_step=3, capacity=400), 1, "fp32", 50),
         ("CartPole-v1", dataclasses.replace(SMALL, noisy=True, dueling=True, anneal=True), 1, "fp32", 40),
+        (
+            "CartPole-v1",
+            dataclasses.replace(SMALL, optimizer="rmsprop", huber=False, epsilon_steps=500),
+            1,
+            "fp32",
+            40,
+        ),
         ("breakout", BREAKOUT, 2, "bf16", 13),
-        ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 17),
+        ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 18),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt, stop) -> None:
@@ -101,6 +108,7 @@ def test_a_policy_made_of_its_weights() -> None:
         ({"learning_starts": 8}, "one minibatch"),
         ({"batch_size": 0}, "at least 1"),
         ({"capacity": 100}, "at least 144"),
+        ({"optimizer": "rmspro"}, "rmsprop"),
         ({"num_envs": 512, "n_step": 3, "learning_starts": 3_000, "capacity": 20_000}, "one minibatch"),
     ],
 )
@@ -176,7 +184,7 @@ def test_a_minibatch_has_the_same_weights_however_many_workers_draw_it() -> None
     run = run_for(Identity(1).spec, Identity, cfg, 40 * cfg.batch, workers=8)
     whole = dqn.dqn_loss
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dqn, "dqn_loss", lambda q, batch: (seen.append(batch.weights), whole(q, batch))[1])
+        patch.setattr(dqn, "dqn_loss", lambda q, batch, *a: (seen.append(batch.weights), whole(q, batch, *a))[1])
         dqn.train(run, cfg)
     run.close()
     weights = np.array([w.item() for w in seen])  # shares of one sample each
@@ -191,6 +199,15 @@ def test_divergence_is_found() -> None:
     with pytest.raises(DivergedError):
         dqn.train(run, cfg)
     run.close()
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.1, 0), (0.9, 200)])
+def test_epsilon_falls_over_a_share_of_the_training_or_over_steps(share: float, steps: int) -> None:
+    cfg = dataclasses.replace(SMALL, epsilon_start=1.0, epsilon_end=0.2, epsilon_share=share, epsilon_steps=steps)
+    told = [cfg.epsilon(at, at / 2000) for at in (0, 100, 200, 2000)]
+    np.testing.assert_allclose(told, [1.0, 0.6, 0.2, 0.2])
+    assert dataclasses.replace(cfg, noisy=True).epsilon(0, 0.0) == 0
+    assert dataclasses.replace(cfg, epsilon_share=0.0, epsilon_steps=0).epsilon(1, 0.001) == pytest.approx(0.2)
 
 
 def test_presets_are_whole() -> None:

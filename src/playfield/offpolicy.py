@@ -13,7 +13,7 @@ what the network says now and what was seen (`loss`). The switches that later pa
 5. The dueling heads share the body's last layer, and gradients are clipped by norm rather than scaled.
 6. Only heads are noisy. Every sample has noise of its own, so every environment explores by itself; an agent is
    judged without noise.
-7. Pixel bodies may compute in bfloat16; heads, targets, losses and Adam are float32.
+7. Pixel bodies may compute in bfloat16; heads, targets, losses and the optimizer are float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.errors import UsageError
+from playfield.errors import UsageError, unknown
 from playfield.learner import Learner
 from playfield.replay import Batch
 from playfield.run import Run
@@ -57,11 +57,13 @@ class Config:
     target_period: int = 1_000
     """Steps between two updates of the target network."""
     lr: float = 1e-4
-    """Adam's learning rate."""
+    """The optimizer's learning rate."""
     anneal: bool = False
     """Let the learning rate fall linearly to zero."""
+    optimizer: str = "adam"
+    """adam, or rmsprop (centred, decay 0.95)."""
     adam_eps: float = 1.5e-4
-    """Adam's epsilon."""
+    """The optimizer's epsilon."""
     max_grad_norm: float = 10.0
     """Global gradient norm that is clipped to."""
     gamma: float = 0.99
@@ -74,6 +76,8 @@ class Config:
     """Share of random actions from `epsilon_share` on."""
     epsilon_share: float = 0.1
     """Share of the training in which epsilon falls."""
+    epsilon_steps: int = 0
+    """Steps in which epsilon falls, instead of a share (0: see `epsilon_share`)."""
     double: bool = False
     """Choose the target's action by the learning network."""
     dueling: bool = False
@@ -100,6 +104,13 @@ class Config:
         """Steps after which every memory has enough to draw from."""
         return max(self.batch_size, 2 * self.num_envs) * self.n_step
 
+    def epsilon(self, step: int, progress: float) -> float:
+        """Share of random actions at a step, `progress` of the whole training."""
+        if self.noisy:
+            return 0.0
+        past = step / self.epsilon_steps if self.epsilon_steps else progress / (self.epsilon_share or 1e-9)
+        return linear(self.epsilon_start, self.epsilon_end, past)
+
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         for name in (
@@ -113,6 +124,8 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if self.optimizer not in ("adam", "rmsprop"):
+            raise unknown("optimizer", self.optimizer, ("adam", "rmsprop"))
         if self.batch % self.train_period:
             raise UsageError(f"--train-period {self.train_period} must divide a round of {self.batch} steps")
         if self.batch_size % workers:
@@ -177,10 +190,12 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
     """
     compute = run.compute
 
-    def adam(params: list[Tensor]) -> torch.optim.Optimizer:
+    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+        if cfg.optimizer == "rmsprop":
+            return torch.optim.RMSprop(params, cfg.lr, alpha=0.95, eps=cfg.adam_eps, centered=True)
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
-    learner = run.track("learner", Learner(net, adam, compute, cfg.max_grad_norm))
+    learner = run.track("learner", Learner(net, optimizer, compute, cfg.max_grad_norm))
     target = run.track("target", Target(learner.replicas[0]))
     actors = make_actors(
         run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=cfg.packed, alpha=cfg.alpha
@@ -188,8 +203,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
     updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
 
     for progress in run.steps(cfg.batch):
-        epsilon = linear(cfg.epsilon_start, cfg.epsilon_end, progress / cfg.epsilon_share if cfg.epsilon_share else 1)
-        epsilon = 0.0 if cfg.noisy else epsilon
+        epsilon = cfg.epsilon(run.step, progress)
         beta = linear(cfg.beta, 1.0, progress)
         lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
 

@@ -109,7 +109,7 @@ def schedule(config: dict[str, Any], steps: int) -> str:
     end = config.get("anneal_to", 0.0)
     told = [f"{', '.join(names)}: linear to {end:.0%} at step {steps:,}"] if names else []
     if "epsilon_share" in config:
-        last = round(config["epsilon_share"] * steps)
+        last = config.get("epsilon_steps") or round(config["epsilon_share"] * steps)
         told.append(f"epsilon: {config['epsilon_start']:g} to {config['epsilon_end']:g} at step {last:,}")
     if config.get("alpha"):
         told.append(f"beta: {config['beta']:g} to 1 at step {steps:,}")

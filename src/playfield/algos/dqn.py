@@ -1,15 +1,23 @@
 """Deep Q-networks (Mnih et al. 2015): the value of each action, learnt towards a target network by the Huber loss.
 
 The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
-`offpolicy.py`. Here, Adam and the Huber loss take the place of RMSProp and clipped errors (their gradients are the
-same).
+`offpolicy.py`. Presets of Atari:
+
+* `default`: what learns most in an hour on two cores.
+* `nips`, `nature`: the nets and sizes of Mnih et al. 2013 and 2015, both with a target network and clipped errors
+  (the Huber loss has their gradients). RMSProp adds its epsilon after the root, so 0.1 stands for 0.01 under it.
+* `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no clipping of gradients.
+* `lesson18`, `lesson18-double`: a course's, with a memory of 10,000 that must be full before learning starts, and an
+  update in every step. The course's network saw one picture (`--stack 1`), in which nothing moves; these see four.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,12 +33,40 @@ from playfield.values import QNetwork, identity
 class Config(offpolicy.Config):
     """Hyper-parameters of DQN."""
 
+    huber: bool = True
+    """Huber loss, which clips errors; else half the squared error."""
 
+
+PAPERS: dict[str, Any] = {
+    "capacity": 1_000_000,
+    "learning_starts": 50_000,
+    "target_period": 40_000,  # every 10,000 updates
+    "optimizer": "rmsprop",
+    "lr": 2.5e-4,
+    "adam_eps": 0.1,
+    "max_grad_norm": 0.0,
+    "epsilon_end": 0.1,
+    "epsilon_steps": 1_000_000,
+}
+LESSON = Config(
+    capacity=10_000,
+    train_period=1,
+    huber=False,
+    max_grad_norm=0.0,
+    adam_eps=1e-7,  # Keras's
+    epsilon_steps=200_000,
+    net="nature",
+)
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(num_envs=8, target_period=2_000, double=True, n_step=3),
-        # The paper's sizes; Adam, and epsilon over a tenth of the training, are ours.
-        "nature": Config(capacity=1_000_000, learning_starts=50_000, target_period=40_000, epsilon_end=0.1),
+        "nips": Config(**PAPERS, net="nips:norm=none"),
+        "nature": Config(**PAPERS, net="nature"),
+        "cleanrl": Config(
+            capacity=1_000_000, learning_starts=80_000, huber=False, max_grad_norm=0.0, adam_eps=1e-8, net="nature"
+        ),
+        "lesson18": LESSON,
+        "lesson18-double": dataclasses.replace(LESSON, double=True),
     },
     "vector": {
         "default": Config(
@@ -54,10 +90,12 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-def dqn_loss(q: Tensor, batch: Minibatch) -> tuple[Tensor, Tensor]:
-    """Huber loss of the values `q` [B] of the actions taken, and the errors target - value [B]."""
-    aim = batch.returns + batch.discounts * batch.following
-    return F.huber_loss(q, aim, reduction="none"), aim - q
+def dqn_loss(q: Tensor, batch: Minibatch, huber: bool = True) -> tuple[Tensor, Tensor]:
+    """Loss of the values `q` [B] of the actions taken, and the errors target - value [B]."""
+    error = batch.returns + batch.discounts * batch.following - q
+    if huber:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none"), error
+    return 0.5 * error.square(), error
 
 
 def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
@@ -69,7 +107,7 @@ def train(run: Run, cfg: Config) -> None:
     cfg.check(run.compute.workers)
     with run.seeded():
         net = network(run.spec, vars(cfg))
-    offpolicy.learn(run, cfg, net, dqn_loss, identity)
+    offpolicy.learn(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
