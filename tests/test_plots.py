@@ -76,25 +76,18 @@ def test_each_argument_changes_the_picture_and_the_same_input_does_not(tmp_path:
 def test_one_game(tmp_path: Path, seconds: float | list[float] | None) -> None:
     plots.learning_curve(tmp_path / "a.png", [(10, 2)], **TEXT, human=30.5, random=1.7, seconds=seconds)
     assert has(pixels(tmp_path / "a.png"), plots.BLUE) > 20
-    plots.curves(tmp_path / "b.png", {"one": [(10, 2)]}, **TEXT)
-    assert has(pixels(tmp_path / "b.png"), plots.BLUE) > 20
 
 
 def test_odd_texts_are_drawn_as_they_are(tmp_path: Path) -> None:
     texts = {"title": "$x_{ 100%", "protocol_line": "$\\frac " + "long line " * 60}
     plots.learning_curve(tmp_path / "a.png", [(0, 0), (0, 0)], **texts)
-    plots.curves(tmp_path / "b.png", {"_$": GAMES, "": GAMES}, **texts)
-    assert pixels(tmp_path / "b.png").shape == (750, 1200, 3)
+    assert pixels(tmp_path / "a.png").shape == (750, 1200, 3)
 
 
 def test_nothing_to_plot_and_bad_numbers(tmp_path: Path) -> None:
     for games in ([], [(1, float("nan"))], [(float("inf"), 1)]):
         with pytest.raises(UsageError):
             plots.learning_curve(tmp_path / "a.png", games, **TEXT)
-        with pytest.raises(UsageError):
-            plots.curves(tmp_path / "a.png", {"seed 1": games}, **TEXT)
-    with pytest.raises(UsageError):
-        plots.curves(tmp_path / "a.png", {}, **TEXT)
     for seconds in ([1.0, 2.0], float("nan"), -1):
         with pytest.raises(UsageError):
             plots.learning_curve(tmp_path / "a.png", GAMES, **TEXT, seconds=seconds)
@@ -104,20 +97,6 @@ def test_nothing_to_plot_and_bad_numbers(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         plots.learning_curve(tmp_path / "file" / "a.png", GAMES, **TEXT)
-
-
-@pytest.mark.parametrize("n", [2, 6, 9])
-def test_curves_of_several_runs(tmp_path: Path, n: int) -> None:
-    runs = {f"seed {i}": [(s + i, r + i) for s, r in GAMES[: 100 + i]] for i in range(n)}
-    plots.curves(tmp_path / "a.png", runs, **TEXT, human=3)
-    picture = pixels(tmp_path / "a.png")
-    assert picture.shape == (750, 1200, 3)
-    assert has(picture, plots.BLUE) > 500
-
-
-def test_runs_that_share_no_step_have_no_mean(tmp_path: Path) -> None:
-    plots.curves(tmp_path / "a.png", {"a": [(1, 1), (5, 2)], "b": [(7, 1), (9, 2)]}, **TEXT)
-    assert has(pixels(tmp_path / "a.png"), plots.BLUE) == 0
 
 
 def test_on_common_steps_holds_the_last_value() -> None:

@@ -1,4 +1,4 @@
-"""Plots of scores: one learning curve, or several runs together, as PNG files.
+"""The plot of one learning curve as a PNG file, and what other plots share with it.
 
 matplotlib is imported when a plot is drawn, through its object interface: no window, no `pyplot`, no global
 settings. The same input gives the same bytes. `read_monitor` reads the games of a run.
@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,9 @@ def learning_curve(
     order = np.argsort(pairs[:, 0], kind="stable")
     steps, scores = pairs[order].T
     clock = _clock(steps, order, seconds)
-    figure, axes = _figure(size, title, protocol_line)
+    figure = blank_figure(size, protocol_line)
+    axes = figure.add_subplot()
+    style_axes(axes, title)
     # Faint dots in a long run would merge into one area.
     alpha = float(np.clip(20 / math.sqrt(len(steps)), 0.12, 0.7))
     axes.plot(steps, scores, ".", color=SKY, ms=4, mew=0, alpha=alpha)
@@ -95,55 +97,7 @@ def learning_curve(
     if clock is not None:
         _time_axis(axes, steps, clock)
     _legend(axes, np.concatenate([steps, steps]), np.concatenate([scores, mean]))
-    _save(figure, out_png)
-
-
-def curves(
-    out_png: str | Path,
-    runs: Mapping[str, Sequence[Game]],
-    *,
-    title: str,
-    protocol_line: str,
-    human: float | None = None,
-    random: float | None = None,
-    window: int = 100,
-    size: tuple[int, int] = (1200, 750),
-) -> None:
-    """Draw several runs (seeds of one setting): a thin line each, their mean boldly, a band around it.
-
-    A line is the mean over the last `window` games of the run. The bold line is the mean of the runs at the
-    same step, over the steps that all of them reached; the band is one standard deviation between runs
-    (n - 1) to either side. Arguments and errors are those of `learning_curve`; `runs` is {label: games}.
-    """
-    if not runs:
-        raise UsageError("no runs to plot")
-    lines = []
-    for label, games in runs.items():
-        pairs = _games(games, f"games of {label}")
-        steps, scores = pairs[np.argsort(pairs[:, 0], kind="stable")].T
-        lines.append((label, steps, moving_mean(scores, window)))
-    figure, axes = _figure(size, title, protocol_line)
-    several = len(lines) > 1
-    named = len(lines) <= len(CYCLE)
-    for i, (label, steps, mean) in enumerate(lines):
-        color = CYCLE[(i + 1) % len(CYCLE)] if named and several else BLUE if not several else GREY
-        name = label if named else f"each of {len(lines)} runs" if i == 0 else None
-        mark = "-" if len(steps) > 1 else "o"
-        width, alpha = (1.0, 0.7) if several else (2.2, 1.0)
-        (line,) = axes.plot(steps, mean, mark, color=color, lw=width, alpha=alpha)
-        line.set_label(name if name is not None else "_")
-    if several:
-        grid, values = on_common_steps([(s, m) for _, s, m in lines])
-        if len(grid):
-            mean, spread = values.mean(0), values.std(0, ddof=1)
-            axes.fill_between(grid, mean - spread, mean + spread, color=BLUE, alpha=0.18, lw=0)
-            text = f"mean of {len(lines)} runs ± 1 standard deviation"
-            axes.plot(grid, mean, "-" if len(grid) > 1 else "o", color=BLUE, lw=2.6, label=text)
-            _end_label(axes, grid[-1], mean[-1], BLUE)
-    last = max(steps[-1] for _, steps, _ in lines)
-    _finish_axes(axes, last, f"score, mean of the last {window} games", human, random)
-    _legend(axes, np.concatenate([s for _, s, _ in lines]), np.concatenate([m for _, _, m in lines]))
-    _save(figure, out_png)
+    save_figure(figure, out_png)
 
 
 def on_common_steps(
@@ -236,18 +190,23 @@ def _clock(steps: np.ndarray, order: np.ndarray, seconds: float | Sequence[float
     return np.maximum.accumulate(given[order])
 
 
-def _figure(size: tuple[int, int], title: str, protocol_line: str) -> tuple[Any, Any]:
+def blank_figure(size: tuple[int, int], foot: str) -> Any:
+    """An empty matplotlib figure of `size` pixels with small print at its foot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     width, height = size
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     # parse_math=False: a "$" in a run's name is a dollar sign.
-    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10, weight="bold", parse_math=False)
-    foot = figure.supxlabel(protocol_line, x=0.01, ha="left", fontsize=6.5, color=GREY, wrap=True)
-    foot.set_parse_math(False)
+    text = figure.supxlabel(foot, x=0.01, ha="left", fontsize=6.5, color=GREY, wrap=True)
+    text.set_parse_math(False)
+    return figure
+
+
+def style_axes(axes: Any, title: str, fontsize: float = 12) -> None:
+    """The house's looks for one pair of axes."""
+    axes.set_title(title, loc="left", fontsize=fontsize, color=INK, pad=10, weight="bold", parse_math=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -255,7 +214,6 @@ def _figure(size: tuple[int, int], title: str, protocol_line: str) -> tuple[Any,
     axes.grid(axis="y", color="#E8E8EC", lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=8, length=3, color=GREY)
-    return figure, axes
 
 
 def _finish_axes(axes: Any, last: float, ylabel: str, human: float | None, random: float | None) -> None:
@@ -313,7 +271,8 @@ def short_count(value: float) -> str:
     return f"{value:g}"
 
 
-def _save(figure: Any, out_png: str | Path) -> None:
+def save_figure(figure: Any, out_png: str | Path) -> None:
+    """Write the figure whole or not at all; the same figure gives the same bytes. Raises UsageError, StorageError."""
     path = Path(out_png)
     if path.suffix.lower() != ".png":
         raise UsageError(f"a plot is a .png file, not {path.name}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from playfield import __version__
 from playfield.cli.agents import evaluate, explain, record, watch
+from playfield.cli.compare import compare
 from playfield.cli.memory import replay
 from playfield.cli.nets import nets
 from playfield.cli.tools import bench, games
@@ -21,6 +22,7 @@ VERBS = {
     "watch": watch,
     "explain": explain,
     "replay": replay,
+    "compare": compare,
     "games": games,
     "nets": nets,
     "bench": bench,

@@ -1,0 +1,204 @@
+"""`playfield compare`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from playfield import options
+from playfield.cli.parser import check_env, kebab, make, say_line, whole
+from playfield.cli.train import understand
+from playfield.errors import PlayfieldError, UsageError, unknown
+
+EXAMPLES = """examples:
+  playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
+  playfield compare breakout --algo dqn --algo c51 --seeds 2 --steps 150k -- --net nips
+  playfield compare                                draw again what is in runs/compare, as far as it is
+  playfield compare CartPole-v1 --json --dir runs/mine
+
+The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
+# Words of `train` that a comparison sets itself.
+OURS = {"algo", "steps", "minutes", "seed", "run", "resume", "games", "target-score", "target-games", "no-film"}
+OURS |= {"no-tensorboard", "quiet", "profile", "help"}
+
+
+def compare(words: list[str]) -> int:
+    """Train algorithms side by side, or draw what was trained: one picture, one table."""
+    cut = words.index("--") if "--" in words else len(words)
+    p = make("compare", compare.__doc__ or "", EXAMPLES)
+    p.add_argument("env", nargs="*", help="environments, one panel each; without --algo: those to draw")
+    p.add_argument(
+        "--algo",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help='an algorithm and its options, as in --algo "dqn --double true"; give one for each line',
+    )
+    p.add_argument("--steps", type=whole("--steps", 1), help="agent steps of every training (50k, 1M)")
+    p.add_argument("--seeds", type=whole("--seeds", 1, 1000), help="trainings of each, seeds 1, 2, ... (default 5)")
+    p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
+    p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
+    p.add_argument("--dir", type=Path, default=Path("runs/compare"), help="where the runs lie (default runs/compare)")
+    p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
+    p.add_argument("--out", type=Path, help="the picture (default: compare.png in --dir)")
+    p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    a, extra = p.parse(words[:cut]), words[cut + 1 :]
+    for env in a.env:
+        check_env(env)
+    if a.out is not None and a.out.suffix.lower() != ".png":
+        raise UsageError(f"a plot is a .png file, not {a.out.name}")
+    labels = [" ".join(text.split()) for text in a.algo]
+    if not labels:
+        given = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend") if getattr(a, n)] + ["--"] * bool(extra)
+        if given:
+            raise UsageError(f"{given[0]} is for training: name what to train, as in --algo dqn --algo pqn")
+        if not a.dir.is_dir():
+            raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
+        return _show(a, labels)
+    failed = _train(a, labels, extra, shlex.join(["playfield", "compare", *words]))
+    if failed:
+        with contextlib.suppress(UsageError):  # nothing to draw
+            _show(a, labels)
+        first, why, _ = failed[0]
+        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        error = PlayfieldError(f"training failed: {first.name}{others}: {why}; the same command tries again")
+        error.exit_code = failed[0][2] if failed[0][2] in range(2, 7) else 1
+        raise error
+    return _show(a, labels)
+
+
+def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], command: str) -> list[Any]:
+    """Check everything, then train; returns those that failed."""
+    if not a.env:
+        raise UsageError("which environments? For example: playfield compare CartPole-v1 --algo dqn --steps 50k")
+    if a.steps is None:
+        raise UsageError("how many steps for each training? For example: --steps 50k")
+    for names, what in ((a.env, "environment"), (labels, "--algo")):
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise UsageError(f"{what} {min(twice)} is given twice")
+    _check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
+    for label in labels:
+        algo, *own = _split(label)
+        if algo not in options.algorithms():
+            raise unknown("algorithm", algo, options.algorithms())
+        _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
+    from playfield import comparison
+    from playfield.trainings import Interrupted, train_all
+
+    trainings = comparison.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
+    for training in trainings:
+        training.check(a.extend)
+    if not all(t.done() for t in trainings):
+        _understand_all({t.words: t for t in trainings}.values())
+        comparison.remember(trainings)
+        from playfield.compute import cores
+
+        try:
+            return train_all(trainings, a.jobs or cores())
+        except Interrupted as stop:
+            stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
+            raise
+    return []
+
+
+def _split(label: str) -> list[str]:
+    try:
+        words = shlex.split(label)
+    except ValueError as error:
+        raise UsageError(f"--algo {label!r}: {error}") from None
+    if not words:
+        raise UsageError(f"--algo takes an algorithm and its options: {', '.join(options.algorithms())}")
+    return words
+
+
+def _check_words(words: Sequence[str], where: str, why: str) -> None:
+    """Words of `train` that a label or the end of the command may hold."""
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"{where}: {why}")
+    for word in words:
+        name = kebab(word).partition("=")[0].removeprefix("--")
+        if word.startswith("-") and (name in OURS or word == "-h"):
+            raise UsageError(f"{word.partition('=')[0]} {where}: a comparison sets that itself")
+
+
+def _understand_all(trainings: Any) -> None:
+    """Every mistake in the words of the trainings, before the first one starts."""
+    understood = []
+    for t in trainings:
+        with _naming(t):
+            understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
+    from playfield import nets
+    from playfield.plan import Request
+    from playfield.session import configure
+
+    for t, wishes in understood:
+        with _naming(t):
+            _, cfg, spec = configure(Request(**wishes))
+            if net := dataclasses.asdict(cfg).get("net"):
+                nets.check(net, spec.obs_shape)
+
+
+@contextlib.contextmanager
+def _naming(t: Any) -> Any:
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{t.label} on {t.env}: {error}") from None
+
+
+def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
+    from playfield import comparison
+
+    findings = comparison.choose(comparison.read(a.dir, a.window), a.env, labels)
+    rows = comparison.rows(findings, a.window)
+    out = a.out or a.dir / "compare.png"
+    comparison.draw(findings, out, a.window)
+    if a.json:
+        print(json.dumps({"picture": str(out), "rows": rows}))
+        return 0
+    _print(rows)
+    say_line(f"picture: {out}")
+    return 0
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from playfield.console import format_seconds, format_value
+
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else 110)
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
+    table.add_column("environment")
+    table.add_column("algorithm")
+    for name in ("seeds", "at step", "mean score", "95 % interval", "steps/s", "time of a run"):
+        table.add_column(name, justify="right")
+    before = None
+    for row in rows:
+        interval = "-" if row["low"] is None else f"{format_value(row['low'])} to {format_value(row['high'])}"
+        open_runs = row["finished"].count(False)
+        table.add_row(
+            row["env"] if row["env"] != before else "",
+            row["label"],
+            str(len(row["seeds"])) + (f" ({open_runs} unfinished)" if open_runs else ""),
+            f"{row['step']:,}",
+            format_value(round(row["mean"], 2)),
+            interval,
+            "-" if row["steps_per_second"] is None else f"{row['steps_per_second']:,.0f}",
+            format_seconds(row["seconds"]),
+        )
+        before = row["env"]
+    console.print(table)
+    say_line(
+        f"Mean raw score of the last {rows[0]['window']} training games at that step; "
+        "the interval is Student's t over seeds."
+    )
