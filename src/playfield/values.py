@@ -155,19 +155,30 @@ class Actor:
 
         Raises DivergedError when a value is not finite.
         """
-        env, clock = self.env, time.perf_counter
-        n, num_actions = env.num_envs, env.spec.num_actions
-        for t in range(steps):
-            start = clock()
-            explore = self.random.random(n) < epsilon
-            actions = self.random.integers(num_actions, size=n)
+        n, num_actions = self.env.num_envs, self.env.spec.num_actions
+
+        def act(obs: np.ndarray, random: np.random.Generator) -> np.ndarray:
+            explore = random.random(n) < epsilon
+            actions = random.integers(num_actions, size=n)
             if not explore.all():
                 with torch.no_grad():
-                    outputs = net(torch.from_numpy(self.obs).to(self.device), noise_for(net, self.noise, n))
+                    outputs = net(torch.from_numpy(obs).to(self.device), noise_for(net, self.noise, n))
                     q = expect(outputs).cpu().numpy()
                 if not math.isfinite(float(q.sum())):
                     raise DivergedError("a value is not finite: lower the learning rate (--lr)")
                 actions = np.where(explore, actions, q.argmax(-1))
+            return actions
+
+        self.follow(act, steps, clip_reward)
+
+    def follow(
+        self, act: Callable[[np.ndarray, np.random.Generator], np.ndarray], steps: int, clip_reward: bool
+    ) -> None:
+        """Act for `steps` steps as `act` says of observations and random numbers, and remember them."""
+        env, clock = self.env, time.perf_counter
+        for t in range(steps):
+            start = clock()
+            actions = act(self.obs, self.random)
             seen = self.obs.copy()  # an environment may reuse its array
             acted = clock()
             step = env.step(actions)
