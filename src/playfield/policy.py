@@ -40,9 +40,10 @@ class Policy(Protocol):
 def default_temperature(config: dict[str, Any]) -> float:
     """How agents are judged and shown: sharper than they explore, but not greedily, since a game can loop for ever.
 
-    One that explores by epsilon plays with the last epsilon of its training, as its papers do.
+    One that explores by epsilon plays with the last epsilon of its training, as its papers do, and one whose policy
+    was given plays that.
     """
-    return 1.0 if "epsilon_end" in config else 0.5
+    return 1.0 if "epsilon_end" in config or "policy" in config else 0.5
 
 
 class ProbabilityPolicy:
