@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as jsonlib
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from playfield.errors import DataError, UsageError
 from playfield.recall import Memory, find_memory
 from playfield.replay import OVER, TERMINATED, TRUNCATED
 
-LARGE, SMALL = 210, 126  # height of a picture of one transition, and of one among several
+LARGE, SMALL = 252, 126  # height of a picture of one transition, and of one among several
 
 
 def show(
@@ -55,7 +56,7 @@ def show(
         path = None
         if memory.spec.pixels:
             path = out or Path("transitions.png" if sample else f"transition-{rows[0]['number']}.png")
-            _write(path, sheet(memory, [place for _, place in places], rows))
+            write_png(path, sheet(memory, [place for _, place in places], rows))
         elif out is not None:
             raise UsageError(f"observations of {memory.spec.id} are numbers, which --out cannot picture")
     except lz4.block.LZ4BlockError:
@@ -257,7 +258,8 @@ def _card(memory: Memory, place: int, row: dict[str, Any], height: int) -> np.nd
         last = replay.read(np.array([place])).next_obs[0]
         ends = row["discount"] == 0
         told = "no bootstrap: it ends" if ends else "bootstraps from its value"
-        blocks.append(_block(np.zeros_like(last) if ends else last, stack, None, told, height))
+        after = None if ends or replay.gamma == 1 else round(math.log(row["discount"]) / math.log(replay.gamma))
+        blocks.append(_block(np.zeros_like(last) if ends else last, stack, after, told, height))
     end = "".join(f", {word}" for word in ("terminated", "truncated") if row[word])
     text = f"{row['number']}: {row['action_name']}, reward {row['reward']:g}{end}"
     right = f"return {row['n_step_return']:.3g}, discount {row['discount']:.3g}"
@@ -287,7 +289,7 @@ def pictures(obs: np.ndarray, stack: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(obs[..., k : k + 3]) for k in range(0, obs.shape[-1], 3)]
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, picture: np.ndarray) -> None:
     from PIL import Image
 
     from playfield.storage import atomic_write
