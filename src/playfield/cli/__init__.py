@@ -11,6 +11,7 @@ from playfield.cli.agents import evaluate, explain, record, watch
 from playfield.cli.compare import compare
 from playfield.cli.memory import replay
 from playfield.cli.nets import nets
+from playfield.cli.preprocess import preprocess
 from playfield.cli.tools import bench, games
 from playfield.cli.train import train
 from playfield.errors import PlayfieldError, UsageError, nearest
@@ -22,6 +23,7 @@ VERBS = {
     "watch": watch,
     "explain": explain,
     "replay": replay,
+    "preprocess": preprocess,
     "compare": compare,
     "games": games,
     "nets": nets,

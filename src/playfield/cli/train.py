@@ -71,7 +71,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
     p.add_argument("--quiet", action="store_true", help="only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
-    _protocol_options(p)
+    protocol_options(p)
     group = p.add_argument_group(
         f"{algo}'s own options", "[default]; a preset may set another, see config.json of a run"
     )
@@ -82,7 +82,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         )
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
-    parts = _protocol_parts(a)
+    parts = protocol_parts(a)
     common = {
         "steps": a.steps,
         "games": a.games,
@@ -143,7 +143,7 @@ def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
     return 0
 
 
-def _protocol_options(p: Parser) -> None:
+def protocol_options(p: Parser) -> None:
     group = p.add_argument_group("Atari protocol")
     group.add_argument("--protocol", help="classic (Nature DQN, CleanRL) or v5 (Machado et al. 2018)")
     group.add_argument("--view", help="observation view, such as mono,trim,aimbot")
@@ -166,7 +166,7 @@ def _switch(flag: str) -> Any:
     return options.Option(flag[2:], "bool", False, "").parse
 
 
-def _protocol_parts(a: argparse.Namespace) -> dict[str, Any]:
+def protocol_parts(a: argparse.Namespace) -> dict[str, Any]:
     names = (
         "sticky",
         "skip",
