@@ -28,6 +28,8 @@ _FRACTIONS = {
     "epsilon_end",
     "epsilon_share",
 }
+# Options that may be negative.
+_SIGNED = {"v_min", "v_max"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Option:
         return number(self.flag, text, whole=self.type == "int", low=self._low(), high=self._high())
 
     def _low(self) -> float:
+        if self.name in _SIGNED:
+            return -1e12
         return 1 if self.type == "int" and self.default >= 1 else 0
 
     def _high(self) -> float:

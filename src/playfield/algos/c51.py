@@ -1,0 +1,134 @@
+"""C51 (Bellemare et al. 2017): the distribution of each action's return, on fixed atoms, learnt by cross-entropy.
+
+The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
+`offpolicy.py`. Here:
+
+1. Prioritised replay goes by the Kullback-Leibler divergence, as in Rainbow (Hessel et al. 2018): the cross-entropy
+   less the entropy of the target, which nothing can be learnt from. Both have the same gradient.
+2. An atom that moves onto another one exactly keeps all of its probability (the paper's algorithm loses it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from playfield import offpolicy
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError
+from playfield.learner import load_weights
+from playfield.offpolicy import Minibatch
+from playfield.run import Run
+from playfield.values import QNetwork
+
+
+@dataclass(frozen=True)
+class Config(offpolicy.Config):
+    """Hyper-parameters of C51."""
+
+    atoms: int = 51
+    """Returns that have a probability."""
+    v_min: float = -10.0
+    """The lowest of them; what is below counts as this."""
+    v_max: float = 10.0
+    """The highest of them; what is above counts as this."""
+
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError where values cannot go together."""
+        super().check(workers)
+        if self.atoms < 2:
+            raise UsageError(f"--atoms must be at least 2, not {self.atoms}")
+        if not self.v_min < self.v_max:
+            raise UsageError(f"--v-min {self.v_min:g} must be below --v-max {self.v_max:g}")
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "atari": {
+        "default": Config(num_envs=8, target_period=2_000, double=True, n_step=3),
+        # The paper's sizes: those of the Nature DQN, and Adam.
+        "paper": Config(
+            capacity=1_000_000,
+            learning_starts=50_000,
+            target_period=40_000,
+            lr=2.5e-4,
+            adam_eps=0.01 / 32,
+            max_grad_norm=0.0,
+            epsilon_steps=1_000_000,
+            net="nature",
+        ),
+    },
+    "vector": {
+        # Rewards of -1 to 1 discounted by 0.99 add up to at most 100.
+        "default": Config(
+            num_envs=8,
+            rollout_steps=4,
+            capacity=20_000,
+            packed=False,
+            learning_starts=1_000,
+            train_period=4,
+            batch_size=64,
+            target_period=512,
+            lr=1e-3,
+            adam_eps=1e-8,
+            epsilon_end=0.04,
+            epsilon_share=0.16,
+            double=True,
+            n_step=3,
+            clip_reward=False,
+            atoms=101,
+            v_min=-100.0,
+            v_max=100.0,
+        ),
+    },
+}
+
+
+def expectation(logits: Tensor, v_min: float, v_max: float) -> Tensor:
+    """Logits [..., K] of evenly spaced returns to the expected return [...]."""
+    return logits.softmax(-1) @ torch.linspace(v_min, v_max, logits.shape[-1], device=logits.device)
+
+
+def project(probs: Tensor, returns: Tensor, discounts: Tensor, v_min: float, v_max: float) -> Tensor:
+    """The distribution of returns + discounts * z, where z is distributed as `probs` [B, K], on the same K atoms.
+
+    What falls between two atoms is shared by them, the nearer one getting more, so that the mean stays where it was.
+    """
+    last = probs.shape[-1] - 1
+    z = torch.linspace(v_min, v_max, last + 1, device=probs.device)
+    moved = (returns[:, None] + discounts[:, None] * z).clamp(v_min, v_max)
+    at = ((moved - v_min) * (last / (v_max - v_min))).clamp(0, last)
+    left = at.long()
+    right, share = (left + 1).clamp(max=last), at - left
+    out = torch.zeros_like(probs).scatter_add_(1, left, probs * (1 - share))
+    return out.scatter_add_(1, right, probs * share)
+
+
+def c51_loss(logits: Tensor, batch: Minibatch, v_min: float, v_max: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the taken actions' `logits` [B, K] and the projected target, and the divergence [B]."""
+    aim = project(batch.following.softmax(-1), batch.returns, batch.discounts, v_min, v_max)
+    cross = -(aim * logits.log_softmax(-1)).sum(-1)
+    return cross, cross.detach() + aim.xlogy(aim).sum(-1)
+
+
+def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
+    noise_std = config["noise_std"] * config["noisy"]
+    return QNetwork(spec, config["net"], config["dueling"], config["atoms"], noise_std)
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until `run` says that it is enough."""
+    cfg.check(run.compute.workers)
+    with run.seeded():
+        net = network(run.spec, vars(cfg))
+    loss = partial(c51_loss, v_min=cfg.v_min, v_max=cfg.v_max)
+    offpolicy.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
+
+
+def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
+    """The trained network as a function of observations (see `offpolicy.policy`)."""
+    expect = partial(expectation, v_min=config["v_min"], v_max=config["v_max"])
+    return offpolicy.policy(load_weights(network(spec, config), weights, device), expect, config, device)

@@ -1,0 +1,84 @@
+"""Rainbow (Hessel et al. 2018): C51 with double, dueling, three-step returns, prioritised replay and noisy heads.
+
+The loss is that of `c51.py`; the loop and where it differs from the papers are in `offpolicy.py`. As in the paper,
+prioritised replay goes by the Kullback-Leibler divergence. Every switch may be turned off, as its ablations did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from playfield import offpolicy
+from playfield.algos import c51
+from playfield.envs.base import EnvSpec
+from playfield.run import Run
+
+
+@dataclass(frozen=True)
+class Config(c51.Config):
+    """Hyper-parameters of Rainbow."""
+
+    lr: float = 6.25e-5
+    target_period: int = 8_000
+    learning_starts: int = 20_000
+    n_step: int = 3
+    double: bool = True
+    dueling: bool = True
+    noisy: bool = True
+    alpha: float = 0.5
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "atari": {
+        "default": Config(lr=1e-4, target_period=2_000, learning_starts=10_000),
+        # The paper's sizes.
+        "paper": Config(capacity=1_000_000, net="nature"),
+        # Data-efficient Rainbow (van Hasselt et al. 2019), for 100,000 steps: 20-step returns, an update every step,
+        # and a smaller net (theirs has fewer, larger strides).
+        "efficient": Config(
+            num_envs=2,
+            rollout_steps=2,
+            learning_starts=1_600,
+            train_period=1,
+            target_period=2_000,
+            lr=1e-4,
+            n_step=20,
+            net="nips",
+        ),
+    },
+    "vector": {
+        # Rewards of -1 to 1 discounted by 0.99 add up to at most 100.
+        "default": Config(
+            num_envs=8,
+            rollout_steps=4,
+            capacity=20_000,
+            packed=False,
+            learning_starts=1_000,
+            train_period=4,
+            batch_size=64,
+            target_period=512,
+            lr=1e-3,
+            adam_eps=1e-8,
+            clip_reward=False,
+            atoms=101,
+            v_min=-100.0,
+            v_max=100.0,
+        ),
+    },
+}
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until `run` says that it is enough."""
+    cfg.check(run.compute.workers)
+    with run.seeded():
+        net = c51.network(run.spec, vars(cfg))
+    loss = partial(c51.c51_loss, v_min=cfg.v_min, v_max=cfg.v_max)
+    offpolicy.learn(run, cfg, net, loss, partial(c51.expectation, v_min=cfg.v_min, v_max=cfg.v_max))
+
+
+def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
+    """The trained network as a function of observations (see `offpolicy.policy`)."""
+    return c51.load(spec, config, weights, device)
