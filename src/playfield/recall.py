@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def open_replay(run: str | Path = "last") -> Replay:
     return find_memory(run).replay
 
 
-def locate_run(name: str | Path) -> Path:
+def locate_run(name: str | Path, even_dropped: bool = False) -> Path:
     """The run directory that `name` stands for, where it can have a replay memory; raises UsageError."""
     run = newest_run() if str(name) == "last" else Path(name)
     if not (run / "run.json").exists():
@@ -70,9 +71,25 @@ def locate_run(name: str | Path) -> Path:
     info = read_info(run)
     if "capacity" not in (config := info.get("config") or {}) or not isinstance(config, dict):
         raise UsageError(f"{run} has no replay memory: {info['algo']} learns without one")
-    if DROPPED in info:
-        raise UsageError(f"{run} has no replay memory any more: its files were dropped on {info[DROPPED]}")
+    if not even_dropped:
+        refuse_dropped(run, info)
     return run
+
+
+def refuse_dropped(run: Path, info: dict[str, Any]) -> None:
+    """Raise UsageError where the replay files of a run were deleted by `drop`."""
+    if DROPPED in info:
+        raise UsageError(
+            f"the replay memory of {run} was deleted on {info[DROPPED]} (playfield replay --drop), so it cannot be "
+            "trained longer nor its memory looked at; its agent can still be evaluated, watched and filmed"
+        )
+
+
+def closing(run: Path) -> str:
+    """A line for the end of a training: what the replay files take, and what may be done with them."""
+    count, size = disk_use(run)
+    name = shlex.quote(str(run))
+    return f"\nits memory:   playfield replay {name} ({size / 1e6:,.0f} MB; --drop deletes it)" if count else ""
 
 
 def find_memory(name: str | Path) -> Memory:
@@ -139,11 +156,12 @@ def drop(name: str | Path, *, anyway: bool = False, say: Callable[[str], None]) 
     from playfield.lock import RunLock
     from playfield.storage import as_storage_error, remove
 
-    run = locate_run(name)
+    run = locate_run(name, even_dropped=True)  # a deletion may have been cut short
     with RunLock(run):
         info = read_info(run)
         done = max((int(path.name[5:]) for path in checkpoint.checkpoints(run / "checkpoints")), default=0)
-        if done < info.get("steps", 0) and not anyway:
+        ended = done >= info.get("steps", 0) or (info.get("result") or {}).get("steps") == done  # at its target
+        if not ended and not anyway:
             raise UsageError(
                 f"{run} has done {done:,} of {info['steps']:,} steps, and could not go on without its replay memory: "
                 "finish it, or add --yes"

@@ -195,6 +195,7 @@ def _resume(
 ) -> Result:
     from playfield.lock import RunLock
     from playfield.policy import newest_run, read_info
+    from playfield.recall import refuse_dropped
 
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
     for wish in wishes:
@@ -211,6 +212,7 @@ def _resume(
         raise DataError(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
+    refuse_dropped(directory, info)
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
@@ -233,10 +235,11 @@ def _resume_locked(
 ) -> Result:
     from playfield import checkpoint, compute
     from playfield.policy import read_info, spec_from
+    from playfield.recall import whole
 
     compute.setup()
     info = read_info(directory)
-    found = checkpoint.take_over(directory / "checkpoints")
+    found = checkpoint.take_over(directory / "checkpoints", whole(directory))
     for reason in found.skipped if found else ():
         say(f"skipped a damaged checkpoint: {reason}")
     done = found.step if found else 0
@@ -337,6 +340,7 @@ def finish(
     directory: Path, info: dict[str, Any], request: Request, say: Say
 ) -> tuple[dict[str, Any] | None, dict[str, Path]]:
     """Judge and show a trained run: evaluation, film of its best game, learning curve, next commands."""
+    from playfield import recall
     from playfield.show import evaluate_and_save, film_of, save_curve
 
     files: dict[str, Path] = {}
@@ -357,7 +361,7 @@ def finish(
         f"curves:       tensorboard --logdir {run}\n"
         f"evaluate it:  playfield eval {run} --games 100\n"
         f"film it:      playfield record {run}\n"
-        f"train longer: playfield train --resume {run} {longer}"
+        f"train longer: playfield train --resume {run} {longer}{recall.closing(directory)}"
     )
     return evaluation, files
 

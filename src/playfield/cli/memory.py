@@ -41,7 +41,7 @@ def replay(words: list[str]) -> int:
         raise UsageError("--yes goes with --drop")
     from playfield.recall import drop, locate_run
 
-    locate_run(a.run_name)
+    locate_run(a.run_name, even_dropped=a.drop)
     if a.drop:
         from playfield.cli.parser import say_line
 
