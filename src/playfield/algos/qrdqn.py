@@ -22,6 +22,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.learner import load_weights
 from playfield.offpolicy import Minibatch
+from playfield.presets import ATARI, VECTOR
 from playfield.run import Run
 from playfield.values import QNetwork
 
@@ -46,7 +47,7 @@ class Config(offpolicy.Config):
 
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(num_envs=8, target_period=2_000, double=True, n_step=3),
+        "default": Config(**ATARI),
         # The paper's sizes: those of the Nature DQN, and Adam.
         "paper": Config(
             capacity=1_000_000,
@@ -61,23 +62,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         ),
     },
     "vector": {
-        "default": Config(
-            num_envs=8,
-            rollout_steps=4,
-            capacity=20_000,
-            packed=False,
-            learning_starts=1_000,
-            train_period=4,
-            batch_size=64,
-            target_period=512,
-            lr=1e-3,
-            adam_eps=1e-8,
-            epsilon_end=0.04,
-            epsilon_share=0.16,
-            double=True,
-            n_step=3,
-            clip_reward=False,
-        ),
+        "default": Config(**VECTOR),
     },
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 from playfield import offpolicy
 from playfield.algos import c51
 from playfield.envs.base import EnvSpec
+from playfield.presets import ATARI, VECTOR
 from playfield.run import Run
 
 
@@ -32,7 +33,7 @@ class Config(c51.Config):
 
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(lr=1e-4, target_period=2_000, learning_starts=10_000),
+        "default": Config(**ATARI),
         # The paper's sizes.
         "paper": Config(capacity=1_000_000, net="nature"),
         # Data-efficient Rainbow (van Hasselt et al. 2019), for 100,000 steps: 20-step returns, an update every step,
@@ -50,22 +51,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     },
     "vector": {
         # Rewards of -1 to 1 discounted by 0.99 add up to at most 100.
-        "default": Config(
-            num_envs=8,
-            rollout_steps=4,
-            capacity=20_000,
-            packed=False,
-            learning_starts=1_000,
-            train_period=4,
-            batch_size=64,
-            target_period=512,
-            lr=1e-3,
-            adam_eps=1e-8,
-            clip_reward=False,
-            atoms=101,
-            v_min=-100.0,
-            v_max=100.0,
-        ),
+        "default": Config(**VECTOR, atoms=101, v_min=-100.0, v_max=100.0),
     },
 }
 
