@@ -75,8 +75,8 @@ def test_the_command_writes_one_picture(words: list[str], tmp_path, capsys) -> N
     assert told["obs_bytes"] == np.prod(told["obs_shape"])
     by_hand = not words or words[0] == "--size"
     assert told["largest_difference_by_hand"] == (0 if by_hand else None)
-    picture = Image.open(out)
-    assert min(picture.size) > 700
+    with Image.open(out) as picture:
+        assert min(picture.size) > 700
     assert [p.name for p in tmp_path.iterdir()] == ["steps.png"]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from memory_games import GAMMA, SIDE, Games, check, play, spec
 from playfield import bench
 from playfield.envs.base import EnvSpec, Step
-from playfield.errors import DivergedError, UsageError
+from playfield.errors import DivergedError, StorageError, UsageError
 from playfield.replay import Replay
 
 
@@ -119,12 +123,32 @@ def test_bytes_per_transition() -> None:
 
 
 def test_pictures_in_a_file(tmp_path) -> None:
+    """Mapped into memory, and without a name, so that nothing is left however the process ends."""
     games = Games(2, 4, 1, 0, 0.1)
-    mapped = Replay(spec(4), 2, 100, np.random.SeedSequence(3), stack=4, gamma=GAMMA, file=tmp_path / "frames")
+    mapped = Replay(spec(4), 2, 100, np.random.SeedSequence(3), stack=4, gamma=GAMMA, mapped=tmp_path / "new")
     for _ in range(150):
         mapped.add(*games.step())
     check(mapped, games, mapped.sample(64))
-    assert (tmp_path / "frames").stat().st_size == 100 * SIDE * SIDE
+    assert isinstance(mapped.frames.data, np.memmap)
+    assert mapped.frames.data.nbytes == 100 * SIDE * SIDE
+    if sys.platform == "linux":
+        maps = Path("/proc/self/maps").read_text()
+        assert f"{tmp_path / 'new'}/" in maps
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a file's room is taken at once")
+def test_a_file_that_does_not_fit_is_refused_at_once(tmp_path, monkeypatch) -> None:
+    """Not when it is written to, by the end of the process."""
+
+    def full(fd: int, offset: int, size: int) -> None:
+        assert (offset, size) == (0, 100 * SIDE * SIDE)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match="replay memory of 0.00 GB in"):
+        Replay(spec(4), 2, 100, np.random.SeedSequence(3), stack=4, mapped=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_vectors() -> None:

@@ -9,26 +9,29 @@ Both address an entry by its lane and by its number in that lane, which never st
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import cv2
 import lz4.block
 import numpy as np
 
+from playfield.storage import as_storage_error
+
 
 class Frames:
     """The newest part of each observation, `channels` of its last axis; the rest lies in the entries before it."""
 
     def __init__(
-        self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int, file: Path | None = None
+        self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int, mapped: Path | None = None
     ) -> None:
         self.stack, self.size, self._shape = stack, size, shape
         self._channels = shape[-1] // stack
         part = (*shape[:-1], self._channels)
-        if file is None:
-            self.data = np.zeros((lanes, size, *part), dtype)
-        else:
-            self.data = np.memmap(file, dtype, "w+", shape=(lanes, size, *part))
+        whole = (lanes, size, *part)
+        self.data = np.zeros(whole, dtype) if mapped is None else _mapped(mapped, whole, dtype)
 
     def put(self, lanes: np.ndarray, index: np.ndarray, obs: np.ndarray) -> bytes:
         """Store observations [n, ...]; returns the bytes that identify what was stored."""
@@ -62,6 +65,20 @@ class Frames:
     @property
     def nbytes(self) -> int:
         return self.data.nbytes
+
+
+def _mapped(directory: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array of zeros in a file in `directory` that has no name: it goes with the process, however that ends.
+
+    Raises StorageError where the disk has no room for it: written to later, it would end the process.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with as_storage_error(f"cannot make a replay memory of {size / 1e9:.2f} GB in {directory}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype, "w+", shape=shape)
 
 
 class Packed:

@@ -48,6 +48,8 @@ class Config:
     """Observations in the replay memory."""
     packed: bool = True
     """Keep pixel observations compressed."""
+    mmap: bool = False
+    """Keep observations plain in a file of the run, mapped into memory: for more of them than memory holds."""
     learning_starts: int = 10_000
     """Steps before the first update."""
     train_period: int = 4
@@ -198,7 +200,14 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
     learner = run.track("learner", Learner(net, optimizer, compute, cfg.max_grad_norm))
     target = run.track("target", Target(learner.replicas[0]))
     actors = make_actors(
-        run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=cfg.packed, alpha=cfg.alpha
+        run,
+        cfg.num_envs,
+        cfg.capacity,
+        n_step=cfg.n_step,
+        gamma=cfg.gamma,
+        packed=cfg.packed,
+        alpha=cfg.alpha,
+        mmap=cfg.mmap,
     )
     updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
 

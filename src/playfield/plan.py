@@ -183,7 +183,8 @@ def replay_line(request: Request, cfg: Any) -> str | None:
 
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
     try:
-        return memory_line(env, cfg.capacity, cfg.packed, cfg.alpha)
+        mapped = (request.run or Path("runs")) if getattr(cfg, "mmap", False) else None
+        return memory_line(env, cfg.capacity, cfg.packed, cfg.alpha, mapped)
     finally:
         env.close()
 

@@ -60,7 +60,7 @@ class Replay:
         stack: pictures in an observation; 1 stores observations whole.
         packed: keep them compressed.
         alpha: exponent of priorities (Schaul et al. 2016); 0 draws uniformly.
-        file: keep pictures in a memory-mapped file there (not with `packed`).
+        mapped: keep pictures in a memory-mapped file in that directory (not with `packed`).
         save_to: directory for what a checkpoint cannot hold; None: `state` cannot be restored.
         keep: checkpoints back from the newest whose files stay.
 
@@ -80,7 +80,7 @@ class Replay:
         stack: int = 1,
         packed: bool = False,
         alpha: float = 0.0,
-        file: Path | None = None,
+        mapped: Path | None = None,
         save_to: Path | None = None,
         keep: int = 5,
     ) -> None:
@@ -93,7 +93,7 @@ class Replay:
         if packed:
             self.frames = Packed(num_envs, self.size, spec.obs_shape, spec.obs_dtype)
         else:
-            self.frames = Frames(num_envs, self.size, spec.obs_shape, spec.obs_dtype, stack, file)
+            self.frames = Frames(num_envs, self.size, spec.obs_shape, spec.obs_dtype, stack, mapped)
         self.actions = np.zeros((num_envs, self.size), np.uint8 if spec.num_actions <= 256 else np.int32)
         self.rewards = np.zeros((num_envs, self.size), np.float32)
         self.kinds = np.zeros((num_envs, self.size), np.uint8)

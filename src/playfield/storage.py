@@ -168,15 +168,27 @@ def _readable(count: int) -> str:
 
 def preflight(directory: Path | str, need_bytes: int) -> None:
     """Raise StorageError unless `directory` is writable and has `need_bytes` free. Creates nothing."""
+    place = _existing(directory)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(f"cannot write in {place}: no permission, or a read-only disk")
+    free = free_disk(place)
+    if free < need_bytes:
+        raise StorageError(f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free")
+
+
+def free_disk(directory: Path | str) -> int:
+    """Bytes free on the disk that `directory` is, or would be, on."""
+    place = _existing(directory)
+    with as_storage_error(f"cannot look at the disk of {place}"):
+        return shutil.disk_usage(place).free
+
+
+def _existing(directory: Path | str) -> Path:
+    """`directory`, or the nearest above it that exists."""
     place = Path(directory).absolute()
     while not place.exists():
         place = place.parent
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise StorageError(f"cannot write in {place}: no permission, or a read-only disk")
-    with as_storage_error(f"cannot look at the disk of {place}"):
-        free = shutil.disk_usage(place).free
-    if free < need_bytes:
-        raise StorageError(f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free")
+    return place
 
 
 def open_regular(directory: Path, name: str) -> IO[bytes]:

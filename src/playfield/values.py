@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lz4.block
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from playfield import nets
 from playfield.compute import Compute, free_memory
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
-from playfield.errors import DivergedError, UsageError
+from playfield.errors import DivergedError, StorageError, UsageError
 from playfield.replay import Replay
 from playfield.run import Run
+from playfield.storage import free_disk
 
 Expect = Callable[[Tensor], Tensor]
 """What a network puts out [N, A, ...] to values [N, A]."""
@@ -204,13 +206,14 @@ class Actor:
         self.noise.bit_generator.state = state["noise"]
 
 
-def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[Actor]:
+def make_actors(run: Run, num_envs: int, capacity: int, mmap: bool = False, **replay: Any) -> list[Actor]:
     """A tracked `Actor` for each worker, with its share of the environments and of the replay memory.
 
-    `replay` are arguments of `Replay`. Its files lie in the run's directory while checkpoints need them.
+    `replay` are arguments of `Replay`. Its files lie in the run's directory while checkpoints need them; with `mmap`
+    its observations too (a run without a directory has them in memory).
     """
     workers, directory = run.compute.workers, run.directory
-    replay["packed"] = replay["packed"] and run.spec.pixels
+    replay["packed"] = replay["packed"] and run.spec.pixels and not mmap
 
     def make(env: VectorEnv, seed: np.random.SeedSequence, k: int) -> Actor:
         replay_seed, actor_seed = seed.spawn(2)
@@ -223,6 +226,7 @@ def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[A
             replay_seed,
             stack=pictures(run.spec),
             save_to=save_to,
+            mapped=save_to if mmap else None,
             keep=run.keep + 2,
             **replay,
         )
@@ -232,31 +236,49 @@ def make_actors(run: Run, num_envs: int, capacity: int, **replay: Any) -> list[A
     return run.workers("actor", num_envs, make)
 
 
-def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float) -> str:
-    """What a replay memory of `capacity` observations takes, in words.
+def bytes_each(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float]:
+    """Bytes that a replay memory takes for each entry: its observation, and all else.
 
     What compressed observations take is measured on 200 random steps of `env`, and a quarter is added, since trained
     agents see more varied pictures.
-
-    Raises UsageError when it does not fit into the memory that is free.
     """
-    size = math.prod(env.spec.obs_shape) * np.dtype(env.spec.obs_dtype).itemsize
-    packed = packed and env.spec.pixels
-    if packed:
-        rng, obs, sizes = np.random.default_rng(0), env.reset(np.arange(env.num_envs)), []
-        for _ in range(200):
-            sizes += [len(lz4.block.compress(np.ascontiguousarray(one), store_size=False)) for one in obs]
-            obs = env.step(rng.integers(env.spec.num_actions, size=env.num_envs)).obs
-        each = 1.25 * float(np.mean(sizes)) + 41 + 6
+    rest = 6 + 32 * bool(alpha)  # action, reward, kind; the tree of priorities, at most
+    if not (packed and env.spec.pixels):
+        size = math.prod(env.spec.obs_shape) * np.dtype(env.spec.obs_dtype).itemsize
+        return size / pictures(env.spec), rest
+    rng, obs, sizes = np.random.default_rng(0), env.reset(np.arange(env.num_envs)), []
+    for _ in range(200):
+        sizes += [len(lz4.block.compress(np.ascontiguousarray(one), store_size=False)) for one in obs]
+        obs = env.step(rng.integers(env.spec.num_actions, size=env.num_envs)).obs
+    return 1.25 * float(np.mean(sizes)) + 41, rest
+
+
+def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float, mapped: Path | None = None) -> str:
+    """What a replay memory of `capacity` observations takes, in words; with `mapped`, those in a file there.
+
+    Raises UsageError when it does not fit into the memory that is free, StorageError when not on that disk.
+    """
+    packed = packed and env.spec.pixels and mapped is None
+    obs, rest = bytes_each(env, packed, alpha)
+    each, line = obs + rest, f"{capacity:,} observations"
+    if mapped is not None:
+        line += f" in a mapped file of {capacity * obs / 1e9:.2f} GB on the disk, and"
+        room = free_disk(mapped)
+        if capacity * obs > 0.95 * room:
+            fits = int(0.95 * room / obs) // 1000 * 1000
+            hint = f"use --capacity {fits} or another disk (--run)" if fits else "use another disk (--run)"
+            told = f"a replay memory of {capacity:,} observations needs {capacity * obs / 1e9:.2f} GB on the disk"
+            raise StorageError(f"{told} of {mapped}: {room / 1e9:.2f} GB are free; {hint}")
+        each = rest
     else:
-        each = size / pictures(env.spec) + 6
-    if alpha:
-        each += 32  # the tree of priorities, at most
+        line += ","
     need, free = round(capacity * each), free_memory()
-    line = f"{capacity:,} observations, about {need / 1e9:.2f} GB{' compressed' if packed else ''}"
+    line += f" about {need / 1e9:.2f} GB{' compressed' if packed else ' of memory' if mapped else ''}"
     if free is not None and need > 0.9 * free:
         fits = int(0.9 * free / each) // 1000 * 1000
-        hints = [f"--capacity {fits}"] * (fits > 0) + ["--packed true"] * (env.spec.pixels and not packed)
+        hints = [f"--capacity {fits}"] * (fits > 0)
+        hints += ["--packed true"] * (env.spec.pixels and not packed and mapped is None)
+        hints += ["--mmap true"] * (mapped is None)
         use = f"use {' or '.join(hints)}" if hints else "end other programs"
         raise UsageError(f"a replay memory of {line} does not fit: {free / 1e9:.2f} GB are free; {use}")
     return line
