@@ -32,12 +32,13 @@ VERBS = {
 
 
 def _usage() -> str:
+    width = max(map(len, VERBS)) + 2
     lines = [
         f"playfield {__version__}: train, evaluate, watch and explain agents that learn to play",
         "",
         "usage: playfield VERB ...      (playfield VERB --help tells more)",
         "",
-        *(f"  {verb:<8}{fn.__doc__}" for verb, fn in VERBS.items()),
+        *(f"  {verb:<{width}}{fn.__doc__}" for verb, fn in VERBS.items()),
         "",
         "examples:",
         "  playfield train breakout      learns Breakout from the screen in about ten minutes",
