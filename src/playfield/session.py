@@ -81,6 +81,8 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
         from playfield import nets
 
         nets.check(cfg.net, spec.obs_shape)
+    if "policy" in known:
+        module.Fixed(cfg.policy, spec)  # a policy of another game is refused before anything is made
     return module, cfg, spec
 
 
