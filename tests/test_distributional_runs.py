@@ -113,9 +113,10 @@ def test_a_policy_made_of_its_weights(name: str) -> None:
     spec = Identity(1).spec
     net = module.network(spec, vars(cfg)) if name != "rainbow" else c51.network(spec, vars(cfg))
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    logits, value = module.load(spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
+    logits, value, told = module.load(spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
     with torch.no_grad():
         q = values(name, net(torch.eye(4)).numpy())
+    np.testing.assert_allclose(told, q, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(value, q.max(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits.argmax(1), q.argmax(1))
     rare = 0.0 if cfg.noisy else 0.025

@@ -88,9 +88,10 @@ def test_a_policy_made_of_its_weights() -> None:
     cfg = dataclasses.replace(SMALL, epsilon_end=0.1)
     net = QNetwork(env.spec, "mlp")
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    logits, value = dqn.load(env.spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
+    logits, value, values = dqn.load(env.spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
     with torch.no_grad():
         q = net(torch.eye(4)).numpy()
+    np.testing.assert_allclose(values, q, rtol=1e-6)
     np.testing.assert_allclose(value, q.max(1), rtol=1e-6)
     np.testing.assert_array_equal(logits.argmax(1), q.argmax(1))
     np.testing.assert_allclose(np.sort(np.exp(logits), 1), np.tile([0.025, 0.025, 0.025, 0.925], (4, 1)), rtol=1e-5)

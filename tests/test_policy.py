@@ -78,6 +78,21 @@ def test_explain():
     assert thoughts["value"].tolist() == [7, 7]
 
 
+@pytest.mark.parametrize("temperature", [0, 0.5, 1])
+def test_explain_tells_the_values_of_actions_where_there_are_any(temperature):
+    def network(obs):
+        q = obs @ np.array([[1.0, 2, 3]])
+        return q, q.max(-1), q
+
+    policy = ProbabilityPolicy(TOY, network, "toy", temperature)
+    obs = np.array([[1.0], [-1.0]])
+    thoughts = policy.explain(obs)
+    assert thoughts["q"].tolist() == [[1, 2, 3], [-1, -2, -3]]
+    assert thoughts["value"].tolist() == [3, -1]
+    assert policy.act(obs).shape == (2,)
+    assert "q" not in ProbabilityPolicy(TOY, toy_network, "toy", temperature).explain(obs_of(1))
+
+
 def test_random_policy_is_uniform_and_seeded():
     a, b, c = (RandomPolicy(TOY, seed).act(obs_of(*[0] * 9000)) for seed in (1, 1, 2))
     assert (a == b).all()

@@ -177,7 +177,7 @@ def test_the_policy_made_of_its_weights_is_greedy_but_for_epsilon() -> None:
     weights = {name: p.detach() for name, p in net.named_parameters()}
     network = pqn.load(spec, dataclasses.asdict(SMALL), weights, "cpu")
     obs = np.eye(4, dtype=np.float32)
-    logits, value = network(obs)
+    logits, value, _ = network(obs)
     with torch.no_grad():
         q = net(torch.eye(4)).numpy()
     np.testing.assert_allclose(value, q.max(1), rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_a_page_names_its_panels(captions, style):
     assert picture.dtype == np.uint8
     if style == "plain":
         assert (picture == panels.tv(moment.frame)).all()
+
+
+def test_values_of_actions_are_drawn_before_probabilities(monkeypatch):
+    policy = policy_for("CartPole-v1")
+    player = Player(policy, 0)
+    moment = next(player.moments())
+    player.close()
+    valued = dataclasses.replace(moment, thoughts={**moment.thoughts, "q": np.array([1.0, 3.0])})
+    drawn = panels.q_bars([1.0, 3.0], policy.spec.action_names, (moment.frame.shape[0], 260), moment.action)
+    assert (show.page(valued, policy.spec, "bars")[-drawn.shape[0] :, -260:] == drawn).all()
+    assert not np.array_equal(show.page(moment, policy.spec, "bars"), show.page(valued, policy.spec, "bars"))
 
 
 def test_a_film_may_start_later(tmp_path):

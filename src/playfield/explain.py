@@ -234,13 +234,15 @@ def picture(moment: Moment, spec: Any, maps: dict[str, np.ndarray], effects: Eff
     else:
         rows.append(panels.caption(feature_bars(effects, np.ravel(moment.obs), (190, 520)), "what matters"))
     size = frame.shape[0] - rows[0].shape[0], rows[0].shape[1]
-    if probs is not None:
-        bars = panels.probability_bars(probs, spec.action_names, size, moment.action, shown)
-    elif "q" in moment.thoughts:
+    told = "how likely it takes each action"
+    if "q" in moment.thoughts:
         bars = panels.q_bars(moment.thoughts["q"], spec.action_names, size, moment.action)
+        told = "what it expects of each action"
+    elif probs is not None:
+        bars = panels.probability_bars(probs, spec.action_names, size, moment.action, shown)
     else:
         bars = np.full((*size, 3), panels.BACKGROUND, np.uint8)
-    rows.append(panels.caption(bars, "how likely it takes each action"))
+    rows.append(panels.caption(bars, told))
     score = moment.score - moment.reward  # the one in the picture: the moment's is the one after its action
     return panels.beside(panels.caption(frame, title, f"score {score:g}"), np.concatenate(rows))
 

@@ -269,7 +269,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
 
 
 def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) -> Any:
-    """A trained network as a function of observations to (logits, value).
+    """A trained network as a function of observations to (logits, value, values of all actions).
 
     The logits are those of the policy that it ended its training with: a random action with probability
     `epsilon_end` (noisy networks: none, and no noise), else the best. A temperature below 1 makes random actions
@@ -277,11 +277,11 @@ def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) 
     """
     epsilon = min(max(0.0 if config.get("noisy") else config["epsilon_end"], 1e-6), 1 - 1e-6)
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with torch.no_grad():
             q = expect(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
         probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
         probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
-        return np.log(probs), q.max(-1)
+        return np.log(probs), q.max(-1), q
 
     return network

@@ -19,7 +19,7 @@ class Moment:
     Attributes:
         frame: uint8 [H, W, 3] picture of the game when the action was chosen.
         obs: what the agent saw then, without a batch axis.
-        thoughts: `probs` [A] and `value`, without a batch axis.
+        thoughts: what `Policy.explain` told, without a batch axis.
         action, reward: what it did and what it got.
         score: raw score of the game after the step.
         step: number of the step in this game, from 0.

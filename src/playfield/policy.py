@@ -25,7 +25,7 @@ class Policy(Protocol):
 
     `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it draws
     its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
-    `value` [N], or `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
+    `value` [N], `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
     """
 
     spec: EnvSpec
@@ -52,7 +52,8 @@ class ProbabilityPolicy:
     What it explains are the probabilities that it plays with; those of the net, at temperature 1, are `net_probs`.
 
     Args:
-        network: maps observations [N, ...] to (logits [N, A], value [N]), both NumPy float32.
+        network: maps observations [N, ...] to (logits [N, A], value [N]), NumPy float32; where it learns the values
+            of actions, these too [N, A].
         temperature: 1 samples as in training, less is greedier, 0 is greedy.
         seed: of its own random numbers.
     """
@@ -75,7 +76,7 @@ class ProbabilityPolicy:
         from playfield.actor_critic import log_softmax, sample
 
         single = np.ndim(obs) == len(self.spec.obs_shape)
-        logits, _ = self.network(np.asarray(obs)[None] if single else obs)
+        logits = self.network(np.asarray(obs)[None] if single else obs)[0]
         if self.temperature < GREEDY:
             actions = logits.argmax(axis=-1)
         else:
@@ -87,15 +88,16 @@ class ProbabilityPolicy:
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         from playfield.actor_critic import log_softmax
 
-        logits, value = self.network(obs)
+        logits, value, *q = self.network(obs)
+        thoughts = {"value": value} | ({"q": q[0]} if q else {})
         net_probs = np.exp(log_softmax(logits))
         if self.temperature == 1:
-            return {"probs": net_probs, "value": value}
+            return {"probs": net_probs, **thoughts}
         if self.temperature < GREEDY:
             probs = np.eye(self.spec.num_actions, dtype=net_probs.dtype)[logits.argmax(axis=-1)]
         else:
             probs = np.exp(log_softmax(logits / self.temperature))
-        return {"probs": probs, "net_probs": net_probs, "value": value}
+        return {"probs": probs, "net_probs": net_probs, **thoughts}
 
 
 class RandomPolicy:

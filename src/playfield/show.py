@@ -165,7 +165,7 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
 
     Args:
         style: `plain` the game alone; `net` with what the net sees beside it; `bars` with the action
-            probabilities; `all` with both.
+            probabilities, or with the values of actions where the agent learns these; `all` with both.
     """
     if style not in STYLES:
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
@@ -175,7 +175,9 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     seen = style in ("net", "all") and spec.pixels
     if seen:
         parts.append(panels.stack_overlay(moment.obs, height))
-    if style in ("bars", "all") and "probs" in moment.thoughts:
+    if style in ("bars", "all") and "q" in moment.thoughts:  # epsilon-greedy probabilities say less
+        parts.append(panels.q_bars(moment.thoughts["q"], spec.action_names, (height, 260), moment.action))
+    elif style in ("bars", "all") and "probs" in moment.thoughts:
         value = moment.thoughts.get("value")
         parts.append(
             panels.probability_bars(

@@ -202,5 +202,5 @@ def train(run: Run, cfg: Config) -> None:
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations to (logits, value): see `offpolicy.policy`."""
+    """The trained network as a function of observations (see `offpolicy.policy`)."""
     return policy(load_weights(QNetwork(spec, config["net"]), weights, device), identity, config, device)

@@ -220,13 +220,12 @@ function paintBars(message) {
   const rows = $("bars").children;
   let shares = message.probs;
   let texts = null;
-  if (shares) texts = shares.map((p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
-  else if (message.q) {
+  if (message.q) {
     const low = Math.min(...message.q);
     const range = Math.max(...message.q) - low || 1;
     shares = message.q.map((q) => 0.05 + 0.95 * (q - low) / range);
     texts = message.q.map((q) => q.toFixed(2));
-  }
+  } else if (shares) texts = shares.map((p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
   for (let i = 0; i < rows.length; i += 1) {
     rows[i].classList.toggle("chosen", i === message.action);
     if (!shares) continue;
