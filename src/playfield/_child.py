@@ -13,7 +13,7 @@ import time
 
 from playfield.cli import main
 
-PERIOD = 1.0  # seconds between two looks
+PERIOD = 0.25  # seconds between two looks
 
 
 def _watch(parent: int) -> None:

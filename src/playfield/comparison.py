@@ -61,7 +61,12 @@ def plan(
                 words = train_words(env, label, extra)
                 trainings.append(Training(env, label, tuple(words), seed, steps, home / str(seed)))
     for home, (env, label) in found.items():
-        if (told := _told(home)) is not None and told["words"] != train_words(env, label, extra):
+        if not _has_runs(home):
+            continue
+        told = _told(home)
+        if told is None:
+            raise UsageError(f"{home} holds runs that `playfield compare` did not start: use another --dir")
+        if told["words"] != train_words(env, label, extra):
             raise UsageError(
                 f"{home} holds runs made with other words (playfield train {shlex.join(told['words'])}): "
                 "use those, or another --dir"
@@ -75,16 +80,24 @@ def train_words(env: str, label: str, extra: Sequence[str] = ()) -> list[str]:
     return [env, "--workers", "1", "--algo", algo, *extra, *own]
 
 
-def remember(trainings: Sequence[Training]) -> None:
-    """Write `compare.json` where it is not yet."""
-    places = {label: i for i, label in enumerate(dict.fromkeys(t.label for t in trainings))}
+def remember(root: Path, trainings: Sequence[Training]) -> None:
+    """Write `compare.json` where there are no runs yet. A new label comes after all that `root` knows."""
+    places: dict[str, int] = {}
+    for path in root.glob("*/*/compare.json"):
+        if told := _told(path.parent):
+            places[told["label"]] = max(told["place"], places.get(told["label"], 0))
     for training in trainings:
         home = training.directory.parent
-        if not (home / "compare.json").exists():
+        place = places.setdefault(training.label, max(places.values(), default=-1) + 1)
+        if not _has_runs(home):
             with as_storage_error(f"create {home}"):
                 home.mkdir(parents=True, exist_ok=True)
-            told = {"label": training.label, "place": places[training.label], "words": list(training.words)}
+            told = {"label": training.label, "place": place, "words": list(training.words)}
             atomic_write(home / "compare.json", json.dumps(told, indent=2) + "\n")
+
+
+def _has_runs(home: Path) -> bool:
+    return any(home.glob("*/run.json"))
 
 
 def _told(home: Path) -> dict[str, Any] | None:
@@ -177,6 +190,8 @@ def choose(findings: Sequence[Finding], envs: Sequence[str], labels: Sequence[st
             raise unknown("environment in these runs", env, known)
     places = {label: i for i, label in enumerate(labels)} or {f.label: f.place for f in findings}
     kept = [f for f in findings if (not wanted or f.env in wanted) and f.label in places]
+    if not kept:
+        raise UsageError("none of these runs has a finished game")
     order = wanted or known
     return sorted(kept, key=lambda f: (order.index(f.env), places[f.label], f.label, f.seed))
 

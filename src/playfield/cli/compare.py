@@ -97,7 +97,7 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
         training.check(a.extend)
     if not all(t.done() for t in trainings):
         _understand_all({t.words: t for t in trainings}.values())
-        comparison.remember(trainings)
+        comparison.remember(a.dir, trainings)
         from playfield.compute import cores
 
         try:
