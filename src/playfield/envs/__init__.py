@@ -22,12 +22,12 @@ def make_envs(
     """`num_envs` copies of the environment called `name` behind the vector contract.
 
     Args:
-        name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, any Gymnasium id.
+        name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, `CartPole-v1-pixels`, any Gymnasium id.
         protocol: Atari only: `classic` or `v5`; by default the one that the name implies, else `classic`.
         view: Atari only: an observation view such as `mono,trim,aimbot` (see `playfield.envs.views`).
         threads: Atari only: emulator threads.
         raw: Atari only: 210x160 RGB frames instead of the protocol's observations.
-        parts: Atari only: protocol parts to change, such as `sticky=0.25`.
+        parts: Atari only: protocol parts to change, such as `sticky=0.25`. CartPole takes `obs`: `state` or `pixels`.
 
     Raises:
         UsageError: no such environment, protocol or part; with the nearest right names.
@@ -36,6 +36,8 @@ def make_envs(
     from playfield.errors import UsageError
 
     found = resolve(name)
+    if found.kind == "classic" and parts.get("obs") is not None:
+        found.overrides["obs"] = parts.pop("obs")
     if found.kind != "atari":
         for option, value in {"protocol": protocol, "view": view, **parts}.items():
             if value is not None:
@@ -43,6 +45,15 @@ def make_envs(
     if found.kind == "classic":
         from playfield.envs.classic import ClassicVectorEnv
 
+        obs = found.overrides.get("obs", "state")
+        if obs not in ("state", "pixels"):
+            raise UsageError(
+                f"{found.id} is seen as its state or from pixels: --obs state or --obs pixels, not {obs}"
+            )
+        if obs == "pixels":
+            from playfield.envs.pixels import CartPolePixels
+
+            return CartPolePixels(found.id, num_envs)
         return ClassicVectorEnv(found.id, num_envs)
     if found.kind == "gymnasium":
         from playfield.envs.gym_env import GymVectorEnv
@@ -71,7 +82,7 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
     """Environments of the same kind and protocol as `spec` (as stored with a run or a score)."""
     settings = {k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")}
     if spec.kind != "atari":
-        return make_envs(spec.id, num_envs)
+        return make_envs(spec.id, num_envs, obs=spec.protocol.get("obs"))
     from playfield.envs.atari import PROTOCOLS
 
     name = spec.protocol.get("name")

@@ -30,12 +30,15 @@ CLASSIC: dict[str, tuple[str, ...]] = {
     "cartpole": ("CartPole-v1", "CartPole-v0"),
     "mountaincar": ("MountainCar-v0",),
 }
+PIXELS = CLASSIC["cartpole"]  # those that can also be seen from pixels
 
 _ATARI = re.compile(
     r"(?P<ale>ale/)?(?P<stem>[a-z0-9_\- ]+?)(?P<ram>-ram)?(?P<style>noframeskip|deterministic)?"
     r"(?:-v(?P<version>[0-9]+))?"
 )
-_VERSIONED = re.compile(r"(?P<stem>[a-z0-9_\- ]+?)(?:-v(?P<version>[0-9]+))?")
+_VERSIONED = re.compile(
+    r"(?P<stem>[a-z0-9_\- ]+?)(?:-v(?P<version>[0-9]+))?(?P<pixels>-pixels)?(?:-v(?P<last>[0-9]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Resolved:
         id: canonical name: `ms_pacman` (the ROM's name), `CartPole-v1`, or a Gymnasium id as it was given.
         kind: `atari`, `classic` or `gymnasium`.
         protocol: the Atari protocol that the name implies, `classic` or `v5`; None where it implies none.
-        overrides: where the name departs from that protocol: `sticky` (probability), `skip` (frames), `obs`.
+        overrides: where the name departs from that protocol: `sticky` (probability), `skip` (frames), `obs`; `obs`
+            also for CartPole seen from pixels.
         note: one sentence on what the name means, for the user; None where nothing needs saying.
     """
 
@@ -121,18 +125,23 @@ def _with_module(asked: str) -> Resolved:
 def _classic(asked: str) -> Resolved | None:
     match = _VERSIONED.fullmatch(asked.lower())
     ids = CLASSIC.get(_squash(match["stem"])) if match else None
-    if match is None or ids is None:
+    if match is None or ids is None or (match["version"] and match["last"]):
         return None
-    version = match["version"]
+    version = match["version"] or match["last"]
     env_id = ids[0] if version is None else f"{ids[0].partition('-')[0]}-v{version}"
     if env_id not in ids:
         raise unknown("environment", asked, ids, HINT)
-    note = None
+    notes = []
     if env_id == "CartPole-v0":
-        note = "CartPole-v0 ends a game after 200 steps; CartPole-v1 after 500."
-    elif env_id != asked:
-        note = f"{asked} means {env_id}."
-    return Resolved(env_id, "classic", note=note)
+        notes.append("CartPole-v0 ends a game after 200 steps; CartPole-v1 after 500.")
+    elif match["pixels"] is None and env_id != asked:
+        notes.append(f"{asked} means {env_id}.")
+    if match["pixels"] is None:
+        return Resolved(env_id, "classic", note=" ".join(notes) or None)
+    if env_id not in PIXELS:
+        raise UsageError(f"only CartPole can be seen from pixels, not {env_id}")
+    notes.append(f"{asked} means {env_id} with pixels around the cart as observations (--obs pixels).")
+    return Resolved(env_id, "classic", overrides={"obs": "pixels"}, note=" ".join(notes))
 
 
 def _atari(asked: str) -> Resolved | None:
