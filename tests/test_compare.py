@@ -109,7 +109,9 @@ def test_runs_of_other_steps_or_words_are_not_mixed(tmp_path, capsys):
 def test_rows_by_hand(tmp_path):
     """Two seeds, window 2; the common last step is 80, where seed 1 has games 3 and 5, and seed 2 holds 8 and 10."""
     home = tmp_path / C / "dqn"
-    write_run(home / "1", C, "dqn", 1, [(10, 1.0), (50, 3.0), (80, 5.0), (100, 11.0)], 100)
+    ended = {"steps": 128, "seconds": 0.256, "stop": "steps"}  # its last round went beyond
+    games = [(10, 1.0), (50, 3.0), (80, 5.0), (100, 11.0)]
+    write_run(home / "1", C, "dqn", 1, [*games, (120, 99.0)], 100, result=ended)
     write_run(home / "2", C, "dqn", 2, [(20, 8.0), (30, 10.0)], 100, result=None, reached=80)
     (row,) = comparison.rows(comparison.read(tmp_path, 2), 2)
     assert row["step"] == 80
@@ -118,6 +120,8 @@ def test_rows_by_hand(tmp_path):
     half = 12.7062047 * 2.5  # t of one degree of freedom; s / sqrt(2) is half the difference
     assert (row["low"], row["high"]) == (pytest.approx(6.5 - half), pytest.approx(6.5 + half))
     assert row["finished"] == [True, False]
+    first = comparison.read(tmp_path, 2)[0]
+    assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"
     assert "1 of 2 runs are not finished" in comparison.foot(comparison.read(tmp_path, 2), 2)

@@ -127,7 +127,7 @@ class Finding:
     info: dict[str, Any]
     steps: np.ndarray  # [n] at which games ended, and how far the run is
     means: np.ndarray  # [n]
-    games: int
+    speed: float  # steps per second of training
     seconds: float
 
     @property
@@ -152,12 +152,15 @@ def read(root: Path, window: int = WINDOW) -> list[Finding]:
     for path in sorted(root.glob("*/*/*/run.json")):
         directory, info = path.parent, read_info(path.parent)
         games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
+        total = info.get("steps", 0)
+        games = [g for g in games if g[0] <= total]  # the last round may go beyond: equal steps for all
         if not games:
             continue
         told = _told(directory.parent) or {"label": directory.parent.name, "place": 1_000_000}
         at, seconds = reached(directory)
-        if finished(info):  # a round may end beyond the total
-            at, seconds = min(int(info["result"]["steps"]), int(info["steps"])), float(info["result"]["seconds"])
+        if finished(info):
+            at, seconds = int(info["result"]["steps"]), float(info["result"]["seconds"])
+        speed, at = at / seconds if seconds else 0.0, min(at, total)
         steps = np.array([g[0] for g in games], float)
         means = moving_mean([g[1] for g in games], window)
         if at > steps[-1]:
@@ -172,7 +175,7 @@ def read(root: Path, window: int = WINDOW) -> list[Finding]:
                 info,
                 steps,
                 means,
-                len(games),
+                speed,
                 seconds,
             )
         )
@@ -204,7 +207,7 @@ def rows(findings: Sequence[Finding], window: int = WINDOW) -> list[dict[str, An
         for label, group in _grouped(runs, lambda f: f.label).items():
             scores = np.array([f.mean_at(at) for f in group])
             low, high = t_interval(scores)
-            speeds = [f.last / f.seconds for f in group if f.seconds]
+            speeds = [f.speed for f in group if f.speed]
             made.append(
                 {
                     "env": env,
