@@ -343,3 +343,30 @@ def test_a_run_keeps_its_options(tmp_path):
     assert config["net"] == "nature:width=0.5,norm=layer"
     assert playfield.load_policy(result.directory).act(pixels(2, ATARI).numpy()).shape == (2,)
     assert playfield.train(resume=result.directory, steps=64, **more).steps == 64
+
+
+def test_options_of_a_body_of_your_own(tmp_path, monkeypatch):
+    """They are read from its keyword-only arguments, of any of the four kinds; helpers are no bodies."""
+    source = '''
+def tiny(shape: tuple[int, ...], *, depth: int = 2, slope: float = 0.1, bias: bool = True,
+         kind: Literal["a", "b"] = "a") -> Body:
+    """A first look.
+
+    More."""
+def _hidden(shape: tuple[int, ...]) -> Body: ...
+def helper(shape: tuple[int, ...]) -> int: ...
+def make(name: str, shape: tuple[int, ...]) -> Body: ...
+'''
+    (tmp_path / "nets.py").write_text(source, "utf-8")
+    monkeypatch.setattr(options, "ALGOS", tmp_path / "algos")
+    assert options.nets() == ["tiny"]
+    assert options.net_help("tiny") == "A first look."
+    meant = {"depth": 3, "slope": 0.5, "bias": False, "kind": "b"}
+    assert options.net("tiny:depth=3,slope=0.5,bias=no,kind=b") == ("tiny", meant)
+    assert [type(v) for v in options.net("tiny:depth=3,slope=1,bias=on")[1].values()] == [int, float, bool]
+    assert [(o.name, o.default) for o in options.net_options("tiny")] == [
+        ("depth", 2), ("slope", 0.1), ("bias", True), ("kind", "a"),
+    ]  # fmt: skip
+    for text, message in (("depth=2.5", "whole number"), ("bias=2", "true or false"), ("kind=c", "choose from a, b")):
+        with pytest.raises(UsageError, match=message):
+            options.net(f"tiny:{text}")
