@@ -93,7 +93,7 @@ class Config:
     beta: float = 0.4
     """Exponent of importance weights at the start; 1 at the end."""
     net: str = "auto"
-    """Network body: a function of nets.py, or auto."""
+    """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of Atari rewards (scores stay raw)."""
 

@@ -65,7 +65,7 @@ class Config:
     eps: float = 1e-5
     """The optimizer's epsilon."""
     net: str = "auto"
-    """Network body: a function of nets.py, or auto."""
+    """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     shared: bool = False
     """Share one body between policy and value on vectors too (pixels always do)."""
     clip_reward: bool = True

@@ -67,7 +67,7 @@ class Config:
     adam_eps: float = 1e-5
     """Adam's epsilon."""
     net: str = "auto"
-    """Network body: a function of nets.py, or auto."""
+    """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of Atari rewards (scores stay raw)."""
 

@@ -60,7 +60,7 @@ class Config:
     max_grad_norm: float = 10.0
     """Global gradient norm that is clipped to."""
     net: str = "nips"
-    """Network body: a function of nets.py, or auto."""
+    """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of Atari rewards (scores stay raw)."""
 
