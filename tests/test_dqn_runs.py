@@ -135,7 +135,7 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypat
 
 
 def test_what_is_told_is_what_is_held() -> None:
-    """The estimate against a memory full of random play; it has a quarter to spare."""
+    """The estimate against a memory full of random play; it has half of it to spare."""
     env = make_envs("breakout", 4)
     told = float(re.search(r"about ([\d.]+) GB", values.memory_line(env, 1_000_000, True, 0.0))[1]) * 1000
     actor = Actor(

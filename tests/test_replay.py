@@ -189,3 +189,20 @@ def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert out["peak_rss"] > 10**8
     with pytest.raises(UsageError, match="at least 1000"):
         bench.main("replay", capacity=10)
+
+
+def test_bench_fill_measures_the_process(capsys: pytest.CaptureFixture[str]) -> None:
+    out = bench.main("replay", fill=True, slots=8000, agent="random", json=True)
+    assert json.loads(capsys.readouterr().out) == out
+    assert 8000 <= out["slots"] < 8016
+    assert 300 < out["counted_bytes_per_slot"] < out["estimated_bytes_per_slot"] < 2000
+    if sys.platform == "linux":
+        assert out["bytes_per_slot"] == pytest.approx(out["counted_bytes_per_slot"], rel=0.5)
+    for wrong, words in (
+        ({"fill": True, "steps": 5}, "goes with --slots"),
+        ({"slots": 2000}, "go with --fill"),
+        ({"fill": True, "slots": 10}, "at least 1000"),
+        ({"fill": True, "agent": "randon"}, "did you mean random"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            bench.main("replay", **wrong)

@@ -57,6 +57,9 @@ class Noisy(nn.Module):
 Noise = list[tuple[Tensor, Tensor]]
 
 
+HOLD = 30  # steps that a random action is held at most: half a swing of MountainCar, two seconds of Atari
+
+
 class QNetwork(nn.Module):
     """Values of all actions on one body, or `outputs` numbers for each action.
 
@@ -139,7 +142,8 @@ class Target:
 class Actor:
     """One worker's environments, random numbers and replay memory.
 
-    `random` decides about exploration: one draw for each environment and step. `noise` is for noisy networks.
+    `random` decides about exploration: one draw for each environment and step. `noise` is for noisy networks. `held`
+    and `left` [N] are the random action that each environment repeats, and for how many steps yet.
     """
 
     def __init__(self, env: VectorEnv, replay: Replay, seed: np.random.SeedSequence, compute: Compute) -> None:
@@ -148,12 +152,18 @@ class Actor:
         env_seed, action_seed, noise_seed = seed.spawn(3)
         self.random = np.random.Generator(np.random.PCG64(action_seed))
         self.noise = np.random.Generator(np.random.PCG64(noise_seed))
+        self.held, self.left = np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, np.int64)
         self.obs = env.reset(env_seed.generate_state(env.num_envs, np.uint32).astype(np.int64) % (2**31 - 1))
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0, "inference": 0.0}
 
-    def play(self, net: nn.Module, expect: Expect, steps: int, epsilon: float, clip_reward: bool) -> None:
+    def play(
+        self, net: nn.Module, expect: Expect, steps: int, epsilon: float, clip_reward: bool, zeta: float = 0.0
+    ) -> None:
         """Act for `steps` steps, with probability `epsilon` at random and greedily otherwise, and remember them.
+
+        With `zeta`, a random action is held for a number of steps from the zeta distribution with that exponent
+        (Dabney, Ostrovski and Barreto 2021), at most `HOLD`.
 
         Raises DivergedError when a value is not finite.
         """
@@ -162,6 +172,12 @@ class Actor:
         def act(obs: np.ndarray, random: np.random.Generator) -> np.ndarray:
             explore = random.random(n) < epsilon
             actions = random.integers(num_actions, size=n)
+            if zeta:
+                fresh, lengths = explore & (self.left == 0), random.zipf(zeta, n)
+                self.held = np.where(fresh, actions, self.held)
+                self.left = np.where(fresh, np.minimum(lengths, HOLD), self.left)
+                explore, actions = self.left > 0, self.held
+                self.left = self.left - explore
             if not explore.all():
                 with torch.no_grad():
                     outputs = net(torch.from_numpy(obs).to(self.device), noise_for(net, self.noise, n))
@@ -196,6 +212,8 @@ class Actor:
             "env": self.env.state(),
             "random": self.random.bit_generator.state,
             "noise": self.noise.bit_generator.state,
+            "held": self.held.copy(),
+            "left": self.left.copy(),
             "replay": self.replay.state(),
         }
 
@@ -204,6 +222,7 @@ class Actor:
         self.obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
         self.noise.bit_generator.state = state["noise"]
+        self.held, self.left = np.array(state["held"]), np.array(state["left"])
 
 
 def make_actors(run: Run, num_envs: int, capacity: int, mmap: bool = False, **replay: Any) -> list[Actor]:
@@ -239,8 +258,8 @@ def make_actors(run: Run, num_envs: int, capacity: int, mmap: bool = False, **re
 def bytes_each(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float]:
     """Bytes that a replay memory takes for each entry: its observation, and all else.
 
-    What compressed observations take is measured on 200 random steps of `env`, and a quarter is added, since trained
-    agents see more varied pictures.
+    What compressed observations take is measured on 200 random steps of `env`, and half of it is added, since trained
+    agents see more varied pictures (a very good one of Breakout needs 1.4 times as much).
     """
     rest = 6 + 32 * bool(alpha)  # action, reward, kind; the tree of priorities, at most
     if not (packed and env.spec.pixels):
@@ -250,7 +269,7 @@ def bytes_each(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float
     for _ in range(200):
         sizes += [len(lz4.block.compress(np.ascontiguousarray(one), store_size=False)) for one in obs]
         obs = env.step(rng.integers(env.spec.num_actions, size=env.num_envs)).obs
-    return 1.25 * float(np.mean(sizes)) + 41, rest
+    return 1.5 * float(np.mean(sizes)) + 41, rest
 
 
 def memory_line(env: VectorEnv, capacity: int, packed: bool, alpha: float, mapped: Path | None = None) -> str:
