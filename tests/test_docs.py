@@ -48,6 +48,8 @@ def home(tmp_path_factory):
                 console=False,
                 tensorboard=False,
             )
+        memory = {"num_envs": 4, "learning_starts": 64, "capacity": 400, "batch_size": 8, "net": "nips"}
+        playfield.train("breakout", "dqn", steps=128, config=memory, games=0, console=False, tensorboard=False)
     return folder
 
 
