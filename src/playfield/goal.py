@@ -90,6 +90,16 @@ def from_info(info: dict[str, Any]) -> Goal | None:
     return None if told is None else Goal(float(told["score"]), int(told["games"]))
 
 
+def retarget(info: dict[str, Any], goal: Goal | None, at: int) -> str:
+    """Make `goal` the one that `info` (of `run.json`) holds from step `at` on; returns what to say of that, if any."""
+    old = from_info(info)
+    if old == goal:
+        return ""
+    info["target"] = to_info(goal)
+    info["extensions"].append({"at": at, "what": "target", "from": to_info(old), "to": to_info(goal)})
+    return f"the target is now {goal.words()}" if goal else "no target any more"
+
+
 def closing(goal: Goal | None, stop: str, steps: int, total: int, time: str, mean: str) -> str:
     """The line that a training ends with: how far it went, and which stop it was."""
     if goal is None:

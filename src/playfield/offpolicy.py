@@ -3,7 +3,8 @@
 An algorithm says what its network puts out for an action, how values come from that (`expect`), and the loss between
 what the network says now and what was seen (`loss`). The switches that later papers added one by one work for all:
 `double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `n_step` returns, `alpha` for prioritised replay
-(Schaul et al. 2016), `noisy` heads (Fortunato et al. 2018). Where this differs from those papers:
+(Schaul et al. 2016), `noisy` heads (Fortunato et al. 2018), random actions that are held for a while (`epsilon_zeta`,
+Dabney et al. 2021). Where this differs from those papers:
 
 1. Several environments act between rounds of learning; there are still `train_period` steps to an update.
 2. Each worker has games, a replay memory and a share of every minibatch of its own.
@@ -80,6 +81,8 @@ class Config:
     """Share of the training in which epsilon falls."""
     epsilon_steps: int = 0
     """Steps in which epsilon falls, instead of a share (0: see `epsilon_share`)."""
+    epsilon_zeta: float = 0.0
+    """Exponent, above 1, of the zeta distribution of how many steps a random action is held (0: one step)."""
     double: bool = False
     """Choose the target's action by the learning network."""
     dueling: bool = False
@@ -137,6 +140,8 @@ class Config:
         for name in ("epsilon_start", "epsilon_end", "alpha", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1")
+        if 0 < self.epsilon_zeta <= 1:
+            raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
         if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
             raise UsageError(f"--capacity must be at least {least} for {self.num_envs} environments")
         if self.learning_starts < self.first_minibatch:
@@ -219,7 +224,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
         def play(k: int, epsilon: float = epsilon) -> None:
             # Before learning starts an untrained noisy net would favour the same few actions.
             random = 1.0 if cfg.noisy and run.step < cfg.learning_starts else epsilon
-            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, random, cfg.clip_reward)
+            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, random, cfg.clip_reward, cfg.epsilon_zeta)
 
         start = run.step
         with run.phase("rollout"):

@@ -45,6 +45,13 @@ class Request:
     film: bool = True
 
 
+def presets_for(module: Any, spec: Any) -> dict[str, Any]:
+    """An algorithm's presets for an environment: those of its kind, and over them those for the way it is seen."""
+    kind = "atari" if spec.kind == "atari" else "vector"
+    seen = {("atari", False): "ram", ("vector", True): "pixels"}.get((kind, spec.pixels), kind)
+    return {**module.PRESETS[kind], **module.PRESETS.get(seen, {})}
+
+
 def snap(steps: float) -> int:
     """`steps` rounded down to two digits, so that one machine nearly always chooses the same budget."""
     power = 10 ** max(math.floor(math.log10(max(steps, 1))) - 1, 0)

@@ -31,6 +31,7 @@ from playfield.plan import (
     info_for,
     measure_speed,
     plan_text,
+    presets_for,
     replay_line,
     schedule,
     snap,
@@ -66,7 +67,7 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     spec = env.spec
     env.close()
     module = importlib.import_module(f"playfield.algos.{request.algo}")
-    table = module.PRESETS["atari" if spec.kind == "atari" else "vector"]
+    table = presets_for(module, spec)
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
     known = {f.name for f in dataclasses.fields(module.Config)}
@@ -252,11 +253,8 @@ def _resume_locked(
         say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
         info["steps"] = steps
         write_info(directory, info)
-    if (old := goal.from_info(info)) != target:
-        change = {"from": goal.to_info(old), "to": goal.to_info(target)}
-        info["extensions"].append({"at": done, "what": "target", **change})
-        info["target"] = goal.to_info(target)
-        say(f"the target is now {target.words()}" if target else "no target any more")
+    if line := goal.retarget(info, target, done):
+        say(line)
         write_info(directory, info)
     info["schedule"] = schedule(info["config"], info["steps"])
     if info["compute"]["device"] == "cuda" and not has_cuda():
@@ -322,14 +320,8 @@ def _go(
     finally:
         run.close()
     final = run.final_hash()
-    info["result"] = {
-        "steps": run.step,
-        "hash": final,
-        "train_score": finite_or_none(run.score),
-        "games": run.games,
-        "stop": run.stop,
-    }
-    info["result"]["seconds"] = round(run.seconds, 1)
+    info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score), "games": run.games}
+    info["result"] |= {"stop": run.stop, "seconds": round(run.seconds, 1)}
     write_info(directory, info)
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
