@@ -156,7 +156,7 @@ def _start(request: Request, say: Say) -> Result:
     if note:
         say(note)
     speed = None
-    if request.steps is None or request.steps > 20 * cfg.batch:
+    if request.steps is None or (request.console and request.steps > 20 * cfg.batch):
         say("measuring the speed of this machine ...")
         try:
             speed = measure_speed(module, cfg, spec, chosen, request.seed)
