@@ -91,7 +91,7 @@ def from_info(info: dict[str, Any]) -> Goal | None:
 
 
 def retarget(info: dict[str, Any], goal: Goal | None, at: int) -> str:
-    """Make `goal` the one that `info` (of `run.json`) holds from step `at` on; returns what to say of that, if any."""
+    """Make `goal` the one in `info` (of `run.json`) from step `at` on; returns what to say of that, if anything."""
     old = from_info(info)
     if old == goal:
         return ""
