@@ -131,7 +131,8 @@ def _priorities(memory: Memory) -> dict[str, float] | None:
 
 def table(found: dict[str, Any]) -> str:
     """`summary` in words."""
-    index = ", ".join(f"{i:,}" for i in found["index"][:16]) + (", ..." if found["lanes"] > 16 else "")
+    at = found["index"] if len(set(found["index"])) > 1 else found["index"][:1]
+    index = ", ".join(f"{i:,}" for i in at[:16]) + (", ..." if len(at) > 16 else "")
     each, held = found["bytes_per_transition"], found["bytes_per_transition"] * found["entries"]
     rows = {
         "transitions": f"{found['length']:,} can be drawn",
