@@ -17,34 +17,30 @@ from playfield.envs.classic import ClassicVectorEnv
 from playfield.errors import DataError, UsageError
 
 HEIGHT, WIDTH = 40, 96
-SCALE = 30.0  # pixels to a metre: the patch is 3.2 m wide, the track 4.8 m
-STACK = 2  # patches in an observation: one more than nothing moves in
+ACROSS, UP = 20.0, 30.0  # pixels to a metre: as wide as the track is, so that one of its ends is always in sight
+STACK = 2  # patches in an observation: in one alone nothing moves
 GAMES = ("CartPole-v0", "CartPole-v1")
 
-_LIMIT = 2.4  # the track ends there [m]
-_GROUND = 5 / SCALE  # heights [m] above the lower edge
-_PIVOT = _GROUND + 4 / SCALE
-_POLE_RADIUS, _POST_RADIUS, _TICK_RADIUS, _TICKS = 0.04, 0.05, 0.03, 0.5  # [m]; a tick every half metre
+# Lengths in pixels.
+_END = 2.4 * ACROSS  # of the track, from its middle
+_TICKS = 0.5 * ACROSS  # from one tick to the next
+_GROUND, _PIVOT, _CART_TOP, _POST_TOP = 5.0, 9.0, 11.0, 15.0  # above the lower edge
+_TICK_RADIUS, _POST_RADIUS, _POLE_RADIUS, _CART_RADIUS = 0.7, 1.2, 1.2, 5.0
+_LOW = 16  # rows that the track and its posts are in
 
-# Where the centres of the pixels are [m], from the middle of the cart and from the lower edge.
-_ACROSS = ((np.arange(WIDTH) - (WIDTH - 1) / 2) / SCALE).astype(np.float32)
-_UP = ((HEIGHT - 0.5 - np.arange(HEIGHT)) / SCALE).astype(np.float32)[:, None]
+# Where the centres of the pixels are, from the middle of the cart and from the lower edge.
+_X = (np.arange(WIDTH) - (WIDTH - 1) / 2).astype(np.float32)
+_Y = (HEIGHT - 0.5 - np.arange(HEIGHT)).astype(np.float32)[:, None]
 
 
 def _cover(inside: np.ndarray) -> np.ndarray:
-    """Share of a pixel that a shape covers, whose edge is `inside` metres beyond the pixel's centre."""
-    return np.clip(0.5 + inside * SCALE, 0.0, 1.0)
+    """Share of a pixel that a shape covers, whose edge is `inside` pixels beyond the pixel's centre."""
+    return np.clip(0.5 + inside, 0.0, 1.0)
 
 
-def _cart() -> np.ndarray:
-    height = np.minimum(_UP - _GROUND, _GROUND + 0.2 - _UP)
-    return 140.0 * _cover(0.2 - np.abs(_ACROSS)) * _cover(height)
-
-
-_CART = _cart().astype(np.float32)
-_LOW = 16  # rows that the track and its posts are in
-_GROUND_ROWS = _cover(_GROUND - _UP[-_LOW:])
-_POST_ROWS = _cover(0.5 - _UP[-_LOW:])
+_CART = 140 * _cover(_CART_RADIUS - np.abs(_X)) * _cover(np.minimum(_Y - _GROUND, _CART_TOP - _Y))
+_GROUND_ROWS = _cover(_GROUND - _Y[-_LOW:])
+_POST_ROWS = _cover(_POST_TOP - _Y[-_LOW:])
 
 
 def patches(states: np.ndarray) -> np.ndarray:
@@ -55,23 +51,24 @@ def patches(states: np.ndarray) -> np.ndarray:
     """
     states = np.asarray(states, np.float32)
     picture = np.repeat(_CART[None], len(states), axis=0)
-    where = states[:, :1] + _ACROSS  # on the track, [N, W]
-    track = 80.0 * _cover(_LIMIT - np.abs(where))
+    where = ACROSS * states[:, :1] + _X  # on the track, [N, W]
+    track = 80 * _cover(_END - np.abs(where))
     ticks = _cover(_TICK_RADIUS - np.abs(where - _TICKS * np.round(where / _TICKS)))
     ground = (track * (1 + 1.5 * ticks))[:, None] * _GROUND_ROWS
-    posts = 200.0 * _cover(_POST_RADIUS - np.abs(np.abs(where) - _LIMIT))[:, None] * _POST_ROWS
+    posts = 200 * _cover(_POST_RADIUS - np.abs(np.abs(where) - _END))[:, None] * _POST_ROWS
     low = picture[:, -_LOW:]
     np.maximum(low, np.maximum(ground, posts), out=low)
 
-    sin, cos = np.sin(states[:, 2])[:, None, None], np.cos(states[:, 2])[:, None, None]
-    reach = _POLE_RADIUS + 0.5 / SCALE  # only where the pole can be is it drawn
-    columns = _span(np.abs(_ACROSS) <= np.abs(sin).max(initial=0.0) + reach)
-    rows = _span((cos.min(initial=0.0) - reach <= _UP - _PIVOT)[:, 0])
-    across, up = _ACROSS[columns], _UP[rows] - _PIVOT
-    along = np.clip(across * sin + up * cos, 0.0, 1.0)  # the pole is 1 m long
-    aside = np.sqrt((across - along * sin) ** 2 + (up - along * cos) ** 2)
+    angle = states[:, 2][:, None, None]
+    right, up = ACROSS * np.sin(angle), UP * np.cos(angle)  # from the pivot to the tip of the pole, which is 1 m long
+    reach = _POLE_RADIUS + 0.5  # only where the pole can be is it drawn
+    columns = _span(np.abs(_X) <= np.abs(right).max(initial=0.0) + reach)
+    rows = _span((up.min(initial=0.0) - reach <= _Y - _PIVOT)[:, 0])
+    x, y = _X[columns], _Y[rows] - _PIVOT
+    along = np.clip((x * right + y * up) / (right**2 + up**2), 0, 1)
+    aside = np.sqrt((x - along * right) ** 2 + (y - along * up) ** 2)
     region = picture[:, rows, columns]
-    np.maximum(region, 255.0 * _cover(_POLE_RADIUS - aside), out=region)
+    np.maximum(region, 255 * _cover(_POLE_RADIUS - aside), out=region)
     return np.round(picture).astype(np.uint8)
 
 
