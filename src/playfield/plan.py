@@ -115,7 +115,7 @@ def schedule(config: dict[str, Any], steps: int) -> str:
     names = [word for option, word in falling.items() if config.get(option)]
     end = config.get("anneal_to", 0.0)
     told = [f"{', '.join(names)}: linear to {end:.0%} at step {steps:,}"] if names else []
-    if "epsilon_share" in config:
+    if "epsilon_share" in config and not config.get("noisy"):
         last = config.get("epsilon_steps") or round(config["epsilon_share"] * steps)
         told.append(f"epsilon: {config['epsilon_start']:g} to {config['epsilon_end']:g} at step {last:,}")
     if config.get("alpha"):
