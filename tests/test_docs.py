@@ -18,6 +18,7 @@ SMALL = ["--steps", "2048", "--games", "1", "--no-film", "--no-tensorboard", "--
 ELSEWHERE = {
     "playfield watch": "test_watch_live.py",
     "playfield bench": "test_bench.py",
+    "playfield nets --measure": "test_netinfo.py",
     "playfield compare": "test_compare.py",
     "playfield train breakout": "test_session.py and .ci/run",
 }
