@@ -191,7 +191,8 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     if style == "plain":
         return game
     if seen:  # two pictures of one game need telling apart
-        names = ("the game", "what the net sees (orange: where it was before)", "what it wants to do")
+        last = "what it expects of each action" if "q" in moment.thoughts else "what it wants to do"
+        names = ("the game", "what the net sees (orange: where it was before)", last)
         parts = [panels.caption(part, name, size=14) for part, name in zip(parts, names, strict=False)]
     picture = parts[0] if len(parts) == 1 else panels.beside(*parts)
     return panels.caption(picture, f"{spec.id} · score {moment.score:g}", f"step {moment.step:,}")
