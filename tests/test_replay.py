@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -191,13 +192,17 @@ def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
         bench.main("replay", capacity=10)
 
 
-def test_bench_fill_measures_the_process(capsys: pytest.CaptureFixture[str]) -> None:
-    out = bench.main("replay", fill=True, slots=8000, agent="random", json=True)
-    assert json.loads(capsys.readouterr().out) == out
+def test_bench_fill_measures_the_process() -> None:
+    """A process of its own: this one holds freed memory, which a new one would not grow by."""
+    words = ["-m", "playfield", "bench", "replay", "--fill", "--slots", "8000", "--agent", "random", "--json"]
+    out = json.loads(subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout)
     assert 8000 <= out["slots"] < 8016
     assert 300 < out["counted_bytes_per_slot"] < out["estimated_bytes_per_slot"] < 2000
     if sys.platform == "linux":
-        assert out["bytes_per_slot"] == pytest.approx(out["counted_bytes_per_slot"], rel=0.5)
+        assert out["bytes_per_slot"] == pytest.approx(out["counted_bytes_per_slot"], rel=0.4)
+
+
+def test_bench_fill_refuses_what_does_not_go_together() -> None:
     for wrong, words in (
         ({"fill": True, "steps": 5}, "goes with --slots"),
         ({"slots": 2000}, "go with --fill"),
