@@ -1,6 +1,6 @@
 """When a training has reached what it was for: a mean score over its last games.
 
-Source system 004 stopped its DQN at a score `R_star` over the last k games; here every algorithm can.
+Some courses stop their DQN at a score `R_star` over the last k games; here every algorithm can.
 """
 
 from __future__ import annotations
