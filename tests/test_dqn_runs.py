@@ -110,6 +110,7 @@ def test_a_policy_made_of_its_weights() -> None:
         ({"batch_size": 0}, "at least 1"),
         ({"capacity": 100}, "at least 144"),
         ({"optimizer": "rmspro"}, "rmsprop"),
+        ({"rollout_steps": 10**9}, "lower --rollout-steps"),
         ({"num_envs": 512, "n_step": 3, "learning_starts": 3_000, "capacity": 20_000}, "one minibatch"),
     ],
 )
@@ -215,3 +216,11 @@ def test_presets_are_whole() -> None:
     for table in dqn.PRESETS.values():
         for cfg in table.values():
             cfg.check(2 if cfg.batch_size % 2 == 0 else 1)
+
+
+@pytest.mark.parametrize("words", [{"rollout_steps": 10**9}, {"num_envs": 10**8}])
+def test_a_rollout_that_does_not_fit_is_refused_before_anything_is_made(words: dict, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"a rollout of [\d,]+ steps takes [\d,.]+ GB"):
+        playfield.train("breakout", algo="ppo", steps=64, config=words)
+    assert list(tmp_path.iterdir()) == []

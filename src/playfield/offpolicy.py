@@ -144,6 +144,10 @@ class Config:
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
         if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
             raise UsageError(f"--capacity must be at least {least} for {self.num_envs} environments")
+        if self.batch > self.capacity:
+            raise UsageError(
+                f"a round of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
+            )
         if self.learning_starts < self.first_minibatch:
             raise UsageError(f"--learning-starts must be at least {self.first_minibatch}: one minibatch")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import playfield
 from playfield import goal
+from playfield.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,22 @@ def command_line(request: Request, steps: int, compute: Any) -> str:
     return shlex.join(words)
 
 
-def replay_line(request: Request, cfg: Any) -> str | None:
-    """What the replay memory takes; None for an algorithm without one. Raises UsageError where it does not fit."""
+def replay_line(request: Request, cfg: Any, spec: Any) -> str | None:
+    """What the replay memory takes; None for an algorithm without one.
+
+    Raises UsageError where it, or else a rollout, does not fit.
+    """
     if "capacity" not in {f.name for f in dataclasses.fields(cfg)}:
+        import numpy as np
+
+        from playfield.compute import free_memory
+
+        each = math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + 40
+        if (free := free_memory()) is not None and cfg.batch * each > 0.9 * free:
+            need = f"{cfg.batch:,} steps takes {cfg.batch * each / 1e9:,.1f} GB"
+            raise UsageError(
+                f"a rollout of {need}, and {free / 1e9:.1f} GB are free: lower --rollout-steps or --num-envs"
+            )
         return None
     from playfield.envs import make_envs
     from playfield.values import memory_line

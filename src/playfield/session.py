@@ -151,7 +151,7 @@ def _start(request: Request, say: Say) -> Result:
         raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
     if request.run is not None and (request.run / "run.json").exists():
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
-    replay = replay_line(request, cfg)
+    replay = replay_line(request, cfg, spec)
     note = resolve(request.env).note
     if note:
         say(note)
