@@ -268,13 +268,13 @@ def test_everything_is_made_where_the_outputs_are(algo: str) -> None:
 @pytest.mark.parametrize(
     ("config", "change", "words"),
     [
-        (c51.Config, {"atoms": 1}, "--atoms must be at least 2"),
+        (c51.Config, {"atoms": 1}, "--atoms must be between 2 and 1000"),
         (c51.Config, {"v_min": 10.0}, "--v-min 10 must be below --v-max 10"),
         (rainbow.Config, {"v_max": -20.0}, "--v-min -10 must be below --v-max -20"),
         (rainbow.Config, {"noise_std": 0.5, "alpha": 1.5}, "between 0 and 1"),
-        (qrdqn.Config, {"quantiles": 1}, "--quantiles must be at least 2"),
+        (qrdqn.Config, {"quantiles": 1}, "--quantiles must be between 2 and 1000"),
         (qrdqn.Config, {"kappa": 0.0}, "--kappa must be above 0"),
-        (hlgauss.Config, {"bins": 1}, "--bins must be at least 2"),
+        (hlgauss.Config, {"bins": 1}, "--bins must be between 2 and 1000"),
         (hlgauss.Config, {"sigma": 0.0}, "--sigma must be between"),
         (hlgauss.Config, {"v_max": -10.0}, "--v-min -10 must be below --v-max -10"),
         (hlgauss.Config, {"batch_size": 0}, "at least 1"),

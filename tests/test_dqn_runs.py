@@ -205,7 +205,8 @@ def test_divergence_is_found() -> None:
 
 @pytest.mark.parametrize(("share", "steps"), [(0.1, 0), (0.9, 200)])
 def test_epsilon_falls_over_a_share_of_the_training_or_over_steps(share: float, steps: int) -> None:
-    cfg = dataclasses.replace(SMALL, epsilon_start=1.0, epsilon_end=0.2, epsilon_share=share, epsilon_steps=steps)
+    given = {"epsilon_end": 0.2, "epsilon_share": share, "epsilon_steps": steps, "learning_starts": 0}
+    cfg = dataclasses.replace(SMALL, epsilon_start=1.0, **given)
     told = [cfg.epsilon(at, at / 2000) for at in (0, 100, 200, 2000)]
     np.testing.assert_allclose(told, [1.0, 0.6, 0.2, 0.2])
     assert dataclasses.replace(cfg, noisy=True).epsilon(0, 0.0) == 0

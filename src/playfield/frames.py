@@ -2,7 +2,7 @@
 
 * `Frames` keeps the newest picture of each observation (7,056 bytes on Atari) and rebuilds the stack when drawn.
 * `Packed` keeps the whole stack, compressed by LZ4: unpacking one block is about as fast as putting four pictures
-  together, and on Breakout takes about 1.2 kB. What a game needs depends on its pictures.
+  together, and on Breakout takes about 1.3 kB. What a game needs depends on its pictures.
 
 Both address an entry by its lane and by its number in that lane, which never stops growing.
 """

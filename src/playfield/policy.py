@@ -256,7 +256,7 @@ def _shipped_key(name: str) -> str:
         runs = [str(p.parent) for p in Path("runs").glob("**/run.json")]
         close = nearest(name, [*runs, *known])
         hint = (
-            f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent"
+            f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent."
         )
         if key != name or name in _environments():
             hint = f"to see random play add --agent random; or train one: playfield train {name}."

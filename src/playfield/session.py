@@ -75,7 +75,7 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
         if name not in known:
             raise unknown(f"{request.algo} option", name, known)
     cfg = dataclasses.replace(table[request.preset], **request.config)
-    if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels:
+    if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels and "net" not in request.config:
         cfg = dataclasses.replace(cfg, net="mlp")  # RAM bytes
     cfg.check()
     if hasattr(cfg, "net"):

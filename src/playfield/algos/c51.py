@@ -41,8 +41,8 @@ class Config(offpolicy.Config):
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         super().check(workers)
-        if self.atoms < 2:
-            raise UsageError(f"--atoms must be at least 2, not {self.atoms}")
+        if not 2 <= self.atoms <= 1000:
+            raise UsageError(f"--atoms must be between 2 and 1000, not {self.atoms}")
         if not self.v_min < self.v_max:
             raise UsageError(f"--v-min {self.v_min:g} must be below --v-max {self.v_max:g}")
 

@@ -47,8 +47,8 @@ class Config(offpolicy.Config):
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         super().check(workers)
-        if self.bins < 2:
-            raise UsageError(f"--bins must be at least 2, not {self.bins}")
+        if not 2 <= self.bins <= 1000:
+            raise UsageError(f"--bins must be between 2 and 1000, not {self.bins}")
         if not self.v_min < self.v_max:
             raise UsageError(f"--v-min {self.v_min:g} must be below --v-max {self.v_max:g}")
         if not 0.05 <= self.sigma <= self.bins:

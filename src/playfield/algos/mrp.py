@@ -96,7 +96,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         # An update at every step from a full memory.
         "lesson18": Config(learning_starts=10_000, train_period=1, lr=1e-4, anneal=False, net="nature"),
     },
-    "vector": {"default": Config(learning_starts=500, batch_size=64, lr=2e-3, net="mlp", clip_reward=False)},
+    "vector": {"default": Config(learning_starts=500, batch_size=64, lr=2e-3, net="auto", clip_reward=False)},
 }
 
 

@@ -39,8 +39,8 @@ class Config(offpolicy.Config):
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         super().check(workers)
-        if self.quantiles < 2:
-            raise UsageError(f"--quantiles must be at least 2, not {self.quantiles} (one is --algo dqn)")
+        if not 2 <= self.quantiles <= 1000:
+            raise UsageError(f"--quantiles must be between 2 and 1000, not {self.quantiles} (one is --algo dqn)")
         if not self.kappa > 0:
             raise UsageError(f"--kappa must be above 0, not {self.kappa:g}")
 
