@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from playfield.errors import UsageError, unknown
 from playfield.learner import Learner
 from playfield.replay import Batch
+from playfield.rmsprop import CentredRMSProp
 from playfield.run import Run
 from playfield.values import Actor, Expect, QNetwork, Target, linear, make_actors, noise_for
 
@@ -66,7 +67,7 @@ class Config:
     optimizer: str = "adam"
     """adam, or rmsprop (centred, decay 0.95)."""
     adam_eps: float = 1.5e-4
-    """The optimizer's epsilon."""
+    """The optimizer's epsilon (of rmsprop: under the root)."""
     max_grad_norm: float = 10.0
     """Global gradient norm that is clipped to."""
     gamma: float = 0.99
@@ -110,7 +111,12 @@ class Config:
         return max(self.batch_size, 2 * self.num_envs) * self.n_step
 
     def epsilon(self, step: int, progress: float) -> float:
-        """Share of random actions at a step, `progress` of the whole training."""
+        """Share of random actions at a step, `progress` of the whole training.
+
+        Until learning starts nothing has been learnt: an untrained network would favour the same few actions.
+        """
+        if step < self.learning_starts:
+            return 1.0 if self.noisy else self.epsilon_start
         if self.noisy:
             return 0.0
         past = step / self.epsilon_steps if self.epsilon_steps else progress / (self.epsilon_share or 1e-9)
@@ -144,6 +150,10 @@ class Config:
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
         if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
             raise UsageError(f"--capacity must be at least {least} for {self.num_envs} environments")
+        if self.noisy and not self.noise_std:
+            raise UsageError("--noisy true explores by noise: --noise-std must be above 0")
+        if self.batch_size > self.capacity:
+            raise UsageError(f"--batch-size {self.batch_size} is more than --capacity {self.capacity} holds")
         if self.batch > self.capacity:
             raise UsageError(
                 f"a round of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
@@ -203,7 +213,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
 
     def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
         if cfg.optimizer == "rmsprop":
-            return torch.optim.RMSprop(params, cfg.lr, alpha=0.95, eps=cfg.adam_eps, centered=True)
+            return CentredRMSProp(params, cfg.lr, eps=cfg.adam_eps)
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
     learner = run.track("learner", Learner(net, optimizer, compute, cfg.max_grad_norm))
@@ -226,9 +236,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
         lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
 
         def play(k: int, epsilon: float = epsilon) -> None:
-            # Before learning starts an untrained noisy net would favour the same few actions.
-            random = 1.0 if cfg.noisy and run.step < cfg.learning_starts else epsilon
-            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, random, cfg.clip_reward, cfg.epsilon_zeta)
+            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, epsilon, cfg.clip_reward, cfg.epsilon_zeta)
 
         start = run.step
         with run.phase("rollout"):

@@ -158,7 +158,9 @@ def envs_of(spec: Any, compute: Any) -> Callable[[int], Any]:
 
 def default_minutes(spec: Any, algo: str) -> float:
     """How long a training takes unless told otherwise."""
-    return 0.25 if algo == "random" else 10.0 if spec.kind == "atari" else 0.5
+    if algo == "random":
+        return 0.25
+    return 10.0 if spec.kind == "atari" else 3.0 if spec.pixels else 0.5
 
 
 def command_line(request: Request, steps: int, compute: Any) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 ATARI: dict[str, Any] = {
-    # What learnt most in an hour on two cores (docs/results.md): half the papers' samples per step, in minibatches of
-    # 64 instead of 32, for a small net with LayerNorm, which stands a higher learning rate.
+    # Half the papers' samples per step, in minibatches of 64 instead of 32, for a small net with LayerNorm. It stands
+    # a higher learning rate: a million steps of Breakout in little more than an hour of one core (docs/results.md).
     "rollout_steps": 8,
     "capacity": 200_000,
     "train_period": 16,
@@ -31,4 +31,32 @@ VECTOR: dict[str, Any] = {
     "double": True,
     "n_step": 3,
     "clip_reward": False,
+}
+# Where single random actions never find a reward, as in MountainCar: they are held for a while, and more is learnt
+# from each step.
+SPARSE: dict[str, Any] = VECTOR | {
+    "train_period": 2,
+    "batch_size": 128,
+    "anneal": True,
+    "epsilon_end": 0.01,
+    "epsilon_share": 0.3,
+    "epsilon_zeta": 1.5,
+}
+PIXELS: dict[str, Any] = VECTOR | {
+    # Classic control from small pictures.
+    "capacity": 50_000,
+    "packed": True,
+    "lr": 5e-4,
+    "anneal": True,
+    "epsilon_end": 0.02,
+    "net": "nips",
+}
+RAM: dict[str, Any] = ATARI | {
+    # The 128 bytes of an Atari game: emulation takes most of the time, so that updates are cheap.
+    "rollout_steps": 4,
+    "packed": False,
+    "learning_starts": 5_000,
+    "train_period": 4,
+    "lr": 1e-3,
+    "net": "relu128",
 }

@@ -1,12 +1,13 @@
 """Deep Q-networks (Mnih et al. 2015): the value of each action, learnt towards a target network by the Huber loss.
 
 The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
-`offpolicy.py`. Presets of Atari:
+`offpolicy.py`. Presets of classic control: `default`, another for CartPole from pixels, and `sparse`, whose random
+actions are held for a while: MountainCar needs it. Presets of Atari:
 
-* `default`: what learns most in an hour on two cores.
+* `default`: a small net and half the papers' samples per step; another for RAM.
 * `pong`: twice the samples per step, in small minibatches: what reached 18 in Pong soonest (docs/results.md).
 * `nips`, `nature`: the nets and sizes of Mnih et al. 2013 and 2015, both with a target network and clipped errors
-  (the Huber loss has their gradients). RMSProp adds its epsilon after the root, so 0.1 stands for 0.01 under it.
+  (the Huber loss has their gradients). Theirs are sums over a minibatch of 32, ours means: so epsilon is 0.01 / 32^2.
 * `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no clipping of gradients.
 * `lesson18`, `lesson18-double`: a course's, with a memory of 10,000 that must be full before learning starts, and an
   update in every step. The course's network saw one picture (`--stack 1`), in which nothing moves; these see four.
@@ -26,7 +27,7 @@ from playfield import offpolicy
 from playfield.envs.base import EnvSpec
 from playfield.learner import load_weights
 from playfield.offpolicy import Minibatch
-from playfield.presets import ATARI, VECTOR
+from playfield.presets import ATARI, PIXELS, RAM, SPARSE, VECTOR
 from playfield.run import Run
 from playfield.values import QNetwork, identity
 
@@ -45,7 +46,7 @@ PAPERS: dict[str, Any] = {
     "target_period": 40_000,  # every 10,000 updates
     "optimizer": "rmsprop",
     "lr": 2.5e-4,
-    "adam_eps": 0.1,
+    "adam_eps": 0.01 / 32**2,
     "max_grad_norm": 0.0,
     "epsilon_end": 0.1,
     "epsilon_steps": 1_000_000,
@@ -71,9 +72,12 @@ PRESETS: dict[str, dict[str, Config]] = {
         "lesson18": LESSON,
         "lesson18-double": dataclasses.replace(LESSON, double=True),
     },
+    "ram": {"default": Config(**RAM)},
     "vector": {
         "default": Config(**VECTOR),
+        "sparse": Config(**SPARSE),
     },
+    "pixels": {"default": Config(**PIXELS)},
 }
 
 
