@@ -1,0 +1,122 @@
+"""Which preset an environment gets, and that each of DQN's learns what it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from playfield.algos import dqn
+from playfield.cli import main
+from playfield.envs import make_envs
+from playfield.plan import Request, default_minutes, presets_for
+from playfield.session import configure
+from playfield.show import evaluate_and_save
+from ppo_runs import named
+
+
+def chosen(env: str, preset: str = "default", **parts) -> dqn.Config:
+    return configure(Request(env=env, algo="dqn", preset=preset, parts=parts))[1]
+
+
+def test_what_is_seen_decides_the_defaults():
+    assert chosen("CartPole-v1") == dqn.PRESETS["vector"]["default"]
+    assert chosen("CartPole-v1", obs="pixels") == chosen("CartPole-v1-pixels") == dqn.PRESETS["pixels"]["default"]
+    assert chosen("breakout") == dqn.PRESETS["atari"]["default"]
+    assert chosen("breakout", obs="ram") == chosen("Breakout-ram-v4") == dqn.PRESETS["ram"]["default"]
+    assert chosen("MountainCar-v0", "sparse").epsilon_zeta > 1
+    assert chosen("CartPole-v1-pixels", "sparse") == dqn.PRESETS["vector"]["sparse"]
+
+
+def test_an_algorithm_without_special_presets_has_those_of_the_kind():
+    module = SimpleNamespace(PRESETS={"atari": {"default": 1, "long": 2}, "vector": {"default": 3}})
+    seen = {
+        name: presets_for(module, make_envs(name, 1).spec)
+        for name in ("breakout", "Breakout-ram-v4", "CartPole-v1", "CartPole-v1-pixels")
+    }
+    assert list(seen.values()) == [{"default": 1, "long": 2}] * 2 + [{"default": 3}] * 2
+    module.PRESETS["ram"] = {"default": 4}
+    assert presets_for(module, make_envs("Breakout-ram-v4", 1).spec) == {"default": 4, "long": 2}
+
+
+def test_pictures_of_classic_control_get_minutes():
+    minutes = [default_minutes(make_envs(n, 1).spec, "dqn") for n in ("CartPole-v1", "CartPole-v1-pixels", "pong")]
+    assert minutes == [0.5, 3.0, 10.0]
+
+
+# Learning ------------------------------------------------------------------------------------------------
+
+
+def trained(env: str, cfg: dqn.Config, steps: int) -> tuple[nn.Module, float]:
+    """(the network, mean score of the last 20 games) of a short training."""
+    run = named(env, cfg, steps, fmt="bf16" if "pixels" in env else "fp32")
+    dqn.train(run, cfg)
+    run.close()
+    return run._parts["learner"].replicas[0], float(np.mean(list(run.scores)[-20:]))
+
+
+def values(net: nn.Module, obs: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return net(torch.from_numpy(obs)).numpy()
+
+
+def test_acrobot_begins_to_swing(one_thread):
+    _, score = trained("Acrobot-v1", chosen("Acrobot-v1"), 10_000)
+    assert score > -350  # at random: -499
+
+
+def test_mountain_car_finds_its_flag_and_values_what_leads_there(one_thread):
+    """Near the flag it expects far more than at rest in the valley, where it has been nearly all the time."""
+    net, score = trained("MountainCar-v0", chosen("MountainCar-v0", "sparse"), 12_000)
+    near, rest = values(net, np.array([[0.45, 0.04], [-0.5, 0.0]], np.float32)).max(-1)
+    assert score > -200  # single random actions never find it
+    assert near > rest + 10
+
+
+def test_cartpole_learns_from_pixels(one_thread):
+    cfg = dataclasses.replace(chosen("CartPole-v1-pixels"), batch_size=32, capacity=10_000)
+    _, score = trained("CartPole-v1-pixels", cfg, 4_000)
+    assert score > 32  # at random: 22
+
+
+def test_the_bytes_of_breakout_tell_what_is_to_come(one_thread):
+    """Values go with the rewards that followed, in games of other seeds: a score takes longer to show."""
+    game = "Breakout-ramNoFrameskip-v4"
+    cfg = dataclasses.replace(chosen("breakout", obs="ram"), learning_starts=1_000, capacity=10_000)
+    net, _ = trained(game, cfg, 5_000)
+    env, rng = make_envs(game, 8), np.random.default_rng(0)
+    obs, told, rewards, over = env.reset(np.arange(8) + 50), [], [], []
+    for _ in range(250):
+        q = values(net, obs)
+        step = env.step(np.where(rng.random(8) < 0.1, rng.integers(4, size=8), q.argmax(-1)))
+        for store, row in ((told, q.max(-1)), (rewards, step.reward), (over, step.terminated)):
+            store.append(row.copy())
+        obs = step.obs
+    following, sums = np.zeros(8), []
+    for reward, ended in zip(rewards[::-1], over[::-1], strict=True):
+        following = reward + 0.99 * following * ~ended
+        sums.append(following)
+    env.close()
+    assert np.corrcoef(np.ravel(told[:200]), np.ravel(sums[::-1][:200]))[0, 1] > 0.35
+
+
+SOLVED = [
+    # the words of a command, and the mean score of the evaluation that it must reach
+    (["Acrobot-v1", "--preset", "sparse", "--steps", "60k"], -100.0),
+    (["MountainCar-v0", "--preset", "sparse", "--steps", "100k"], -120.0),
+    (["CartPole-v1", "--obs", "pixels", "--steps", "80k"], 475.0),
+    (["breakout", "--obs", "ram", "--steps", "150k"], 4.0),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "least"), SOLVED, ids=lambda v: v[0] if isinstance(v, list) else "")
+def test_the_commands_of_docs_solve_their_games(words, least, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["--algo", "dqn", "--workers", "1", "--run", "run", "--games", "0", "--quiet", "--no-tensorboard"]
+    assert main(["train", *words, *common]) == 0
+    assert evaluate_and_save(tmp_path / "run", "last", 30).summary()["mean"] >= least
