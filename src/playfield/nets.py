@@ -6,7 +6,7 @@ To add a body, write one public function here that takes the observation shape a
 arguments are its options: `--net impala:width=2,norm=layer` calls impala(shape, width=2.0, norm="layer"). They are
 read from the source (see `options.net`), so they need a type (float, int, bool or Literal) and a default.
 
-`width` multiplies the channels of all convolutions; dense layers keep their size. `norm` is `none`, `dense`
+`width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`. `norm` is `none`, `dense`
 (LayerNorm after the dense layer) or `layer` (after every convolution as well).
 """
 
@@ -69,16 +69,26 @@ def _first(channels: int, width: int, kernel: int, stride: int, padding: int = 0
     return layer
 
 
-def mlp(shape: tuple[int, ...]) -> Body:
-    """Two tanh layers of 64, for vectors and RAM bytes (which are scaled to [0, 1])."""
-    size = math.prod(shape)
+def mlp(
+    shape: tuple[int, ...],
+    *,
+    width: float = 1,
+    act: Literal["tanh", "relu"] = "tanh",
+    norm: Literal["none", "dense"] = "none",
+) -> Body:
+    """Two layers of 64 (times `width`), for vectors and RAM bytes (which are scaled to [0, 1])."""
+    size, wide = math.prod(shape), _wide(64, width)
+
+    def after() -> list[nn.Module]:
+        return [*norm1d(norm, wide), nn.ReLU() if act == "relu" else nn.Tanh()]
+
     return Body(
         Vector(),
-        init_orthogonal(First(size, 64)),
-        nn.Tanh(),
-        init_orthogonal(nn.Linear(64, 64)),
-        nn.Tanh(),
-        out_features=64,
+        init_orthogonal(First(size, wide)),
+        *after(),
+        init_orthogonal(nn.Linear(wide, wide)),
+        *after(),
+        out_features=wide,
     )
 
 
