@@ -1,0 +1,166 @@
+"""Sarsa(lambda) with linear features and eligibility traces (Sutton and Barto 2018, sections 12.7 and 12.8).
+
+Every weight remembers for a while that its feature was on, and shares in the errors that follow. `trace` is
+
+* `dutch`: true online Sarsa(lambda), which computes exactly what the online lambda-return algorithm would (van Seijen
+  et al. 2016);
+* `accumulating`: features add to their traces;
+* `replacing`: features put their traces to their own value (Singh and Sutton 1996).
+
+1. The next action is chosen before the weights move.
+2. At a truncation the values of the last state stand for what would have followed; at a termination nothing follows.
+3. Traces of the other actions only fade, in all three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from playfield import online
+from playfield.errors import UsageError, unknown
+from playfield.linear.features import Coder, encode
+from playfield.linear.jit import jit
+from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, choose, dot, fade, follow, mark
+from playfield.linear.problems import STATE, observe, start, step
+from playfield.run import Run
+
+TRACES = ("dutch", "accumulating", "replacing")
+DUTCH, ACCUMULATING, REPLACING = range(3)
+
+
+@dataclass(frozen=True)
+class Config(online.Config):
+    """Hyper-parameters of Sarsa(lambda)."""
+
+    lam: float = 0.9
+    """Decay of traces (lambda): 0 is one-step Sarsa."""
+    trace: str = "dutch"
+    """dutch (true online), accumulating or replacing."""
+
+    def check(self, workers: int = 1) -> None:
+        super().check(workers)
+        if self.trace not in TRACES:
+            raise unknown("kind of trace", self.trace, TRACES)
+        if not 0 <= self.lam <= 1:
+            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "vector": {"default": Config()},
+    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
+    "ram": {"default": Config(**online.ATARI, features="bits")},
+}
+
+
+class Memory(NamedTuple):
+    """Weights and traces [A, F], and the last step: features (where, value [K], on), action; `old` value."""
+
+    w: np.ndarray
+    z: np.ndarray
+    listed: np.ndarray
+    length: np.ndarray
+    where: np.ndarray
+    value: np.ndarray
+    last: np.ndarray  # action, features on
+    old: np.ndarray
+    epsilon: np.ndarray
+
+
+class Rates(NamedTuple):
+    alpha: float
+    gamma: float
+    lam: float
+    trace: int
+
+
+def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
+    """What a run begins with."""
+    return Memory(
+        w=online.weights(actions, coder, cfg),
+        z=np.zeros((actions, coder.size)),
+        listed=np.zeros(actions * coder.size, np.int64),
+        length=np.zeros(1, np.int64),
+        where=np.zeros(coder.active, np.int64),
+        value=np.zeros(coder.active),
+        last=np.zeros(2, np.int64),
+        old=np.zeros(1),
+        epsilon=np.full(1, cfg.epsilon),
+    )
+
+
+def rates(cfg: Config) -> Rates:
+    return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
+
+
+@jit
+def begin(m, h, rng, index, value, on):
+    """The first action of an episode."""
+    fade(m.z, m.listed, m.length, 0.0)
+    m.old[0] = 0.0
+    return _remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
+
+
+@jit
+def _remember(m, action, index, value, on):
+    m.where[:on] = index[:on]
+    m.value[:on] = value[:on]
+    m.last[0], m.last[1] = action, on
+    return action
+
+
+@jit
+def learn(m, h, rng, reward, index, value, on, ended):
+    """Learn from a reward and the features of what followed; returns the next action."""
+    following, q_next = 0, 0.0
+    action, was_on = m.last[0], m.last[1]
+    if ended != TERMINATED:
+        following = choose(m.w, index, value, on, m.epsilon[0], rng)[0]
+        q_next = dot(m.w, following, index, value, on)
+    q = dot(m.w, action, m.where, m.value, was_on)
+    delta = reward + h.gamma * q_next - q
+    decay = h.gamma * h.lam
+    if h.trace == DUTCH:
+        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.where, m.value, was_on)
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, gain, False)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + q - m.old[0]))
+        add(m.w, action, m.where, m.value, was_on, -h.alpha * (q - m.old[0]))
+    else:
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, 1.0, h.trace == REPLACING)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
+    m.old[0] = q_next
+    _remember(m, following, index, value, on)
+    return following
+
+
+@jit
+def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
+    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes]."""
+    state, obs = np.zeros(STATE), np.zeros(len(coder.low))
+    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
+    for episode in range(len(steps)):
+        start(problem, rng, state)
+        observe(problem, state, obs)
+        action = begin(m, h, rng, index, value, encode(coder, obs, index, value))
+        ended, t, score = ONGOING, 0, 0.0
+        while ended == ONGOING:
+            reward, over = step(problem, rng, state, action)
+            observe(problem, state, obs)
+            t += 1
+            score += reward
+            ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
+            action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
+        m.epsilon[0] *= decay
+        steps[episode], returns[episode] = t, score
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until `run` says that it is enough."""
+    online.learn_from(run, cfg, memory, rates, begin, learn)
+
+
+load = online.load

@@ -1,0 +1,189 @@
+"""TD(lambda): what states are worth under a fixed policy, with linear features (Sutton and Barto 2018, chapter 12).
+
+`trace` is `dutch` for true online TD(lambda) (van Seijen and Sutton 2014), which computes exactly what the online
+lambda-return algorithm would, or `accumulating` for TD(lambda) as Sutton defined it in 1988.
+
+1. The policy is random play (`random`), or an agent's (a run, or one that ships); it does not change.
+2. At a truncation the value of the last state stands for what would have followed; at a termination nothing follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from playfield import online
+from playfield.algos.mrp import Fixed
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError, unknown
+from playfield.linear.features import Coder, encode
+from playfield.linear.jit import jit
+from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, dot, fade, follow, mark
+from playfield.linear.problems import STATE, observe, start, step
+from playfield.run import Run
+
+TRACES = ("dutch", "accumulating")
+DUTCH, ACCUMULATING = range(2)
+
+
+@dataclass(frozen=True)
+class Config(online.Config):
+    """Hyper-parameters of TD(lambda)."""
+
+    lam: float = 0.8
+    """Decay of traces (lambda): 0 is TD(0)."""
+    trace: str = "dutch"
+    """dutch (true online) or accumulating."""
+    policy: str = "random"
+    """Whose play is valued: random, a run directory, or an agent that ships."""
+
+    def check(self, workers: int = 1) -> None:
+        super().check(workers)
+        if self.trace not in TRACES:
+            raise unknown("kind of trace", self.trace, TRACES)
+        if not 0 <= self.lam <= 1:
+            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "vector": {"default": Config()},
+    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
+    "ram": {"default": Config(**online.ATARI, features="bits")},
+}
+
+
+class Memory(NamedTuple):
+    """Weights and traces [1, F], and the last state: features (where, value [K], on); `old` value.
+
+    `actions` is how many there are to draw from; `truth` [states] are known values, for the errors of `play`.
+    """
+
+    w: np.ndarray
+    z: np.ndarray
+    listed: np.ndarray
+    length: np.ndarray
+    where: np.ndarray
+    value: np.ndarray
+    on: np.ndarray
+    old: np.ndarray
+    actions: np.ndarray
+    truth: np.ndarray
+    errors: np.ndarray
+    epsilon: np.ndarray
+
+
+class Rates(NamedTuple):
+    alpha: float
+    gamma: float
+    lam: float
+    trace: int
+
+
+def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
+    """What a run begins with."""
+    return Memory(
+        w=online.weights(1, coder, cfg),
+        z=np.zeros((1, coder.size)),
+        listed=np.zeros(coder.size, np.int64),
+        length=np.zeros(1, np.int64),
+        where=np.zeros(coder.active, np.int64),
+        value=np.zeros(coder.active),
+        on=np.zeros(1, np.int64),
+        old=np.zeros(1),
+        actions=np.full(1, actions),
+        truth=np.zeros(0),
+        errors=np.zeros(0),
+        epsilon=np.ones(1),
+    )
+
+
+def rates(cfg: Config) -> Rates:
+    return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
+
+
+@jit
+def begin(m, h, rng, index, value, on):
+    """The first action of an episode, at random."""
+    fade(m.z, m.listed, m.length, 0.0)
+    m.old[0] = 0.0
+    return _remember(m, rng, index, value, on)
+
+
+@jit
+def _remember(m, rng, index, value, on):
+    m.where[:on] = index[:on]
+    m.value[:on] = value[:on]
+    m.on[0] = on
+    return rng.integers(0, m.actions[0]) if m.actions[0] > 1 else 0
+
+
+@jit
+def learn(m, h, rng, reward, index, value, on, ended):
+    """Learn from a reward and the features of what followed; returns the next action, at random."""
+    was_on = m.on[0]
+    v_next = dot(m.w, 0, index, value, on) if ended != TERMINATED else 0.0
+    v = dot(m.w, 0, m.where, m.value, was_on)
+    delta = reward + h.gamma * v_next - v
+    decay = h.gamma * h.lam
+    if h.trace == DUTCH:
+        gain = 1.0 - h.alpha * decay * dot(m.z, 0, m.where, m.value, was_on)
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, 0, m.where, m.value, was_on, gain, False)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + v - m.old[0]))
+        add(m.w, 0, m.where, m.value, was_on, -h.alpha * (v - m.old[0]))
+    else:
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, 0, m.where, m.value, was_on, 1.0, False)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
+    m.old[0] = v_next
+    return _remember(m, rng, index, value, on)
+
+
+@jit
+def _error(coder, w, truth, obs, index, value):
+    """Root of the mean squared error over the states 0, 1, ... whose true values are known."""
+    total = 0.0
+    for s in range(len(truth)):
+        obs[0] = s
+        total += (dot(w, 0, index, value, encode(coder, obs, index, value)) - truth[s]) ** 2
+    return (total / len(truth)) ** 0.5
+
+
+@jit
+def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
+    """Episodes of a problem of `linear.problems`; fills `steps`, `returns`, with a truth `m.errors` [episodes]."""
+    state, obs = np.zeros(STATE), np.zeros(len(coder.low))
+    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
+    for episode in range(len(steps)):
+        start(problem, rng, state)
+        observe(problem, state, obs)
+        action = begin(m, h, rng, index, value, encode(coder, obs, index, value))
+        ended, t, score = ONGOING, 0, 0.0
+        while ended == ONGOING:
+            reward, over = step(problem, rng, state, action)
+            observe(problem, state, obs)
+            t += 1
+            score += reward
+            ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
+            action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
+        steps[episode], returns[episode] = t, score
+        if len(m.truth):
+            m.errors[episode] = _error(coder, m.w, m.truth, obs, index, value)
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until `run` says that it is enough."""
+    fixed = run.track("policy", Fixed(cfg.policy, run.spec, run.compute.device))
+    online.learn_from(run, cfg, memory, rates, begin, learn, fixed.act)
+
+
+def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
+    """A function of observations to (logits, value): those of the policy that was given, and the value learnt."""
+    values, policy = online.linear(spec, config, weights), Fixed(config["policy"], spec, device).policy
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.log(np.maximum(policy.explain(obs)["probs"], 1e-30)), values(obs, "w")[:, 0]
+
+    return network

@@ -1,0 +1,244 @@
+"""What a linear learner sees: coders by name, from a state to a few features that are on, or to all with values.
+
+Each public function here that takes bounds and returns a `Coder` is a value of `--features`, and its keyword-only
+arguments are its options: `--features tilings:tilings=16,tiles=8`. A coder that needs no bounds ignores them.
+`encode` is the compiled half: a state to indices and values.
+
+Tilings are those of Sutton and Barto (2018, section 9.5.4): tiling k of n is displaced by k/n of a tile times
+(1, 3, 5, ...) along the dimensions. `iht` is Sutton's index hash table: cells get numbers in the order in which
+they are first seen, and when the table is full, cells share numbers by hashing: that is counted. `modulo` and `hashed` are what a
+course uses in its place, for comparison. Fourier: Konidaris, Osentoski and Thomas 2011.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from playfield.errors import UsageError
+from playfield.linear.jit import jit
+
+TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, BITS, IDENTITY = range(7)
+LARGEST = 2**22  # features, or cells of a table
+
+
+class Coder(NamedTuple):
+    """A coder, ready for compiled code. D numbers in a state, F features, K of them on at most.
+
+    Attributes:
+        kind: one of the codes above.
+        size, active: F, K.
+        low, high, scale: [D] bounds, and what turns a number above `low` into tiles (or into [0, 1]).
+        dims: [D] cells of a tiling along each dimension.
+        tilings: how many.
+        cells: [cells] feature of each cell; of `iht`: [slots] keys, -1 where free.
+        numbers: [slots] the number that each key of `iht` got.
+        told: [2] numbers given, and how often a cell had to share one.
+        powers: [F, D] of Fourier and polynomial bases.
+    """
+
+    kind: int
+    size: int
+    active: int
+    low: np.ndarray
+    high: np.ndarray
+    scale: np.ndarray
+    dims: np.ndarray
+    tilings: int
+    cells: np.ndarray
+    numbers: np.ndarray
+    told: np.ndarray
+    powers: np.ndarray
+
+
+class Bounds(NamedTuple):
+    """Where observations lie: [D] arrays; `tiled` is the range that is cut into whole tiles (see `Problem`)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    tiled: np.ndarray
+
+
+def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **own: Any) -> Coder:
+    if size > LARGEST:
+        raise UsageError(f"--features would be {size:,} features: {LARGEST:,} are the most; fewer tiles, or iht")
+    none, ints = np.zeros(0), np.zeros(0, np.int64)
+    parts: dict[str, Any] = {"scale": none, "dims": ints, "tilings": 1, "cells": ints, "numbers": ints}
+    parts |= {"told": np.zeros(2, np.int64), "powers": np.zeros((0, 0))} | own
+    low, high = (bounds.low, bounds.high) if bounds else (none, none)
+    return Coder(kind, size, active, low.astype(np.float64), high.astype(np.float64), **parts)
+
+
+def _grid(bounds: Bounds, tilings: int, tiles: int) -> dict[str, Any]:
+    scale = tilings * tiles / bounds.tiled
+    top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
+    shifts = (tilings - 1) * (1 + 2 * np.arange(len(top)))
+    return {"scale": scale, "dims": (top + shifts) // tilings + 1, "tilings": tilings}
+
+
+def _cells(grid: dict[str, Any], most: int, name: str) -> int:
+    count = grid["tilings"] * math.prod(int(d) for d in grid["dims"])
+    if count > most:
+        raise UsageError(f"--features {name} would have {count:,} cells: use iht, which numbers those that are seen")
+    return count
+
+
+def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8) -> Coder:
+    """Tile coding: a feature for each cell of each tiling, one of each tiling on."""
+    grid = _grid(bounds, tilings, tiles)
+    count = _cells(grid, LARGEST, "tilings")
+    return _coder(TABLE, count, tilings, bounds, cells=np.arange(count), **grid)
+
+
+def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096) -> Coder:
+    """Tile coding whose cells are numbered as they are first seen, at most `size` of them."""
+    grid = _grid(bounds, tilings, tiles)
+    _cells(grid, 2**62, "iht")
+    slots = 1 << (2 * size - 1).bit_length()
+    keys, numbers = np.full(slots, -1), np.zeros(slots, np.int64)
+    return _coder(FIRST_COME, size, tilings, bounds, cells=keys, numbers=numbers, **grid)
+
+
+def modulo(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024) -> Coder:
+    """Tile coding whose cell numbers are taken modulo `size`: far cells share features, silently."""
+    grid = _grid(bounds, tilings, tiles)
+    count = _cells(grid, LARGEST, "modulo")
+    return _coder(TABLE, size, tilings, bounds, cells=np.arange(count) % size, **grid)
+
+
+def hashed(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024) -> Coder:
+    """Tile coding by Python's hash of a cell's coordinates, modulo `size`."""
+    grid = _grid(bounds, tilings, tiles)
+    _cells(grid, LARGEST, "hashed")
+    every = itertools.product(range(tilings), *(range(int(d)) for d in grid["dims"]))
+    cells = np.array([hash(cell) % size for cell in every], np.int64)
+    return _coder(TABLE, size, tilings, bounds, cells=cells, **grid)
+
+
+def onehot(bounds: Bounds, *, tiles: int = 8, faithful: bool = False) -> Coder:
+    """Additive: each dimension cut into tiles by itself, one feature of each on.
+
+    `faithful` numbers them as a course did: the last tile of a dimension is also the first of the next.
+    """
+    scale = tiles / bounds.tiled
+    top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(top + 1)]) if not faithful else np.arange(len(top) + 1) * tiles
+    size = int(starts[-1]) if not faithful else int(starts[-2] + top[-1] + 1)
+    return _coder(ADDITIVE, size, len(top), bounds, scale=scale, dims=top + 1, cells=starts[:-1])
+
+
+def fourier(bounds: Bounds, *, order: int = 3) -> Coder:
+    """Fourier basis: cosines of all waves up to an order along each dimension."""
+    powers = _powers(bounds, order)
+    return _coder(FOURIER, len(powers), len(powers), bounds, scale=1 / (bounds.high - bounds.low), powers=powers)
+
+
+def polynomial(bounds: Bounds, *, order: int = 3) -> Coder:
+    """Products of powers up to an order of each dimension, scaled to [0, 1]."""
+    powers = _powers(bounds, order)
+    return _coder(POLYNOMIAL, len(powers), len(powers), bounds, scale=1 / (bounds.high - bounds.low), powers=powers)
+
+
+def bits(bounds: Bounds) -> Coder:
+    """Each bit of each byte, and one that is always on: for the RAM of Atari games."""
+    size = 8 * len(bounds.low) + 1
+    return _coder(BITS, size, size, bounds)
+
+
+def identity(bounds: Bounds) -> Coder:
+    """The observation's numbers as they are, and a 1."""
+    size = len(bounds.low) + 1
+    return _coder(IDENTITY, size, size, bounds)
+
+
+def _powers(bounds: Bounds, order: int) -> np.ndarray:
+    dims = len(bounds.low)
+    if (order + 1) ** dims > 2**16:
+        raise UsageError(f"order {order} of {dims} dimensions would be {(order + 1) ** dims:,} features: lower it")
+    return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
+
+
+def fresh(coder: Coder) -> Coder:
+    """A copy with tables of its own: a run that numbers cells must not see those of another."""
+    return coder._replace(cells=coder.cells.copy(), numbers=coder.numbers.copy(), told=coder.told.copy())
+
+
+@jit
+def encode(c, x, index, value):
+    """The features of state `x` [D], into `index` and `value` [K]; returns how many are on."""
+    if c.kind in (TABLE, FIRST_COME):
+        return _tiles(c, x, index, value)
+    if c.kind == ADDITIVE:
+        for d in range(len(c.dims)):
+            cell = math.floor((_inside(c, x, d) - c.low[d]) * c.scale[d])
+            index[d] = c.cells[d] + cell
+            value[d] = 1.0
+        return len(c.dims)
+    if c.kind == BITS:
+        on = 0
+        for d in range(len(x)):
+            byte = int(x[d])
+            for b in range(8):
+                if (byte >> b) & 1:
+                    index[on] = 8 * d + b
+                    value[on] = 1.0
+                    on += 1
+        index[on] = 8 * len(x)
+        value[on] = 1.0
+        return on + 1
+    for i in range(c.size):
+        index[i] = i
+        if c.kind == IDENTITY:
+            value[i] = x[i] if i < len(x) else 1.0
+        elif c.kind == FOURIER:
+            angle = 0.0
+            for d in range(len(c.low)):
+                angle += c.powers[i, d] * ((_inside(c, x, d) - c.low[d]) * c.scale[d])
+            value[i] = math.cos(math.pi * angle)
+        else:
+            product = 1.0
+            for d in range(len(c.low)):
+                product *= ((_inside(c, x, d) - c.low[d]) * c.scale[d]) ** c.powers[i, d]
+            value[i] = product
+    return c.size
+
+
+@jit
+def _inside(c, x, d):
+    return min(max(x[d], c.low[d]), c.high[d])
+
+
+@jit
+def _tiles(c, x, index, value):
+    for k in range(c.tilings):
+        cell = k
+        for d in range(len(c.dims)):
+            part = math.floor((_inside(c, x, d) - c.low[d]) * c.scale[d])
+            cell = cell * c.dims[d] + (part + k * (1 + 2 * d)) // c.tilings
+        index[k] = c.cells[cell] if c.kind == TABLE else _number(c, cell)
+        value[k] = 1.0
+    return c.tilings
+
+
+@jit
+def _number(c, cell):
+    """The number of a cell: its own if it was seen before or there is one left, else one that it must share."""
+    mixed = (cell % 2147483647) * 48271 % 2147483647  # never beyond 64 bits, so plain Python computes the same
+    mask = len(c.cells) - 1
+    slot = mixed & mask
+    for _ in range(len(c.cells)):
+        if c.cells[slot] == cell:
+            return c.numbers[slot]
+        if c.cells[slot] < 0:
+            break
+        slot = (slot + 1) & mask
+    if c.told[0] < c.size:
+        c.cells[slot] = cell
+        c.numbers[slot] = c.told[0]
+        c.told[0] += 1
+        return c.numbers[slot]
+    c.told[1] += 1
+    return mixed % c.size

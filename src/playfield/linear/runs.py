@@ -1,0 +1,154 @@
+"""Many runs of a linear method at once: each has weights, tables and random numbers of its own.
+
+Runs are spread over threads; what a run computes does not depend on which others there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from playfield import options
+from playfield.compute import cores
+from playfield.errors import DivergedError, UsageError, unknown
+from playfield.linear import features, problems
+from playfield.linear.choice import coder_for
+
+METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
+MOST = 1_000_000  # steps after which an episode is taken for one that never ends
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What R runs of E episodes did.
+
+    Attributes:
+        steps, returns: [R, E] length and undiscounted return of every episode.
+        weights: [R, A, F]; of a prediction [R, F].
+        critic: [R, F] of an actor-critic, else None.
+        errors: [R, E] RMS error over all states after each episode, where true values are known; else None.
+        collisions: [R] how often a cell of `iht` had to share its number.
+        numbered: [R] cells that `iht` numbered.
+        seconds: wall time of the runs.
+    """
+
+    steps: np.ndarray
+    returns: np.ndarray
+    weights: np.ndarray
+    critic: np.ndarray | None
+    errors: np.ndarray | None
+    collisions: np.ndarray
+    numbered: np.ndarray
+    coders: list[features.Coder]
+    seconds: float
+
+
+def configured(method: str, wishes: dict[str, Any]) -> tuple[Any, Any]:
+    """(module, Config) of a linear method with `wishes` as fields. Raises UsageError for unknown ones."""
+    if method not in METHODS:
+        raise unknown("linear method", method, METHODS)
+    module = importlib.import_module(f"playfield.algos.{method}")
+    known = [o.name for o in options.options(method)]
+    for name in wishes:
+        if name not in known:
+            raise unknown(f"{method} option", name, known)
+    cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **wishes)
+    cfg.check()
+    return module, cfg
+
+
+def experiment(
+    method: str,
+    problem: str,
+    features: str,
+    *,
+    seeds: Iterable[int],
+    episodes: int,
+    max_steps: int = 0,
+    threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **wishes: Any,
+) -> Outcome:
+    """Run a linear method on a small problem, once for each seed.
+
+    Args:
+        method: one of `METHODS`.
+        problem: a name of `problems.PROBLEMS`.
+        features: a coder and its options, as in "tilings:tilings=8,tiles=8".
+        seeds: one for each run.
+        episodes: of each run.
+        max_steps: after which an episode is truncated (0: never).
+        threads: 0 takes all cores.
+        progress: told (runs done, runs in all) whenever one is done.
+        wishes: fields of the method's `Config`. Here gamma is 1 and epsilon 0 unless told.
+
+    Raises:
+        UsageError: an unknown name or value. DivergedError: weights or values are no longer finite, or an episode
+            took a million steps.
+    """
+    seeds, spec = [int(s) for s in seeds], problems.problem(problem)
+    if not seeds or episodes < 1 or max_steps < 0:
+        raise UsageError("an experiment needs at least one seed and one episode, and no negative limit")
+    module, cfg = configured(method, {**wishes, "features": features})
+    coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
+    truth = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
+
+    def one(seed: int) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+        own = _fresh(coder)
+        m = module.memory(spec.actions, own, cfg)
+        if len(truth):
+            m = m._replace(truth=truth, errors=np.zeros(episodes))
+        steps, returns = np.zeros(episodes, np.int64), np.zeros(episodes)
+        rng = np.random.default_rng(seed)
+        limit = max_steps or MOST
+        module.play(spec.code, own, m, module.rates(cfg), rng, cfg.epsilon_decay, limit, steps, returns)
+        if not np.isfinite(m.w).all() or (not max_steps and (steps == MOST).any()):
+            raise DivergedError(f"{method} on {problem} diverged (seed {seed}): lower alpha, now {cfg.alpha:g}")
+        return m, own, steps, returns
+
+    start = time.perf_counter()
+    done: list[Any] = [None] * len(seeds)
+    with ThreadPoolExecutor(min(threads or cores(), len(seeds))) as pool:
+        jobs = {pool.submit(one, seed): k for k, seed in enumerate(seeds)}
+        try:
+            for n, job in enumerate(as_completed(jobs), 1):
+                done[jobs[job]] = job.result()
+                if progress is not None:
+                    progress(n, len(seeds))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    memories, coders = [d[0] for d in done], [d[1] for d in done]
+    weights = np.stack([m.w for m in memories])
+    return Outcome(
+        steps=np.stack([d[2] for d in done]),
+        returns=np.stack([d[3] for d in done]),
+        weights=weights[:, 0] if method == "td_lambda" else weights,
+        critic=np.stack([m.critic[0] for m in memories]) if method == "linear_ac" else None,
+        errors=np.stack([m.errors for m in memories]) if len(truth) else None,
+        collisions=np.array([c.told[1] for c in coders]),
+        numbered=np.array([c.told[0] for c in coders]),
+        coders=coders,
+        seconds=time.perf_counter() - start,
+    )
+
+
+_fresh = features.fresh
+
+
+def values(coder: features.Coder, weights: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Values [N, A] of actions in `states` [N, D], by weights [A, F] (`Outcome.weights[run]`, `coders[run]`)."""
+    coder = _fresh(coder)
+    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
+    out = np.zeros((len(states), len(weights)))
+    for n, state in enumerate(np.asarray(states, np.float64)):
+        on = features.encode(coder, state, index, value)
+        out[n] = weights[:, index[:on]] @ value[:on]
+    return out
