@@ -175,3 +175,22 @@ def test_underscores_and_dashes_mean_the_same(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "breakout", "--num_envs", "0"]) == 2
     assert "--num-envs must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["-1e3", "-1", "-2.5", "-.5", "-1E+2", "-1_000", "-10k"])
+def test_a_negative_number_may_follow_its_option(text):
+    from playfield.cli.train import understand
+
+    for words in (["--v-min", text], [f"--v-min={text}"], ["--v_min", text, "--quiet"]):
+        wishes, _, _ = understand(["CartPole-v1", "--algo", "c51", *words])
+        assert wishes["config"]["v_min"] == options.number("--v-min", text, whole=False, low=-1e12)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--lr", "-1e3"], "--lr must be between"), (["--v-min", "-x"], "expected one argument")]
+)
+def test_what_follows_an_option_and_is_no_number_for_it(words, message):
+    from playfield.cli.train import understand
+
+    with pytest.raises(UsageError, match=message):
+        understand(["CartPole-v1", "--algo", "c51", *words])

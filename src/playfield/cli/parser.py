@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from playfield.errors import UsageError, nearest
@@ -37,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
-        found, extra = self.parse_known_args([kebab(w) for w in words])
+        found, extra = self.parse_known_args(negative(kebab(w) for w in words))
         if extra:
             flags = [f for a in self._actions for f in a.option_strings if f.startswith("--")]
             if not extra[0].startswith("-"):
@@ -54,6 +55,18 @@ def kebab(word: str) -> str:
         return word
     flag, sign, value = word.partition("=")
     return flag.replace("_", "-") + sign + value
+
+
+def negative(words: Iterable[str]) -> list[str]:
+    """`--v-min -1e3` as `--v-min=-1e3`: argparse takes what begins with a dash for an option, unless it is as plain
+    as -1 or -1.5."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.match(r"--[^=]+$", joined[-1]) and re.match(r"-(\.?\d|inf|nan)", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def whole(flag: str, low: int = 0, high: float = 1e12) -> Any:
