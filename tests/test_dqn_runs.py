@@ -123,7 +123,8 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(values, "free_memory", lambda: 2 * 10**9)
     with pytest.raises(
-        UsageError, match=r"about 7\.06 GB does not fit: 2\.00 GB are free; use --capacity 25\d000 or"
+        UsageError,
+        match=r"about 7\.06 GB, and 0\.0\d GB for .* does not fit: 2\.00 GB are free; use --capacity 24\d000 or",
     ):
         playfield.train("breakout", algo="dqn", steps=64, config={"capacity": 1_000_000, "packed": False})
     assert list(tmp_path.iterdir()) == []

@@ -27,9 +27,12 @@ _FRACTIONS = {
     "epsilon_start",
     "epsilon_end",
     "epsilon_share",
+    "epsilon",
+    "epsilon_decay",
+    "lam",
 }
 # Options that may be negative.
-_SIGNED = {"v_min", "v_max"}
+_SIGNED = {"v_min", "v_max", "initial"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,20 @@ def _fields(file: Path, name: str) -> dict[str, Option]:
             kind, default = ast.unparse(node.annotation), ast.literal_eval(node.value)
             found[node.target.id] = Option(node.target.id, kind, default, text)
     return found
+
+
+def agree(config: dict[str, Any]) -> dict[str, Any]:
+    """Options as they were given, with those that they switch off: --packed and --mmap are two ways to keep pixels.
+
+    What is given wins over what a preset says. Raises UsageError where both are given.
+    """
+    if config.get("packed") and config.get("mmap"):
+        raise UsageError(
+            "--packed true compresses observations in memory, --mmap true keeps them plain in a file: leave out "
+            "--packed to have more of them than memory holds, else --mmap"
+        )
+    switched = {"packed": False} if config.get("mmap") else {"mmap": False} if config.get("packed") else {}
+    return {**switched, **config}
 
 
 def presets(algo: str) -> list[str]:

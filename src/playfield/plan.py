@@ -15,7 +15,6 @@ from typing import Any
 
 import playfield
 from playfield import goal
-from playfield.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def schedule(config: dict[str, Any], steps: int) -> str:
     if "epsilon_share" in config and not config.get("noisy"):
         last = config.get("epsilon_steps") or round(config["epsilon_share"] * steps)
         told.append(f"epsilon: {config['epsilon_start']:g} to {config['epsilon_end']:g} at step {last:,}")
-    if config.get("alpha"):
+    if config.get("alpha") and "beta" in config:
         told.append(f"beta: {config['beta']:g} to 1 at step {steps:,}")
     return "; ".join(told) or "constant"
 
@@ -182,34 +181,6 @@ def command_line(request: Request, steps: int, compute: Any) -> str:
             str(value).lower() if isinstance(value, bool) else str(value),
         ]
     return shlex.join(words)
-
-
-def replay_line(request: Request, cfg: Any, spec: Any) -> str | None:
-    """What the replay memory takes; None for an algorithm without one.
-
-    Raises UsageError where it, or else a rollout, does not fit.
-    """
-    if "capacity" not in {f.name for f in dataclasses.fields(cfg)}:
-        import numpy as np
-
-        from playfield.compute import free_memory
-
-        each = math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + 40
-        if (free := free_memory()) is not None and cfg.batch * each > 0.9 * free:
-            need = f"{cfg.batch:,} steps takes {cfg.batch * each / 1e9:,.1f} GB"
-            raise UsageError(
-                f"a rollout of {need}, and {free / 1e9:.1f} GB are free: lower --rollout-steps or --num-envs"
-            )
-        return None
-    from playfield.envs import make_envs
-    from playfield.values import memory_line
-
-    env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
-    try:
-        mapped = (request.run or Path("runs")) if getattr(cfg, "mmap", False) else None
-        return memory_line(env, cfg.capacity, cfg.packed, cfg.alpha, mapped)
-    finally:
-        env.close()
 
 
 def plan_text(info: dict[str, Any], cfg: Any, compute: Any, speed: float | None, replay: str | None = None) -> str:

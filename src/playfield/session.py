@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import shlex
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from playfield import goal
-from playfield import options as opts
 from playfield.envs.names import resolve
 from playfield.errors import DataError, DivergedError, UsageError, unknown
 from playfield.plan import (
@@ -27,16 +25,15 @@ from playfield.plan import (
     default_minutes,
     envs_of,
     finite_or_none,
-    has_cuda,
     info_for,
     measure_speed,
     plan_text,
-    presets_for,
-    replay_line,
     schedule,
     snap,
     versions,
 )
+from playfield.prepare import configure as configure
+from playfield.prepare import prepare, reopen
 
 Say = Callable[[str], None]
 
@@ -53,38 +50,6 @@ class Result:
     evaluation: dict[str, Any] | None
     files: dict[str, Path]
     stop: str
-
-
-def configure(request: Request) -> tuple[Any, Any, Any]:
-    """(algorithm module, its Config, one environment's spec) for a request. Raises UsageError."""
-    from playfield.envs import make_envs
-
-    if request.algo not in opts.algorithms():
-        raise unknown("algorithm", request.algo, opts.algorithms())
-    if "net" in request.config:
-        opts.net(request.config["net"])
-    env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
-    spec = env.spec
-    env.close()
-    module = importlib.import_module(f"playfield.algos.{request.algo}")
-    table = presets_for(module, spec)
-    if request.preset not in table:
-        raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
-    known = {f.name for f in dataclasses.fields(module.Config)}
-    for name in request.config:
-        if name not in known:
-            raise unknown(f"{request.algo} option", name, known)
-    cfg = dataclasses.replace(table[request.preset], **request.config)
-    if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels and "net" not in request.config:
-        cfg = dataclasses.replace(cfg, net="mlp")  # RAM bytes
-    cfg.check()
-    if hasattr(cfg, "net"):
-        from playfield import nets
-
-        nets.check(cfg.net, spec.obs_shape)
-    if "policy" in known:
-        module.Fixed(cfg.policy, spec)  # a policy of another game is refused before anything is made
-    return module, cfg, spec
 
 
 def train(
@@ -140,18 +105,12 @@ def _start(request: Request, say: Say) -> Result:
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
-    module, cfg, spec = configure(request)
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
-    chosen = compute.choose(
-        request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
-    )
-    cfg.check(chosen.workers)
-    if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
-        raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
     if request.run is not None and (request.run / "run.json").exists():
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
-    replay = replay_line(request, cfg, spec)
+    ready = prepare(request)
+    request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
     note = resolve(request.env).note
     if note:
         say(note)
@@ -166,7 +125,7 @@ def _start(request: Request, say: Say) -> Result:
     minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
     steps = request.steps or snap((speed or 0) * minutes * 60)
     info = info_for(request, cfg, spec, chosen, steps)
-    say(plan_text(info, cfg, chosen, speed, replay))
+    say(plan_text(info, cfg, chosen, speed, ready.need.line))
     if steps < 10 * cfg.batch and request.algo != "random":
         say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
     if steps <= (begin := getattr(cfg, "learning_starts", 0)):
@@ -216,12 +175,13 @@ def _resume(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
     refuse_dropped(directory, info)
+    opened = reopen(directory, info)
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
         _sweep(directory)
-        return _resume_locked(directory, say, steps, target, wishes)
+        return _resume_locked(directory, say, opened, steps, target, wishes)
 
 
 def _sweep(directory: Path) -> None:
@@ -234,10 +194,10 @@ def _sweep(directory: Path) -> None:
 
 
 def _resume_locked(
-    directory: Path, say: Say, steps: int | None, target: goal.Goal | None, wishes: dict[str, Any]
+    directory: Path, say: Say, opened: Any, steps: int | None, target: goal.Goal | None, wishes: dict[str, Any]
 ) -> Result:
     from playfield import checkpoint, compute
-    from playfield.policy import read_info, spec_from
+    from playfield.policy import read_info
     from playfield.recall import whole
 
     compute.setup()
@@ -257,8 +217,6 @@ def _resume_locked(
         say(line)
         write_info(directory, info)
     info["schedule"] = schedule(info["config"], info["steps"])
-    if info["compute"]["device"] == "cuda" and not has_cuda():
-        raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
     for name in ("save_seconds", "keep"):
         if wishes.get(name) is None:
             wishes[name] = info.get(name, getattr(Request, name))
@@ -268,12 +226,9 @@ def _resume_locked(
         say(f"note: not exact any more, other versions than at the start: {listed}")
         info["exact"] = False
         write_info(directory, info)
-    module = importlib.import_module(f"playfield.algos.{info['algo']}")
-    known = {f.name for f in dataclasses.fields(module.Config)}
-    if set(info["config"]) != known:
-        raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
-    cfg = module.Config(**info["config"])
-    spec = spec_from(info)
+    module, cfg, spec, need = opened
+    if need.line:
+        say(f"replay: {need.line}")
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}")
     return _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)

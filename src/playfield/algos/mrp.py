@@ -76,6 +76,11 @@ class Config:
         return self.num_envs * self.rollout_steps
 
     @property
+    def drawn(self) -> int:
+        """Transitions drawn at once."""
+        return self.batch_size
+
+    @property
     def first_minibatch(self) -> int:
         """Steps after which every memory has enough to draw from."""
         return max(self.batch_size, 2 * self.num_envs) * self.n_step

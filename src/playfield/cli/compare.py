@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import shlex
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 from playfield import options
 from playfield.cli.parser import check_env, kebab, make, say_line, whole
 from playfield.cli.train import understand
-from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 
 EXAMPLES = """examples:
   playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
@@ -95,13 +94,14 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
     trainings = comparison.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
     for training in trainings:
         training.check(a.extend)
-    if not all(t.done() for t in trainings):
-        _understand_all({t.words: t for t in trainings}.values())
-        comparison.remember(a.dir, trainings)
+    if waiting := [t for t in trainings if not t.done()]:
         from playfield.compute import cores
 
+        jobs = a.jobs or cores()
+        _understand_all(waiting, jobs, a.dir)
+        comparison.remember(a.dir, trainings)
         try:
-            return train_all(trainings, a.jobs or cores())
+            return train_all(trainings, jobs)
         except Interrupted as stop:
             stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
             raise
@@ -128,29 +128,28 @@ def _check_words(words: Sequence[str], where: str, why: str) -> None:
             raise UsageError(f"{word.partition('=')[0]} {where}: a comparison sets that itself")
 
 
-def _understand_all(trainings: Any) -> None:
-    """Every mistake in the words of the trainings, before the first one starts."""
+def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
+    """Every mistake in the words of the trainings, and what does not fit here, before the first one starts."""
     understood = []
-    for t in trainings:
+    for t in {t.words: t for t in trainings}.values():
         with _naming(t):
             understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
-    from playfield import nets
     from playfield.plan import Request
-    from playfield.session import configure
+    from playfield.prepare import fit_together, prepare
 
+    needs = {}
     for t, wishes in understood:
         with _naming(t):
-            _, cfg, spec = configure(Request(**wishes))
-            if net := dataclasses.asdict(cfg).get("net"):
-                nets.check(net, spec.obs_shape)
+            needs[t.words] = prepare(Request(**{**wishes, "run": root})).need
+    fit_together([needs[t.words] for t in trainings], jobs, root)
 
 
 @contextlib.contextmanager
 def _naming(t: Any) -> Any:
     try:
         yield
-    except UsageError as error:
-        raise UsageError(f"{t.label} on {t.env}: {error}") from None
+    except (UsageError, StorageError) as error:
+        raise type(error)(f"{t.label} on {t.env}: {error}") from None
 
 
 def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:

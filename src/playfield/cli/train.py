@@ -107,6 +107,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     wished(a.target_score, a.target_games)
     if a.preset not in options.presets(algo):
         raise unknown(f"{algo} preset", a.preset, options.presets(algo))
+    options.agree(config)
     if "net" in config:
         options.net(config["net"])
     wishes = {

@@ -1,0 +1,191 @@
+"""What does not fit is told before anything is made: by train, by a resume, by a comparison of several at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import playfield
+from playfield import compute, prepare, values
+from playfield.cli import main
+from playfield.envs import make_envs
+from playfield.errors import DataError, UsageError
+from playfield.plan import Request
+from playfield.prepare import Need, fit_together
+
+SMALL = {"capacity": 2_000, "learning_starts": 256, "batch_size": 32}
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets what memory is free, for all that ask."""
+
+    def setter(count: int) -> None:
+        monkeypatch.setattr(values, "free_memory", lambda: count)
+        monkeypatch.setattr(compute, "free_memory", lambda: count)
+
+    return setter
+
+
+# What a round draws ------------------------------------------------------------------------------------
+
+PEAK = """
+import numpy as np, torch
+from playfield.envs.base import EnvSpec
+from playfield.values import QNetwork, drawn_bytes
+torch.set_num_threads(1)
+spec = EnvSpec("x", "atari", (84, 84, 4), "uint8", 4, ("a",) * 4, {{"stack": 4}})
+net, n = QNetwork(spec, "{net}"), {n}
+status = lambda name: 1024 * next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith(name))
+with torch.no_grad():
+    net(torch.zeros((2, 84, 84, 4), dtype=torch.uint8))
+    before = status("VmRSS")
+    obs, following = (torch.from_numpy(np.ones((n, 84, 84, 4), np.uint8)) for _ in range(2))
+    net(following)
+    parts = [obs[np.arange(k, n, 4)] for k in range(4)]
+print(drawn_bytes(spec, "{net}", n), status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
+@pytest.mark.parametrize(("net", "n"), [("nips", 1024), ("impala:width=0.5", 256)])
+def test_what_a_round_draws_is_what_it_takes(net: str, n: int) -> None:
+    """Against the peak of a process that draws and looks as a round does."""
+    done = subprocess.run([sys.executable, "-c", PEAK.format(net=net, n=n)], capture_output=True, text=True)
+    told, peak = map(int, done.stdout.split())
+    assert peak < 1.1 * told, done.stderr
+    assert told < 2 * peak
+
+
+def test_a_round_counts(free) -> None:
+    """8 x 8 steps at an update every step, minibatches of 4,096: 262,144 transitions at once."""
+    free(10 * 10**9)
+    huge = {"train_period": 1, "batch_size": 4096, "learning_starts": 30_000, "capacity": 50_000}
+    with pytest.raises(UsageError, match=r"GB for what a round draws does not fit: 10\.00 GB.*smaller --batch-size"):
+        prepare.prepare(Request("breakout", "dqn", workers=1, config=huge))
+    small = prepare.prepare(Request("breakout", "dqn", workers=1, config={**huge, "batch_size": 64}))
+    assert "0." in small.need.line
+    cfg = small.cfg
+    assert cfg.drawn == 64 * 64
+    env = make_envs("breakout", 1)
+    alone = values.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
+    assert small.need.memory == alone + values.drawn_bytes(env.spec, cfg.net, cfg.drawn)
+    assert values.drawn_bytes(env.spec, cfg.net, cfg.drawn) > 64 * 64 * 3 * 84 * 84 * 4
+    env.close()
+
+
+# Going on ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    quiet = {"games": 0, "film": False, "tensorboard": False, "console": False}
+    playfield.train("CartPole-v1", "dqn", run=run, steps=512, config=SMALL, workers=1, **quiet)
+    return run
+
+
+def test_a_resume_that_does_not_fit_changes_nothing(stopped, free, capsys) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    free(10_000)
+    assert main(["train", "--resume", str(stopped), "--steps", "1k"]) == 2
+    err = capsys.readouterr().err
+    assert "a replay memory of 2,000 observations" in err
+    assert "does not fit: 0.00 GB are free" in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_a_resume_tells_what_it_takes(stopped) -> None:
+    info = json.loads((stopped / "run.json").read_text())
+    module, cfg, spec, need = prepare.reopen(stopped, info)
+    assert (module.__name__, cfg.capacity, spec.id) == ("playfield.algos.dqn", 2_000, "CartPole-v1")
+    assert need.line.startswith("2,000 observations, about 0.00 GB")
+    with pytest.raises(DataError, match="not here: 'dqnn'"):
+        prepare.reopen(stopped, {**info, "algo": "dqnn"})
+    with pytest.raises(DataError, match=r"other options of dqn: .'lr'"):
+        prepare.reopen(stopped, {**info, "config": {k: v for k, v in info["config"].items() if k != "lr"}})
+
+
+# Several at once ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (["--device", "gpu"], "dqn on CartPole-v1: --device must be auto, cpu or cuda"),
+        (["--workers", "3"], "--workers 3 must divide the number of environments (8)"),
+        (["--precision", "fp16"], "--precision must be"),
+        (["--workers", "2", "--batch-size", "63"], "must divide by the 2 workers"),
+    ],
+)
+def test_a_comparison_checks_how_it_computes(own, message, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "CartPole-v1", "--algo", "dqn", "--steps", "2k", "--", *own]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_comparison_must_fit_as_many_times_as_it_trains_at_once(free, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", "CartPole-v1", "--algo", "dqn", "--algo", "c51", "--steps", "2k", "--jobs", "4"]
+    one = prepare.prepare(Request("CartPole-v1", "dqn")).need.memory
+    free(int(3 * one / 0.9))  # c51's is as large, but for what a round draws
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "4 trainings at once take up to" in err
+    assert err.rstrip().endswith(("use --jobs 2", "use --jobs 3"))
+    assert err.count("\n") == 1
+    free(int(one / 2))
+    assert main(words) == 2
+    assert "dqn on CartPole-v1: a replay memory of" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_needs_may_come_together(free, tmp_path, monkeypatch) -> None:
+    needs = [Need(m) for m in (1.0e9, 4.0e9, 2.0e9)]
+    free(7 * 10**9)
+    fit_together(needs, 2, tmp_path)  # 6 of 6.3
+    with pytest.raises(UsageError, match=r"3 trainings at once take up to 7\.00 GB of memory.* 7\.00 GB.*--jobs 2"):
+        fit_together(needs, 8, tmp_path)
+    free(5 * 10**9)
+    with pytest.raises(UsageError, match="--jobs 1"):
+        fit_together(needs, 2, tmp_path)
+    monkeypatch.setattr("playfield.storage.free_disk", lambda place: 10**9)
+    mapped = [dataclasses.replace(need, memory=0.0, disk=0.5e9) for need in needs]
+    with pytest.raises(UsageError, match=r"2 trainings at once take up to 1\.00 GB of disk.*--jobs 1"):
+        fit_together(mapped, 2, tmp_path)
+
+
+# Options that exclude each other -----------------------------------------------------------------------
+
+
+def test_packed_and_mapped_exclude_each_other(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "breakout", "--algo", "dqn", "--packed", "true", "--mmap", "true", "--steps", "64"]) == 2
+    err = capsys.readouterr().err
+    assert "leave out --packed" in err
+    assert err.count("\n") == 1
+    with pytest.raises(UsageError, match="else --mmap"):
+        playfield.train("breakout", "dqn", steps=64, config={"packed": True, "mmap": True})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", [{"packed": True}, {"mmap": True}])
+@pytest.mark.parametrize("given", ["packed", "mmap"])
+def test_what_is_given_wins_over_the_preset(preset, given, monkeypatch) -> None:
+    from playfield.algos import dqn
+
+    kinds = {kind: {"default": dqn.Config(**{"packed": False, **preset})} for kind in ("atari", "vector")}
+    monkeypatch.setattr(dqn, "PRESETS", kinds)
+    cfg = prepare.configure(Request("CartPole-v1", "dqn", config={given: True}))[1]
+    assert (cfg.packed, cfg.mmap) == (given == "packed", given == "mmap")
+    cfg = prepare.configure(Request("CartPole-v1", "dqn", config={given: False}))[1]
+    assert (cfg.packed, cfg.mmap) == ("packed" in preset and given != "packed", "mmap" in preset and given != "mmap")
