@@ -91,6 +91,34 @@ def test_projection_equals_a_naive_one(atoms, reward, discount, low, span, seed)
         assert got @ z == pytest.approx(reward + discount * (probs[0] @ z), abs=1e-3)
 
 
+@settings(max_examples=20, deadline=None)
+@given(atoms=st.integers(2, 30), seed=st.integers(0, 1000))
+def test_both_ways_to_share_out_equal_a_naive_one(atoms, seed) -> None:
+    rng = np.random.default_rng(seed)
+    probs, at = softmax(rng.normal(size=(5, atoms)) * 3), rng.uniform(0, atoms - 1, (5, atoms))
+    at[rng.random(at.shape) < 0.3] = atoms - 1
+    at = np.where(rng.random(at.shape) < 0.3, np.rint(at), at)
+    expected = np.zeros_like(probs)
+    for (b, i), place in np.ndenumerate(at):
+        left = math.floor(place)
+        expected[b, left] += probs[b, i] * (left + 1 - place)
+        if place > left:
+            expected[b, left + 1] += probs[b, i] * (place - left)
+    tensors = [torch.tensor(x, dtype=torch.float32) for x in (probs, at)]
+    for share in (c51.scattered, c51.gathered):
+        np.testing.assert_allclose(share(*tensors), expected, atol=1e-5)
+
+
+def test_only_a_cpu_scatters(monkeypatch) -> None:
+    """On a GPU the order of a scattered sum is not fixed, so that runs would not repeat."""
+    used = []
+    for name in ("scattered", "gathered"):
+        monkeypatch.setattr(c51, name, lambda probs, at, name=name: used.append(name))
+    for device in ("cpu", "meta"):
+        c51.project(*(torch.ones(shape, device=device) for shape in ((2, 3), 2, 2)), 0, 2)
+    assert used == ["scattered", "gathered"]
+
+
 def test_c51s_loss_equals_a_naive_one() -> None:
     logits, batch = random_minibatch(11)
     losses, errors = c51.c51_loss(torch.tensor(logits, dtype=torch.float32), batch, -10.0, 10.0)

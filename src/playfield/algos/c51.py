@@ -83,10 +83,27 @@ def project(probs: Tensor, returns: Tensor, discounts: Tensor, v_min: float, v_m
     z = torch.linspace(v_min, v_max, last + 1, device=probs.device)
     moved = (returns[:, None] + discounts[:, None] * z).clamp(v_min, v_max)
     at = ((moved - v_min) * (last / (v_max - v_min))).clamp(0, last)
+    return scattered(probs, at) if probs.device.type == "cpu" else gathered(probs, at)
+
+
+def scattered(probs: Tensor, at: Tensor) -> Tensor:
+    """Shares `probs` [B, K] out to the atoms left and right of `at` [B, K], places in 0 to K - 1.
+
+    On a GPU the order in which it adds up, and so the rounding, differs from time to time.
+    """
+    last = probs.shape[-1] - 1
     left = at.long()
     right, share = (left + 1).clamp(max=last), at - left
     out = torch.zeros_like(probs).scatter_add_(1, left, probs * (1 - share))
     return out.scatter_add_(1, right, probs * share)
+
+
+def gathered(probs: Tensor, at: Tensor) -> Tensor:
+    """`scattered` as a sum over all atoms in a fixed order: atom j takes max(0, 1 - |at - j|) of each. On a CPU this
+    costs several times as much."""
+    atoms = torch.arange(probs.shape[-1], device=probs.device)
+    near = (at[:, None, :] - atoms[:, None]).abs_().neg_().add_(1).clamp_(min=0)
+    return near.mul_(probs[:, None, :]).sum(-1)
 
 
 def c51_loss(logits: Tensor, batch: Minibatch, v_min: float, v_max: float) -> tuple[Tensor, Tensor]:
