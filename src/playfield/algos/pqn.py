@@ -6,8 +6,12 @@ Where this differs from the paper's code:
 3. Each worker shuffles its own share of a rollout, and every minibatch takes an equal part of each share.
 4. Adam (one fused pass) unless `optimizer` says RAdam.
 5. Pixel bodies may compute in bfloat16; heads, losses, gradients' sums and the optimizer are float32.
-
-What keeps it stable in place of a target network is normalisation inside the net: `nips` has a LayerNorm.
+6. What keeps it stable in place of a target network is normalisation inside the net. The paper has a LayerNorm after
+   every layer but the last, in the Nature net and in its dense nets. Here `nips`, the default for pixels, has one
+   after its dense layer only, and `mlp`, the default for vectors, has none unless its option `norm` says so. The
+   preset `paper` has one after every layer (nature:norm=layer), but after a convolution it takes mean and variance
+   over all channels and places of an observation, the paper's code over the channels of each place by itself.
+7. Weights start orthogonal (convolutions and dense layers of bodies), the paper's by He et al. 2015.
 """
 
 from __future__ import annotations
