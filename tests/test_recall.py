@@ -192,6 +192,8 @@ def test_looking_changes_nothing_and_needs_no_lock(copy, capsys) -> None:
         (["runs/p", "--show", "1", "--sample", "2"], "not both"),
         (["runs/p", "--lane", "1"], "go with --show"),
         (["runs/p", "--show", "1", "--out", "x.gif"], "x.png"),
+        (["runs/p", "--show", "1", "--out", "."], "is a directory"),
+        (["runs/p", "--show", "1", "--out", "no/where/x.png"], "there is no directory no/where"),
         (["numbers", "--show", "1", "--out", "x.png"], "are numbers"),
         (["ppo"], "ppo learns without one"),
         (["breakout"], "ships without"),

@@ -16,6 +16,7 @@ from playfield import panels
 from playfield.errors import DataError, UsageError
 from playfield.recall import Memory, find_memory
 from playfield.replay import OVER, TERMINATED, TRUNCATED
+from playfield.storage import atomic_write, check_picture
 
 LARGE, SMALL = 252, 126  # height of a picture of one transition, and of one among several
 
@@ -43,6 +44,8 @@ def show(
     Raises:
         UsageError: no such run, lane or transition; a picture of observations that are numbers.
     """
+    if out is not None:
+        check_picture(out)
     memory = find_memory(name)
     for line in memory.skipped:
         print(f"playfield: skipped a damaged checkpoint: {line}", file=sys.stderr)
@@ -293,10 +296,7 @@ def pictures(obs: np.ndarray, stack: int) -> list[np.ndarray]:
 def write_png(path: Path, picture: np.ndarray) -> None:
     from PIL import Image
 
-    from playfield.storage import atomic_write
-
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--out writes a PNG picture: name it {path.with_suffix('.png')}")
+    check_picture(path)
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG")
     atomic_write(path, data.getvalue())

@@ -19,6 +19,7 @@ from playfield.envs.atari import Atari
 from playfield.envs.viewed import Viewed
 from playfield.errors import UsageError
 from playfield.memory_view import pictures, write_png
+from playfield.storage import check_picture
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, and ALE's grey palette
 
@@ -85,8 +86,10 @@ def preprocess(
         json: print a JSON object instead of lines.
 
     Raises:
-        UsageError: observations that are no pictures of an Atari game.
+        UsageError: observations that are no pictures of an Atari game; `out` is no file that can be written.
     """
+    if out is not None:
+        check_picture(out)
     env = make_envs(name, 1, protocol=protocol, view=view, **parts)
     try:
         if not isinstance(env, Atari | Viewed):

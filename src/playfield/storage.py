@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from playfield._json import MAX_JSON, parse_json
-from playfield.errors import DataError, StorageError
+from playfield.errors import DataError, StorageError, UsageError
 
 _TEMPORARY = re.compile(r".*\.tmp-(\d+)(-\d+)?")
 _counter = itertools.count()
@@ -181,6 +181,16 @@ def free_disk(directory: Path | str) -> int:
     place = _existing(directory)
     with as_storage_error(f"cannot look at the disk of {place}"):
         return shutil.disk_usage(place).free
+
+
+def check_picture(path: Path) -> None:
+    """Raise UsageError unless a PNG picture can be called `path`: what --out takes, before it costs any work."""
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a directory: name a file in it, such as {path / 'picture.png'}")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--out writes a PNG picture: name it {path.with_suffix('.png')}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no directory {path.parent}")
 
 
 def _existing(directory: Path | str) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from playfield.cli.parser import make, whole
 from playfield.errors import UsageError
+from playfield.storage import check_picture
 
 
 def replay(words: list[str]) -> int:
@@ -39,6 +40,8 @@ def replay(words: list[str]) -> int:
         raise UsageError("--drop goes with no other option but --yes")
     if a.yes and not a.drop:
         raise UsageError("--yes goes with --drop")
+    if a.out is not None:
+        check_picture(a.out)
     from playfield.recall import drop, locate_run
 
     locate_run(a.run_name, even_dropped=a.drop)

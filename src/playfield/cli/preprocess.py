@@ -6,6 +6,7 @@ from pathlib import Path
 
 from playfield.cli.parser import check_env, make, whole
 from playfield.cli.train import protocol_options, protocol_parts
+from playfield.storage import check_picture
 
 
 def preprocess(words: list[str]) -> int:
@@ -26,6 +27,8 @@ def preprocess(words: list[str]) -> int:
     protocol_options(p)
     a = p.parse(words)
     check_env(a.env)
+    if a.out is not None:
+        check_picture(a.out)
     from playfield.preprocess import preprocess as show
 
     wishes = {"steps": a.steps, "seed": a.seed, "protocol": a.protocol, "view": a.view, "out": a.out, "json": a.json}
