@@ -267,7 +267,9 @@ MISTAKES = [
     ("impala:width=1,width=2", "given twice"),
     ("impala:", "no option"),
     ("impala:width=2,", "no option"),
-    ("mlp:width=2", "has no options"),
+    ("relu128:width=2", "has no options"),
+    ("mlp:act=rel", "did you mean relu"),
+    ("mlp:norm=layer", "choose from none, dense"),
     ("auto:width=2", "has no options"),
     (":width=2", "no net called ''"),
 ]

@@ -28,7 +28,8 @@ def test_what_is_seen_decides_the_defaults():
     assert chosen("CartPole-v1", obs="pixels") == chosen("CartPole-v1-pixels") == dqn.PRESETS["pixels"]["default"]
     assert chosen("breakout") == dqn.PRESETS["atari"]["default"]
     assert chosen("breakout", obs="ram") == chosen("Breakout-ram-v4") == dqn.PRESETS["ram"]["default"]
-    assert chosen("MountainCar-v0", "sparse").epsilon_zeta > 1
+    assert chosen("MountainCar-v0").epsilon_zeta > 1
+    assert chosen("MountainCar-v0") == chosen("MountainCar-v0", "sparse")
     assert chosen("CartPole-v1-pixels", "sparse") == dqn.PRESETS["vector"]["sparse"]
 
 
@@ -107,7 +108,7 @@ def test_the_bytes_of_breakout_tell_what_is_to_come(one_thread):
 SOLVED = [
     # the words of a command, and the mean score of the evaluation that it must reach
     (["Acrobot-v1", "--preset", "sparse", "--steps", "60k"], -100.0),
-    (["MountainCar-v0", "--preset", "sparse", "--steps", "100k"], -120.0),
+    (["MountainCar-v0", "--steps", "100k"], -120.0),
     (["CartPole-v1", "--obs", "pixels", "--steps", "80k"], 475.0),
     (["breakout", "--obs", "ram", "--steps", "150k"], 4.0),
 ]

@@ -39,7 +39,7 @@ class Config:
     """Let the step size fall linearly to zero."""
     gamma: float = 0.99
     """Discount of a step."""
-    epsilon: float = 0.1
+    epsilon: float = 0.05
     """Share of random actions at the start."""
     epsilon_decay: float = 1.0
     """What epsilon is multiplied by after every episode."""
@@ -66,8 +66,22 @@ class Config:
             raise UsageError("linear methods learn from one step after the other: use --workers 1")
 
 
+# Where presets begin. A game of -1 a step needs no random actions: nothing is worth as little as it turns out.
+MOUNTAIN_CAR: dict[str, Any] = {"gamma": 1.0, "epsilon": 0.0}
+CARTPOLE: dict[str, Any] = {
+    "features": "iht:tilings=16,tiles=4,size=16384",
+    "alpha": 0.5 / 16,
+    "gamma": 1.0,
+    "epsilon": 0.05,
+}
+ACROBOT: dict[str, Any] = {
+    "features": "iht:tilings=16,tiles=3,size=32768",
+    "alpha": 0.3 / 16,
+    "gamma": 1.0,
+    "epsilon": 0.0,
+}
+# Hundreds of features are on at once, so steps are small.
 ATARI: dict[str, Any] = {"alpha": 1e-4, "epsilon": 0.05, "clip_reward": True, "rollout_steps": 1_000}
-"""Where presets of Atari begin: hundreds of features are on at once, so steps are small."""
 
 
 def weights(rows: int, coder: Coder, cfg: Config) -> np.ndarray:

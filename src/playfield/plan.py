@@ -46,10 +46,16 @@ class Request:
 
 
 def presets_for(module: Any, spec: Any) -> dict[str, Any]:
-    """An algorithm's presets for an environment: those of its kind, and over them those for the way it is seen."""
+    """An algorithm's presets for an environment: those of its kind, and over them more special ones.
+
+    These are for the way it is seen (`ram`, `pixels`), or for a game that asks for values of its own (`CartPole`).
+    """
     kind = "atari" if spec.kind == "atari" else "vector"
-    seen = {("atari", False): "ram", ("vector", True): "pixels"}.get((kind, spec.pixels), kind)
-    return {**module.PRESETS[kind], **module.PRESETS.get(seen, {})}
+    game = spec.id.split("-v")[0]
+    special = {("atari", False): "ram", ("vector", True): "pixels", ("vector", False): game}.get(
+        (kind, spec.pixels), kind
+    )
+    return {**module.PRESETS[kind], **module.PRESETS.get(special, {})}
 
 
 def snap(steps: float) -> int:

@@ -43,7 +43,7 @@ def default_temperature(config: dict[str, Any]) -> float:
     One that explores by epsilon plays with the last epsilon of its training, as its papers do, and one whose policy
     was given plays that.
     """
-    return 1.0 if "epsilon_end" in config or "policy" in config else 0.5
+    return 1.0 if {"epsilon", "epsilon_end", "policy"} & config.keys() else 0.5
 
 
 class ProbabilityPolicy:

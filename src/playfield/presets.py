@@ -33,7 +33,7 @@ VECTOR: dict[str, Any] = {
     "clip_reward": False,
 }
 # Where single random actions never find a reward, as in MountainCar: they are held for a while, and more is learnt
-# from each step.
+# from each step, by a larger net.
 SPARSE: dict[str, Any] = VECTOR | {
     "train_period": 2,
     "batch_size": 128,
@@ -41,6 +41,7 @@ SPARSE: dict[str, Any] = VECTOR | {
     "epsilon_end": 0.01,
     "epsilon_share": 0.3,
     "epsilon_zeta": 1.5,
+    "net": "mlp:width=4,act=relu",
 }
 PIXELS: dict[str, Any] = VECTOR | {
     # Classic control from small pictures.

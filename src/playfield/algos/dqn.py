@@ -2,7 +2,7 @@
 
 The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
 `offpolicy.py`. Presets of classic control: `default`, another for CartPole from pixels, and `sparse`, whose random
-actions are held for a while: MountainCar needs it. Presets of Atari:
+actions are held for a while: that is MountainCar's default. Presets of Atari:
 
 * `default`: a small net and half the papers' samples per step; another for RAM.
 * `pong`: twice the samples per step, in small minibatches: what reached 18 in Pong soonest (docs/results.md).
@@ -77,6 +77,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         "default": Config(**VECTOR),
         "sparse": Config(**SPARSE),
     },
+    "MountainCar": {"default": Config(**SPARSE)},
     "pixels": {"default": Config(**PIXELS)},
 }
 

@@ -53,6 +53,9 @@ class Config(online.Config):
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},
+    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
+    "CartPole": {"default": Config(**online.CARTPOLE | {"alpha": 0.3 / 16, "gamma": 0.99}, alpha_actor=0.2 / 16)},
+    "Acrobot": {"default": Config(**online.ACROBOT)},
     "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
     "ram": {"default": Config(**online.ATARI, features="bits")},
 }

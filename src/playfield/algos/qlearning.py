@@ -2,7 +2,8 @@
 
 Watkins 1989; Sutton and Barto 2018, sections 6.5 and 12.10; van Seijen et al. 2016. The target is the value of the
 best next action, whichever is taken. With `lam` above 0 traces carry errors back as far as actions were greedy:
-`trace` is `accumulating`, `replacing`, or `dutch`, whose update is that of true online Sarsa(lambda) along greedy actions.
+`trace` is `accumulating`, `replacing`, or `dutch`, whose update is that of true online Sarsa(lambda) along greedy
+actions.
 
 1. The next action is chosen before the weights move; where it is not greedy, all traces end.
 2. At a truncation the values of the last state stand for what would have followed; at a termination nothing follows.
@@ -46,6 +47,9 @@ class Config(online.Config):
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},
+    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
+    "CartPole": {"default": Config(**online.CARTPOLE)},
+    "Acrobot": {"default": Config(**online.ACROBOT)},
     "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
     "ram": {"default": Config(**online.ATARI, features="bits")},
 }

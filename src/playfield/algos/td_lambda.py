@@ -49,6 +49,9 @@ class Config(online.Config):
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},
+    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
+    "CartPole": {"default": Config(**online.CARTPOLE)},
+    "Acrobot": {"default": Config(**online.ACROBOT)},
     "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
     "ram": {"default": Config(**online.ATARI, features="bits")},
 }

@@ -6,8 +6,8 @@ arguments are its options: `--features tilings:tilings=16,tiles=8`. A coder that
 
 Tilings are those of Sutton and Barto (2018, section 9.5.4): tiling k of n is displaced by k/n of a tile times
 (1, 3, 5, ...) along the dimensions. `iht` is Sutton's index hash table: cells get numbers in the order in which
-they are first seen, and when the table is full, cells share numbers by hashing: that is counted. `modulo` and `hashed` are what a
-course uses in its place, for comparison. Fourier: Konidaris, Osentoski and Thomas 2011.
+they are first seen, and when the table is full, cells share numbers by hashing: that is counted. `modulo` and
+`hashed` are what a course uses in its place, for comparison. Fourier: Konidaris, Osentoski and Thomas 2011.
 """
 
 from __future__ import annotations
