@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from playfield import options
+from playfield import defaults, options
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
 from playfield.errors import UsageError, unknown
 from playfield.goal import parse_score, wished
@@ -72,14 +73,14 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--quiet", action="store_true", help="only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
     protocol_options(p)
-    group = p.add_argument_group(
-        f"{algo}'s own options", "[default]; a preset may set another, see config.json of a run"
-    )
-    for o in own:
-        default = str(o.default).lower() if isinstance(o.default, bool) else o.default
-        group.add_argument(
-            o.flag, type=o.parse, metavar=o.type.upper(), help=f"{o.help} [{default}]".replace("%", "%%")
-        )
+    group = p.add_argument_group(f"{algo}'s own options")
+    flags = {o.name: group.add_argument(o.flag, type=o.parse, metavar=o.type.upper()) for o in own}
+    if {"-h", "--help"} & set(words):
+        env, preset, values = _values(p, algo, words)
+        whose = f"for {env}" if env else "where environments differ, for each kind"
+        group.description = f"[value in the preset {preset}, {whose}]"
+        for o in own:
+            flags[o.name].help = f"{o.help} [{values.get(o.name, o.default)}]".replace("%", "%%")
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
@@ -127,6 +128,18 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         **common,
     }
     return wishes, say, a.profile
+
+
+def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, dict[str, str]]:
+    """The environment and the preset that are given beside --help, and what the preset's values are for it."""
+    env, preset, obs = None, "default", None
+    with contextlib.suppress(UsageError):  # help comes first
+        a = p.parse([w for w in words if w not in ("-h", "--help")])
+        preset, obs = a.preset if a.preset in options.presets(algo) else "default", a.obs
+        if a.env is not None:
+            check_env(a.env)
+            env = a.env
+    return env, preset, defaults.told(algo, preset, env, obs)
 
 
 def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
