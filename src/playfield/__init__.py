@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "evaluate": "playfield.evaluation",
+    "experiment": "playfield.linear",
     "load_policy": "playfield.policy",
     "make_envs": "playfield.envs",
     "open_replay": "playfield.recall",
@@ -24,11 +25,12 @@ _HOMES = {
     "train": "playfield.session",
 }
 
-__all__ = ["__version__", "evaluate", "load_policy", "make_envs", "open_replay", "record", "train"]
+__all__ = ["__version__", "evaluate", "experiment", "load_policy", "make_envs", "open_replay", "record", "train"]
 
 if TYPE_CHECKING:
     from playfield.envs import make_envs
     from playfield.evaluation import evaluate
+    from playfield.linear import experiment
     from playfield.policy import load_policy
     from playfield.recall import open_replay
     from playfield.session import train
