@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shlex
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import torch
 import playfield
 from playfield import checkpoint
 from playfield.algos import mrp
+from playfield.cli import main
 from playfield.compute import Compute
 from playfield.envs import EnvSpec, Episode, Step
 from playfield.errors import DataError, UsageError
@@ -296,5 +301,33 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, trained, workers) -> No
 def test_a_policy_that_learnt_since_is_refused(trained) -> None:
     fixed = mrp.Fixed(str(trained), playfield.load_policy(trained).spec)
     fixed.restore(fixed.state())
-    with pytest.raises(DataError, match="has learnt since"):
+    with pytest.raises(DataError, match="has learnt since, or was replaced"):
         fixed.restore({"hash": "0" * 64})
+
+
+def test_a_run_remembers_whose_values_it_learnt(trained, tmp_path, capsys) -> None:
+    """At a resume, and when it is looked at, the policy must have the weights that it had at the start."""
+    policy, run = Path(shutil.copytree(trained, tmp_path / "policy")), tmp_path / "v"
+    config = {"policy": str(policy), "capacity": 2_000, "learning_starts": 128}
+    quiet = {"games": 0, "film": False, "tensorboard": False, "console": False, "workers": 1}
+    playfield.train("CartPole-v1", "mrp", steps=192, run=run, config=config, **quiet)
+    weights = checkpoint.load(policy / "checkpoints").tree["parts"]["learner"]["weights"]
+    pinned = f"{policy}@sha256:{checkpoint.tree_hash(weights)[:16]}"
+    assert json.loads((run / "run.json").read_text())["config"]["policy"] == pinned
+    assert pinned in shlex.split((run / "command.txt").read_text())
+    playfield.load_policy(run)
+    mrp.Config(policy=pinned).check()
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+    found = checkpoint.load(policy / "checkpoints")
+    next(iter(found.tree["parts"]["learner"]["weights"].values())).add_(1)
+    checkpoint.save(policy / "checkpoints", found.step + 1, found.tree, found.meta)
+    words = ["train", "--resume", str(run), "--steps", "384"]
+    for message in (f"the policy {policy} is not the one", f"the policy {policy}, whose values these are, is gone"):
+        for command in (words, ["eval", str(run), "--games", "1"]):
+            assert main(command) == 3
+            err = capsys.readouterr().err
+            assert message in err
+            assert err.count("\n") == 1
+        shutil.rmtree(policy, ignore_errors=True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before

@@ -94,8 +94,8 @@ def _imported(module: str, name: str) -> Any:
 
 def _value(node: ast.expr, file: Path) -> Any:
     match node:
-        case ast.Constant(value=value):
-            return value
+        case ast.Constant(value=constant):
+            return constant
         case ast.Name(id=name):
             return _named(file, name)
         case ast.Attribute(value=ast.Name(id=module), attr=name):

@@ -65,7 +65,8 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
 
         nets.check(cfg.net, spec.obs_shape)
     if "policy" in known:
-        module.Fixed(cfg.policy, spec)  # a policy of another game is refused before anything is made
+        # Refused before anything is made where it plays another game; kept with the hash of its weights.
+        cfg = dataclasses.replace(cfg, policy=module.Fixed(cfg.policy, spec).pinned)
     if "features" in known:
         from playfield.linear.sight import Sight
 
@@ -84,6 +85,8 @@ def prepare(request: Request) -> Prepared:
     cfg.check(chosen.workers)
     if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
         raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
+    if "policy" in request.config:  # the command that repeats this run means those weights too
+        request = dataclasses.replace(request, config={**request.config, "policy": cfg.policy})
     return Prepared(request, module, cfg, spec, chosen, need_of(cfg, spec, request.run or Path("runs")))
 
 
@@ -101,6 +104,8 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
     if info["compute"]["device"] == "cuda" and not has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
     cfg, spec = module.Config(**info["config"]), spec_from(info)
+    if "policy" in known:
+        module.Fixed(cfg.policy, spec)
     return module, cfg, spec, need_of(cfg, spec, directory)
 
 

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from playfield import nets, offpolicy
-from playfield.checkpoint import tree_hash
 from playfield.envs.base import EnvSpec
-from playfield.errors import DataError, UsageError
+from playfield.errors import UsageError
+from playfield.fixed import Fixed, named
 from playfield.learner import Learner, load_weights
-from playfield.policy import Policy, RandomPolicy, find_agent, load_policy, locate, spec_from
+from playfield.policy import locate
 from playfield.replay import TERMINATED, TRUNCATED, Replay
 from playfield.returns import explained_variance
 from playfield.run import Run
@@ -41,7 +41,8 @@ class Config:
     """Hyper-parameters of value prediction."""
 
     policy: str = "random"
-    """Whose states are valued: random, a run directory, a checkpoint or a shipped agent (at temperature 1)."""
+    """Whose states are valued: random, a run directory, a checkpoint or a shipped agent (at temperature 1); a run
+    keeps its name with the sha256 of its weights."""
     num_envs: int = 8
     """Environments stepped at once."""
     rollout_steps: int = 4
@@ -92,7 +93,7 @@ class Config:
         if self.policy in ("best", "last"):
             raise UsageError(f"--policy {self.policy} would soon mean this run: give the run directory")
         if self.policy != "random":
-            locate(self.policy)
+            locate(named(self.policy)[0])
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -116,38 +117,6 @@ class ValueNetwork(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """[N, ...] observations to float32 values [N]."""
         return self.value(self.body(obs).float()).squeeze(-1)
-
-
-class Fixed:
-    """The policy that is valued: it must be the same when a run goes on.
-
-    Raises UsageError where it is for other observations, actions or another game than `spec`.
-    """
-
-    def __init__(self, name: str, spec: EnvSpec, device: str = "cpu") -> None:
-        self.name, self.hash = name, ""
-        self.policy: Policy = RandomPolicy(spec)
-        if name == "random":
-            return
-        agent = find_agent(name)
-        other = spec_from(agent.info)
-        pairs = {what: (getattr(spec, what), getattr(other, what)) for what in ("id", "obs_shape", "action_names")}
-        pairs |= {
-            what: (spec.protocol.get(what), other.protocol.get(what)) for what in spec.protocol | other.protocol
-        }
-        if differ := [f"{what} {there} (here {here})" for what, (here, there) in pairs.items() if here != there]:
-            raise UsageError(f"--policy {name} plays another game: {', '.join(differ)}")
-        self.policy, self.hash = load_policy(agent, temperature=1.0, device=device), tree_hash(agent.weights)
-
-    def act(self, obs: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return self.policy.act(obs, random.random(len(obs)))
-
-    def state(self) -> dict[str, Any]:
-        return {"hash": self.hash}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        if state["hash"] != self.hash:
-            raise DataError(f"the policy {self.name} is not the one that this run began with: it has learnt since")
 
 
 def td_loss(net: nn.Module, batch: dict[str, Tensor], size: int) -> tuple[Tensor, dict[str, float]]:
