@@ -1,0 +1,54 @@
+"""Compiled code that is kept on disk: never older than any of its sources."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from playfield.linear.jit import PACKAGE, drop_stale, sources
+
+
+def test_kept_code_of_other_sources_is_dropped(tmp_path):
+    folder = tmp_path / "kept"
+    drop_stale(folder, "one")
+    (folder / "loop.nbi").write_text("index")
+    drop_stale.cache_clear()
+    drop_stale(folder, "one")
+    assert (folder / "loop.nbi").exists()
+    drop_stale(folder, "two")
+    assert not (folder / "loop.nbi").exists()
+    assert (folder / "playfield-linear.sha256").read_text() == "two"
+
+
+def test_every_source_with_compiled_functions_counts(tmp_path):
+    for part in ("linear", "algos"):
+        shutil.copytree(PACKAGE / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    seen = {sources(tmp_path)}
+    for file in ("linear/maths.py", "linear/features.py", "linear/problems.py", "algos/sarsa.py"):
+        with open(tmp_path / file, "a") as out:
+            out.write("# changed\n")
+        sources.cache_clear()
+        seen.add(sources(tmp_path))
+    sources.cache_clear()
+    assert len(seen) == 5
+
+
+CALLER = "from stale.linear.inner import f\nfrom playfield.linear.jit import jit\n@jit\ndef g():\n    return f()\n"
+
+
+def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
+    """Why `drop_stale` is needed: should this begin to fail, it is not."""
+    package = tmp_path / "stale"
+    (package / "linear").mkdir(parents=True)
+    (package / "linear" / "outer.py").write_text(CALLER)
+    values = []
+    for value in (1, 22):
+        inner = f"from playfield.linear.jit import jit\n@jit\ndef f():\n    return {value}\n"
+        (package / "linear" / "inner.py").write_text(inner)
+        code = "from stale.linear.outer import g; print(g())"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        values.append(int(done.stdout))
+    assert values == [1, 1]
+    assert Path(package / "linear" / "__pycache__").exists()
