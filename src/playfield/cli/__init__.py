@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from playfield import __version__
-from playfield.cli.agents import evaluate, explain, record, watch
+from playfield.cli.agents import collect, evaluate, explain, record, watch
+from playfield.cli.autoencoder import autoencoder
 from playfield.cli.compare import compare
+from playfield.cli.lesson import lesson
 from playfield.cli.memory import replay
 from playfield.cli.nets import nets
 from playfield.cli.preprocess import preprocess
@@ -22,9 +24,12 @@ VERBS = {
     "record": record,
     "watch": watch,
     "explain": explain,
+    "collect": collect,
+    "autoencoder": autoencoder,
     "replay": replay,
     "preprocess": preprocess,
     "compare": compare,
+    "lesson": lesson,
     "games": games,
     "nets": nets,
     "bench": bench,

@@ -1,4 +1,4 @@
-"""`playfield eval`, `record`, `watch` and `explain`: what is done with a trained agent."""
+"""`playfield eval`, `record`, `watch`, `explain` and `collect`: what is done with a trained agent."""
 
 from __future__ import annotations
 
@@ -155,4 +155,45 @@ def explain(words: list[str]) -> int:
         method=a.method,
     )
     say_line(f"wrote {path}")
+    return 0
+
+
+def collect(words: list[str]) -> int:
+    """Let an agent play and keep screens, RAM, actions and rewards."""
+    p = _parser(
+        "collect",
+        collect.__doc__,
+        "  playfield collect breakout --steps 40000      the agent that ships, one action in ten at random\n"
+        "  playfield collect pong --agent random --out datasets/pong-random\n"
+        "  playfield collect runs/breakout/ppo/1 --epsilon 0 --steps 100k",
+    )
+    p.add_argument("--steps", type=whole("--steps", 1, 1e8), default=40_000, help="of all games (default 40,000)")
+    p.add_argument(
+        "--epsilon", type=real("--epsilon", 0, 1), default=0.1, help="share of random actions mixed in (default 0.1)"
+    )
+    p.add_argument(
+        "--num-envs",
+        type=whole("--num-envs", 1, 1024),
+        default=8,
+        help="games at once, part of what the seed fixes (default 8)",
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="a new directory (default datasets/GAME)")
+    p.add_argument("--quiet", action="store_true", help="only the directory's name")
+    a, who = _parse(p, words)
+    if a.out is not None:
+        from playfield.dataset import refuse_existing
+
+        refuse_existing(a.out)
+    from playfield.collect import collect as run
+
+    path = run(
+        **who,
+        steps=a.steps,
+        epsilon=a.epsilon,
+        num_envs=a.num_envs,
+        out=a.out,
+        say=None if a.quiet else say_line,
+    )
+    if a.quiet:
+        print(path)
     return 0

@@ -3,6 +3,8 @@
 The native vector emulator gives no RAM, so N single emulators are stepped in a loop. The rules are those of
 `playfield.envs.atari` (skip, sticky frames, random no-ops, FIRE, lives, cap, logs and replay); the random numbers
 of a seed are not: the same seed plays another game than with pixels.
+
+With `screens` the same games give their grey screens too, which is how bytes and pictures of one moment are had.
 """
 
 from __future__ import annotations
@@ -27,8 +29,13 @@ class AtariRam:
 
     A frame stack of bytes is not offered: `spec.protocol` always says `obs: ram` and `stack: 1`.
 
+    Args:
+        screens: keep the grey screens that belong to the bytes.
+
     Attributes:
         life_lost: bool [N], where the last step lost a life and the game goes on.
+        screens, next_screens: uint8 [N, 210, 160] (a few games: 250 high), those of `obs` and of `next_obs`,
+            max-pooled as the protocol says; empty lists without `screens`.
 
     Raises:
         UsageError: unknown game, bad protocol, fewer than one env.
@@ -37,13 +44,16 @@ class AtariRam:
     spec: EnvSpec
     num_envs: int
 
-    def __init__(self, game: str, num_envs: int, protocol: AtariProtocol) -> None:
+    def __init__(self, game: str, num_envs: int, protocol: AtariProtocol, *, screens: bool = False) -> None:
         self.num_envs = check_num_envs(num_envs)
+        self._shows = screens
+        self.screens: list[np.ndarray] = []
+        self.next_screens: list[np.ndarray] = []
         self.game, self.protocol = game, protocol.changed(obs="ram", stack=1)
         names = action_names(game, protocol.full_actions)
         fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
         self._fire = fire
-        self._games = [_Game(game, self.protocol, fire) for _ in range(num_envs)]
+        self._games = [_Game(game, self.protocol, fire, screens) for _ in range(num_envs)]
         self.life_lost = np.zeros(num_envs, bool)
         self._log: ActionLog | None = None
         self.spec = EnvSpec(
@@ -71,14 +81,20 @@ class AtariRam:
     def _begin(self) -> np.ndarray:
         self.life_lost = np.array([game.life_lost for game in self._games])
         self._obs = np.stack([game.ram() for game in self._games])
+        self.screens = self.next_screens = self._screens()
         return self._obs
+
+    def _screens(self) -> list[np.ndarray]:
+        return [game.screen() for game in self._games] if self._shows else []
+
+    def executed(self, actions: np.ndarray) -> np.ndarray:
+        """What `step` will press for `actions`: FIRE where a life was lost under `fire_reset`."""
+        return np.where(self.life_lost, self._fire, actions) if self._fire >= 0 else actions.copy()
 
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
         log = started(self._log)
-        actions = check_actions(actions, self.num_envs, self.spec.num_actions).copy()
-        if self._fire >= 0:
-            actions[self.life_lost] = self._fire
+        actions = self.executed(check_actions(actions, self.num_envs, self.spec.num_actions))
         log.add(actions)
         n = self.num_envs
         reward = np.empty(n, np.float32)
@@ -87,10 +103,11 @@ class AtariRam:
             reward[i], over[i], capped[i] = game.step(action)
             lost[i] = game.life_lost
         obs = next_obs = np.stack([game.ram() for game in self._games])
+        self.screens = self.next_screens = self._screens()
         episodes = []
         for i in np.flatnonzero(over | capped).tolist():
             if obs is next_obs:
-                obs = next_obs.copy()
+                obs, self.screens = next_obs.copy(), list(self.next_screens)
             game = self._games[i]
             episodes.append(Episode(i, float(game.score), game.length))
             if log.long(i):
@@ -98,6 +115,8 @@ class AtariRam:
             else:
                 game.start()
             obs[i] = game.ram()
+            if self._shows:
+                self.screens[i] = game.screen()
         self.life_lost = np.array([game.life_lost for game in self._games])
         self._obs = obs
         return Step(
@@ -138,8 +157,10 @@ class AtariRam:
 class _Game:
     """One emulator with the protocol's rules; does not press FIRE by itself but at the start."""
 
-    def __init__(self, game: str, protocol: AtariProtocol, fire: int) -> None:
+    def __init__(self, game: str, protocol: AtariProtocol, fire: int, screens: bool) -> None:
         self.protocol, self.fire = protocol, fire
+        self.pools = screens and protocol.maxpool and protocol.skip > 1
+        self.before: np.ndarray | None = None  # the screen before the last frame
         self.rom = rom(game)
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", protocol.sticky)
@@ -166,6 +187,7 @@ class _Game:
             self.ale.act(0)
             if self.ale.game_over():
                 self.ale.reset_game()
+        self.before = None
         self.lives = self.ale.lives()
         self.life_lost = False
         self.score = self.length = 0
@@ -173,7 +195,9 @@ class _Game:
     def step(self, action: int) -> tuple[int, bool, bool]:
         """(reward, game over, cap reached) of one action held for `skip` frames."""
         reward, over = 0, False
-        for _ in range(self.protocol.skip):
+        for k in range(self.protocol.skip):
+            if self.pools and k:
+                self.before = self.ale.getScreenGrayscale()
             reward += self.ale.act(self.actions[action])
             over = self.ale.game_over()
             if over:
@@ -187,3 +211,7 @@ class _Game:
 
     def ram(self) -> np.ndarray:
         return self.ale.getRAM()
+
+    def screen(self) -> np.ndarray:
+        now = self.ale.getScreenGrayscale()
+        return now if self.before is None else np.maximum(self.before, now)
