@@ -1,0 +1,218 @@
+"""The picture of a lesson: its panels on one page, with published numbers beside our curves.
+
+matplotlib is imported when a picture is drawn. `png` needs no display; `window` draws the same page with pyplot.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from playfield.errors import UsageError
+from playfield.lessons._outcome import Areas, Curves, Outcome, Panel, Picture, Surface
+from playfield.plots import CYCLE, DPI, GREY, INK, blank_figure, style_axes
+from playfield.plots_compare import STYLES, spread
+from playfield.stats import t_interval
+
+CELL = (840, 660)  # pixels of one panel among several
+ALONE = (1080, 700)
+BAND = 3  # from so many runs on there is a band
+FEW = 600  # points of a line that can be told apart
+
+
+def png(outcome: Outcome) -> bytes:
+    """A PNG file's bytes, in 256 colours: the same outcome gives the same bytes."""
+    from PIL import Image
+
+    figure = blank_figure(_size(outcome), outcome.foot)
+    _draw(figure, outcome)
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    data = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+    return data.getvalue()
+
+
+def check_display() -> None:
+    """Raises UsageError where no window can be opened."""
+    import matplotlib
+
+    if matplotlib.rcParams["backend"] == "agg" or os.environ.get("MPLBACKEND", "").lower() == "agg":
+        raise UsageError(
+            "--show: matplotlib is set to draw files only (MPLBACKEND=agg): unset it, or leave out --show"
+        )
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if os.name == "posix" and sys.platform != "darwin" and not shown:
+        raise UsageError("--show needs a display: leave it out, and open the PNG file that is written")
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise UsageError(f"--show: matplotlib cannot open a window here: {error}") from None
+    from matplotlib.backends import BackendFilter, backend_registry
+
+    if plt.get_backend().lower() not in map(str.lower, backend_registry.list_builtin(BackendFilter.INTERACTIVE)):
+        raise UsageError("--show: matplotlib has no toolkit for windows here: install PyQt6, or leave out --show")
+
+
+def window(outcome: Outcome) -> None:
+    """Show the page in a window, and wait until it is closed. Surfaces can be turned."""
+    import matplotlib.pyplot as plt
+
+    width, height = _size(outcome)
+    figure = plt.figure(figsize=(width / DPI, height / DPI), dpi=100, layout="constrained")
+    _draw(figure, outcome)
+    plt.show()
+
+
+def _shape(outcome: Outcome) -> tuple[int, int]:
+    columns = min(len(outcome.panels), outcome.columns)
+    return math.ceil(len(outcome.panels) / columns), columns
+
+
+def _size(outcome: Outcome) -> tuple[int, int]:
+    rows, columns = _shape(outcome)
+    if len(outcome.panels) > 1:
+        return CELL[0] * columns, CELL[1] * rows + 40
+    only = outcome.panels[0]
+    if isinstance(only, Picture):
+        height, width = only.pixels.shape[:2]
+        return max(width + 60, 700), height + 140
+    return ALONE
+
+
+def _draw(figure: Any, outcome: Outcome) -> None:
+    rows, columns = _shape(outcome)
+    figure.suptitle(outcome.title, x=0.01, ha="left", fontsize=12, weight="bold", color=INK)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    labels = []
+    for i, panel in enumerate(outcome.panels):
+        three = {"projection": "3d"} if isinstance(panel, Surface) else {}
+        axes = figure.add_subplot(rows, columns, i + 1, **three)
+        labels.append((axes, panel, _panel(axes, panel)))
+    figure.draw_without_rendering()  # now the heights are known, and labels can make room for each other
+    for axes, panel, texts in labels:
+        if isinstance(panel, Curves):
+            _part(axes, panel, texts)
+
+
+def _panel(axes: Any, panel: Panel) -> list[Any]:
+    if isinstance(panel, Curves):
+        return _curves(axes, panel)
+    if isinstance(panel, Surface):
+        _surface(axes, panel)
+    elif isinstance(panel, Areas):
+        _areas(axes, panel)
+    else:
+        _picture(axes, panel)
+    return []
+
+
+def _look(place: int) -> tuple[str, Any]:
+    return CYCLE[place % len(CYCLE)], STYLES[place // len(CYCLE) % len(STYLES)]
+
+
+def _curves(axes: Any, panel: Curves) -> list[Any]:
+    style_axes(axes, panel.title, 10)
+    texts = []
+    for place, line in enumerate(panel.lines):
+        color, dashes = _look(place)
+        x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+        mean = y.mean(axis=0)
+        if len(y) >= BAND:
+            low, high = t_interval(y)
+            if panel.log:  # few wild runs would take the band below 0
+                low = np.maximum(low, y.min(axis=0))
+            axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+        width = 1.8 if len(x) < FEW / 4 else 1.1
+        axes.plot(x, mean, color=color, lw=width, ls=dashes, marker="o" if len(x) < 30 else "", ms=3, zorder=3)
+        at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        last = int(np.flatnonzero(np.isfinite(mean))[-1]) if np.isfinite(mean).any() else len(mean) - 1
+        text = axes.annotate(line.label, (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at)
+        text.set_parse_math(False)
+        texts.append(text)
+    for mark in panel.marks:
+        color, _ = _look(mark.place)
+        ends = ([mark.x0, mark.x1], [mark.y, mark.y])
+        dot = mark.x0 == mark.x1
+        axes.plot(*ends, color=INK, lw=3.0, marker="D" if dot else "", ms=7, zorder=4, solid_capstyle="butt")
+        axes.plot(*ends, color=color, lw=1.6, marker="D" if dot else "", ms=5, zorder=5, solid_capstyle="butt")
+    if panel.marks:
+        axes.plot([], [], color=GREY, lw=2.5, marker="D" if panel.marks[0].x0 == panel.marks[0].x1 else "", ms=5)
+        axes.legend(axes.lines[-1:], ["published"], fontsize=7.5, loc="upper right", frameon=False, labelcolor=INK)
+    if panel.log:
+        _log_axis(axes, panel)
+    if panel.ylim is not None:
+        axes.set_ylim(*panel.ylim)
+    axes.set_xlabel(panel.xlabel, fontsize=8.5, color=INK)
+    axes.set_ylabel(panel.ylabel, fontsize=8.5, color=INK)
+    ends = [float(line.x[i]) for line in panel.lines for i in (0, -1)] + [m.x1 for m in panel.marks]
+    axes.set_xlim(min(ends), max(ends))
+    if max(ends) > max(float(line.x[-1]) for line in panel.lines):  # labels stand beside marks in the margin
+        for text in texts:
+            text.xy = (max(ends), text.xy[1])
+    return texts
+
+
+def _log_axis(axes: Any, panel: Curves) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _end(panel: Curves, mean: np.ndarray) -> float:
+    """Where the label of a line stands: at the level of its last tenth, for single episodes jump."""
+    value = float(np.nanmean(mean[-max(1, len(mean) // 10) :]))
+    return value if panel.ylim is None else min(max(value, panel.ylim[0]), panel.ylim[1])
+
+
+def _part(axes: Any, panel: Curves, texts: list[Any]) -> None:
+    """Move the labels at the ends of lines up and down until none hides another."""
+    height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
+    ends = []
+    for text in texts:
+        _, y = axes.transData.transform(text.xy)
+        ends.append((y - axes.get_window_extent().y0) * 72 / axes.figure.dpi)
+    for text, end, place in zip(texts, ends, spread(ends, 10.5, 4, height - 4), strict=True):
+        text.xyann = (6, place - end)
+
+
+def _surface(axes: Any, panel: Surface) -> None:
+    x, y = np.meshgrid(panel.x, panel.y)
+    axes.set_title(panel.title, loc="left", fontsize=10, color=INK, weight="bold", parse_math=False)
+    axes.plot_surface(x, y, panel.z, cmap="viridis", rcount=60, ccount=60, lw=0.15, edgecolor="#00000030")
+    axes.view_init(elev=32, azim=-60)
+    for name, label in zip("xyz", panel.labels, strict=True):
+        getattr(axes, f"set_{name}label")(label, fontsize=8, color=INK)
+    axes.tick_params(labelsize=7)
+
+
+def _areas(axes: Any, panel: Areas) -> None:
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.patches import Patch
+
+    style_axes(axes, panel.title, 10)
+    axes.grid(False)
+    count = len(panel.names)
+    colors = [_look(i)[0] for i in range(count)]
+    norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
+    axes.pcolormesh(panel.x, panel.y, panel.chosen, cmap=ListedColormap(colors), norm=norm, shading="nearest")
+    axes.set_xlabel(panel.labels[0], fontsize=8.5, color=INK)
+    axes.set_ylabel(panel.labels[1], fontsize=8.5, color=INK)
+    patches = [Patch(color=color, label=name) for color, name in zip(colors, panel.names, strict=True)]
+    axes.legend(
+        handles=patches, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=count, frameon=False
+    )
+
+
+def _picture(axes: Any, panel: Picture) -> None:
+    axes.set_title(panel.title, loc="left", fontsize=10, color=INK, weight="bold", parse_math=False)
+    axes.imshow(panel.pixels, interpolation="none")
+    axes.axis("off")

@@ -1,0 +1,115 @@
+"""A lesson's table, and its files: written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from playfield.errors import UsageError
+from playfield.lessons._outcome import Outcome, Row
+from playfield.storage import as_storage_error, atomic_write
+
+HEADINGS = ("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict", "s there", "s here")
+TEXTS = ("setting", "measure", "pass if", "verdict")
+
+
+def number(value: float | None) -> str:
+    """A number as people read it; `-` for none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == round(value) and abs(value) < 1e12:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The row as text, one cell for each of HEADINGS."""
+    known = math.isfinite(row.low) and math.isfinite(row.high)
+    interval = f"{number(row.low)} to {number(row.high)}" if known else "-"
+    if known and row.rule == "among runs":
+        interval = f"runs {interval}"
+    seconds = (number(row.seconds_there), "-" if row.seconds_here is None else f"{row.seconds_here:.2f}")
+    return (
+        row.setting,
+        row.measure,
+        number(row.published),
+        number(row.ours),
+        interval,
+        row.rule_words(),
+        row.verdict,
+        *seconds,
+    )
+
+
+def table(rows: Sequence[Row], terminal: bool = False) -> str:
+    """The rows as a table for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    text = io.StringIO()
+    console = Console(
+        file=text, highlight=False, markup=False, width=None if terminal else 160, force_terminal=terminal
+    )
+    lines = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
+    for heading in HEADINGS:
+        lines.add_column(heading, justify="left" if heading in TEXTS else "right")
+    for row in rows:
+        style = {"pass": "green", "differs": "red"}.get(row.verdict) if terminal else None
+        lines.add_row(*cells(row), style=style)
+    console.print(lines)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table for a page."""
+    lines = ["| " + " | ".join(HEADINGS) + " |"]
+    lines.append("|" + "|".join("---" if heading in TEXTS else "---:" for heading in HEADINGS) + "|")
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be one, before anything is run. Raises UsageError."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--out names a directory, and {path} is a file")
+
+
+def write(outcome: Outcome, folder: Path, gif: bool) -> dict[str, Path]:
+    """Write picture, JSON and, if asked, a film into `folder`; each whole or not at all. Raises StorageError."""
+    picture = outcome.png()  # made before anything is written
+    data = json.dumps(outcome.plain(), indent=1, allow_nan=False)
+    with as_storage_error(f"cannot write to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = {"picture": folder / f"{outcome.name}.png", "table": folder / f"{outcome.name}.json"}
+    if gif:
+        from playfield.film import Film
+
+        assert outcome.film is not None
+        files["film"] = folder / f"{outcome.name}.gif"
+        with Film(files["film"], outcome.fps) as film:
+            for frame in outcome.film():
+                film.add(frame)
+    atomic_write(files["picture"], picture)
+    atomic_write(files["table"], data + "\n")
+    return files
+
+
+def say(outcome: Outcome, files: dict[str, Path], as_json: bool) -> None:
+    """Print the table and where the files are; with `as_json`, one JSON object."""
+    if as_json:
+        plain: dict[str, Any] = outcome.plain() | {"files": {name: str(path) for name, path in files.items()}}
+        print(json.dumps(plain, allow_nan=False))
+        return
+    if outcome.rows:
+        print(table(outcome.rows, sys.stdout.isatty()))
+    for note in outcome.notes:
+        print(note)
+    for name, path in files.items():
+        print(f"{name}: {path}")

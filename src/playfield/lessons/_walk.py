@@ -1,0 +1,48 @@
+"""The 19-state random walk, predicted with traces: what two lessons share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from playfield.lessons._outcome import Ask, Outcome, Row, mean_row
+from playfield.lessons._sweep import Branch, curves, sweep
+
+FEATURES = "onehot:tiles=18"  # one feature for each of 19 states
+LAMBDAS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
+SIZES = (0.001, 0.004, 0.007, 0.011, 0.031, 0.051, 0.071, 0.091, 0.131, 0.171, 0.211, *np.arange(0.25, 1.001, 0.05))
+WINDOW = (0.24, 0.56)
+
+
+def predict(ask: Ask, name: str, title: str, trace: str, claims: dict[str, tuple[float, ...]]) -> Outcome:
+    """RMS error over all states, mean of the first episodes, over step sizes and lambdas.
+
+    `claims`: what the book says is best, with the lambdas of which it speaks.
+    """
+    branches = [
+        Branch(
+            f"{lam:g}", "td_lambda", {"gamma": 1.0, "lam": lam, "trace": trace}, [round(float(a), 3) for a in SIZES]
+        )
+        for lam in LAMBDAS
+    ]
+    found = sweep(ask, branches, "random-walk", FEATURES, lambda out: out.errors.mean(axis=1))
+    rows = []
+    for lam, f in zip(LAMBDAS, found, strict=True):
+        size, values = f.best()
+        measure = f"RMS error, first {ask.episodes} episodes, best alpha"
+        rows.append(mean_row(f"lambda {lam:g}, alpha {size:g}", measure, None, values, seconds_here=f.seconds))
+    errors = [row.ours for row in rows]
+    winner = int(np.argmin(errors))
+    for claim, lams in claims.items():
+        holds = LAMBDAS[winner] in lams
+        rows.append(
+            Row(f"lambda {LAMBDAS[winner]:g}", "lowest error", None, errors[winner], claim=claim, holds=holds)
+        )
+    holds = WINDOW[0] <= min(errors) and max(errors) <= WINDOW[1]
+    claim = f"all between {WINDOW[0]:g} and {WINDOW[1]:g}, as in the lesson's picture"
+    rows.append(Row("all lambdas", "highest of the best", None, max(errors), claim=claim, holds=holds))
+    judged = [Row(**{**vars(row), "judged": ask.as_published}) for row in rows]
+    runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"
+    ylabel = f"RMS error, first {ask.episodes} episodes"
+    return Outcome(
+        name, title, judged, [curves("Lambda, over the step size", f"alpha ({runs})", ylabel, found, (0.22, 0.56))]
+    )
