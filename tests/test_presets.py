@@ -107,10 +107,10 @@ def test_the_bytes_of_breakout_tell_what_is_to_come(one_thread):
 
 SOLVED = [
     # the words of a command, and the mean score of the evaluation that it must reach
-    (["Acrobot-v1", "--preset", "sparse", "--steps", "60k"], -100.0),
+    (["Acrobot-v1", "--steps", "60k"], -100.0),
     (["MountainCar-v0", "--steps", "100k"], -120.0),
-    (["CartPole-v1", "--obs", "pixels", "--steps", "80k"], 475.0),
-    (["breakout", "--obs", "ram", "--steps", "150k"], 4.0),
+    (["CartPole-v1", "--obs", "pixels", "--steps", "100k"], 475.0),
+    (["breakout", "--obs", "ram", "--steps", "200k"], 25.0),
 ]
 
 

@@ -2,7 +2,7 @@
 
 `--features` names a coder (see `features`), or for pictures `pixels:size=14`: the newest picture as size x size
 means, and beside them what changed since the picture before; or `autoencoder:PATH`, the latents of an encoder that
-`playfield autoencoder` trained.
+`playfield autoencoder` trained, and what they changed by.
 """
 
 from __future__ import annotations
@@ -128,6 +128,6 @@ def _latents(path: str, spec: EnvSpec) -> tuple[Callable[[np.ndarray], np.ndarra
     encoder = Encoder.load(Path(path))
 
     def prepare(obs: np.ndarray) -> np.ndarray:
-        return np.asarray(encoder.encode(obs), np.float64).reshape(len(obs), -1)
+        return np.asarray(encoder.encode(obs, velocity=obs.shape[3] > 1), np.float64)
 
     return prepare, prepare(np.zeros((1, *spec.obs_shape), np.uint8)).shape[1]
