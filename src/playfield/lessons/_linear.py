@@ -103,7 +103,15 @@ def steps_curves(
     ]
     marks += [Mark(i, 1, 1, steps) for i, steps in enumerate(first) if ask.as_published]
     runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"
-    return Curves(title, f"episode ({runs})", "steps of an episode", lines, marks, log=True, ylim=ylim)
+    return Curves(
+        title,
+        f"episode ({runs})",
+        "steps of an episode",
+        lines,
+        marks,
+        log=True,
+        ylim=ylim if ask.as_published else None,
+    )
 
 
 def game(problem: str, out: Any, seed: int = 0, most: int = 500) -> Callable[[], Frames]:

@@ -15,13 +15,14 @@ import numpy as np
 
 from playfield.errors import UsageError
 from playfield.lessons._outcome import Areas, Curves, Outcome, Panel, Picture, Surface
-from playfield.plots import CYCLE, DPI, GREY, INK, blank_figure, style_axes
+from playfield.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, style_axes
 from playfield.plots_compare import STYLES, spread
 from playfield.stats import t_interval
 
 CELL = (840, 660)  # pixels of one panel among several
 ALONE = (1080, 700)
 BAND = 3  # from so many runs on there is a band
+PALE = ("#F0F0F4", SKY, ORANGE)
 FEW = 600  # points of a line that can be told apart
 
 
@@ -29,10 +30,13 @@ def png(outcome: Outcome) -> bytes:
     """A PNG file's bytes, in 256 colours: the same outcome gives the same bytes."""
     from PIL import Image
 
-    figure = blank_figure(_size(outcome), outcome.foot)
-    _draw(figure, outcome)
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    if len(outcome.panels) == 1 and isinstance(outcome.panels[0], Picture):
+        image = Image.fromarray(outcome.panels[0].pixels)  # as it is, not resampled
+    else:
+        figure = blank_figure(_size(outcome), outcome.foot)
+        _draw(figure, outcome)
+        figure.canvas.draw()
+        image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     data = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
     return data.getvalue()
@@ -123,6 +127,10 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         color, dashes = _look(place)
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
         mean = y.mean(axis=0)
+        if panel.bars:
+            axes.bar(x, mean, width=0.7, color=color, alpha=0.75)
+            axes.set_xticks(x)
+            continue
         if len(y) >= BAND:
             low, high = t_interval(y)
             if panel.log:  # few wild runs would take the band below 0
@@ -143,13 +151,15 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         axes.plot(*ends, color=color, lw=1.6, marker="D" if dot else "", ms=5, zorder=5, solid_capstyle="butt")
     if panel.marks:
         axes.plot([], [], color=GREY, lw=2.5, marker="D" if panel.marks[0].x0 == panel.marks[0].x1 else "", ms=5)
-        axes.legend(axes.lines[-1:], ["published"], fontsize=7.5, loc="upper right", frameon=False, labelcolor=INK)
+        axes.legend(axes.lines[-1:], [panel.marked], fontsize=7.5, loc="upper right", frameon=False, labelcolor=INK)
     if panel.log:
         _log_axis(axes, panel)
     if panel.ylim is not None:
         axes.set_ylim(*panel.ylim)
     axes.set_xlabel(panel.xlabel, fontsize=8.5, color=INK)
     axes.set_ylabel(panel.ylabel, fontsize=8.5, color=INK)
+    if panel.bars:
+        return texts
     ends = [float(line.x[i]) for line in panel.lines for i in (0, -1)] + [m.x1 for m in panel.marks]
     axes.set_xlim(min(ends), max(ends))
     if max(ends) > max(float(line.x[-1]) for line in panel.lines):  # labels stand beside marks in the margin
@@ -201,9 +211,16 @@ def _areas(axes: Any, panel: Areas) -> None:
     style_axes(axes, panel.title, 10)
     axes.grid(False)
     count = len(panel.names)
-    colors = [_look(i)[0] for i in range(count)]
+    colors = [_look(i)[0] for i in range(count)] if panel.text is None else list(PALE[:count])
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     axes.pcolormesh(panel.x, panel.y, panel.chosen, cmap=ListedColormap(colors), norm=norm, shading="nearest")
+    if panel.text is not None:
+        axes.invert_yaxis()
+        for (row, column), number in np.ndenumerate(panel.text):
+            if number >= 0:
+                axes.text(
+                    panel.x[column], panel.y[row], str(number), ha="center", va="center", fontsize=9, color="white"
+                )
     axes.set_xlabel(panel.labels[0], fontsize=8.5, color=INK)
     axes.set_ylabel(panel.labels[1], fontsize=8.5, color=INK)
     patches = [Patch(color=color, label=name) for color, name in zip(colors, panel.names, strict=True)]

@@ -54,7 +54,7 @@ def table(rows: Sequence[Row], terminal: bool = False) -> str:
 
     text = io.StringIO()
     console = Console(
-        file=text, highlight=False, markup=False, width=None if terminal else 160, force_terminal=terminal
+        file=text, highlight=False, markup=False, width=None if terminal else 200, force_terminal=terminal
     )
     lines = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
     for heading in HEADINGS:

@@ -86,7 +86,10 @@ def curves(
     ylim: tuple[float, float],
     marks: Sequence[Mark] = (),
 ) -> Curves:
-    """The sweep as curves over the step size. What lies above the panel is cut off."""
+    """The sweep as curves over the step size. What lies above the panel is cut off, unless all of it does."""
+    if not any((f.values.mean(axis=1) <= ylim[1]).any() for f in found):
+        lines = [Line(f.branch.label, np.asarray(f.branch.sizes, float), f.values.T) for f in found]
+        return Curves(title, xlabel, ylabel, lines)
     lines = []
     for f in found:
         mean = f.values.mean(axis=1)

@@ -28,7 +28,7 @@ def predict(ask: Ask, name: str, title: str, trace: str, claims: dict[str, tuple
     rows = []
     for lam, f in zip(LAMBDAS, found, strict=True):
         size, values = f.best()
-        measure = f"RMS error, first {ask.episodes} episodes, best alpha"
+        measure = "RMS error, best alpha"
         rows.append(mean_row(f"lambda {lam:g}, alpha {size:g}", measure, None, values, seconds_here=f.seconds))
     errors = [row.ours for row in rows]
     winner = int(np.argmin(errors))
@@ -38,7 +38,7 @@ def predict(ask: Ask, name: str, title: str, trace: str, claims: dict[str, tuple
             Row(f"lambda {LAMBDAS[winner]:g}", "lowest error", None, errors[winner], claim=claim, holds=holds)
         )
     holds = WINDOW[0] <= min(errors) and max(errors) <= WINDOW[1]
-    claim = f"all between {WINDOW[0]:g} and {WINDOW[1]:g}, as in the lesson's picture"
+    claim = f"all in {WINDOW[0]:g} to {WINDOW[1]:g}, the lesson's axis"
     rows.append(Row("all lambdas", "highest of the best", None, max(errors), claim=claim, holds=holds))
     judged = [Row(**{**vars(row), "judged": ask.as_published}) for row in rows]
     runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"

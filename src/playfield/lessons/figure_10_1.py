@@ -47,13 +47,15 @@ def run(ask: Ask) -> Outcome:
         floor = float(-values(out.coders[0], out.weights[0], np.array([[-0.5, 0.0]])).max())
         taken = float(out.steps[0, -100:].mean())
         rows.append(Row(word, "cost to go at the floor", None, floor, seconds_here=out.seconds))
-        rows.append(Row(word, "steps, last 100 episodes", None, taken))
+        rows.append(Row(word, f"steps, last {min(100, episodes)} episodes", None, taken))
         policies.append((word, q.argmax(axis=2), cost))
     assert out is not None
     at_floor, taken = rows[-2].ours, rows[-1].ours
     near = abs(at_floor - taken) <= STEEP * taken
-    claim = f"cost at the floor is the steps taken, within {STEEP:.0%}"
-    rows.append(Row(rows[-1].setting, "cost to go / steps", None, at_floor / taken, claim=claim, holds=near))
+    claim = f"1, within {STEEP:.0%}"
+    rows.append(
+        Row(rows[-1].setting, "cost to go at the floor / steps", None, at_floor / taken, claim=claim, holds=near)
+    )
     names = ("left", "nothing", "right")
     areas = [
         Areas(f"Best action after {word}", x, v, chosen, names, ("position", "velocity"))

@@ -36,7 +36,7 @@ def run(ask: Ask) -> Outcome:
     for f in found:
         size, values = f.best()
         label = f"{f.branch.label}, alpha {size:g}/8"
-        rows.append(mean_row(label, "steps, first 50 episodes, best alpha", None, values, seconds_here=f.seconds))
+        rows.append(mean_row(label, "steps, best alpha", None, values, seconds_here=f.seconds))
     order = sorted(range(len(rows)), key=lambda i: rows[i].ours)
     winner = found[order[0]].branch.label
     rows.append(

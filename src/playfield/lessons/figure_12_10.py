@@ -42,7 +42,7 @@ def run(ask: Ask) -> Outcome:
             rows.append(
                 mean_row(
                     setting,
-                    "steps, first 50 episodes, best alpha",
+                    "steps, best alpha",
                     published,
                     values,
                     judged=ask.as_published,

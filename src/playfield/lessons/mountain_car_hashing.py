@@ -5,8 +5,9 @@ table is full, which is counted here. The lesson's class of that name took cell 
 tilings of 8x8 there are fewer cells than that, so nothing was ever shared: it was plain tile coding. `--faithful`
 does as the lesson did.
 
-The second half ran on Gymnasium's car, the first on the lesson's own. The third picture is ours: 32 tilings have more
-cells than the table has numbers, and now it matters who shares with whom. Episodes there are cut after 3,000 steps.
+The second half ran on Gymnasium's car, the first on the lesson's own. The third picture is ours: 32 tilings have
+more cells than the table has numbers, and now it matters who shares with whom. Episodes there are cut after 3,000
+steps.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Experiment A: Sarsa on MountainCar with position and velocity cut into tiles, each by itself.
 
-The first thing that learns in lesson 18: 9 features for the position, 9 for the velocity, one of each on. The sum of
-two weights cannot say "fast, but at the bottom", so the car is slow to learn and jumps back now and then; but the
-first episodes of thousands of steps shrink to a few hundred within 45.
+The first thing that learns in lesson 18: 9 features for the position, 9 for the velocity, one of each on. The sum
+of two weights cannot say "fast, but at the bottom", so the car is slow to learn and jumps back now and then; but
+the first episodes of thousands of steps shrink to a few hundred within 45.
 
-The lesson showed one run, from one and the same start (its environment was seeded anew in every episode). Here there
-are many, from Gymnasium's random starts: the lesson's numbers must lie among them.
+The lesson showed one run, from one and the same start (its environment was seeded anew in every episode). Here
+there are many, from Gymnasium's random starts: the lesson's numbers must lie among them.
 
 With `--faithful` a second line has the lesson's numbers of features, where the position's last tile is also the
 velocity's first. Only the goal lies in that tile, so the two lines are one.

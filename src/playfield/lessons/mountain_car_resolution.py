@@ -3,8 +3,8 @@
 Weights of 0 are optimistic where every step costs 1, so the agent explores without random actions. Finer tiles know
 more in the end, and take longer to get there: each is seen less often.
 
-The lesson showed one run of each; its numbers must lie among ours. With `--faithful` features are numbered as there:
-see `mountain-car-onehot`.
+The lesson showed one run of each; its numbers must lie among ours. With `--faithful` features are numbered as
+there: see `mountain-car-onehot`.
 """
 
 from __future__ import annotations
