@@ -16,6 +16,7 @@ Where this differs from the paper's code:
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,19 @@ class Config:
             )
 
 
+VECTOR = Config(
+    num_envs=8,
+    epochs=4,
+    minibatches=4,
+    lr=2e-3,
+    gamma=0.98,
+    q_lambda=0.8,
+    epsilon_share=0.3,
+    net="auto",
+    clip_reward=False,
+)
+# Games that hardly ever end by chance: LayerNorm, as in the paper, and random actions for longer.
+RARE = dataclasses.replace(VECTOR, epsilon_share=0.6, net="mlp:width=2,act=relu,norm=dense")
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(),
@@ -99,19 +113,8 @@ PRESETS: dict[str, dict[str, Config]] = {
             net="nature:norm=layer",
         ),
     },
-    "vector": {
-        "default": Config(
-            num_envs=8,
-            epochs=4,
-            minibatches=4,
-            lr=2e-3,
-            gamma=0.98,
-            q_lambda=0.8,
-            epsilon_share=0.3,
-            net="auto",
-            clip_reward=False,
-        ),
-    },
+    "vector": {"default": VECTOR},
+    "Acrobot": {"default": RARE},
 }
 
 
