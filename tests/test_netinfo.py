@@ -208,3 +208,18 @@ def test_mistakes(words, message, capsys):
     out, err = capsys.readouterr()
     assert message in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_what_does_not_fit_is_not_measured(capsys, monkeypatch):
+    """Of nature's net at 4096x4096, the dense layer alone has 64 x 508 x 508 x 512 weights, 34 GB."""
+    monkeypatch.setattr(netinfo.computing, "free_memory", lambda: 8 * 10**9)
+    for names in (["nature"], ["nips", "nature"]):
+        assert main(["nets", *names, "--shape", "4096x4096x4", "--measure"]) == 2
+        out, err = capsys.readouterr()
+        assert "8.0 GB are free: use a smaller --shape, or leave out --measure" in err
+        assert (out, err.count("\n")) == ("", 1)
+    assert "8,456,321,700" in told(["nature", "--shape", "4096x4096x4"], capsys), "sizes are told all the same"
+    weights = sum(p.numel() for p in netinfo.Headed("nature", LESSON).parameters())
+    assert netinfo.bytes_to_measure(["nature"], LESSON) > 16 * weights + 32 * 84 * 84
+    both = netinfo.bytes_to_measure(["nature", "nature"], LESSON)
+    assert both - netinfo.bytes_to_measure(["nature"], LESSON) == 16 * weights, "their batches take turns"

@@ -136,11 +136,47 @@ def choose(given: Input) -> Compute:
     return computing.choose(workers=1, pixels=len(given.shape) == 3)
 
 
+def bytes_to_measure(names: Sequence[str], given: Input) -> int:
+    """Bytes of memory that `measure` takes: weights and gradients of all, and a batch in training of the largest.
+
+    A batch is counted as bytes and as numbers, and every layer's output twice, since its gradient lies beside it.
+    """
+    weights, largest = 0, 0
+    size = math.prod(given.shape)
+    for name in names:
+        outputs: list[int] = []
+        with torch.device("meta"):
+            model = Headed(name, given)
+            obs = torch.empty((1, *given.shape), dtype=getattr(torch, given.dtype))
+        for module in model.modules():
+            if not list(module.children()) or isinstance(module, Pixels):
+                module.register_forward_hook(
+                    lambda _m, _args, output, outputs=outputs: outputs.append(output.numel())
+                )
+        with torch.no_grad():
+            model(obs)
+        weights += 4 * 4 * sum(p.numel() for p in model.parameters())  # twice, their gradients, and the sum of these
+        largest = max(largest, TRAINING_BATCH * (4 * size + 2 * 4 * sum(outputs)))
+    return weights + largest + TRAINING_BATCH * size * (1 + obs.element_size())
+
+
+def refuse_too_large(names: Sequence[str], given: Input) -> None:
+    """Raise UsageError where `measure` would not fit into the memory that is free."""
+    need, free = bytes_to_measure(names, given), computing.free_memory()
+    if free is not None and need > 0.9 * free:
+        what = names[0] if len(names) == 1 else "the nets"
+        raise UsageError(
+            f"--measure of {what} on {_shape(given.shape)} takes about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free: use a smaller --shape, or leave out --measure"
+        )
+
+
 def measure(names: Sequence[str], given: Input, compute: Compute, rounds: int = 7) -> list[Speed]:
     """Speed of each body with a head, the median of `rounds` that take turns, on one thread.
 
-    Weights lie in memory as in a training. Raises UsageError as `layers` does.
+    Weights lie in memory as in a training. Raises UsageError as `layers` does, and where it does not fit.
     """
+    refuse_too_large(names, given)
     rng = torch.Generator().manual_seed(0)
     device = torch.device(compute.device)
     obs = torch.randint(0, 256, (TRAINING_BATCH, *given.shape), generator=rng, dtype=torch.uint8).to(device)
