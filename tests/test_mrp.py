@@ -77,11 +77,11 @@ def learned(env: Any, make: Any, cfg: mrp.Config, rounds: int, obs: torch.Tensor
 # Known values --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_step", [1, 4])
-def test_the_random_walk(n_step: int) -> None:
+@pytest.mark.parametrize(("n_step", "rounds"), [(1, 160), (4, 100)])
+def test_the_random_walk(n_step: int, rounds: int) -> None:
     many = {"num_envs": 32, "train_period": 32, "batch_size": 256, "capacity": 80_000, "learning_starts": 1024}
     cfg = dataclasses.replace(SMALL, gamma=1.0, n_step=n_step, **many)
-    values, run = learned(RandomWalk(1), RandomWalk, cfg, 300, torch.eye(19))
+    values, run = learned(RandomWalk(1), RandomWalk, cfg, rounds, torch.eye(19))
     known = np.arange(1, 20) / 10 - 1
     assert np.sqrt(np.mean((values - known) ** 2)) < 0.1
     assert np.corrcoef(values, known)[0, 1] > 0.98
