@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   playfield lesson mountain-car-tilings --about      what it teaches
   playfield lesson mountain-car-hashing --faithful   as the course's code does it, mistakes and all
   playfield lesson figure-10-3 --runs 5 --gif        fewer runs; and a film of a game played by what was learnt
-  playfield lesson figure-10-1 --show                in a window, where surfaces can be turned"""
+  playfield lesson figure-10-1 --show                in a window, where surfaces can be turned
+  playfield lesson --table lessons                   all that was run, in one table"""
 
 
 def lesson(words: list[str]) -> int:
@@ -22,6 +23,7 @@ def lesson(words: list[str]) -> int:
     p = make("lesson", lesson.__doc__ or "", EXAMPLES)
     p.add_argument("name", nargs="?", help="a lesson; without one, they are listed")
     p.add_argument("--about", action="store_true", help="say what the lesson teaches, and stop")
+    p.add_argument("--table", type=Path, metavar="DIR", help="one table, for a page, of all lessons run into DIR")
     p.add_argument(
         "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
     )
@@ -38,6 +40,11 @@ def lesson(words: list[str]) -> int:
     a = p.parse(words)
     from playfield import lessons
 
+    if a.table is not None:
+        from playfield.lessons import _report
+
+        sys.stdout.write(_report.collected(a.table) + "\n")
+        return 0
     if a.name is None:
         if len(words) > 0:
             raise UsageError(f"{words[0]}: of which lesson? For example: playfield lesson mountain-car-tilings")

@@ -27,18 +27,19 @@ FEW = 600  # points of a line that can be told apart
 
 
 def png(outcome: Outcome) -> bytes:
-    """A PNG file's bytes, in 256 colours: the same outcome gives the same bytes."""
+    """A PNG file's bytes: the same outcome gives the same bytes. Plots are in 256 colours, pictures as they are."""
     from PIL import Image
 
     if len(outcome.panels) == 1 and isinstance(outcome.panels[0], Picture):
-        image = Image.fromarray(outcome.panels[0].pixels)  # as it is, not resampled
+        image = Image.fromarray(outcome.panels[0].pixels)  # as it is
     else:
         figure = blank_figure(_size(outcome), outcome.foot)
         _draw(figure, outcome)
         figure.canvas.draw()
         image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+        image = image.quantize(256, dither=Image.Dither.NONE)
     data = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+    image.save(data, "PNG", optimize=True)
     return data.getvalue()
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playfield.errors import UsageError
+from playfield.errors import DataError, UsageError
 from playfield.lessons._outcome import Outcome, Row
 from playfield.storage import as_storage_error, atomic_write
 
 HEADINGS = ("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict", "s there", "s here")
-TEXTS = ("setting", "measure", "pass if", "verdict")
+TEXTS = ("lesson", "setting", "measure", "pass if", "verdict")
 
 
 def number(value: float | None) -> str:
@@ -31,7 +31,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """The row as text, one cell for each of HEADINGS."""
     known = math.isfinite(row.low) and math.isfinite(row.high)
     interval = f"{number(row.low)} to {number(row.high)}" if known else "-"
-    if known and row.rule == "among runs":
+    if known and row.rule_words().startswith("among runs"):
         interval = f"runs {interval}"
     seconds = (number(row.seconds_there), "-" if row.seconds_here is None else f"{row.seconds_here:.2f}")
     return (
@@ -68,10 +68,44 @@ def table(rows: Sequence[Row], terminal: bool = False) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table for a page."""
-    lines = ["| " + " | ".join(HEADINGS) + " |"]
-    lines.append("|" + "|".join("---" if heading in TEXTS else "---:" for heading in HEADINGS) + "|")
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    return _markdown(HEADINGS, [cells(row) for row in rows])
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |"]
+    lines.append("|" + "|".join("---" if heading in TEXTS else "---:" for heading in headings) + "|")
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def collected(folder: Path) -> str:
+    """The rows of all lessons written into `folder`, as a table for a page.
+
+    Raises UsageError where there are none, DataError for a damaged file.
+    """
+    from playfield._json import parse_json
+
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        told = parse_json(path.read_bytes(), str(path))
+        try:
+            for row in told["rows"]:
+                lines.append([f"`{told['lesson']}`", *cells(_row(row))])
+        except (KeyError, TypeError, AttributeError):
+            raise DataError(f"{path} is no file of a lesson") from None
+    if not lines:
+        raise UsageError(f"no lesson was run into {folder}: try playfield lesson mountain-car-tilings --out {folder}")
+    # A lesson is named once, before its first row.
+    named = [[row[0] if i == 0 or lines[i - 1][0] != row[0] else "", *row[1:]] for i, row in enumerate(lines)]
+    return _markdown(("lesson", *HEADINGS), named)
+
+
+def _row(told: dict[str, Any]) -> Row:
+    """The row that a file tells of; its verdict is the one that was given."""
+    numbers = {k: math.nan if told[k] is None else float(told[k]) for k in ("ours", "low", "high")}
+    own = {k: told[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
+    holds = {"pass": True, "differs": False}.get(told["verdict"])
+    return Row(**own, **numbers, claim=told["rule"], holds=holds, judged=holds is not None)
 
 
 def check_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ FLOOR = -21.0  # the lowest score there is
 def run(ask: Ask) -> Outcome:
     """Count the network's weights, then train it for a while."""
     from playfield import netinfo, train
+    from playfield.plots import read_monitor
 
     found = [layer for layer in netinfo.layers("nature", netinfo.Input(SHAPE, ACTIONS)) if layer.parameters]
     rows = [
@@ -45,9 +46,8 @@ def run(ask: Ask) -> Outcome:
         where = Path(folder) / "run"
         options = {"preset": "lesson18", "games": 0, "film": False, "console": False, "tensorboard": False}
         result = train(GAME, "dqn", steps=ask.steps, run=where, seed=1, **options)
-        from playfield.plots import read_monitor
-
-        games = read_monitor(where / "monitor.csv")
+        file = where / "monitor.csv"  # there from the first game on
+        games = read_monitor(file) if file.exists() else []
     seconds = time.perf_counter() - start
     there = max(ask.steps - FILL, 0) * UPDATE
     played = np.array([score for _, score, _, _ in games]) if games else np.full(1, FLOOR)

@@ -1,0 +1,91 @@
+"""Every lesson runs, on a small budget, and leaves a picture and a table; some films and claims."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from playfield import lessons
+from playfield.cli import main
+from playfield.lessons import _walk, figure_10_4, figure_12_10
+
+SMALL = {"runs": "2", "episodes": "4", "steps": "400"}
+BUDGETS = {"random-agent": {"episodes": "8"}, "replay-memory": {}, "figure-10-1": {"episodes": "3"}}
+SLOW = {"autoencoder"}  # in test_lesson_autoencoder.py
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """Sweeps over few step sizes: lessons of hundreds of experiments take long otherwise."""
+    monkeypatch.setattr(figure_10_4, "GRIDS", {1: (0.5, 0.6, 0.1), 4: (0.4, 0.5, 0.1)})
+    monkeypatch.setattr(figure_12_10, "SIZES", (0.5, 1.0))
+    monkeypatch.setattr(figure_12_10, "LAMBDAS", (0.0, 0.84))
+    monkeypatch.setattr(_walk, "SIZES", (0.1, 0.3))
+
+
+@pytest.mark.parametrize("name", [n for n in lessons.names() if n not in SLOW])
+def test_it_writes_a_picture_and_a_table(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    budget = lessons.load(name).BUDGET
+    wishes = BUDGETS.get(name, {k: v for k, v in SMALL.items() if getattr(budget, k)})
+    words = [w for k, v in wishes.items() for w in (f"--{k}", v)]
+    assert main(["lesson", name, *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(p.name for p in Path("lessons").iterdir()) == [f"{name}.json", f"{name}.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lessons"]
+    assert told["lesson"] == name
+    assert told["rows"]
+    with Image.open(told["files"]["picture"]) as picture:
+        assert min(picture.size) >= 400
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    if "episodes" in wishes:  # another budget is not judged; what does not depend on it is
+        assert {row["verdict"] for row in told["rows"]} <= {"-"}
+    stored = json.loads(Path(f"lessons/{name}.json").read_text("utf-8"))
+    assert stored == {k: v for k, v in told.items() if k != "files"}
+
+
+@pytest.mark.parametrize("name", [n for n in lessons.names() if lessons.load(n).BUDGET.faithful])
+def test_the_faithful_mode_runs_what_the_lesson_ran(name, tmp_path, capsys):
+    plain = lessons.run(name, runs=2, episodes=4)
+    faithful = lessons.run(name, runs=2, episodes=4, faithful=True)
+    labels = [{row.setting for row in found.rows} for found in (plain, faithful)]
+    assert any("as numbered there" in label or "modulo, alpha" in label for label in labels[1] - labels[0])
+
+
+def test_a_film_of_a_game_is_written(tmp_path, capsys):
+    words = ["--runs", "1", "--episodes", "3", "--gif", "--quiet", "--out", str(tmp_path)]
+    assert main(["lesson", "figure-10-3", *words]) == 0
+    with Image.open(tmp_path / "figure-10-3.gif") as film:
+        assert film.size == (300, 200)
+        assert film.n_frames > 20
+    assert re.search(r"film: .*figure-10-3.gif", capsys.readouterr().out)
+
+
+def test_the_same_seed_gives_the_same_table():
+    """All but the seconds."""
+
+    def rows() -> list:
+        return [(r.setting, r.ours, r.low) for r in lessons.run("figure-10-3", runs=3, episodes=5).rows]
+
+    assert rows() == rows()
+
+
+def test_one_hot_features_numbered_as_in_the_course_change_nothing():
+    """Where two features share a number, only the goal lies in one of them: nothing is learnt there."""
+    found = lessons.run("mountain-car-onehot", runs=2, episodes=6, faithful=True)
+    ours, theirs = found.panels[0].lines
+    np.testing.assert_array_equal(ours.y, theirs.y)
+
+
+def test_the_network_of_the_course_is_counted_to_the_weight():
+    from playfield import netinfo
+    from playfield.lessons import dqn
+
+    found = [layer.parameters for layer in netinfo.layers("nature", netinfo.Input(dqn.SHAPE, dqn.ACTIONS))]
+    assert [n for n in found if n] == list(dqn.LAYERS)
+    assert sum(found) == dqn.TOTAL == 1_679_523
