@@ -32,7 +32,7 @@ class Config:
     """Numbers that a frame is coded in."""
     variational: bool = False
     """Code a frame as a distribution, drawn from in training, and keep it near a standard normal one."""
-    kl_weight: float = 1e-3
+    kl_weight: float = 3e-5
     """Weight of the distance to that normal distribution (variational)."""
     loss: str = "weighted"
     """`weighted`: errors in things that are rare at their place count more; `plain`: mean squared error."""

@@ -157,7 +157,8 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write the auto-encoder and all that a resumed training needs as one file."""
-        tensors: dict[str, Any] = {f"net.{k}": v for k, v in self.net.state_dict().items()} | self.arrays
+        tensors: dict[str, Any] = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= dict(sorted(self.arrays.items()))
         for name, p in self.net.named_parameters():
             if state := self.adam.state.get(p):
                 tensors |= {f"adam.{name}.mean": state["exp_avg"], f"adam.{name}.square": state["exp_avg_sq"]}

@@ -29,7 +29,7 @@ def autoencoder(words: list[str]) -> int:
         metavar="BOOL",
         help="code frames as distributions (default false)",
     )
-    p.add_argument("--kl-weight", type=real("--kl-weight", 0, 1e3), help="with --variational true (default 0.001)")
+    p.add_argument("--kl-weight", type=real("--kl-weight", 0, 1e3), help="with --variational true (default 0.00003)")
     p.add_argument("--loss", help="weighted: rare things count more (default); plain: mean squared error")
     p.add_argument("--most", type=real("--most", 1, 1e6), help="the most that a pixel counts (default 100)")
     p.add_argument("--split", help="episodes: hold out whole episodes (default); frames: single frames, which leaks")
