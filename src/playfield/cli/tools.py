@@ -40,9 +40,9 @@ def bench(words: list[str]) -> int:
         "examples:\n  playfield bench ppo --vs sb3         needs pip install 'playfield[bench]'\n"
         "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n"
         "  playfield bench dqn --vs sb3\n  playfield bench howto\n"
-        "  playfield bench kill --env breakout --kills 5",
+        "  playfield bench kill --env breakout --kills 5\n  playfield bench linear",
     )
-    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, kill, replay")
+    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, kill, linear, replay")
     p.add_argument("--vs", help="the peers: sb3, cleanrl (bench ppo), sb3,cleanrl or none")
     p.add_argument(
         "--fused",

@@ -1,0 +1,95 @@
+"""`playfield bench linear`: both sides play the same episodes, how figures add up, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from playfield import bench
+from playfield.bench import _child_linear, linear
+from playfield.errors import PlayfieldError, UsageError
+
+
+def measured(seconds: float, steps: int, episodes: int, runs=("a", "b"), **more) -> dict:
+    return {"seconds": seconds, "steps": steps, "episodes": episodes, "runs": list(runs), "threads": 1, **more}
+
+
+def results(gym_runs=("b",), again=("a", "b")) -> dict:
+    """One round: the loop 10 steps a second, ours 4,000 steps of 20 episodes in half a second."""
+    return {
+        "gym": [measured(20, 200, 5, gym_runs, seeds=[1])],
+        "ours": [measured(0.5, 4000, 20)],
+        "one-thread": [measured(1.0, 4000, 20, again)],
+        "A": [measured(0.1, 100, 45, again=0.05, import_seconds=1.0)],
+        "C": [measured(5.0, 100, 1000, last_steps=[1.0, 2.0, 3.0])],
+        "compiling": [measured(9.0, 100, 45)],
+    }
+
+
+def test_ratios_by_hand() -> None:
+    out = linear.report(results())
+    assert out["ratio"] == out["ratio_min"] == 800  # 0.1 s a step, 1/8000 s
+    assert out["ratio_per_episode"] == 160  # 4 s an episode, 1/40 s
+    assert out["ratio_one_thread"] == 400
+    assert out["same_episodes"]
+    assert out["A"]["compiling_seconds"] == 9
+    found = {name: (t["found"], t["met"]) for name, t in out["targets"].items()}
+    assert found == {"ratio": (160, True), "A": (0.1, True), "C": (5.0, False)}
+
+
+def test_other_episodes_are_told() -> None:
+    assert not linear.report(results(gym_runs=("a",)))["same_episodes"]
+    with pytest.raises(PlayfieldError, match="other episodes"):
+        linear.report(results(again=("a", "c")))
+
+
+def test_the_plain_loop_plays_our_episodes() -> None:
+    """Draw by draw the same: lengths of all episodes of two runs."""
+    loop, ours = _child_linear.gym([1, 2], 3), _child_linear.ours(3, 3, 1)
+    assert loop["runs"] == ours["runs"][1:]
+    assert loop["episodes"] == 6
+    assert ours["episodes"] == 9
+    assert loop["steps"] > 6 * 100
+    assert ours["steps"] > loop["steps"]
+
+
+def test_the_plain_loop_learns() -> None:
+    from gymnasium.envs.classic_control import MountainCarEnv
+
+    lengths = _child_linear._sarsa(MountainCarEnv(), np.random.default_rng(0), 30)
+    assert lengths[0] > 500
+    assert max(lengths[-5:]) < 400
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A whole benchmark of tiny runs, each side in its process."""
+    made = bench.main("linear", runs=3, episodes=2, rounds=1, compiling=False, json=True)
+    printed = capsys.readouterr()
+    out = json.loads(printed.out)
+    assert out == json.loads(json.dumps(made))
+    assert out["same_episodes"]
+    assert out["ratio"] > 1
+    assert set(out["targets"]) == {"ratio", "A", "C"}
+    assert out["C"]["episodes"] == 3 * 2
+    assert "compiling_seconds" not in out["A"]
+    assert "1 of 5: plain loop over Gymnasium" in printed.err
+
+
+def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = results()
+    monkeypatch.setattr(linear, "_measure", lambda side, *_: found[side][0])
+    bench.main("linear", runs=3, rounds=1)
+    printed = capsys.readouterr().out
+    assert "by the step: 800" in printed
+    assert "the same to the step" in printed
+    assert "ratio met, A met, C NOT met" in printed
+    assert "with compiling, 9.0 s" in printed
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="so many runs"):
+        bench.main("linear", runs=2, rounds=3)
+    with pytest.raises(UsageError, match="no option --busy"):
+        bench.main("linear", busy=True)
