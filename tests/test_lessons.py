@@ -217,7 +217,7 @@ def test_every_kind_of_panel_is_drawn():
     ]
     made = Outcome("made", "t", [], panels)
     image = made.pillow()
-    assert image.size == (3 * 840, 2 * 660 + 40)
+    assert image.size == (3 * 720, 2 * 570 + 40)
     assert made._repr_png_()[:4] == b"\x89PNG"
     alone = Outcome("made", "t", [], panels[3:4])
     np.testing.assert_array_equal(np.asarray(alone.pillow().convert("RGB")), panels[3].pixels)

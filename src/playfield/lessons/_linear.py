@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +48,7 @@ def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: 
             progress=ask.progress.part(s.label),
             **s.options,
         )
-        for s, limit in itertools.zip_longest(settings, limits, fillvalue=0)
+        for s, limit in zip(settings, limits or [0] * len(settings), strict=True)
     ]
 
 

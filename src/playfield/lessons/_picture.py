@@ -19,15 +19,16 @@ from playfield.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, st
 from playfield.plots_compare import STYLES, spread
 from playfield.stats import t_interval
 
-CELL = (840, 660)  # pixels of one panel among several
+CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
 BAND = 3  # from so many runs on there is a band
 PALE = ("#F0F0F4", SKY, ORANGE)
+COLOURS = 80  # of a plot
 FEW = 600  # points of a line that can be told apart
 
 
 def png(outcome: Outcome) -> bytes:
-    """A PNG file's bytes: the same outcome gives the same bytes. Plots are in 256 colours, pictures as they are."""
+    """A PNG file's bytes: the same outcome gives the same bytes. Plots are in few colours, pictures as they are."""
     from PIL import Image
 
     if len(outcome.panels) == 1 and isinstance(outcome.panels[0], Picture):
@@ -37,7 +38,7 @@ def png(outcome: Outcome) -> bytes:
         _draw(figure, outcome)
         figure.canvas.draw()
         image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-        image = image.quantize(256, dither=Image.Dither.NONE)
+        image = image.quantize(COLOURS, dither=Image.Dither.NONE)
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)
     return data.getvalue()
@@ -123,6 +124,8 @@ def _look(place: int) -> tuple[str, Any]:
 
 def _curves(axes: Any, panel: Curves) -> list[Any]:
     style_axes(axes, panel.title, 10)
+    if panel.ylim is not None and not panel.log:
+        axes.set_title(panel.title, loc="left", pad=20)  # labels of lines that leave stand below it
     texts = []
     for place, line in enumerate(panel.lines):
         color, dashes = _look(place)
@@ -136,20 +139,27 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
             low, high = t_interval(y)
             if panel.log:  # few wild runs would take the band below 0
                 low = np.maximum(low, y.min(axis=0))
-            axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+            inside = np.full(len(x), True) if panel.ylim is None or panel.log else mean <= panel.ylim[1]
+            axes.fill_between(x, low, high, where=inside, color=color, alpha=0.15, lw=0)
         width = 1.8 if len(x) < FEW / 4 else 1.1
         axes.plot(x, mean, color=color, lw=width, ls=dashes, marker="o" if len(x) < 30 else "", ms=3, zorder=3)
         at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        if (
+            panel.ylim is not None and (out := _leaves(panel, x, mean)) is not None
+        ):  # through the top: its label stands there
+            at |= {"xytext": (0, 2), "va": "bottom", "ha": "center"}
+            axes.annotate(line.label, (out, panel.ylim[1]), color=color, fontsize=8, **at).set_parse_math(False)
+            continue
         last = int(np.flatnonzero(np.isfinite(mean))[-1]) if np.isfinite(mean).any() else len(mean) - 1
         text = axes.annotate(line.label, (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at)
         text.set_parse_math(False)
         texts.append(text)
     for mark in panel.marks:
         color, _ = _look(mark.place)
-        ends = ([mark.x0, mark.x1], [mark.y, mark.y])
+        dash = ([mark.x0, mark.x1], [mark.y, mark.y])
         dot = mark.x0 == mark.x1
-        axes.plot(*ends, color=INK, lw=3.0, marker="D" if dot else "", ms=7, zorder=4, solid_capstyle="butt")
-        axes.plot(*ends, color=color, lw=1.6, marker="D" if dot else "", ms=5, zorder=5, solid_capstyle="butt")
+        axes.plot(*dash, color=INK, lw=3.0, marker="D" if dot else "", ms=7, zorder=4, solid_capstyle="butt")
+        axes.plot(*dash, color=color, lw=1.6, marker="D" if dot else "", ms=5, zorder=5, solid_capstyle="butt")
     if panel.marks:
         axes.plot([], [], color=GREY, lw=2.5, marker="D" if panel.marks[0].x0 == panel.marks[0].x1 else "", ms=5)
         axes.legend(axes.lines[-1:], [panel.marked], fontsize=7.5, loc="upper right", frameon=False, labelcolor=INK)
@@ -178,6 +188,13 @@ def _log_axis(axes: Any, panel: Curves) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _leaves(panel: Curves, x: np.ndarray, mean: np.ndarray) -> float | None:
+    """Where a line of few points ends above the panel: the place on the top edge at which it leaves."""
+    if panel.ylim is None or panel.log or len(x) < 2 or not mean[-1] > panel.ylim[1] >= mean[-2]:
+        return None
+    return float(x[-2] + (x[-1] - x[-2]) * (panel.ylim[1] - mean[-2]) / (mean[-1] - mean[-2]))
+
+
 def _end(panel: Curves, mean: np.ndarray) -> float:
     """Where the label of a line stands: at the level of its last tenth, for single episodes jump."""
     value = float(np.nanmean(mean[-max(1, len(mean) // 10) :]))
@@ -198,7 +215,7 @@ def _part(axes: Any, panel: Curves, texts: list[Any]) -> None:
 def _surface(axes: Any, panel: Surface) -> None:
     x, y = np.meshgrid(panel.x, panel.y)
     axes.set_title(panel.title, loc="left", fontsize=10, color=INK, weight="bold", parse_math=False)
-    axes.plot_surface(x, y, panel.z, cmap="viridis", rcount=60, ccount=60, lw=0.15, edgecolor="#00000030")
+    axes.plot_surface(x, y, panel.z, cmap="viridis", rcount=40, ccount=40, lw=0.2, edgecolor="#00000030")
     axes.view_init(elev=32, azim=-60)
     for name, label in zip("xyz", panel.labels, strict=True):
         getattr(axes, f"set_{name}label")(label, fontsize=8, color=INK)

@@ -102,8 +102,8 @@ def collected(folder: Path) -> str:
 
 def _row(told: dict[str, Any]) -> Row:
     """The row that a file tells of; its verdict is the one that was given."""
-    numbers = {k: math.nan if told[k] is None else float(told[k]) for k in ("ours", "low", "high")}
-    own = {k: told[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
+    numbers: dict[str, Any] = {k: math.nan if told[k] is None else float(told[k]) for k in ("ours", "low", "high")}
+    own: dict[str, Any] = {k: told[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
     holds = {"pass": True, "differs": False}.get(told["verdict"])
     return Row(**own, **numbers, claim=told["rule"], holds=holds, judged=holds is not None)
 

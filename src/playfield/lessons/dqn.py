@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,13 @@ def run(ask: Ask) -> Outcome:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "run"
-        options = {"preset": "lesson18", "games": 0, "film": False, "console": False, "tensorboard": False}
+        options: dict[str, Any] = {
+            "preset": "lesson18",
+            "games": 0,
+            "film": False,
+            "console": False,
+            "tensorboard": False,
+        }
         result = train(GAME, "dqn", steps=ask.steps, run=where, seed=1, **options)
         file = where / "monitor.csv"  # there from the first game on
         games = read_monitor(file) if file.exists() else []

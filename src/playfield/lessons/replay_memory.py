@@ -35,7 +35,7 @@ def run(ask: Ask) -> Outcome:
     held = np.full((steps, CAPACITY), -1)
     for t in range(steps):
         memory.add(np.array([[t]], np.float32), np.array([t % 2]), np.array([t], np.float32), _went_on(t + 1))
-        held[t] = np.where(np.arange(CAPACITY) < memory.entries, memory.frames.data[0, :, 0], -1)
+        held[t] = np.where(np.arange(CAPACITY) < memory.entries, memory.rewards[0], -1)  # reward t says which
     kept = sorted(int(i) for i in held[-1])
     batch = memory.sample(DRAWS)
     drawn = np.bincount(batch.obs[:, 0].astype(int) - kept[0], minlength=CAPACITY) / DRAWS
