@@ -20,6 +20,7 @@ ELSEWHERE = {
     "playfield bench": "test_bench.py",
     "playfield nets --measure": "test_netinfo.py",
     "playfield compare": "test_compare.py",
+    "playfield lesson --table": "test_lessons.py",
     "playfield train breakout": "test_session.py and .ci/run",
 }
 
@@ -85,6 +86,8 @@ def test_command(command, home, monkeypatch, capsys):
             if flag in words:
                 words[words.index(flag) + 1] = "20"
         words += [] if "--steps" in words else ["--steps", "20"]
+    elif verb == "lesson" and len(words) > 1 and not words[1].startswith("-"):
+        words += ["--runs", "1", "--episodes", "3", "--quiet"]  # the last of two counts
     elif verb == "explain":
         words += ["--moments", "1", "--out", "why"]
     elif any(command.startswith(prefix) for prefix in ELSEWHERE):

@@ -23,7 +23,7 @@ CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
 BAND = 3  # from so many runs on there is a band
 PALE = ("#F0F0F4", SKY, ORANGE)
-COLOURS = 80  # of a plot
+COLOURS = 64  # of a plot
 FEW = 600  # points of a line that can be told apart
 
 
@@ -125,7 +125,8 @@ def _look(place: int) -> tuple[str, Any]:
 def _curves(axes: Any, panel: Curves) -> list[Any]:
     style_axes(axes, panel.title, 10)
     if panel.ylim is not None and not panel.log:
-        axes.set_title(panel.title, loc="left", pad=20)  # labels of lines that leave stand below it
+        title = {"fontsize": 10, "color": INK, "weight": "bold", "parse_math": False}
+        axes.set_title(panel.title, loc="left", pad=20, **title)  # labels of lines that leave stand below it
     texts = []
     for place, line in enumerate(panel.lines):
         color, dashes = _look(place)
