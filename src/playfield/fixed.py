@@ -1,4 +1,4 @@
-"""A policy that stays as it is: the one that value prediction (`algos/mrp.py`) is about, and known by its weights."""
+"""A policy that stays as it is: the one that value prediction (`mrp`, `td_lambda`) is about, and known by its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from playfield.checkpoint import tree_hash
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError
-from playfield.policy import Policy, RandomPolicy, find_agent, load_policy, spec_from
+from playfield.policy import Policy, RandomPolicy, find_agent, load_policy, locate, spec_from
 
 MARK = "@sha256:"
 CHANGED = "the policy {} is not the one whose values these are: it has learnt since, or was replaced"
@@ -19,6 +19,14 @@ def named(policy: str) -> tuple[str, str]:
     """`runs/x@sha256:0123` as its name and what its weights' hash begins with: (`runs/x`, `0123`); else no hash."""
     name, _, pinned = policy.partition(MARK)
     return name, pinned
+
+
+def check_name(policy: str) -> None:
+    """Raise UsageError for a policy that is not there, or whose name means another one soon."""
+    if policy in ("best", "last"):
+        raise UsageError(f"--policy {policy} would soon mean this run: give the run directory")
+    if policy != "random":
+        locate(named(policy)[0])
 
 
 class Fixed:

@@ -24,10 +24,8 @@ from torch import Tensor, nn
 
 from playfield import nets, offpolicy
 from playfield.envs.base import EnvSpec
-from playfield.errors import UsageError
-from playfield.fixed import Fixed, named
+from playfield.fixed import Fixed, check_name
 from playfield.learner import Learner, load_weights
-from playfield.policy import locate
 from playfield.replay import TERMINATED, TRUNCATED, Replay
 from playfield.returns import explained_variance
 from playfield.run import Run
@@ -90,10 +88,7 @@ class Config:
         """Raise UsageError where values cannot go together, or there is no such policy."""
         shared = {f.name for f in dataclasses.fields(offpolicy.Config)}
         offpolicy.Config(**{k: v for k, v in dataclasses.asdict(self).items() if k in shared}).check(workers)
-        if self.policy in ("best", "last"):
-            raise UsageError(f"--policy {self.policy} would soon mean this run: give the run directory")
-        if self.policy != "random":
-            locate(named(self.policy)[0])
+        check_name(self.policy)
 
 
 PRESETS: dict[str, dict[str, Config]] = {

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield import online
-from playfield.algos.mrp import Fixed
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
+from playfield.fixed import Fixed, check_name
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import jit
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, dot, fade, follow, mark
@@ -45,6 +45,7 @@ class Config(online.Config):
             raise unknown("kind of trace", self.trace, TRACES)
         if not 0 <= self.lam <= 1:
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
+        check_name(self.policy)
 
 
 PRESETS: dict[str, dict[str, Config]] = {
