@@ -1,4 +1,4 @@
-"""A policy that stays as it is: the one that value prediction (`mrp`, `td_lambda`) is about, and known by its weights."""
+"""A policy that stays as it is, known by its weights: value prediction (`mrp`, `td_lambda`) is about such a one."""
 
 from __future__ import annotations
 
