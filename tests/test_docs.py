@@ -52,7 +52,22 @@ def home(tmp_path_factory):
             )
         memory = {"num_envs": 4, "learning_starts": 64, "capacity": 400, "batch_size": 8, "net": "nips"}
         playfield.train("breakout", "dqn", steps=128, config=memory, games=0, console=False, tensorboard=False)
+        _collected()
     return folder
+
+
+def fresh(folder: str) -> str:
+    """A name in `folder` that nothing has."""
+    return f"{folder}/new-{len(list(Path(folder).glob('*')))}"
+
+
+def _collected() -> None:
+    """A dataset, and an auto-encoder trained on it."""
+    from playfield import reconstruction
+    from playfield.autoencoder import Config
+    from screens import made
+
+    reconstruction.train(made(Path("datasets/breakout"), games=3, length=20), Config(epochs=1))
 
 
 def test_the_pages_have_commands():
@@ -86,6 +101,11 @@ def test_command(command, home, monkeypatch, capsys):
             if flag in words:
                 words[words.index(flag) + 1] = "20"
         words += [] if "--steps" in words else ["--steps", "20"]
+    elif verb == "collect":
+        words += ["--steps", "16", "--num-envs", "1", "--out", fresh("datasets")]  # the last of two counts
+    elif verb == "autoencoder":
+        words[1] = "datasets/breakout"
+        words += [] if "--resume" in words else ["--epochs", "1", "--out", fresh("autoencoders")]
     elif verb == "lesson" and len(words) > 1 and not words[1].startswith("-"):
         words += ["--runs", "1", "--episodes", "3", "--quiet"]  # the last of two counts
     elif verb == "explain":

@@ -77,9 +77,7 @@ class Training:
         config.check()
         train, test = data.split(config.split, test=config.test, seed=config.split_seed)
         back = ball.background(data.frames[train[:: max(1, len(train) // 2000)]])
-        weights = np.ones_like(back, np.float32)
-        if config.loss == "weighted":
-            weights = rarity(data.frames[train], back, config.most)
+        weights = rarity(data.frames[train], back, config.most)  # the plain loss is judged by them too
         unit = {"mean": np.zeros(config.latent, np.float32), "std": np.ones(config.latent, np.float32)}
         net = initialised(config)
         return cls(config, data, train, test, net, _adam(net), {"back": back, "weights": weights, **unit})
