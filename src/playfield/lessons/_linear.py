@@ -25,6 +25,8 @@ class Setting:
     published: float | None = None
     seconds: float | None = None
     """Seconds that the published runs took there."""
+    course: bool = False
+    """Start episodes as the course's class does (see `_course`)."""
 
 
 def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: Sequence[int] = ()) -> list[Any]:
@@ -37,19 +39,28 @@ def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: 
     ask.progress.parts(len(settings))
     for method in dict.fromkeys(s.method for s in settings):
         warm(method, settings[0].problem, settings[0].features)
-    return [
-        experiment(
-            s.method,
-            s.problem,
-            s.features,
-            seeds=range(first_seed, first_seed + ask.runs),
-            episodes=ask.episodes,
-            max_steps=limit,
-            progress=ask.progress.part(s.label),
-            **s.options,
-        )
-        for s, limit in zip(settings, limits or [0] * len(settings), strict=True)
-    ]
+    outs = []
+    for s, limit in zip(settings, limits or [0] * len(settings), strict=True):
+        seeds, done = range(first_seed, first_seed + ask.runs), ask.progress.part(s.label)
+        if s.course:
+            from playfield.lessons import _course
+
+            none = range(1)  # compiles
+            _course.experiment(s.features, seeds=none, episodes=1, progress=lambda *_: None, **s.options)
+            out = _course.experiment(s.features, seeds=seeds, episodes=ask.episodes, progress=done, **s.options)
+        else:
+            out = experiment(
+                s.method,
+                s.problem,
+                s.features,
+                seeds=seeds,
+                episodes=ask.episodes,
+                max_steps=limit,
+                progress=done,
+                **s.options,
+            )
+        outs.append(out)
+    return outs
 
 
 def warm(method: str, problem: str, features: str) -> None:

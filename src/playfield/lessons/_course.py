@@ -1,0 +1,85 @@
+"""Sarsa on Gymnasium's MountainCar as the course's class runs it, with what goes wrong there at a start.
+
+1. It seeds the environment anew in every episode: all begin at the same place.
+2. Its `reset` keeps the whole observation as the position. So the first state has the features of two: of the
+   position, and of the velocity (0) read as a position.
+
+Everything else is `playfield.algos.sarsa` and `playfield.linear`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from playfield.algos import sarsa
+from playfield.linear.choice import coder_for
+from playfield.linear.features import encode, fresh
+from playfield.linear.jit import jit
+from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
+from playfield.linear.problems import CAR_GYM, STATE, observe, problem, step
+from playfield.linear.runs import configured
+
+START = -0.47260777  # where Gymnasium's car starts with seed 0
+MOST = 100_000  # steps of an episode
+
+
+@jit
+def first(coder, index, value):
+    """The features of the first state, into index and value [2 K]; returns how many are on."""
+    obs, more, ones = np.zeros(2), np.zeros(coder.active, np.int64), np.zeros(coder.active)
+    obs[0] = np.float32(START)
+    on = encode(coder, obs, index, value)
+    obs[0] = 0.0
+    for j in range(encode(coder, obs, more, ones)):
+        if not (index[:on] == more[j]).any():
+            index[on], value[on] = more[j], 1.0
+            on += 1
+    return on
+
+
+@jit
+def _play(coder, m, h, rng, steps):
+    state, obs = np.zeros(STATE), np.zeros(2)
+    index, value = np.zeros(2 * coder.active, np.int64), np.zeros(2 * coder.active)
+    for episode in range(len(steps)):
+        state[0], state[1] = START, 0.0
+        action = sarsa.begin(m, h, rng, index, value, first(coder, index, value))
+        ended, t = ONGOING, 0
+        while ended == ONGOING:
+            reward, over = step(CAR_GYM, rng, state, action)
+            observe(CAR_GYM, state, obs)
+            t += 1
+            ended = TERMINATED if over else TRUNCATED if t == MOST else ONGOING
+            action = sarsa.learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
+        steps[episode] = t
+
+
+def experiment(
+    features: str, *, seeds: range, episodes: int, progress: Callable[[int, int], None], **options: Any
+) -> Any:
+    """As `playfield.linear.experiment` gives it: steps [R, E], weights, coders, collisions, numbered, seconds."""
+    spec = problem("mountain-car-gym")
+    _, cfg = configured("sarsa", {**options, "features": features})
+    coder = coder_for(features, *(np.array(bound, np.float64) for bound in (spec.low, spec.high, spec.tiled)))
+    begun, runs = time.perf_counter(), []
+    for done, seed in enumerate(seeds, 1):
+        own, m, steps = fresh(coder), sarsa.memory(spec.actions, coder, cfg), np.zeros(episodes, np.int64)
+        ring = len(m.on)  # room for the features of two states
+        m = m._replace(where=np.zeros((ring, 2 * own.active), np.int64), value=np.zeros((ring, 2 * own.active)))
+        _play(own, m, sarsa.rates(cfg), np.random.default_rng(seed), steps)
+        runs.append((m.w, own, steps))
+        progress(done, len(seeds))
+    none = np.zeros(len(runs), np.int64)
+    return SimpleNamespace(
+        steps=np.stack([r[2] for r in runs]),
+        weights=np.stack([r[0] for r in runs]),
+        coders=[r[1] for r in runs],
+        collisions=none,
+        numbered=none,
+        seconds=time.perf_counter() - begun,
+    )
