@@ -23,7 +23,7 @@ CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
 BAND = 3  # from so many runs on there is a band
 PALE = ("#F0F0F4", SKY, ORANGE)
-COLOURS = 64  # of a plot
+COLOURS = 56  # of a plot
 FEW = 600  # points of a line that can be told apart
 
 
@@ -128,6 +128,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         title = {"fontsize": 10, "color": INK, "weight": "bold", "parse_math": False}
         axes.set_title(panel.title, loc="left", pad=20, **title)  # labels of lines that leave stand below it
     texts = []
+    top: list[tuple[float, str, str]] = []  # lines that leave through the top: where, label, colour
     for place, line in enumerate(panel.lines):
         color, dashes = _look(place)
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
@@ -148,13 +149,18 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         if (
             panel.ylim is not None and (out := _leaves(panel, x, mean)) is not None
         ):  # through the top: its label stands there
-            at |= {"xytext": (0, 2), "va": "bottom", "ha": "center"}
-            axes.annotate(line.label, (out, panel.ylim[1]), color=color, fontsize=8, **at).set_parse_math(False)
+            top.append((out, line.label, color))
             continue
         last = int(np.flatnonzero(np.isfinite(mean))[-1]) if np.isfinite(mean).any() else len(mean) - 1
         text = axes.annotate(line.label, (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at)
         text.set_parse_math(False)
         texts.append(text)
+    if panel.ylim is not None and top:
+        left, right = (pick(float(line.x[i]) for line in panel.lines) for pick, i in ((min, 0), (max, -1)))
+        places = spread([out for out, _, _ in top], 0.07 * (right - left), left, right)
+        for place_x, (_, label, color) in zip(places, top, strict=True):
+            at = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom", "ha": "center"}
+            axes.annotate(label, (place_x, panel.ylim[1]), color=color, fontsize=8, annotation_clip=False, **at)
     for mark in panel.marks:
         color, _ = _look(mark.place)
         dash = ([mark.x0, mark.x1], [mark.y, mark.y])
@@ -171,6 +177,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
     axes.set_xlabel(panel.xlabel, fontsize=8.5, color=INK)
     axes.set_ylabel(panel.ylabel, fontsize=8.5, color=INK)
     if panel.bars:
+        axes.margins(y=0.25)
         return texts
     ends = [float(line.x[i]) for line in panel.lines for i in (0, -1)] + [m.x1 for m in panel.marks]
     axes.set_xlim(min(ends), max(ends))
@@ -237,9 +244,7 @@ def _areas(axes: Any, panel: Areas) -> None:
         axes.invert_yaxis()
         for (row, column), number in np.ndenumerate(panel.text):
             if number >= 0:
-                axes.text(
-                    panel.x[column], panel.y[row], str(number), ha="center", va="center", fontsize=9, color="white"
-                )
+                axes.text(panel.x[column], panel.y[row], str(number), ha="center", va="center", fontsize=9, color=INK)
     axes.set_xlabel(panel.labels[0], fontsize=8.5, color=INK)
     axes.set_ylabel(panel.labels[1], fontsize=8.5, color=INK)
     patches = [Patch(color=color, label=name) for color, name in zip(colors, panel.names, strict=True)]

@@ -11,14 +11,14 @@ from playfield.lessons._classic import learn
 from playfield.lessons._linear import Setting
 from playfield.lessons._outcome import Ask, Budget, Outcome
 
-BUDGET = Budget(runs=10, episodes=1_000)
+BUDGET = Budget(runs=10, episodes=400)
 FEATURES = "iht:tilings=16,tiles=4,size=16384"
 ACTOR, CRITIC = 0.1 / 16, 0.3 / 16
 OPTIONS = {"alpha": CRITIC, "alpha_actor": ACTOR, "gamma": 0.99, "lam": 0.8}
 
 
 def run(ask: Ask) -> Outcome:
-    """10 runs of 1000 episodes: preferences of all actions moved, and of the action taken alone, as in the course."""
+    """10 runs of 400 episodes: preferences of all actions moved, and of the action taken alone, as in the course."""
     settings = [
         Setting("gradient", "linear_ac", "cartpole", FEATURES, OPTIONS),
         Setting("action taken alone", "linear_ac", "cartpole", FEATURES, OPTIONS | {"taken_only": True}),
