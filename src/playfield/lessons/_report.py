@@ -53,8 +53,14 @@ def table(rows: Sequence[Row], terminal: bool = False) -> str:
     from rich.table import Table
 
     text = io.StringIO()
+    width = None if terminal else 200
     console = Console(
-        file=text, highlight=False, markup=False, width=None if terminal else 200, force_terminal=terminal
+        file=text,
+        highlight=False,
+        markup=False,
+        width=width,
+        force_terminal=terminal,
+        force_jupyter=False,  # there it would show the table instead of writing it
     )
     lines = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
     for heading in HEADINGS:
