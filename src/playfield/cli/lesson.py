@@ -32,7 +32,7 @@ def lesson(words: list[str]) -> int:
     p.add_argument(
         "--out", type=Path, default=Path("lessons"), metavar="DIR", help="for the files (default: lessons)"
     )
-    p.add_argument("--faithful", action="store_true", help="number features as the course's code does")
+    p.add_argument("--faithful", action="store_true", help="as the course's code does it, mistakes and all")
     p.add_argument("--gif", action="store_true", help="write a film of a game, too")
     p.add_argument("--show", action="store_true", help="open the picture in a window, too")
     p.add_argument("--quiet", action="store_true", help="no progress")
