@@ -22,7 +22,7 @@ from playfield import online
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit
+from playfield.linear.jit import jit, piece
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, dot, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
@@ -117,7 +117,7 @@ def rates(cfg: Config) -> Rates:
     return Rates(cfg.alpha, cfg.alpha_actor, cfg.gamma, cfg.lam, cfg.tau, cfg.discounted, cfg.taken_only)
 
 
-@jit
+@piece
 def begin(m, h, rng, index, value, on):
     """The first action of an episode."""
     fade(m.z, m.listed, m.length, 0.0)
@@ -126,7 +126,7 @@ def begin(m, h, rng, index, value, on):
     return _draw(m, h, rng, index, value, on)
 
 
-@jit
+@piece
 def _draw(m, h, rng, index, value, on):
     """Draw an action by softmax, and keep what `learn` needs to know of the step."""
     top, total = -math.inf, 0.0
@@ -144,13 +144,14 @@ def _draw(m, h, rng, index, value, on):
         left -= m.probs[a]
     for a in range(len(m.w)):
         m.probs[a] /= total
-    m.where[:on] = index[:on]
-    m.value[:on] = value[:on]
+    for j in range(on):
+        m.where[j] = index[j]
+        m.value[j] = value[j]
     m.last[0], m.last[1] = action, on
     return action
 
 
-@jit
+@piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action."""
     action, was_on = m.last[0], m.last[1]

@@ -19,7 +19,7 @@ import numpy as np
 from playfield import online
 from playfield.errors import UsageError, unknown
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit
+from playfield.linear.jit import jit, piece
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, best, choose, dot, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
@@ -95,7 +95,7 @@ def rates(cfg: Config) -> Rates:
     return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
-@jit
+@piece
 def begin(m, h, rng, index, value, on):
     """The first action of an episode."""
     fade(m.z, m.listed, m.length, 0.0)
@@ -103,15 +103,16 @@ def begin(m, h, rng, index, value, on):
     return _remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
 
 
-@jit
+@piece
 def _remember(m, action, index, value, on):
-    m.where[:on] = index[:on]
-    m.value[:on] = value[:on]
+    for j in range(on):
+        m.where[j] = index[j]
+        m.value[j] = value[j]
     m.last[0], m.last[1] = action, on
     return action
 
 
-@jit
+@piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action."""
     following, is_greedy, q_next = 0, True, 0.0

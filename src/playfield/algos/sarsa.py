@@ -18,8 +18,8 @@ import numpy as np
 from playfield import online
 from playfield.errors import UsageError
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, choose, dot
+from playfield.linear.jit import jit, piece
+from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add_at, choose, dot_at
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
@@ -84,23 +84,24 @@ def rates(cfg: Config) -> Rates:
     return Rates(cfg.alpha, cfg.gamma)
 
 
-@jit
+@piece
 def begin(m, h, rng, index, value, on):
     """The first action of an episode."""
     m.t[0] = 0
     return _remember(m, rng, 0, index, value, on)
 
 
-@jit
+@piece
 def _remember(m, rng, slot, index, value, on):
-    m.where[slot, :on] = index[:on]
-    m.value[slot, :on] = value[:on]
+    for j in range(on):
+        m.where[slot, j] = index[j]
+        m.value[slot, j] = value[j]
     m.on[slot] = on
     m.actions[slot] = choose(m.w, index, value, on, m.epsilon[0], rng)[0]
     return m.actions[slot]
 
 
-@jit
+@piece
 def _update(m, h, first, last, bootstrap):
     """Move the value of step `first` towards the rewards up to step `last`, and what is expected there."""
     ring = len(m.actions)
@@ -110,13 +111,13 @@ def _update(m, h, first, last, bootstrap):
         discount *= h.gamma
     if bootstrap:
         s = last % ring
-        target += discount * dot(m.w, m.actions[s], m.where[s], m.value[s], m.on[s])
+        target += discount * dot_at(m.w, m.actions[s], m.where, m.value, s, m.on[s])
     s = first % ring
-    old = dot(m.w, m.actions[s], m.where[s], m.value[s], m.on[s])
-    add(m.w, m.actions[s], m.where[s], m.value[s], m.on[s], h.alpha * (target - old))
+    old = dot_at(m.w, m.actions[s], m.where, m.value, s, m.on[s])
+    add_at(m.w, m.actions[s], m.where, m.value, s, m.on[s], h.alpha * (target - old))
 
 
-@jit
+@piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action."""
     ring, t = len(m.actions), m.t[0]

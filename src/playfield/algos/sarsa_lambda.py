@@ -22,7 +22,7 @@ import numpy as np
 from playfield import online
 from playfield.errors import UsageError, unknown
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit
+from playfield.linear.jit import jit, piece
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, choose, dot, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
@@ -98,7 +98,7 @@ def rates(cfg: Config) -> Rates:
     return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
-@jit
+@piece
 def begin(m, h, rng, index, value, on):
     """The first action of an episode."""
     fade(m.z, m.listed, m.length, 0.0)
@@ -106,15 +106,16 @@ def begin(m, h, rng, index, value, on):
     return _remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
 
 
-@jit
+@piece
 def _remember(m, action, index, value, on):
-    m.where[:on] = index[:on]
-    m.value[:on] = value[:on]
+    for j in range(on):
+        m.where[j] = index[j]
+        m.value[j] = value[j]
     m.last[0], m.last[1] = action, on
     return action
 
 
-@jit
+@piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action."""
     following, q_next = 0, 0.0

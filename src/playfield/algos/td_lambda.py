@@ -19,8 +19,8 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.fixed import Fixed, check_name
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, dot, fade, follow, mark
+from playfield.linear.jit import jit, piece
+from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, dot, draw, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
@@ -107,7 +107,7 @@ def rates(cfg: Config) -> Rates:
     return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
-@jit
+@piece
 def begin(m, h, rng, index, value, on):
     """The first action of an episode, at random."""
     fade(m.z, m.listed, m.length, 0.0)
@@ -115,15 +115,16 @@ def begin(m, h, rng, index, value, on):
     return _remember(m, rng, index, value, on)
 
 
-@jit
+@piece
 def _remember(m, rng, index, value, on):
-    m.where[:on] = index[:on]
-    m.value[:on] = value[:on]
+    for j in range(on):
+        m.where[j] = index[j]
+        m.value[j] = value[j]
     m.on[0] = on
-    return rng.integers(0, m.actions[0]) if m.actions[0] > 1 else 0
+    return draw(rng, m.actions[0]) if m.actions[0] > 1 else 0
 
 
-@jit
+@piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action, at random."""
     was_on = m.on[0]
@@ -145,7 +146,7 @@ def learn(m, h, rng, reward, index, value, on, ended):
     return _remember(m, rng, index, value, on)
 
 
-@jit
+@piece
 def _error(coder, w, truth, obs, index, value):
     """Root of the mean squared error over the states 0, 1, ... whose true values are known."""
     total = 0.0

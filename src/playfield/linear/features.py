@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield.errors import UsageError
-from playfield.linear.jit import jit
+from playfield.linear.jit import piece
 
 TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, BITS, IDENTITY = range(7)
 LARGEST = 2**22  # features, or cells of a table
@@ -166,79 +166,132 @@ def fresh(coder: Coder) -> Coder:
     return coder._replace(cells=coder.cells.copy(), numbers=coder.numbers.copy(), told=coder.told.copy())
 
 
-@jit
+# Arrays of a coder are taken out of it once, at the top: compiled code would count references at every use.
+
+
+@piece
 def encode(c, x, index, value):
     """The features of state `x` [D], into `index` and `value` [K]; returns how many are on."""
-    if c.kind in (TABLE, FIRST_COME):
-        return _tiles(c, x, index, value)
-    if c.kind == ADDITIVE:
-        for d in range(len(c.dims)):
-            cell = math.floor((_inside(c, x, d) - c.low[d]) * c.scale[d])
-            index[d] = c.cells[d] + cell
-            value[d] = 1.0
-        return len(c.dims)
-    if c.kind == BITS:
-        on = 0
-        for d in range(len(x)):
-            byte = int(x[d])
-            for b in range(8):
-                if (byte >> b) & 1:
-                    index[on] = 8 * d + b
-                    value[on] = 1.0
-                    on += 1
-        index[on] = 8 * len(x)
-        value[on] = 1.0
-        return on + 1
-    for i in range(c.size):
+    kind = c.kind
+    if kind == TABLE:
+        return _table(c, x, index, value)
+    if kind == FIRST_COME:
+        return _first_come(c, x, index, value)
+    if kind == ADDITIVE:
+        return _additive(c, x, index, value)
+    if kind == BITS:
+        return _bits(x, index, value)
+    if kind == IDENTITY:
+        return _identity(c.size, x, index, value)
+    return _basis(c, x, index, value)
+
+
+@piece
+def _inside(x, low, high):
+    return min(max(x, low), high)
+
+
+@piece
+def _additive(c, x, index, value):
+    low, high, scale, first = c.low, c.high, c.scale, c.cells
+    for d in range(len(low)):
+        index[d] = first[d] + math.floor((_inside(x[d], low[d], high[d]) - low[d]) * scale[d])
+        value[d] = 1.0
+    return len(low)
+
+
+@piece
+def _identity(size, x, index, value):
+    for i in range(size):
         index[i] = i
-        if c.kind == IDENTITY:
-            value[i] = x[i] if i < len(x) else 1.0
-        elif c.kind == FOURIER:
-            angle = 0.0
-            for d in range(len(c.low)):
-                angle += c.powers[i, d] * ((_inside(c, x, d) - c.low[d]) * c.scale[d])
-            value[i] = math.cos(math.pi * angle)
-        else:
-            product = 1.0
-            for d in range(len(c.low)):
-                product *= ((_inside(c, x, d) - c.low[d]) * c.scale[d]) ** c.powers[i, d]
-            value[i] = product
-    return c.size
+        value[i] = x[i] if i < len(x) else 1.0
+    return size
 
 
-@jit
-def _inside(c, x, d):
-    return min(max(x[d], c.low[d]), c.high[d])
+@piece
+def _bits(x, index, value):
+    on = 0
+    for d in range(len(x)):
+        byte = int(x[d])
+        for b in range(8):
+            if (byte >> b) & 1:
+                index[on] = 8 * d + b
+                value[on] = 1.0
+                on += 1
+    index[on] = 8 * len(x)
+    value[on] = 1.0
+    return on + 1
 
 
-@jit
-def _tiles(c, x, index, value):
-    for k in range(c.tilings):
-        cell = k
-        for d in range(len(c.dims)):
-            part = math.floor((_inside(c, x, d) - c.low[d]) * c.scale[d])
-            cell = cell * c.dims[d] + (part + k * (1 + 2 * d)) // c.tilings
-        index[k] = c.cells[cell] if c.kind == TABLE else _number(c, cell)
+@piece
+def _basis(c, x, index, value):
+    low, high, scale, powers, waves = c.low, c.high, c.scale, c.powers, c.kind == FOURIER
+    for i in range(len(powers)):
+        angle, product = 0.0, 1.0
+        for d in range(len(low)):
+            unit = (_inside(x[d], low[d], high[d]) - low[d]) * scale[d]
+            if waves:
+                angle += powers[i, d] * unit
+            else:
+                product *= unit ** powers[i, d]
+        index[i] = i
+        value[i] = math.cos(math.pi * angle) if waves else product
+    return len(powers)
+
+
+@piece
+def _table(c, x, index, value):
+    cells, tilings = c.cells, c.tilings
+    _tiles(c.low, c.high, c.scale, c.dims, tilings, x, index)
+    for k in range(tilings):
+        index[k] = cells[index[k]]
         value[k] = 1.0
-    return c.tilings
+    return tilings
 
 
-@jit
-def _number(c, cell):
+@piece
+def _first_come(c, x, index, value):
+    keys, numbers, told, size, tilings = c.cells, c.numbers, c.told, c.size, c.tilings
+    _tiles(c.low, c.high, c.scale, c.dims, tilings, x, index)
+    for k in range(tilings):
+        index[k] = _number(keys, numbers, told, size, index[k])
+        value[k] = 1.0
+    return tilings
+
+
+@piece
+def _tiles(low, high, scale, dims, tilings, x, index):
+    """The flat number of the cell in each tiling, into `index`."""
+    for k in range(tilings):
+        index[k] = k
+    for d in range(len(dims)):
+        part = math.floor((_inside(x[d], low[d], high[d]) - low[d]) * scale[d])
+        cell = part // tilings
+        left = part - cell * tilings
+        for k in range(tilings):  # cell is (part + k * (1 + 2 * d)) // tilings, without a division for each
+            index[k] = index[k] * dims[d] + cell
+            left += 1 + 2 * d
+            while left >= tilings:
+                left -= tilings
+                cell += 1
+
+
+@piece
+def _number(keys, numbers, told, size, cell):
     """The number of a cell: its own if it was seen before or there is one left, else one that it must share."""
     mixed = (cell % 2147483647) * 48271 % 2147483647  # never beyond 64 bits, so plain Python computes the same
-    mask = len(c.cells) - 1
+    mask = len(keys) - 1
     slot = mixed & mask
-    for _ in range(len(c.cells)):
-        if c.cells[slot] == cell:
-            return c.numbers[slot]
-        if c.cells[slot] < 0:
+    for _ in range(len(keys)):
+        if keys[slot] == cell:
+            return numbers[slot]
+        if keys[slot] < 0:
             break
         slot = (slot + 1) & mask
-    if c.told[0] < c.size:
-        c.cells[slot] = cell
-        c.numbers[slot] = c.told[0]
-        c.told[0] += 1
-        return c.numbers[slot]
-    c.told[1] += 1
-    return mixed % c.size
+    if told[0] < size:
+        keys[slot] = cell
+        numbers[slot] = told[0]
+        told[0] += 1
+        return numbers[slot]
+    told[1] += 1
+    return mixed % size

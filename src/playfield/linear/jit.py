@@ -25,7 +25,20 @@ PACKAGE = Path(__file__).parent.parent
 
 def jit(function: F) -> F:
     """Compile `function`; it releases the interpreter lock while it runs."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return _compiled(function, _nrt=True)
+
+
+def piece(function: F) -> F:
+    """Compile a `function` that makes no arrays, for use at every step.
+
+    References to arrays are not counted in it: in small functions of tuples of arrays that took most of the time.
+    """
+    return _compiled(function, _nrt=False)
+
+
+def _compiled(function: F, **options: Any) -> F:
+    wished: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": True}
+    compiled = numba.njit(**wished, **options)(function)
     drop_stale(Path(str(compiled.stats.cache_path)), sources())
     return cast(F, compiled)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 
-from playfield.linear.jit import jit
+from playfield.linear.jit import jit, piece
 
 ONGOING, TERMINATED, TRUNCATED = range(3)
 
 
 @jit
+def draw(rng, count):
+    """One of 0..count-1, as NumPy draws it (which makes an array when compiled)."""
+    return rng.integers(0, count)
+
+
+@piece
 def dot(w, row, index, value, on):
     """Sum of the weights w[row] [F] of the `on` features that are on, times their values."""
     total = 0.0
@@ -18,14 +24,30 @@ def dot(w, row, index, value, on):
     return total
 
 
-@jit
+@piece
 def add(w, row, index, value, on, amount):
     """Add `amount` times the features to w[row]."""
     for j in range(on):
         w[row, index[j]] += amount * value[j]
 
 
-@jit
+@piece
+def dot_at(w, row, index, value, slot, on):
+    """`dot` with features that lie in row `slot` of index and value [slots, K]."""
+    total = 0.0
+    for j in range(on):
+        total += w[row, index[slot, j]] * value[slot, j]
+    return total
+
+
+@piece
+def add_at(w, row, index, value, slot, on, amount):
+    """`add` with features that lie in row `slot` of index and value [slots, K]."""
+    for j in range(on):
+        w[row, index[slot, j]] += amount * value[slot, j]
+
+
+@piece
 def greedy(w, index, value, on, rng):
     """The best action; ties are broken at random."""
     chosen, ties, top = 0, 0, -math.inf
@@ -40,7 +62,7 @@ def greedy(w, index, value, on, rng):
     return chosen
 
 
-@jit
+@piece
 def best(w, index, value, on):
     """The value of the best action."""
     top = -math.inf
@@ -49,11 +71,11 @@ def best(w, index, value, on):
     return top
 
 
-@jit
+@piece
 def choose(w, index, value, on, epsilon, rng):
     """An action by epsilon-greedy, and whether it is greedy."""
     if epsilon > 0.0 and rng.random() < epsilon:
-        action = rng.integers(0, len(w))
+        action = draw(rng, len(w))
         return action, dot(w, action, index, value, on) >= best(w, index, value, on)
     return greedy(w, index, value, on, rng), True
 
@@ -61,20 +83,20 @@ def choose(w, index, value, on, epsilon, rng):
 # Traces z [A, F] are nearly everywhere zero: `listed` [A * F] names the entries that are not, `count[0]` of them.
 
 
-@jit
+@piece
 def fade(z, listed, count, factor):
     """Multiply the traces by `factor`, and forget those that are then zero."""
-    features, kept = z.shape[1], 0
+    flat, kept = z.reshape(z.size), 0
     for n in range(count[0]):
-        row, i = listed[n] // features, listed[n] % features
-        z[row, i] *= factor
-        if z[row, i] != 0.0:
-            listed[kept] = listed[n]
+        at = listed[n]
+        flat[at] *= factor
+        if flat[at] != 0.0:
+            listed[kept] = at
             kept += 1
     count[0] = kept
 
 
-@jit
+@piece
 def mark(z, listed, count, row, index, value, on, amount, replace):
     """Add `amount` times the features to z[row], or put them there in place of what there was."""
     for j in range(on):
@@ -87,10 +109,9 @@ def mark(z, listed, count, row, index, value, on, amount, replace):
         z[row, i] = x if replace else z[row, i] + x
 
 
-@jit
+@piece
 def follow(w, z, listed, count, amount):
     """w += amount * z."""
-    features = w.shape[1]
+    weights, traces = w.reshape(w.size), z.reshape(z.size)
     for n in range(count[0]):
-        row, i = listed[n] // features, listed[n] % features
-        w[row, i] += amount * z[row, i]
+        weights[listed[n]] += amount * traces[listed[n]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from playfield.errors import unknown
-from playfield.linear.jit import jit
+from playfield.linear.jit import piece
 
 CAR, CAR_GYM, CARTPOLE, ACROBOT, WALK = range(5)
 WALK_STATES = 19
@@ -70,7 +70,7 @@ def problem(name: str) -> Problem:
     return PROBLEMS[name]
 
 
-@jit
+@piece
 def start(code, rng, state):
     """Draw a first state from `rng`, into `state` [STATE]."""
     if code == CAR:
@@ -89,7 +89,7 @@ def start(code, rng, state):
         state[0] = WALK_STATES // 2
 
 
-@jit
+@piece
 def observe(code, state, obs):
     """What a learner sees of `state`, into `obs`: as float32 numbers where Gymnasium's are."""
     if code in (CAR, WALK):
@@ -108,7 +108,7 @@ def observe(code, state, obs):
             obs[i] = np.float32(state[i])
 
 
-@jit
+@piece
 def step(code, rng, state, action):
     """Move `state` by `action`; returns (reward, whether the game is over)."""
     if code in (CAR, CAR_GYM):
@@ -125,7 +125,7 @@ def step(code, rng, state, action):
     return 0.0, False
 
 
-@jit
+@piece
 def _car(state, action, end):
     v = state[1] + ((action - 1) * 0.001 + math.cos(3 * state[0]) * -0.0025)
     v = min(max(v, -0.07), 0.07)
@@ -136,7 +136,7 @@ def _car(state, action, end):
     return -1.0, x >= 0.5 and v >= 0
 
 
-@jit
+@piece
 def _cartpole(state, action):
     x, speed, angle, spin = state[0], state[1], state[2], state[3]
     force = 10.0 if action == 1 else -10.0
@@ -150,7 +150,7 @@ def _cartpole(state, action):
     return 1.0, abs(state[0]) > 2.4 or abs(state[2]) > 12 * 2 * math.pi / 360
 
 
-@jit
+@piece
 def _rates(a1, a2, s1, s2, torque):
     """Accelerations of the Acrobot's links; masses, lengths and inertias are 1, centres of mass at 0.5."""
     d1 = 0.25 + (1.25 + math.cos(a2)) + 2.0
@@ -161,7 +161,7 @@ def _rates(a1, a2, s1, s2, torque):
     return -(d2 * r2 + phi1) / d1, r2
 
 
-@jit
+@piece
 def _wrap(angle):
     while angle > math.pi:
         angle -= 2 * math.pi
@@ -170,7 +170,7 @@ def _wrap(angle):
     return angle
 
 
-@jit
+@piece
 def _acrobot(state, action):
     a1, a2, s1, s2 = state[0], state[1], state[2], state[3]
     torque = action - 1.0
