@@ -11,12 +11,12 @@ from playfield.lessons._classic import learn
 from playfield.lessons._linear import Setting
 from playfield.lessons._outcome import Ask, Budget, Outcome
 
-BUDGET = Budget(runs=10, episodes=500, film=True)
+BUDGET = Budget(runs=10, episodes=1_000, film=True)
 FEATURES = "iht:tilings=16,tiles=3,size=32768"
 
 
 def run(ask: Ask) -> Outcome:
-    """10 runs of 500 episodes, with traces and without."""
+    """10 runs of 1000 episodes, with traces and without."""
     options = {"alpha": 0.3 / 16, "epsilon": 0.0, "gamma": 1.0}
     settings = [
         Setting("Sarsa(0.9)", "sarsa_lambda", "acrobot", FEATURES, options | {"lam": 0.9}),

@@ -50,7 +50,7 @@ def run(ask: Ask) -> Outcome:
                 "score of a game",
                 "share of games",
                 [Line("", x, counts[None])],
-                [Mark(0, PUBLISHED, PUBLISHED, 0.0)],
+                [Mark(0, PUBLISHED, PUBLISHED, 1.1 * float(counts.max()))],
                 bars=True,
                 marked="published mean",
             )
