@@ -1,0 +1,109 @@
+"""`playfield train MountainCar-v0 --algo sarsa`: killed and resumed runs end with the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from playfield import checkpoint
+from playfield.compute import Compute
+from playfield.envs import make_envs
+from playfield.errors import UsageError
+from playfield.linear import experiment
+from playfield.run import Run
+from ppo_runs import Corridor, run_for
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
+
+
+def config(algo: str, **fields: Any) -> Any:
+    """Small runs: 100 steps to a round."""
+    fields = {"rollout_steps": 50, "num_envs": 2, "epsilon_decay": 0.9, "features": "iht:tilings=4,tiles=4"} | fields
+    return dataclasses.replace(importlib.import_module(f"playfield.algos.{algo}").Config(), **fields)
+
+
+def started(algo: str, cfg: Any, steps: int, env: str = "MountainCar-v0", seed: int = 1, **more: Any) -> Run:
+    probe = make_envs(env, 1)
+    probe.close()
+    compute = dataclasses.asdict(Compute("cpu", "fp32", 1))
+    info = {"env": env, "algo": algo, "spec": probe.spec, "seed": seed, "steps": steps, "compute": compute}
+    info |= {"config": dataclasses.asdict(cfg), "protocol": probe.spec.protocol}
+    return Run(info, lambda n: make_envs(env, n), **more)
+
+
+def train(run: Run, algo: str, cfg: Any) -> Run:
+    importlib.import_module(f"playfield.algos.{algo}").train(run, cfg)
+    return run
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("algo", METHODS)
+def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo):
+    """Stopped in the middle of episodes, with traces, a table of tiles and random numbers in use."""
+    more = {"n_step": 4} if algo == "sarsa" else {"lam": 0.8}
+    cfg = config(algo, **more)
+    whole = train(started(algo, cfg, 1000), algo, cfg)
+
+    def kill(run: Run) -> None:
+        if run.step == 500:
+            run.save()
+            raise Killed
+
+    first = started(algo, cfg, 1000, directory=tmp_path, on_round=kill)
+    with pytest.raises(Killed):
+        train(first, algo, cfg)
+    first.close()
+    found = checkpoint.load(tmp_path / "checkpoints")
+    assert found.step == 500
+    second = train(started(algo, cfg, 1000, directory=tmp_path, resume=found), algo, cfg)
+    assert second.final_hash() == whole.final_hash()
+    assert (second.games, list(second.scores)) == (whole.games, list(whole.scores))
+    other = train(started(algo, cfg, 1000, seed=2), algo, cfg)
+    assert other.final_hash() != whole.final_hash()
+    whole.close(), second.close(), other.close()
+
+
+@pytest.mark.parametrize(("how", "worth"), [("end", 2.5), ("cut", 10.0)])
+def test_a_cut_game_bootstraps_and_an_ended_one_does_not(how, worth):
+    """Games of 3 steps with reward 1 that all look alike, discount 0.9: v = 1 + 0.9 v, or after ends in 2 of 3."""
+    for algo in METHODS:
+        more = {"epsilon_decay": 1.0} if algo == "sarsa" else {"epsilon_decay": 1.0, "lam": 0.0}
+        cfg = config(algo, num_envs=1, features="identity", alpha=0.02, gamma=0.9, epsilon=1.0, **more)
+        spec = Corridor(1, 3, how, blind=True).spec
+        run = train(run_for(spec, lambda n: Corridor(n, 3, how, blind=True), cfg, 4000), algo, cfg)
+        shared = run._parts["learner"].shared
+        values = shared["critic" if algo == "linear_ac" else "w"].sum(-1)  # of two features that are always 1
+        assert values == pytest.approx(np.full(len(values), worth), abs=0.6), algo
+        run.close()
+
+
+def test_what_is_trained_plays_better_than_at_random():
+    """MountainCar cut at 200 steps: nobody arrives at random; true online Sarsa does after 150 games."""
+    cfg = config(
+        "sarsa_lambda", num_envs=1, features="tilings", alpha=0.05, gamma=1.0, epsilon=0.0, rollout_steps=500
+    )
+    run = train(started("sarsa_lambda", cfg, 30_000), "sarsa_lambda", cfg)
+    assert np.mean(list(run.scores)[-20:]) > -170
+    run.close()
+    out = experiment(
+        "sarsa_lambda", "mountain-car-gym", "tilings", seeds=[1], episodes=150, max_steps=200, alpha=0.05
+    )
+    assert out.returns[0, -20:].mean() > -170
+
+
+def test_refusals():
+    cfg = config("sarsa")
+    for fields, match in (({"num_envs": 0}, "num-envs"), ({"gamma": 1.5}, "gamma"), ({"alpha": 0.0}, "alpha")):
+        with pytest.raises(UsageError, match=match):
+            dataclasses.replace(cfg, **fields).check()
+    with pytest.raises(UsageError, match="--workers 1"):
+        cfg.check(2)
