@@ -16,7 +16,7 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DataError, DivergedError, UsageError
-from playfield.linear.features import Coder, encode
+from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, POLYNOMIAL, TABLE, Coder, encode
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.sight import Sight
 from playfield.run import Run
@@ -85,8 +85,12 @@ ATARI: dict[str, Any] = {"alpha": 1e-4, "epsilon": 0.05, "clip_reward": True, "r
 
 
 def weights(rows: int, coder: Coder, cfg: Config) -> np.ndarray:
-    """[rows, F] weights under which every state with `active` features on is worth `initial`."""
-    return np.full((rows, coder.size), cfg.initial / coder.active)
+    """[rows, F] weights under which every state is worth `initial`."""
+    if coder.kind in (TABLE, FIRST_COME, ADDITIVE):  # so many features are on in every state, each 1
+        return np.full((rows, coder.size), cfg.initial / coder.active)
+    out = np.zeros((rows, coder.size))
+    out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL) else -1] = cfg.initial  # the feature that is always 1
+    return out
 
 
 SHARED = ("w", "critic", "epsilon")  # of a memory: what all environments learn together
@@ -164,7 +168,7 @@ def learn_from(
     run.track("learner", lanes)
     env, rng = lanes.env, lanes.random
     for progress in run.steps(cfg.batch):
-        h = rates(dataclasses.replace(cfg, alpha=cfg.alpha * (1 - progress))) if cfg.anneal else rates(cfg)
+        h = rates(_annealed(cfg, progress) if cfg.anneal else cfg)
         with run.phase("learning"):
             for t in range(cfg.rollout_steps):
                 for i in np.flatnonzero(lanes.actions < 0):
@@ -190,6 +194,12 @@ def learn_from(
         if lanes.coder.told.any():
             told |= {"train/cells": int(lanes.coder.told[0]), "train/collisions": int(lanes.coder.told[1])}
         run.log(told, updates=cfg.batch)
+
+
+def _annealed(cfg: Config, progress: float) -> Config:
+    """`cfg` with step sizes, an actor's too, fallen to a share of 1 - progress."""
+    sizes = [f.name for f in dataclasses.fields(cfg) if f.name in ("alpha", "alpha_actor")]
+    return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in sizes})
 
 
 def q_network(spec: EnvSpec, config: dict[str, Any], saved: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, dot, fade, follow, mark
+from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, dot, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
@@ -174,7 +174,7 @@ def learn(m, h, rng, reward, index, value, on, ended):
 
 @jit
 def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
-    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes]."""
+    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes], to an endless one."""
     state, obs = np.zeros(STATE), np.zeros(len(coder.low))
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
     for episode in range(len(steps)):
@@ -190,6 +190,8 @@ def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
             ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
             action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
         steps[episode], returns[episode] = t, score
+        if t == ENDLESS:
+            return
 
 
 def train(run: Run, cfg: Config) -> None:

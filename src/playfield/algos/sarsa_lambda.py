@@ -23,7 +23,7 @@ from playfield import online
 from playfield.errors import UsageError, unknown
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, choose, dot, fade, follow, mark
+from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, add, choose, dot, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
@@ -143,7 +143,7 @@ def learn(m, h, rng, reward, index, value, on, ended):
 
 @jit
 def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
-    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes]."""
+    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes], to an endless one."""
     state, obs = np.zeros(STATE), np.zeros(len(coder.low))
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
     for episode in range(len(steps)):
@@ -160,6 +160,8 @@ def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
             action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
         m.epsilon[0] *= decay
         steps[episode], returns[episode] = t, score
+        if t == ENDLESS:
+            return
 
 
 def train(run: Run, cfg: Config) -> None:

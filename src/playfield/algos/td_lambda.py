@@ -20,7 +20,7 @@ from playfield.errors import UsageError, unknown
 from playfield.fixed import Fixed, check_name
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add, dot, draw, fade, follow, mark
+from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, add, dot, draw, fade, follow, mark
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
@@ -174,6 +174,8 @@ def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
             ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
             action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
         steps[episode], returns[episode] = t, score
+        if t == ENDLESS:
+            return
         if len(m.truth):
             m.errors[episode] = _error(coder, m.w, m.truth, obs, index, value)
 

@@ -82,8 +82,15 @@ def _grid(bounds: Bounds, tilings: int, tiles: int) -> dict[str, Any]:
 def _cells(grid: dict[str, Any], most: int, name: str) -> int:
     count = grid["tilings"] * math.prod(int(d) for d in grid["dims"])
     if count > most:
-        raise UsageError(f"--features {name} would have {count:,} cells: use iht, which numbers those that are seen")
+        mend = "use fewer tiles, or onehot" if name == "iht" else "use iht, which numbers those that are seen"
+        if len(grid["dims"]) > 10:
+            mend = "use onehot, bits or identity"
+        raise UsageError(f"--features {name} would have {_many(count)} cells: {mend}")
     return count
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else f"10^{math.floor(math.log10(count))}"
 
 
 def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8) -> Coder:
@@ -157,7 +164,9 @@ def identity(bounds: Bounds) -> Coder:
 def _powers(bounds: Bounds, order: int) -> np.ndarray:
     dims = len(bounds.low)
     if (order + 1) ** dims > 2**16:
-        raise UsageError(f"order {order} of {dims} dimensions would be {(order + 1) ** dims:,} features: lower it")
+        raise UsageError(
+            f"order {order} of {dims} dimensions would be {_many((order + 1) ** dims)} features: lower it"
+        )
     return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
 
 

@@ -7,6 +7,7 @@ import math
 from playfield.linear.jit import jit, piece
 
 ONGOING, TERMINATED, TRUNCATED = range(3)
+ENDLESS = 1_000_000  # steps after which an episode is taken for one that never ends
 
 
 @jit
@@ -98,7 +99,11 @@ def fade(z, listed, count, factor):
 
 @piece
 def mark(z, listed, count, row, index, value, on, amount, replace):
-    """Add `amount` times the features to z[row], or put them there in place of what there was."""
+    """Add `amount` times the features to z[row], or put them there in place of what there was.
+
+    A feature may be on twice (where tiles share a number), so what cancels out is taken off the list at once: listed
+    twice, it would be followed twice.
+    """
     for j in range(on):
         i, x = index[j], amount * value[j]
         if x == 0.0:
@@ -107,6 +112,12 @@ def mark(z, listed, count, row, index, value, on, amount, replace):
             listed[count[0]] = row * z.shape[1] + i
             count[0] += 1
         z[row, i] = x if replace else z[row, i] + x
+        if z[row, i] == 0.0:
+            for n in range(count[0]):
+                if listed[n] == row * z.shape[1] + i:
+                    count[0] -= 1
+                    listed[n] = listed[count[0]]
+                    break
 
 
 @piece

@@ -20,9 +20,9 @@ from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
 from playfield.linear import features, problems
 from playfield.linear.choice import coder_for
+from playfield.linear.maths import ENDLESS
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
-MOST = 1_000_000  # steps after which an episode is taken for one that never ends
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def experiment(
         features: a coder and its options, as in "tilings:tilings=8,tiles=8".
         seeds: one for each run.
         episodes: of each run.
-        max_steps: after which an episode is truncated (0: never).
+        max_steps: after which an episode is truncated (0: never); less than a million.
         threads: 0 takes all cores.
         progress: told (runs done, runs in all) whenever one is done.
         wishes: fields of the method's `Config`. Here gamma is 1 and epsilon 0 unless told.
@@ -94,8 +94,8 @@ def experiment(
             took a million steps.
     """
     seeds, spec = [int(s) for s in seeds], problems.problem(problem)
-    if not seeds or episodes < 1 or max_steps < 0:
-        raise UsageError("an experiment needs at least one seed and one episode, and no negative limit")
+    if not seeds or episodes < 1 or not 0 <= max_steps < ENDLESS:
+        raise UsageError("an experiment needs a seed, an episode, and a limit from 0 to below a million steps")
     module, cfg = configured(method, {**wishes, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
     truth = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
@@ -107,9 +107,10 @@ def experiment(
             m = m._replace(truth=truth, errors=np.zeros(episodes))
         steps, returns = np.zeros(episodes, np.int64), np.zeros(episodes)
         rng = np.random.default_rng(seed)
-        limit = max_steps or MOST
+        limit = max_steps or ENDLESS
         module.play(spec.code, own, m, module.rates(cfg), rng, cfg.epsilon_decay, limit, steps, returns)
-        if not np.isfinite(m.w).all() or (not max_steps and (steps == MOST).any()):
+        finite = np.isfinite(m.w).all() and (method != "linear_ac" or np.isfinite(m.critic).all())
+        if not finite or (steps == ENDLESS).any():
             raise DivergedError(f"{method} on {problem} diverged (seed {seed}): lower alpha, now {cfg.alpha:g}")
         return m, own, steps, returns
 

@@ -81,8 +81,11 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import gymnasium
 
     made = gymnasium.make(spec.id)
-    low, high = (np.ravel(getattr(made.observation_space, side)).astype(float) for side in ("low", "high"))
+    space = made.observation_space
     made.close()
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise UsageError(f"observations of {spec.id} are names of states, not numbers: use --features identity")
+    low, high = (np.ravel(side).astype(float) for side in (space.low, space.high))
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high - low < 1e6).all()):
         raise UsageError(f"observations of {spec.id} have no bounds to cut into tiles: use --features identity")
     return low, high, high - low
