@@ -16,7 +16,7 @@ from playfield.lessons import _walk, figure_10_4, figure_12_10
 
 SMALL = {"runs": "2", "episodes": "4", "steps": "400"}
 BUDGETS = {"random-agent": {"episodes": "8"}, "replay-memory": {}, "figure-10-1": {"episodes": "3"}}
-SLOW = {"autoencoder"}  # in test_lesson_autoencoder.py
+SLOW = {"autoencoder", "breakout-features"}  # they have test files of their own
 
 
 @pytest.fixture(autouse=True)

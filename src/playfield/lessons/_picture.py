@@ -180,7 +180,8 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         axes.margins(y=0.25)
         return texts
     ends = [float(line.x[i]) for line in panel.lines for i in (0, -1)] + [m.x1 for m in panel.marks]
-    axes.set_xlim(min(ends), max(ends))
+    if min(ends) < max(ends):
+        axes.set_xlim(min(ends), max(ends))
     if max(ends) > max(float(line.x[-1]) for line in panel.lines):  # labels stand beside marks in the margin
         for text in texts:
             text.xy = (max(ends), text.xy[1])
