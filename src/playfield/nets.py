@@ -6,8 +6,8 @@ To add a body, write one public function here that takes the observation shape a
 arguments are its options: `--net impala:width=2,norm=layer` calls impala(shape, width=2.0, norm="layer"). They are
 read from the source (see `options.net`), so they need a type (float, int, bool or Literal) and a default.
 
-`width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`. `norm` is `none`, `dense`
-(LayerNorm after the dense layer) or `layer` (after every convolution as well).
+`width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`.
+`norm` is `none`, `dense` (LayerNorm after the dense layer) or `layer` (after every convolution as well).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What linear methods share when they learn in any environment: one step at a time, from each at once.
 
 Environments side by side share weights; each has traces of its own. An algorithm brings the compiled functions
-`begin` (the first action of an episode) and `learn` (from a reward and what followed, to the next action).
+`begin` (the first action of an episode) and `learn` (from a reward and what followed, to the next action). With more
+than one environment, `dutch` traces are those of the true online methods only nearly: between two steps of one, the
+others move the weights.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ class Config:
     """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, polynomial, bits, identity; of
     pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0625
-    """Step size. With n tilings, 1 / n would correct an error at once."""
+    """Step size. With n tilings, 1 / n would correct an error at once; fourier and identity need less."""
     anneal: bool = False
     """Let the step size fall linearly to zero."""
     gamma: float = 0.99
     """Discount of a step."""
     epsilon: float = 0.05
-    """Share of random actions at the start."""
+    """Share of random actions at the start (linear_ac draws by softmax instead, td_lambda has its policy)."""
     epsilon_decay: float = 1.0
     """What epsilon is multiplied by after every episode."""
     initial: float = 0.0

@@ -53,7 +53,7 @@ PIXELS: dict[str, Any] = VECTOR | {
     "net": "nips",
 }
 RAM: dict[str, Any] = ATARI | {
-    # The 128 bytes of an Atari game. LayerNorm is what makes it learn: without, Breakout stays at 3 where this has 50.
+    # The 128 bytes of an Atari game. LayerNorm makes it learn: without, Breakout stays at 3 where this has 50.
     "rollout_steps": 4,
     "packed": False,
     "learning_starts": 5_000,
