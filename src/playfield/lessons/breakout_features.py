@@ -6,7 +6,8 @@ collected from the agent that ships, and an auto-encoder is trained on 70 % of t
 * prediction: true online TD(lambda) learns from the same games what states are worth under that agent, gamma 0.99 and
   signs of rewards, until a life is lost; it is judged on the games that were held out, by how much of the variance of
   the returns its values explain;
-* control: true online Sarsa(lambda) plays, three trainings with each kind of features, and 30 full games are judged.
+* control: true online Sarsa(lambda) plays, three trainings with each kind of features, judged by 30 games of at most
+  five minutes each.
 
 The step size is a share of one over the mean squared length of the feature vectors, the same share for all.
 """
@@ -29,7 +30,8 @@ RANDOM = 1.7  # mean score of random play in the literature; here it is measured
 SIDE = 14  # of the coarse pictures
 PASSES, SHARE, CONTROL_SHARE = 5, 0.005, 0.1
 GAMMA, LAM = 0.99, 0.9
-GAMES = 30
+GAMES, EPOCHS = 30, 8
+CAP = 18_000  # frames of a game, five minutes: an agent that never lets the ball fall can play for ever
 
 
 def run(ask: Ask) -> Outcome:
@@ -48,7 +50,7 @@ def run(ask: Ask) -> Outcome:
         screens = min(SCREENS, ask.steps)
         recorded = collect(GAME, steps=screens, out=Path(folder) / "data")
         ask.progress.part("auto-encoder")
-        reconstruction.train(recorded, Config(), out=Path(folder) / "net")
+        reconstruction.train(recorded, Config(epochs=EPOCHS), out=Path(folder) / "net")
         data = dataset.load(recorded)
         texts = (f"autoencoder:{Path(folder) / 'net'}", "bits", f"pixels:size={SIDE}")
         ask.progress.part("prediction")
@@ -98,11 +100,12 @@ def run(ask: Ask) -> Outcome:
 def played(
     where: Path, algo: str, config: dict[str, Any], steps: int, seed: int, parts: dict[str, Any]
 ) -> np.ndarray:
-    """Raw scores of 30 full games after a training."""
+    """Raw scores of 30 games after a training."""
     from playfield import train
     from playfield.show import evaluate_and_save
 
     quiet: dict[str, Any] = {"games": 0, "film": False, "console": False, "tensorboard": False}
+    parts = {**parts, "cap": CAP}
     train(GAME, algo, steps=steps, seed=seed, run=where, workers=1, config=config, parts=parts, **quiet)
     return np.asarray(evaluate_and_save(where, "last", GAMES).scores, float)
 
