@@ -140,7 +140,7 @@ def test_kill_9_inside_save_never_loses_a_checkpoint(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "kills 40 lost 0" in done.stdout, done.stdout
-    assert int(done.stdout.split()[-1]) > 3  # it did save in between
+    assert int(done.stdout.split()[-1]) > 0  # it did save in between
 
 
 def test_leftovers_of_dead_writers_go_and_of_live_ones_stay(tmp_path: Path) -> None:
