@@ -241,3 +241,29 @@ def test_too_many_features_are_refused():
     with pytest.raises(UsageError, match="lower it"):
         features.fourier(wide, order=8)
     assert math.isfinite(features.iht(wide).size)
+
+
+# Displacement vectors
+
+
+@pytest.mark.parametrize(("displace", "vector"), [("", (1, 3)), ("1-3", (1, 3)), ("1-1", (1, 1)), ("0-5", (0, 5))])
+@pytest.mark.parametrize("name", ["tilings", "iht"])
+def test_tilings_are_displaced_by_the_vector_that_is_given(name, displace, vector):
+    coder = features.fresh(getattr(features, name)(box(2), tilings=4, tiles=3, displace=displace))
+
+    def cells(x) -> list[tuple[int, ...]]:
+        units = [math.floor(u * 4) for u in scaled(box(2), x, 3)]
+        return [tuple((u + k * step) // 4 for u, step in zip(units, vector, strict=True)) for k in range(4)]
+
+    seen = [(encode(coder, x)[0], cells(x)) for x in points(box(2), 40)]
+    for (features_a, cells_a), (features_b, cells_b) in itertools.combinations(seen, 2):
+        assert [a == b for a, b in zip(features_a, features_b, strict=True)] == [
+            a == b for a, b in zip(cells_a, cells_b, strict=True)
+        ]
+    assert len({index for found, _ in seen for index in found}) <= coder.size
+
+
+@pytest.mark.parametrize("displace", ["1", "1-2-3", "1-x", "-1-2", "1--2", "1-1000"])
+def test_a_vector_that_does_not_fit_is_refused(displace):
+    with pytest.raises(UsageError, match="takes 2 numbers, as in 1-3"):
+        features.tilings(box(2), displace=displace)

@@ -44,6 +44,8 @@ def understand(text: str) -> tuple[str, dict[str, Any]]:
         where = f"{option} of --features {name}"
         if isinstance(known[option], bool):
             chosen[option] = options.Option(option, "bool", False, "").parse(value)
+        elif isinstance(known[option], str):
+            chosen[option] = value
         else:
             chosen[option] = options.number(where, value, whole=True, low=1, high=2**20)
     return name, chosen

@@ -5,9 +5,10 @@ arguments are its options: `--features tilings:tilings=16,tiles=8`. A coder that
 `encode` is the compiled half: a state to indices and values.
 
 Tilings are those of Sutton and Barto (2018, section 9.5.4): tiling k of n is displaced by k/n of a tile times
-(1, 3, 5, ...) along the dimensions. `iht` is Sutton's index hash table: cells get numbers in the order in which
-they are first seen, and when the table is full, cells share numbers by hashing: that is counted. `modulo` and
-`hashed` are what a course uses in its place, for comparison. Fourier: Konidaris, Osentoski and Thomas 2011.
+(1, 3, 5, ...) along the dimensions, or times other numbers, as in `displace=1-1`. `iht` is Sutton's index hash table:
+cells get numbers in the order in which they are first seen, and when the table is full, cells share numbers by
+hashing: that is counted. `modulo` and `hashed` are what a course uses in its place, for comparison. Fourier:
+Konidaris, Osentoski and Thomas 2011.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Coder(NamedTuple):
         low, high, scale: [D] bounds, and what turns a number above `low` into tiles (or into [0, 1]).
         dims: [D] cells of a tiling along each dimension.
         tilings: how many.
+        shifts: [D] displacement vector.
         cells: [cells] feature of each cell; of `iht`: [slots] keys, -1 where free.
         numbers: [slots] the number that each key of `iht` got.
         told: [2] numbers given, and how often a cell had to share one.
@@ -48,6 +50,7 @@ class Coder(NamedTuple):
     scale: np.ndarray
     dims: np.ndarray
     tilings: int
+    shifts: np.ndarray
     cells: np.ndarray
     numbers: np.ndarray
     told: np.ndarray
@@ -66,17 +69,31 @@ def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **ow
     if size > LARGEST:
         raise UsageError(f"--features would be {size:,} features: {LARGEST:,} are the most; fewer tiles, or iht")
     none, ints = np.zeros(0), np.zeros(0, np.int64)
-    parts: dict[str, Any] = {"scale": none, "dims": ints, "tilings": 1, "cells": ints, "numbers": ints}
+    parts: dict[str, Any] = {
+        "scale": none,
+        "dims": ints,
+        "tilings": 1,
+        "shifts": ints,
+        "cells": ints,
+        "numbers": ints,
+    }
     parts |= {"told": np.zeros(2, np.int64), "powers": np.zeros((0, 0))} | own
     low, high = (bounds.low, bounds.high) if bounds else (none, none)
     return Coder(kind, size, active, low.astype(np.float64), high.astype(np.float64), **parts)
 
 
-def _grid(bounds: Bounds, tilings: int, tiles: int) -> dict[str, Any]:
+def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, Any]:
     scale = tilings * tiles / bounds.tiled
     top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
-    shifts = (tilings - 1) * (1 + 2 * np.arange(len(top)))
-    return {"scale": scale, "dims": (top + shifts) // tilings + 1, "tilings": tilings}
+    shifts = 1 + 2 * np.arange(len(top))
+    if displace:
+        words = displace.split("-")
+        if len(words) != len(top) or not all(word.isdecimal() and len(word) < 4 for word in words):
+            example = "-".join(map(str, shifts))
+            raise UsageError(f"displace of --features takes {len(top)} numbers, as in {example}, not {displace!r}")
+        shifts = np.array([int(word) for word in words])
+    dims = (top + (tilings - 1) * shifts) // tilings + 1
+    return {"scale": scale, "dims": dims, "tilings": tilings, "shifts": shifts}
 
 
 def _cells(grid: dict[str, Any], most: int, name: str) -> int:
@@ -93,32 +110,32 @@ def _many(count: int) -> str:
     return f"{count:,}" if count < 10**15 else f"10^{math.floor(math.log10(count))}"
 
 
-def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8) -> Coder:
+def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, displace: str = "") -> Coder:
     """Tile coding: a feature for each cell of each tiling, one of each tiling on."""
-    grid = _grid(bounds, tilings, tiles)
+    grid = _grid(bounds, tilings, tiles, displace)
     count = _cells(grid, LARGEST, "tilings")
     return _coder(TABLE, count, tilings, bounds, cells=np.arange(count), **grid)
 
 
-def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096) -> Coder:
+def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096, displace: str = "") -> Coder:
     """Tile coding whose cells are numbered as they are first seen, at most `size` of them."""
-    grid = _grid(bounds, tilings, tiles)
+    grid = _grid(bounds, tilings, tiles, displace)
     _cells(grid, 2**62, "iht")
     slots = 1 << (2 * size - 1).bit_length()
     keys, numbers = np.full(slots, -1), np.zeros(slots, np.int64)
     return _coder(FIRST_COME, size, tilings, bounds, cells=keys, numbers=numbers, **grid)
 
 
-def modulo(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024) -> Coder:
+def modulo(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024, displace: str = "") -> Coder:
     """Tile coding whose cell numbers are taken modulo `size`: far cells share features, silently."""
-    grid = _grid(bounds, tilings, tiles)
+    grid = _grid(bounds, tilings, tiles, displace)
     count = _cells(grid, LARGEST, "modulo")
     return _coder(TABLE, size, tilings, bounds, cells=np.arange(count) % size, **grid)
 
 
-def hashed(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024) -> Coder:
+def hashed(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024, displace: str = "") -> Coder:
     """Tile coding by Python's hash of a cell's coordinates, modulo `size`."""
-    grid = _grid(bounds, tilings, tiles)
+    grid = _grid(bounds, tilings, tiles, displace)
     _cells(grid, LARGEST, "hashed")
     every = itertools.product(range(tilings), *(range(int(d)) for d in grid["dims"]))
     cells = np.array([hash(cell) % size for cell in every], np.int64)
@@ -251,7 +268,7 @@ def _basis(c, x, index, value):
 @piece
 def _table(c, x, index, value):
     cells, tilings = c.cells, c.tilings
-    _tiles(c.low, c.high, c.scale, c.dims, tilings, x, index)
+    _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
         index[k] = cells[index[k]]
         value[k] = 1.0
@@ -261,7 +278,7 @@ def _table(c, x, index, value):
 @piece
 def _first_come(c, x, index, value):
     keys, numbers, told, size, tilings = c.cells, c.numbers, c.told, c.size, c.tilings
-    _tiles(c.low, c.high, c.scale, c.dims, tilings, x, index)
+    _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
         index[k] = _number(keys, numbers, told, size, index[k])
         value[k] = 1.0
@@ -269,7 +286,7 @@ def _first_come(c, x, index, value):
 
 
 @piece
-def _tiles(low, high, scale, dims, tilings, x, index):
+def _tiles(low, high, scale, dims, shifts, tilings, x, index):
     """The flat number of the cell in each tiling, into `index`."""
     for k in range(tilings):
         index[k] = k
@@ -277,9 +294,9 @@ def _tiles(low, high, scale, dims, tilings, x, index):
         part = math.floor((_inside(x[d], low[d], high[d]) - low[d]) * scale[d])
         cell = part // tilings
         left = part - cell * tilings
-        for k in range(tilings):  # cell is (part + k * (1 + 2 * d)) // tilings, without a division for each
+        for k in range(tilings):  # cell is (part + k * shifts[d]) // tilings, without a division for each
             index[k] = index[k] * dims[d] + cell
-            left += 1 + 2 * d
+            left += shifts[d]
             while left >= tilings:
                 left -= tilings
                 cell += 1
