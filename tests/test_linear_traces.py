@@ -107,7 +107,7 @@ def test_lambda_0_is_one_step(trace):
 def test_traces_of_the_last_episode_are_gone():
     """A second episode learns the same whether or not there was a first, of no reward and no learning."""
     for algo in (sarsa_lambda, qlearning):
-        for trace in algo.TRACES:
+        for trace in sarsa_lambda.TRACES:
             mine, fresh = (Driven(algo, 1, lam=1.0, alpha=0.1, gamma=1.0, epsilon=0.0, trace=trace) for _ in "ab")
             first, second = np.eye(SIZE)[0], np.eye(SIZE)[1]
             mine.begin(first)

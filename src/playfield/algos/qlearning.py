@@ -12,37 +12,25 @@ actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from playfield import online
-from playfield.errors import UsageError, unknown
-from playfield.linear.features import Coder, encode
+from playfield.algos import sarsa_lambda
+from playfield.algos.sarsa_lambda import begin, memory, rates, remember, update
+from playfield.linear.features import encode
 from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, add, best, choose, dot, fade, follow, mark
+from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, best, choose, dot, fade
 from playfield.linear.problems import STATE, observe, start, step
 from playfield.run import Run
 
-TRACES = ("dutch", "accumulating", "replacing")
-DUTCH, ACCUMULATING, REPLACING = range(3)
-
 
 @dataclass(frozen=True)
-class Config(online.Config):
+class Config(sarsa_lambda.Config):
     """Hyper-parameters of Q-learning."""
 
     lam: float = 0.0
     """Decay of traces (lambda): 0 is one-step Q-learning."""
-    trace: str = "dutch"
-    """dutch (true online), accumulating or replacing."""
-
-    def check(self, workers: int = 1) -> None:
-        super().check(workers)
-        if self.trace not in TRACES:
-            raise unknown("kind of trace", self.trace, TRACES)
-        if not 0 <= self.lam <= 1:
-            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -55,63 +43,6 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-class Memory(NamedTuple):
-    """Weights and traces [A, F], and the last step: features (where, value [K], on), action; `old` value."""
-
-    w: np.ndarray
-    z: np.ndarray
-    listed: np.ndarray
-    length: np.ndarray
-    where: np.ndarray
-    value: np.ndarray
-    last: np.ndarray  # action, features on
-    old: np.ndarray
-    epsilon: np.ndarray
-
-
-class Rates(NamedTuple):
-    alpha: float
-    gamma: float
-    lam: float
-    trace: int
-
-
-def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
-    """What a run begins with."""
-    return Memory(
-        w=online.weights(actions, coder, cfg),
-        z=np.zeros((actions, coder.size)),
-        listed=np.zeros(actions * coder.size, np.int64),
-        length=np.zeros(1, np.int64),
-        where=np.zeros(coder.active, np.int64),
-        value=np.zeros(coder.active),
-        last=np.zeros(2, np.int64),
-        old=np.zeros(1),
-        epsilon=np.full(1, cfg.epsilon),
-    )
-
-
-def rates(cfg: Config) -> Rates:
-    return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
-
-
-@piece
-def begin(m, h, rng, index, value, on):
-    """The first action of an episode."""
-    fade(m.z, m.listed, m.length, 0.0)
-    m.old[0] = 0.0
-    return _remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
-
-
-@piece
-def _remember(m, action, index, value, on):
-    for j in range(on):
-        m.where[j] = index[j]
-        m.value[j] = value[j]
-    m.last[0], m.last[1] = action, on
-    return action
-
-
 @piece
 def learn(m, h, rng, reward, index, value, on, ended):
     """Learn from a reward and the features of what followed; returns the next action."""
@@ -122,23 +53,12 @@ def learn(m, h, rng, reward, index, value, on, ended):
         q_next = best(m.w, index, value, on)
     q = dot(m.w, action, m.where, m.value, was_on)
     delta = reward + h.gamma * q_next - q
-    decay = h.gamma * h.lam
-    if h.trace == DUTCH:
-        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.where, m.value, was_on)
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, gain, False)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + q - m.old[0]))
-        add(m.w, action, m.where, m.value, was_on, -h.alpha * (q - m.old[0]))
-    else:
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, 1.0, h.trace == REPLACING)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
+    update(m, h, action, was_on, q, delta)
     m.old[0] = q_next
     if not is_greedy:
         fade(m.z, m.listed, m.length, 0.0)
         m.old[0] = 0.0
-    _remember(m, following, index, value, on)
-    return following
+    return remember(m, following, index, value, on)
 
 
 @jit

@@ -103,16 +103,33 @@ def begin(m, h, rng, index, value, on):
     """The first action of an episode."""
     fade(m.z, m.listed, m.length, 0.0)
     m.old[0] = 0.0
-    return _remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
+    return remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
 
 
 @piece
-def _remember(m, action, index, value, on):
+def remember(m, action, index, value, on):
+    """Keep what the next `learn` needs to know of this step; returns the action."""
     for j in range(on):
         m.where[j] = index[j]
         m.value[j] = value[j]
     m.last[0], m.last[1] = action, on
     return action
+
+
+@piece
+def update(m, h, action, on, q, delta):
+    """Let the last step leave its traces, and move all weights by them and the error `delta`; `q` was its value."""
+    decay = h.gamma * h.lam
+    if h.trace == DUTCH:
+        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.where, m.value, on)
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, action, m.where, m.value, on, gain, False)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + q - m.old[0]))
+        add(m.w, action, m.where, m.value, on, -h.alpha * (q - m.old[0]))
+    else:
+        fade(m.z, m.listed, m.length, decay)
+        mark(m.z, m.listed, m.length, action, m.where, m.value, on, 1.0, h.trace == REPLACING)
+        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
 
 
 @piece
@@ -125,20 +142,9 @@ def learn(m, h, rng, reward, index, value, on, ended):
         q_next = dot(m.w, following, index, value, on)
     q = dot(m.w, action, m.where, m.value, was_on)
     delta = reward + h.gamma * q_next - q
-    decay = h.gamma * h.lam
-    if h.trace == DUTCH:
-        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.where, m.value, was_on)
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, gain, False)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + q - m.old[0]))
-        add(m.w, action, m.where, m.value, was_on, -h.alpha * (q - m.old[0]))
-    else:
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, was_on, 1.0, h.trace == REPLACING)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
+    update(m, h, action, was_on, q, delta)
     m.old[0] = q_next
-    _remember(m, following, index, value, on)
-    return following
+    return remember(m, following, index, value, on)
 
 
 @jit
