@@ -35,6 +35,11 @@ def fused():
     return dqn.measure(["fused", "--rounds", "1", "--part", "256"], child="_child_dqn")
 
 
+@pytest.fixture(scope="module")
+def concurrent():
+    return dqn.measure(["concurrent", "--rounds", "1", "--part", "64"], child="_child_dqn")
+
+
 def measured(steps: int, seconds: float) -> dict:
     return {"steps": steps, "seconds": seconds, "phases": {"a": seconds}, "device": "cpu"}
 
@@ -69,6 +74,14 @@ def test_phases_are_parts_of_the_total(ours, fused) -> None:
         for name in ("emulation", "inference", "sampling and targets", "gradients", "optimizer"):
             assert side["phases"][name] > 0
         assert side["phases"]["rest"] < 0.5 * side["seconds"]
+
+
+def test_concurrent_differs_by_that_only(ours, concurrent) -> None:
+    differ = {k for k, v in ours["config"].items() if concurrent["config"][k] != v}
+    assert differ == {"concurrent"}
+    assert (concurrent["steps"], concurrent["updates"], concurrent["samples_per_step"]) == (64, 16, 8)
+    assert adds_up(concurrent)
+    assert "waiting for acting" in concurrent["phases"]
 
 
 def test_phases_from_clocks() -> None:
@@ -108,7 +121,7 @@ def test_fused_updates_never_enter_the_strict_ratio() -> None:
 def fake(ours, monkeypatch: pytest.MonkeyPatch) -> list:
     """Measurements that cost nothing, and the list of those asked for: fused is twice, SB3 a quarter as fast."""
     asked: list[tuple[list[str], str]] = []
-    factors = {"ours": 1.0, "fused": 0.5, "sb3": 4.0}
+    factors = {"ours": 1.0, "fused": 0.5, "concurrent": 0.8, "sb3": 4.0}
 
     def measure(arguments: list[str], progress, child: str) -> dict:
         asked.append((arguments, child))
@@ -154,6 +167,14 @@ def test_tables(fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("where the time goes") == 3
     assert "sampling and targets" in out
     assert "10,000 transitions of 56,448 bytes each" in " ".join(out.split())
+
+
+def test_concurrent_is_measured_on_request(fake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "dqn", "--vs", "sb3", "--no-fused", "--concurrent", "--rounds", "1", "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert [arguments[0] for arguments, _ in fake] == ["ours", "sb3", "concurrent"]
+    assert out["concurrent"]["ratio"] == pytest.approx(5)
+    assert out["ratio"] == pytest.approx(4)
 
 
 def test_sides_that_are_not_wanted_are_not_measured(fake, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,7 @@ class _Killed(Exception):
             40,
         ),
         ("breakout", BREAKOUT, 2, "bf16", 13),
+        ("breakout", dataclasses.replace(BREAKOUT, noisy=True, concurrent=True), 2, "bf16", 13),
         ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 18),
     ],
 )

@@ -26,16 +26,19 @@ _LARGE = 2**18  # elements of a parameter whose gradient is worth not adding up
 
 
 class Team:
-    """`size` threads that run the same function with their number; with one, the caller's own thread."""
+    """`size` threads that run the same function with their number.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    With one, `run` uses the caller's own thread, unless the team is to work `beside` its caller (see `start`).
+    """
+
+    def __init__(self, size: int, *, beside: bool = False) -> None:
+        self.size, self._inline = size, size == 1 and not beside
         self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(k,), name=f"worker-{k}", daemon=True)
-            for k in range(size if size > 1 else 0)
+            for k in range(0 if self._inline else size)
         ]
         for thread in self._threads:
             thread.start()
@@ -50,17 +53,25 @@ class Team:
 
     def run(self, fn: Callable[[int], Any]) -> list[Any]:
         """[fn(0), ..., fn(size - 1)], computed at once. The first worker's error is raised."""
-        if self.size == 1:
+        if self._inline:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # like any worker: results must not depend on the caller's setting
             try:
                 return [fn(0)]
             finally:
                 torch.set_num_threads(threads)
+        self.start(fn)
+        return self.wait()
+
+    def start(self, fn: Callable[[int], Any]) -> None:
+        """Begin to compute fn(0), ..., fn(size - 1); `wait` must follow."""
         if self._closed:
             raise RuntimeError("this team of workers is closed")
         for jobs in self._jobs:
             jobs.put(fn)
+
+    def wait(self) -> list[Any]:
+        """What was started, once all of it is done. The first worker's error is raised."""
         out: list[Any] = [None] * self.size
         errors: list[BaseException | None] = [None] * self.size
         for _ in range(self.size):

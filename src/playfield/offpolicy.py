@@ -14,7 +14,9 @@ Dabney et al. 2021). Where this differs from those papers:
 5. The dueling heads share the body's last layer, and gradients are clipped by norm rather than scaled.
 6. Only heads are noisy. Every sample has noise of its own, so every environment explores by itself; an agent is
    judged without noise.
-7. Pixel bodies may compute in bfloat16; heads, targets, losses and the optimizer are float32.
+7. With `concurrent`, a round is played by the target network while the rounds before are learnt from (Daley and
+   Amato 2021). What is played enters the memory after that, so the result does not depend on timing.
+8. Pixel bodies may compute in bfloat16; heads, targets, losses and the optimizer are float32.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from playfield.errors import UsageError, unknown
-from playfield.learner import Learner
+from playfield.learner import Learner, Team
 from playfield.replay import Batch
 from playfield.rmsprop import CentredRMSProp
 from playfield.run import Run
-from playfield.values import Actor, Expect, QNetwork, Target, linear, make_actors, noise_for
+from playfield.values import Expect, QNetwork, Target, linear, make_actors, noise_for
 
 Loss = Callable[[Tensor, "Minibatch"], tuple[Tensor, Tensor]]
 """(what the network says of the actions taken [B, ...], minibatch) to (loss of each sample [B], its error [B])."""
@@ -98,6 +100,8 @@ class Config:
     """Exponent of importance weights at the start; 1 at the end."""
     net: str = "auto"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
+    concurrent: bool = False
+    """Act by the target network, in threads of their own, while the steps before are learnt from."""
     clip_reward: bool = True
     """Learn from the sign of Atari rewards (scores stay raw)."""
 
@@ -187,16 +191,16 @@ class Minibatch:
 
 
 def prepare(
-    net: nn.Module, target: nn.Module, actor: Actor, drawn: Batch, expect: Expect, cfg: Config
+    net: nn.Module, target: nn.Module, noise: np.random.Generator, drawn: Batch, expect: Expect, cfg: Config
 ) -> dict[str, Tensor]:
     """Tensors of `drawn`, with what the target network says of the best action in `next_obs`."""
-    device = actor.device
+    device = next(net.parameters()).device
     names = ("obs", "actions", "returns", "discounts", "weights")
     out = {name: torch.from_numpy(getattr(drawn, name)).to(device) for name in names}
     next_obs = torch.from_numpy(drawn.next_obs).to(device)
     with torch.no_grad():
-        following = target(next_obs, noise_for(target, actor.noise, len(next_obs)))
-        judge = net(next_obs, noise_for(net, actor.noise, len(next_obs))) if cfg.double else following
+        following = target(next_obs, noise_for(target, noise, len(next_obs)))
+        judge = net(next_obs, noise_for(net, noise, len(next_obs))) if cfg.double else following
         out["following"] = chosen(following, expect(judge).argmax(-1))
     return out
 
@@ -234,28 +238,20 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
         mmap=cfg.mmap,
     )
     updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
+    players = Team(compute.workers, beside=True) if cfg.concurrent else learner.team
+    if cfg.concurrent:
+        run.on_close.append(players.close)
+    # Numbers of their own for what plays and what learns, which may happen at once.
+    noises = [actor.replay.random if cfg.concurrent else actor.noise for actor in actors]
 
-    for progress in run.steps(cfg.batch):
-        epsilon = cfg.epsilon(run.step, progress)
+    def improve(progress: float) -> dict[str, float]:
+        """Learn from minibatches drawn together; what to log of them."""
         beta = linear(cfg.beta, 1.0, progress)
         lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
 
-        def play(k: int, epsilon: float = epsilon) -> None:
-            actors[k].play(learner.replicas[k], expect, cfg.rollout_steps, epsilon, cfg.clip_reward, cfg.epsilon_zeta)
-
-        start = run.step
-        with run.phase("rollout"):
-            learner.team.run(play)
-        run.record(actors)
-        if start < cfg.learning_starts:
-            run.log({"rollout/exploration_rate": epsilon}, updates=0)
-            continue
-        if start % cfg.target_period < cfg.batch:
-            target.sync(learner.replicas[0])
-
-        def targets(k: int, beta: float = beta) -> list[Minibatch]:
+        def targets(k: int) -> list[Minibatch]:
             drawn = actors[k].replay.sample(share * updates, beta)
-            tensors = prepare(learner.replicas[k], target.net, actors[k], drawn, expect, cfg)
+            tensors = prepare(learner.replicas[k], target.net, noises[k], drawn, expect, cfg)
             order = np.arange(share * updates).reshape(share, updates)  # a prioritised draw is ordered by lane
             return [
                 Minibatch(**{n: t[order[:, m]] for n, t in tensors.items()}, index=drawn.index[order[:, m]])
@@ -275,7 +271,7 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
                     k: int, replica: nn.Module, minibatch: tuple[Minibatch, ...] = minibatch
                 ) -> tuple[Tensor, list[float]]:
                     batch = minibatch[k]
-                    outputs = replica(batch.obs, noise_for(replica, actors[k].noise, share))
+                    outputs = replica(batch.obs, noise_for(replica, noises[k], share))
                     losses, errors = loss(chosen(outputs, batch.actions), batch)
                     value = (losses * batch.weights).sum() / cfg.batch_size
                     actors[k].replay.reprioritise(batch.index, errors.detach().cpu().numpy())
@@ -286,8 +282,37 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
 
                 parts, _ = learner.update(share_of_loss, lr)
                 stats += np.sum(parts, axis=0)
-        told = dict(zip(("train/loss", "train/q_value", "train/td_error"), (stats / updates).tolist(), strict=True))
-        run.log(told | {"train/learning_rate": lr, "rollout/exploration_rate": epsilon}, updates=updates)
+        told = zip(("train/loss", "train/q_value", "train/td_error"), (stats / updates).tolist(), strict=True)
+        return {**dict(told), "train/learning_rate": lr}
+
+    for progress in run.steps(cfg.batch):
+        start, epsilon = run.step, cfg.epsilon(run.step, progress)
+        learning = start >= cfg.learning_starts
+        beside = cfg.concurrent and learning
+        if learning and start % cfg.target_period < cfg.batch:
+            target.sync(learner.replicas[0])
+
+        def play(k: int, epsilon: float = epsilon, beside: bool = beside) -> None:
+            net = target.net if cfg.concurrent else learner.replicas[k]
+            actors[k].play(net, expect, cfg.rollout_steps, epsilon, cfg.clip_reward, cfg.epsilon_zeta, stage=beside)
+
+        told: dict[str, float] = {}
+        if beside:
+            players.start(play)
+            try:
+                told = improve(progress)
+            finally:  # whatever happens, no thread is left playing
+                with run.phase("rollout"):
+                    players.wait()
+            for actor in actors:
+                actor.remember()
+        else:
+            with run.phase("rollout"):
+                players.run(play)
+        run.record(actors)
+        if learning and not beside:
+            told = improve(progress)
+        run.log(told | {"rollout/exploration_rate": epsilon}, updates=updates if learning else 0)
 
 
 def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) -> Any:

@@ -81,6 +81,7 @@ class Run:
         self._saved: dict[str, Any] = {}
         self._envs: list[VectorEnv] = []
         self.after_save: list[Callable[[], None]] = []  # called when a checkpoint lies on the disk
+        self.on_close: list[Callable[[], None]] = []
         if resume is not None:
             self._saved = resume.tree["parts"]
             self._restore_books(resume.tree["run"])
@@ -293,6 +294,8 @@ class Run:
         learner = self._parts.get("learner")
         if learner is not None:
             learner.team.close()
+        for told in self.on_close:
+            told()
         for env in self._envs:
             env.close()
         if self.sinks is not None:

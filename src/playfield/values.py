@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from playfield import nets
 from playfield.compute import Compute, free_memory
-from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 from playfield.errors import DivergedError, StorageError, UsageError
 from playfield.layers import Pixels
 from playfield.replay import Replay
@@ -156,10 +156,19 @@ class Actor:
         self.held, self.left = np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, np.int64)
         self.obs = env.reset(env_seed.generate_state(env.num_envs, np.uint32).astype(np.int64) % (2**31 - 1))
         self.episodes: list[tuple[int, Episode]] = []
+        self.staged: list[tuple[np.ndarray, np.ndarray, np.ndarray, Step]] = []  # played, not yet remembered
         self.seconds = {"emulation": 0.0, "inference": 0.0}
 
     def play(
-        self, net: nn.Module, expect: Expect, steps: int, epsilon: float, clip_reward: bool, zeta: float = 0.0
+        self,
+        net: nn.Module,
+        expect: Expect,
+        steps: int,
+        epsilon: float,
+        clip_reward: bool,
+        zeta: float = 0.0,
+        *,
+        stage: bool = False,
     ) -> None:
         """Act for `steps` steps, with probability `epsilon` at random and greedily otherwise, and remember them.
 
@@ -188,12 +197,20 @@ class Actor:
                 actions = np.where(explore, actions, q.argmax(-1))
             return actions
 
-        self.follow(act, steps, clip_reward)
+        self.follow(act, steps, clip_reward, stage=stage)
 
     def follow(
-        self, act: Callable[[np.ndarray, np.random.Generator], np.ndarray], steps: int, clip_reward: bool
+        self,
+        act: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+        steps: int,
+        clip_reward: bool,
+        *,
+        stage: bool = False,
     ) -> None:
-        """Act for `steps` steps as `act` says of observations and random numbers, and remember them."""
+        """Act for `steps` steps as `act` says of observations and random numbers, and remember them.
+
+        With `stage`, the replay memory is left alone until `remember`, so that another thread may draw from it.
+        """
         env, clock = self.env, time.perf_counter
         for t in range(steps):
             start = clock()
@@ -203,10 +220,19 @@ class Actor:
             step = env.step(actions)
             self.seconds["emulation"] += clock() - acted
             rewards = np.sign(step.reward) if clip_reward else step.reward
-            self.replay.add(seen, actions, rewards.astype(np.float32), step)
+            if stage:
+                self.staged.append((seen, actions, rewards.astype(np.float32), copy.deepcopy(step)))
+            else:
+                self.replay.add(seen, actions, rewards.astype(np.float32), step)
             self.episodes += [(t, episode) for episode in step.episodes]
             self.obs = step.obs
             self.seconds["inference"] += acted - start
+
+    def remember(self) -> None:
+        """Put what was staged into the replay memory."""
+        for staged in self.staged:
+            self.replay.add(*staged)
+        self.staged.clear()
 
     def state(self) -> dict[str, Any]:
         return {

@@ -22,7 +22,7 @@ CAPACITY, SB3_CAPACITY = 100_000, 10_000  # SB3 keeps two whole stacks for each 
 PART = 1024
 
 
-def ours(rounds: int, part: int, watch: Watch, fused: int = 1) -> dict[str, Any]:
+def ours(rounds: int, part: int, watch: Watch, fused: int = 1, concurrent: bool = False) -> dict[str, Any]:
     """playfield's DQN with the compute that `playfield train` would choose; `fused` minibatches in one."""
     from playfield import compute
 
@@ -49,6 +49,7 @@ def ours(rounds: int, part: int, watch: Watch, fused: int = 1) -> dict[str, Any]
         epsilon_start=EPSILON,  # acting costs what it costs late
         epsilon_end=EPSILON,
         net="nature",
+        concurrent=concurrent,
     )
     choice = compute.choose(num_envs=ENVS)
     probe = make_envs("breakout", 1)
@@ -74,7 +75,7 @@ def ours(rounds: int, part: int, watch: Watch, fused: int = 1) -> dict[str, Any]
     run.close()
     return {
         **_counts(rounds * part, cfg.batch_size, watch),
-        "phases": phases(watch.seconds),
+        "phases": beside(watch.seconds) if concurrent else phases(watch.seconds),
         "device": choice.device,
         "precision": choice.precision,
         "workers": choice.workers,
@@ -91,6 +92,18 @@ def phases(s: dict[str, float]) -> dict[str, float]:
         "emulation": s["emulation"],
         "inference": s["inference"],
         "rollout rest": s["rollout"] - s["emulation"] - s["inference"],
+        "sampling and targets": s["targets"],
+        "gradients": s["gradient"],
+        "optimizer": s["optimizer"],
+        "training rest": s["training"] - s["gradient"] - s["optimizer"],
+        "rest": s["total"] - s["rollout"] - s["targets"] - s["training"],
+    }
+
+
+def beside(s: dict[str, float]) -> dict[str, float]:
+    """The parts of a run that acts beside learning: acting counts where learning waited for it."""
+    return {
+        "waiting for acting": s["rollout"],
         "sampling and targets": s["targets"],
         "gradients": s["gradient"],
         "optimizer": s["optimizer"],
@@ -170,7 +183,7 @@ def _counts(steps: int, batch: int, watch: Watch) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("ours", "fused", "sb3"))
+    parser.add_argument("side", choices=("ours", "fused", "concurrent", "sb3"))
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--part", type=int, default=PART, help="steps of the warm-up, and of each round after it")
     parser.add_argument("--parent", type=int, required=True, help="process that this one must not outlive")
@@ -179,7 +192,8 @@ def main(argv: list[str]) -> None:
     if args.side == "sb3":
         result = sb3(args.rounds, args.part, watch)
     else:
-        result = ours(args.rounds, args.part, watch, FUSED if args.side == "fused" else 1)
+        fused = FUSED if args.side == "fused" else 1
+        result = ours(args.rounds, args.part, watch, fused, args.side == "concurrent")
     say({"result": result})
 
 

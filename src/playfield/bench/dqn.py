@@ -6,7 +6,8 @@ step), learning rate 1e-4, target network every 1,000 steps. SB3 plays one envir
 SB3's replay memory holds 10,000 transitions here, since each takes 56 kB; playfield's holds 100,000.
 
 A third side, "fused updates", learns from as many samples in fewer, larger minibatches: 128 every 16 steps. That is
-another algorithm (a quarter of the updates), so it has a ratio of its own.
+another algorithm (a quarter of the updates), so it has a ratio of its own. A fourth, on request, acts by the target
+network beside learning (`concurrent`).
 
 Sides are measured in turn, each in a fresh process with its own default threads. A warm-up, which learning starts in,
 is not counted. Machines drift, so the figure to quote is the ratio of two neighbouring measurements.
@@ -24,7 +25,12 @@ from playfield.bench._sides import measure
 from playfield.errors import UsageError
 
 PEERS = {"sb3": "stable_baselines3"}
-NAMES = {"ours": "playfield", "sb3": "Stable-Baselines3", "fused": "playfield, fused updates"}
+NAMES = {
+    "ours": "playfield",
+    "sb3": "Stable-Baselines3",
+    "fused": "playfield, fused updates",
+    "concurrent": "playfield, acting beside learning",
+}
 
 
 def run(
@@ -35,11 +41,12 @@ def run(
     busy: bool = False,
     rounds: int = 0,
     fused: bool = True,
+    concurrent: bool = False,
     part: int = PART,
 ) -> dict[str, Any]:
     """Measure steps per second of DQN on Breakout, and print tables (with `json`, one JSON object).
 
-    `ratio` is playfield / the peer at the same hyper-parameters; `fused` has the ratio of the fused updates.
+    `ratio` is playfield / the peer at the same hyper-parameters; those of `fused` and `concurrent` stand apart.
 
     Args:
         vs: the peer to measure as well, `sb3` or `none`.
@@ -47,6 +54,7 @@ def run(
         busy: measure everything also beside a program that keeps one core busy.
         rounds: measurements of each side (0: 3; 2 with `busy`).
         fused: measure playfield with fused updates as well.
+        concurrent: measure playfield acting beside learning as well.
         part: steps of the warm-up, and between two reports of progress.
 
     Raises:
@@ -54,7 +62,7 @@ def run(
         PlayfieldError: a measurement failed.
     """
     sides = ["ours", *_sides.find_peers(vs, PEERS, NAMES)]
-    extra = ["fused"] if fused else []
+    extra = ["fused"] * fused + ["concurrent"] * concurrent
     least = 2 * BATCH * FUSED  # half of the warm-up fills the memory: it must be a minibatch at least
     if min(steps, rounds) < 0 or part < least or part % (ENVS * ROLLOUT):
         raise UsageError(

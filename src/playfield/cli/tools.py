@@ -49,6 +49,7 @@ def bench(words: list[str]) -> int:
         action=argparse.BooleanOptionalAction,
         help="in bench dqn, measure fused updates too: 128 samples every 16 steps, not 32 every 4 (on by default)",
     )
+    p.add_argument("--concurrent", action="store_true", help="in bench dqn, measure acting beside learning too")
     p.add_argument("--script", help="path of CleanRL's ppo_atari_envpool.py, for --vs cleanrl")
     p.add_argument("--python", help="interpreter that has what the script needs")
     p.add_argument("--busy", action="store_true", help="also measure beside a second busy process")
@@ -66,6 +67,19 @@ def bench(words: list[str]) -> int:
     a = p.parse(words)
     from playfield.bench import main as run
 
-    names = ("vs", "script", "python", "busy", "fused", "steps", "rounds", "env", "algo", "seed", "kills", "capacity")
-    run(a.name, **{name: getattr(a, name) for name in (*names, "fill", "slots", "agent", "json")})
+    names = (
+        "vs",
+        "script",
+        "python",
+        "busy",
+        "fused",
+        "concurrent",
+        "steps",
+        "rounds",
+        "env",
+        "algo",
+        "seed",
+        "kills",
+    )
+    run(a.name, **{name: getattr(a, name) for name in (*names, "capacity", "fill", "slots", "agent", "json")})
     return 0
