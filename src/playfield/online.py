@@ -67,6 +67,10 @@ class Config:
         if workers > 1:
             raise UsageError("linear methods learn from one step after the other: use --workers 1")
 
+    def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
+        """How many numbers the method's `memory` has (but for a few): shared, and of each environment."""
+        raise NotImplementedError
+
 
 # Where presets begin. A game of -1 a step needs no random actions: nothing is worth as little as it turns out.
 MOUNTAIN_CAR: dict[str, Any] = {"gamma": 1.0, "epsilon": 0.0}

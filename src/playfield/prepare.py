@@ -112,9 +112,15 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
 def need_of(cfg: Any, spec: Any, where: Path) -> Need:
     """What a training with `cfg` on environments of `spec` takes; `where` is on the disk of a mapped replay memory.
 
-    Raises UsageError where its replay memory, or else a rollout, does not fit into the memory that is free.
+    Raises UsageError where its replay memory, its linear weights, or else a rollout, does not fit into what is free.
     """
-    if "capacity" not in {f.name for f in dataclasses.fields(cfg)}:
+    known = {f.name for f in dataclasses.fields(cfg)}
+    if "features" in known:
+        from playfield.linear import need as linear_need
+        from playfield.linear.sight import Sight
+
+        return Need(linear_need.of_training(cfg, spec.num_actions, Sight(cfg.features, spec).coder))
+    if "capacity" not in known:
         import numpy as np
 
         from playfield.compute import free_memory

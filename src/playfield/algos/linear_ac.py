@@ -50,6 +50,11 @@ class Config(online.Config):
         if self.tau <= 0:
             raise UsageError(f"--tau must be above 0, not {self.tau:g}")
 
+    def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
+        """How many numbers `memory` has: of what environments share, and of each one's own."""
+        rows = actions + 1  # the critic's
+        return rows * coder.size, 2 * rows * coder.size + 2 * coder.active
+
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},

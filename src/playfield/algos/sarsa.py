@@ -36,6 +36,10 @@ class Config(online.Config):
         if self.n_step < 1:
             raise UsageError(f"--n-step must be at least 1, not {self.n_step}")
 
+    def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
+        """How many numbers `memory` has: of what environments share, and of each one's own."""
+        return actions * coder.size, (self.n_step + 1) * (2 * coder.active + 3)
+
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},

@@ -47,6 +47,10 @@ class Config(online.Config):
         if not 0 <= self.lam <= 1:
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
 
+    def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
+        """How many numbers `memory` has: of what environments share, and of each one's own."""
+        return actions * coder.size, 2 * actions * coder.size + 2 * coder.active
+
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},

@@ -47,6 +47,10 @@ class Config(online.Config):
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
         check_name(self.policy)
 
+    def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
+        """How many numbers `memory` has: of what environments share, and of each one's own."""
+        return coder.size, 2 * coder.size + 2 * coder.active
+
 
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},

@@ -24,6 +24,7 @@ from playfield.linear.jit import piece
 
 TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, BITS, IDENTITY = range(7)
 LARGEST = 2**22  # features, or cells of a table
+MOST_ON = 2**16  # features that are on at once: each takes time at every step
 
 
 class Coder(NamedTuple):
@@ -83,6 +84,8 @@ def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **ow
 
 
 def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, Any]:
+    if tilings > MOST_ON:
+        raise UsageError(f"{tilings:,} tilings would put as many features on at once: use fewer, {MOST_ON:,} at most")
     scale = tilings * tiles / bounds.tiled
     top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
     shifts = 1 + 2 * np.arange(len(top))
@@ -121,6 +124,11 @@ def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096, d
     """Tile coding whose cells are numbered as they are first seen, at most `size` of them."""
     grid = _grid(bounds, tilings, tiles, displace)
     _cells(grid, 2**62, "iht")
+    if size < tilings:
+        raise UsageError(
+            f"--features iht with {tilings:,} tilings needs as many numbers for one state: "
+            f"use fewer tilings, or size={1 << (tilings - 1).bit_length() + 3}"
+        )
     slots = 1 << (2 * size - 1).bit_length()
     keys, numbers = np.full(slots, -1), np.zeros(slots, np.int64)
     return _coder(FIRST_COME, size, tilings, bounds, cells=keys, numbers=numbers, **grid)
@@ -180,7 +188,7 @@ def identity(bounds: Bounds) -> Coder:
 
 def _powers(bounds: Bounds, order: int) -> np.ndarray:
     dims = len(bounds.low)
-    if (order + 1) ** dims > 2**16:
+    if (order + 1) ** dims > MOST_ON:
         raise UsageError(
             f"order {order} of {dims} dimensions would be {_many((order + 1) ** dims)} features: lower it"
         )
@@ -189,6 +197,8 @@ def _powers(bounds: Bounds, order: int) -> np.ndarray:
 
 def fresh(coder: Coder) -> Coder:
     """A copy with tables of its own: a run that numbers cells must not see those of another."""
+    if coder.kind != FIRST_COME:
+        return coder  # nothing in it changes
     return coder._replace(cells=coder.cells.copy(), numbers=coder.numbers.copy(), told=coder.told.copy())
 
 

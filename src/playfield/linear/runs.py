@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from playfield import options
 from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
-from playfield.linear import features, problems
+from playfield.linear import features, need, problems
 from playfield.linear.choice import coder_for
 from playfield.linear.maths import ENDLESS
 
@@ -90,17 +90,20 @@ def experiment(
         wishes: fields of the method's `Config`. Here gamma is 1 and epsilon 0 unless told.
 
     Raises:
-        UsageError: an unknown name or value. DivergedError: weights or values are no longer finite, or an episode
-            took a million steps.
+        UsageError: an unknown name or value, or more than the memory that is free. DivergedError: weights or values
+            are no longer finite, or an episode took a million steps.
     """
-    seeds, spec = [int(s) for s in seeds], problems.problem(problem)
-    if not seeds or episodes < 1 or not 0 <= max_steps < ENDLESS:
+    seeds, spec = seeds if isinstance(seeds, Sequence) else list(seeds), problems.problem(problem)
+    if not len(seeds) or episodes < 1 or not 0 <= max_steps < ENDLESS:
         raise UsageError("an experiment needs a seed, an episode, and a limit from 0 to below a million steps")
     module, cfg = configured(method, {**wishes, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
     truth = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
+    workers = min(threads or cores(), len(seeds))
+    need.of_runs(cfg, spec.actions, coder, len(seeds), episodes, workers)
+    seeds = [int(s) for s in seeds]
 
-    def one(seed: int) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    def one(seed: int) -> Run:
         own = _fresh(coder)
         m = module.memory(spec.actions, own, cfg)
         if len(truth):
@@ -112,11 +115,13 @@ def experiment(
         finite = np.isfinite(m.w).all() and (method != "linear_ac" or np.isfinite(m.critic).all())
         if not finite or (steps == ENDLESS).any():
             raise DivergedError(f"{method} on {problem} diverged (seed {seed}): lower alpha, now {cfg.alpha:g}")
-        return m, own, steps, returns
+        # Not all of `m`: traces of a run that is over would only take memory.
+        critic = m.critic[0] if method == "linear_ac" else None
+        return Run(m.w, critic, m.errors if len(truth) else None, own, steps, returns)
 
     start = time.perf_counter()
     done: list[Any] = [None] * len(seeds)
-    with ThreadPoolExecutor(min(threads or cores(), len(seeds))) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         jobs = {pool.submit(one, seed): k for k, seed in enumerate(seeds)}
         try:
             for n, job in enumerate(as_completed(jobs), 1):
@@ -126,19 +131,29 @@ def experiment(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    memories, coders = [d[0] for d in done], [d[1] for d in done]
-    weights = np.stack([m.w for m in memories])
+    weights = np.stack([d.weights for d in done])
     return Outcome(
-        steps=np.stack([d[2] for d in done]),
-        returns=np.stack([d[3] for d in done]),
+        steps=np.stack([d.steps for d in done]),
+        returns=np.stack([d.returns for d in done]),
         weights=weights[:, 0] if method == "td_lambda" else weights,
-        critic=np.stack([m.critic[0] for m in memories]) if method == "linear_ac" else None,
-        errors=np.stack([m.errors for m in memories]) if len(truth) else None,
-        collisions=np.array([c.told[1] for c in coders]),
-        numbered=np.array([c.told[0] for c in coders]),
-        coders=coders,
+        critic=np.stack([d.critic for d in done]) if method == "linear_ac" else None,
+        errors=np.stack([d.errors for d in done]) if len(truth) else None,
+        collisions=np.array([d.coder.told[1] for d in done]),
+        numbered=np.array([d.coder.told[0] for d in done]),
+        coders=[d.coder for d in done],
         seconds=time.perf_counter() - start,
     )
+
+
+class Run(NamedTuple):
+    """What is kept of a run: weights [A, F], critic [F], errors, steps and returns [E], and its coder."""
+
+    weights: np.ndarray
+    critic: np.ndarray | None
+    errors: np.ndarray | None
+    coder: features.Coder
+    steps: np.ndarray
+    returns: np.ndarray
 
 
 _fresh = features.fresh
