@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from playfield.linear.jit import PACKAGE, drop_stale, sources
+from playfield.linear.runs import METHODS, configured
 
 
 def test_kept_code_of_other_sources_is_dropped(tmp_path):
@@ -52,3 +53,25 @@ def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
         values.append(int(done.stdout))
     assert values == [1, 1]
     assert Path(package / "linear" / "__pycache__").exists()
+
+
+ALL = """
+from playfield.linear import experiment
+from playfield.linear.runs import METHODS, configured
+for method in METHODS:
+    experiment(method, "random-walk", "onehot", seeds=[0], episodes=1)
+    stats = configured(method, {})[0].play.stats
+    print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def test_every_method_keeps_its_own_copy_of_the_loop():
+    """Q-learning's has the types of Sarsa(lambda)'s: only the name of its file on disk tells them apart."""
+    modules = [configured(method, {})[0] for method in METHODS]
+    assert len({module.play.py_func.__qualname__ for module in modules}) == len(METHODS)
+    for module in modules:
+        inside = module.play.py_func.__globals__
+        assert (inside["begin"], inside["learn"]) == (module.begin, module.learn)
+    exec(ALL, {})
+    done = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 0"] * len(METHODS)

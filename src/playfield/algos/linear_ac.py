@@ -21,10 +21,10 @@ import numpy as np
 from playfield import online
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, dot, fade, follow, mark
-from playfield.linear.problems import STATE, observe, start, step
+from playfield.linear.features import Coder
+from playfield.linear.jit import piece
+from playfield.linear.loop import loop
+from playfield.linear.maths import ONGOING, TERMINATED, dot, fade, follow, mark
 from playfield.run import Run
 
 
@@ -177,26 +177,7 @@ def learn(m, h, rng, reward, index, value, on, ended):
     return _draw(m, h, rng, index, value, on) if ended == ONGOING else 0
 
 
-@jit
-def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
-    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes], to an endless one."""
-    state, obs = np.zeros(STATE), np.zeros(len(coder.low))
-    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
-    for episode in range(len(steps)):
-        start(problem, rng, state)
-        observe(problem, state, obs)
-        action = begin(m, h, rng, index, value, encode(coder, obs, index, value))
-        ended, t, score = ONGOING, 0, 0.0
-        while ended == ONGOING:
-            reward, over = step(problem, rng, state, action)
-            observe(problem, state, obs)
-            t += 1
-            score += reward
-            ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
-            action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
-        steps[episode], returns[episode] = t, score
-        if t == ENDLESS:
-            return
+play = loop(begin, learn)
 
 
 def train(run: Run, cfg: Config) -> None:

@@ -19,9 +19,9 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.fixed import Fixed, check_name
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import jit, piece
-from playfield.linear.maths import ENDLESS, ONGOING, TERMINATED, TRUNCATED, add, dot, draw, fade, follow, mark
-from playfield.linear.problems import STATE, observe, start, step
+from playfield.linear.jit import piece
+from playfield.linear.loop import loop
+from playfield.linear.maths import TERMINATED, add, dot, draw, fade, follow, mark
 from playfield.run import Run
 
 TRACES = ("dutch", "accumulating")
@@ -151,37 +151,17 @@ def learn(m, h, rng, reward, index, value, on, ended):
 
 
 @piece
-def _error(coder, w, truth, obs, index, value):
-    """Root of the mean squared error over the states 0, 1, ... whose true values are known."""
-    total = 0.0
+def _after(m, coder, obs, index, value, episode):
+    """Into `m.errors`: root of the mean squared error over the states 0, 1, ... whose true values are known."""
+    truth, total = m.truth, 0.0
     for s in range(len(truth)):
         obs[0] = s
-        total += (dot(w, 0, index, value, encode(coder, obs, index, value)) - truth[s]) ** 2
-    return (total / len(truth)) ** 0.5
+        total += (dot(m.w, 0, index, value, encode(coder, obs, index, value)) - truth[s]) ** 2
+    if len(truth):
+        m.errors[episode] = (total / len(truth)) ** 0.5
 
 
-@jit
-def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
-    """Episodes of a problem of `linear.problems`; fills `steps`, `returns`, with a truth `m.errors` [episodes]."""
-    state, obs = np.zeros(STATE), np.zeros(len(coder.low))
-    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
-    for episode in range(len(steps)):
-        start(problem, rng, state)
-        observe(problem, state, obs)
-        action = begin(m, h, rng, index, value, encode(coder, obs, index, value))
-        ended, t, score = ONGOING, 0, 0.0
-        while ended == ONGOING:
-            reward, over = step(problem, rng, state, action)
-            observe(problem, state, obs)
-            t += 1
-            score += reward
-            ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
-            action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
-        steps[episode], returns[episode] = t, score
-        if t == ENDLESS:
-            return
-        if len(m.truth):
-            m.errors[episode] = _error(coder, m.w, m.truth, obs, index, value)
+play = loop(begin, learn, _after)
 
 
 def train(run: Run, cfg: Config) -> None:

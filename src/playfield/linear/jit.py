@@ -2,7 +2,8 @@
 
 Compiled code is kept on disk beside the source (or in the user's cache), so only the first use on a machine waits for
 it. It computes what the same function computes in plain Python (`fn.py_func`), bit for bit: no fast mathematics, no
-fused operations. Functions as arguments would not be kept on disk, so problems, coders and traces are integer codes.
+fused operations. Functions as arguments would not be kept on disk, so problems, coders and traces are integer codes
+(and `linear.loop` copies a function).
 
 A kept loop contains the functions that it called, but would outlive a change of those in other files. So all that was
 kept is dropped whenever one of the sources changes.
