@@ -9,7 +9,7 @@ import pytest
 
 from playfield import dataset
 from playfield.cli import main
-from playfield.collect import Screens, collect, play
+from playfield.collect import Screens, _progress, collect, play
 from playfield.envs.atari import Atari, protocol
 from playfield.envs.classic import ClassicVectorEnv
 from playfield.envs.ram import AtariRam
@@ -143,3 +143,16 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "breakout" in capsys.readouterr().err
     assert main(["collect", "breakout", "--epsilon", "2", "--out", "x"]) == 2
     assert not (tmp_path / "x").exists()
+
+
+def test_the_time_left_leaves_out_what_came_before_the_first_step(monkeypatch) -> None:
+    now, said = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    on_step = _progress(100, said.append)
+    now[0] = 1_000.0  # imports, the emulator's start
+    on_step(4)
+    for done in range(8, 101, 4):
+        now[0] += 3.0
+        on_step(done)
+    assert said[0] == "12 of 100 steps (12%), 1:06 left"  # 88 steps at 0.75 s each
+    assert said[-1] == "92 of 100 steps (92%), 0:06 left"

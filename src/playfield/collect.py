@@ -239,14 +239,17 @@ def collect(
 
 
 def _progress(steps: int, say: Callable[[str], None]) -> Callable[[int], None]:
-    begun = shown = time.monotonic()
+    begun: tuple[float, int] | None = None  # the first step is not counted: loading and warming up fall into it
+    shown = 0.0
 
     def on_step(done: int) -> None:
-        nonlocal shown
+        nonlocal begun, shown
         now = time.monotonic()
-        if now - shown >= PERIOD and done < steps:
+        if begun is None:
+            begun, shown = (now, done), now
+        elif now - shown >= PERIOD and done < steps:
             shown = now
-            left = format_seconds((now - begun) * (steps - done) / done)
+            left = format_seconds((now - begun[0]) * (steps - done) / (done - begun[1]))
             say(f"{done:,} of {steps:,} steps ({done / steps:.0%}), {left} left")
 
     return on_step
