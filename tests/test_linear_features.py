@@ -197,6 +197,30 @@ def test_bases_by_definition(dims, order, compiled):
             assert value[0] == 1.0
 
 
+def test_scaled_waves_do_what_step_sizes_of_their_own_would():
+    """Konidaris et al.: alpha / |c| for wave c. One step of w towards a target moves the value of any state alike."""
+    plain, scaled = (features.fourier(box(3), order=2, scaled=s) for s in (False, True))
+    length = np.linalg.norm(list(itertools.product(range(3), repeat=3)), axis=1)
+    length[0] = 1
+    x, y = (np.array([encode(coder, p)[1] for p in points(box(3), 2)[:2]]) for coder in (plain, scaled))
+    assert y == pytest.approx(x / np.sqrt(length))
+    error, alpha = 0.7, 0.01
+    by_steps, by_features = (alpha / length * error * x[0]) @ x[1], (alpha * error * y[0]) @ y[1]
+    assert by_features == pytest.approx(by_steps)
+
+
+@pytest.mark.parametrize("make", [features.fourier, features.polynomial, features.tilings, features.identity])
+def test_mean_square_is_that_of_states_spread_evenly(make):
+    """Against 4,000 random states; and of scaled waves."""
+    for coder in [make(UNIT)] + [features.fourier(UNIT, scaled=True)] * (make is features.fourier):
+        x = np.random.default_rng(0).uniform(0, 1, (4000, 2))
+        found = np.mean([np.square(encode(coder, state)[1]).sum() for state in x])
+        assert features.mean_square(coder) == pytest.approx(found, rel=0.03)
+    ram = features.bits(features.Bounds(np.zeros(3), np.full(3, 255.0), np.full(3, 256.0)))
+    every = [len(encode(ram, [b, 0, 255])[0]) for b in range(256)]
+    assert features.mean_square(ram) == np.mean(every) == 13.0
+
+
 def test_outside_the_bounds_counts_as_the_edge():
     for make in (features.tilings, features.iht, features.onehot, features.fourier, features.polynomial):
         coder = make(UNIT)

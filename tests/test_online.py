@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from playfield import online
+from playfield import online, prepare
 from playfield.algos import linear_ac, sarsa
 from playfield.envs import make_envs
 from playfield.errors import DivergedError, UsageError
@@ -16,6 +16,7 @@ from playfield.linear import experiment, values
 from playfield.linear.choice import coder_for
 from playfield.linear.maths import fade, follow, mark
 from playfield.linear.sight import Sight
+from playfield.plan import Request
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,43 @@ def test_all_step_sizes_are_annealed():
     cfg = linear_ac.Config(alpha=0.4, alpha_actor=0.2, tau=2.0)
     assert online._annealed(cfg, 0.75) == dataclasses.replace(cfg, alpha=0.1, alpha_actor=0.05)
     assert online._annealed(sarsa.Config(alpha=0.4), 0.5) == sarsa.Config(alpha=0.2)
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "alpha", "actor"),
+    [
+        ("sarsa", "MountainCar-v0", 0.5 / 8, None),
+        ("sarsa_lambda", "CartPole-v1", 0.5 / 16, None),
+        ("qlearning", "Acrobot-v1", 0.3 / 16, None),
+        ("linear_ac", "MountainCar-v0", 0.5 / 8, 0.02),
+        ("linear_ac", "CartPole-v1", 0.3 / 16, 0.2 / 16),
+        ("linear_ac", "Acrobot-v1", 0.3 / 16, 0.02),
+    ],
+)
+def test_step_sizes_of_the_presets(algo, env, alpha, actor):
+    """A share of 1 / tilings; what is given stays; with other features, theirs."""
+    cfg = prepare.configure(Request(env, algo))[1]
+    assert cfg.alpha == pytest.approx(alpha, rel=1e-12)
+    assert actor is None or cfg.alpha_actor == pytest.approx(actor, rel=1e-12)
+    assert prepare.configure(Request(env, algo, config={"alpha": 0.01}))[1].alpha == 0.01
+    waves = prepare.configure(Request(env, algo, config={"features": "fourier:order=2"}))[1]
+    size = 3 ** {"MountainCar-v0": 2, "CartPole-v1": 4, "Acrobot-v1": 6}[env]
+    assert waves.alpha == pytest.approx(cfg.correction / (0.5 * (size + 1)))
+
+
+@pytest.mark.parametrize(
+    ("env", "problem", "limit", "episodes", "enough"),
+    [("CartPole-v1", "cartpole", 500, 60, 300), ("MountainCar-v0", "mountain-car-gym", 200, 80, -165)],
+)
+@pytest.mark.parametrize("algo", ["sarsa", "sarsa_lambda"])
+def test_waves_are_learnt_at_the_step_size_that_is_chosen(algo, env, problem, limit, episodes, enough):
+    """`playfield train CartPole-v1 --algo sarsa --features fourier:order=3`, as an experiment of 3 runs."""
+    cfg = prepare.configure(Request(env, algo, config={"features": "fourier:order=3"}))[1]
+    own = {"gamma": cfg.gamma, "epsilon": cfg.epsilon, "correction": cfg.correction}
+    out = experiment(algo, problem, cfg.features, seeds=range(3), episodes=episodes, max_steps=limit, **own)
+    assert out.returns[:, -20:].mean() > enough
+    again = experiment(algo, problem, cfg.features, seeds=[0], episodes=3, max_steps=limit, alpha=cfg.alpha, **own)
+    assert (again.steps[0] == out.steps[0, :3]).all()
 
 
 def test_a_trace_that_cancels_is_listed_once():

@@ -18,6 +18,7 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DataError, DivergedError, UsageError
+from playfield.linear.choice import settled
 from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, POLYNOMIAL, TABLE, Coder, encode
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.sight import Sight
@@ -35,8 +36,10 @@ class Config:
     features: str = "tilings:tilings=8,tiles=8"
     """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, polynomial, bits, identity; of
     pictures: pixels, or autoencoder:PATH."""
-    alpha: float = 0.0625
-    """Step size. With n tilings, 1 / n would correct an error at once; fourier and identity need less."""
+    alpha: float = 0.0
+    """Step size; 0: correction / mean squared length of the features (n with n tilings), known before the start."""
+    correction: float = 0.5
+    """Where alpha is 0: the share of an error that a step corrects (Sutton and Barto 2018, section 9.6)."""
     anneal: bool = False
     """Let the step size fall linearly to zero."""
     gamma: float = 0.99
@@ -62,8 +65,9 @@ class Config:
         for name in ("gamma", "epsilon", "epsilon_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1, not {getattr(self, name):g}")
-        if not self.alpha > 0:
-            raise UsageError(f"--alpha must be above 0, not {self.alpha:g}")
+        for name, least in (("alpha", "0 (which chooses) or "), ("correction", "")):
+            if not getattr(self, name) >= 0 or (not least and not getattr(self, name)):
+                raise UsageError(f"--{name} must be {least}above 0, not {getattr(self, name):g}")
         if workers > 1:
             raise UsageError("linear methods learn from one step after the other: use --workers 1")
 
@@ -76,13 +80,12 @@ class Config:
 MOUNTAIN_CAR: dict[str, Any] = {"gamma": 1.0, "epsilon": 0.0}
 CARTPOLE: dict[str, Any] = {
     "features": "iht:tilings=16,tiles=4,size=16384",
-    "alpha": 0.5 / 16,
     "gamma": 1.0,
     "epsilon": 0.05,
 }
 ACROBOT: dict[str, Any] = {
     "features": "iht:tilings=16,tiles=3,size=32768",
-    "alpha": 0.3 / 16,
+    "correction": 0.3,
     "gamma": 1.0,
     "epsilon": 0.0,
 }
@@ -171,6 +174,7 @@ def learn_from(
     """Train until `run` says that it is enough; with `act`, actions are those of a policy that is given."""
     cfg.check(run.compute.workers)
     lanes = run.workers("lanes", cfg.num_envs, lambda env, seed, _: Lanes(env, seed, cfg, memory))[0]
+    cfg = settled(cfg, lanes.coder)
     run.track("learner", lanes)
     env, rng = lanes.env, lanes.random
     for progress in run.steps(cfg.batch):

@@ -23,6 +23,8 @@ _FRACTIONS = {
     "clip",
     "anneal_to",
     "alpha",
+    "correction",
+    "correction_actor",
     "beta",
     "epsilon_start",
     "epsilon_end",

@@ -68,9 +68,10 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
         # Refused before anything is made where it plays another game; kept with the hash of its weights.
         cfg = dataclasses.replace(cfg, policy=module.Fixed(cfg.policy, spec).pinned)
     if "features" in known:
+        from playfield.linear.choice import settled
         from playfield.linear.sight import Sight
 
-        Sight(cfg.features, spec)
+        cfg = settled(cfg, Sight(cfg.features, spec).coder)
     return module, cfg, spec
 
 

@@ -32,8 +32,10 @@ from playfield.run import Run
 class Config(online.Config):
     """Hyper-parameters of the linear actor-critic."""
 
-    alpha_actor: float = 0.02
-    """The actor's step size; `alpha` is the critic's."""
+    alpha_actor: float = 0.0
+    """The actor's step size; `alpha` is the critic's. 0: correction_actor / mean squared length of the features."""
+    correction_actor: float = 0.16
+    """Where alpha_actor is 0: what the actor's step size is, times the mean squared length of the features."""
     lam: float = 0.8
     """Decay of both traces (lambda)."""
     tau: float = 1.0
@@ -59,8 +61,8 @@ class Config(online.Config):
 PRESETS: dict[str, dict[str, Config]] = {
     "vector": {"default": Config()},
     "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE | {"alpha": 0.3 / 16, "gamma": 0.99}, alpha_actor=0.2 / 16)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
+    "CartPole": {"default": Config(**online.CARTPOLE | {"gamma": 0.99, "correction": 0.3}, correction_actor=0.2)},
+    "Acrobot": {"default": Config(**online.ACROBOT, correction_actor=0.32)},
     "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
     "ram": {"default": Config(**online.ATARI, features="bits")},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -57,3 +58,17 @@ def coder_for(text: str, low: np.ndarray, high: np.ndarray, tiled: np.ndarray | 
     bounds = features.Bounds(low, high, high - low if tiled is None else tiled)
     coder: features.Coder = getattr(features, name)(bounds, **chosen)
     return coder
+
+
+def settled(cfg: Any, coder: features.Coder) -> Any:
+    """`cfg` with step sizes: those that are 0 become a share of 1 / mean squared length of the features.
+
+    With features of that length a step of 1 / length would correct an error at once. An actor's are treated alike.
+    """
+    shares = {"alpha": "correction", "alpha_actor": "correction_actor"}
+    chosen = {
+        name: getattr(cfg, of) / features.mean_square(coder)
+        for name, of in shares.items()
+        if getattr(cfg, name, 1) == 0
+    }
+    return dataclasses.replace(cfg, **chosen)

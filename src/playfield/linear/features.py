@@ -41,6 +41,7 @@ class Coder(NamedTuple):
         numbers: [slots] the number that each key of `iht` got.
         told: [2] numbers given, and how often a cell had to share one.
         powers: [F, D] of Fourier and polynomial bases.
+        gains: [F] what their features are multiplied by.
     """
 
     kind: int
@@ -56,6 +57,7 @@ class Coder(NamedTuple):
     numbers: np.ndarray
     told: np.ndarray
     powers: np.ndarray
+    gains: np.ndarray
 
 
 class Bounds(NamedTuple):
@@ -78,7 +80,7 @@ def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **ow
         "cells": ints,
         "numbers": ints,
     }
-    parts |= {"told": np.zeros(2, np.int64), "powers": np.zeros((0, 0))} | own
+    parts |= {"told": np.zeros(2, np.int64), "powers": np.zeros((0, 0)), "gains": none} | own
     low, high = (bounds.low, bounds.high) if bounds else (none, none)
     return Coder(kind, size, active, low.astype(np.float64), high.astype(np.float64), **parts)
 
@@ -162,16 +164,23 @@ def onehot(bounds: Bounds, *, tiles: int = 8, faithful: bool = False) -> Coder:
     return _coder(ADDITIVE, size, len(top), bounds, scale=scale, dims=top + 1, cells=starts[:-1])
 
 
-def fourier(bounds: Bounds, *, order: int = 3) -> Coder:
-    """Fourier basis: cosines of all waves up to an order along each dimension."""
+def fourier(bounds: Bounds, *, order: int = 3, scaled: bool = False) -> Coder:
+    """Fourier basis: cosines of all waves up to an order along each dimension.
+
+    `scaled` divides a wave c by the root of its length |c|: then one step size does what alpha / |c| for each wave
+    does (Konidaris, Osentoski and Thomas 2011), and true online methods stay exact. It is off: at order 3 and the
+    step sizes that are chosen, Sarsa(0.9) came to 137 steps with it on MountainCar and to 144 without (last 30 of 300
+    episodes, 16 runs), but Sarsa to 181 and 158, and Sarsa(0.9) on CartPole to 403 and 500 (of 100, 10 runs).
+    """
     powers = _powers(bounds, order)
-    return _coder(FOURIER, len(powers), len(powers), bounds, scale=1 / (bounds.high - bounds.low), powers=powers)
+    length = np.maximum(np.sqrt((powers**2).sum(axis=1)), 1.0)
+    return _basis_coder(FOURIER, bounds, powers, length**-0.5 if scaled else np.ones(len(powers)))
 
 
 def polynomial(bounds: Bounds, *, order: int = 3) -> Coder:
     """Products of powers up to an order of each dimension, scaled to [0, 1]."""
     powers = _powers(bounds, order)
-    return _coder(POLYNOMIAL, len(powers), len(powers), bounds, scale=1 / (bounds.high - bounds.low), powers=powers)
+    return _basis_coder(POLYNOMIAL, bounds, powers, np.ones(len(powers)))
 
 
 def bits(bounds: Bounds) -> Coder:
@@ -186,6 +195,11 @@ def identity(bounds: Bounds) -> Coder:
     return _coder(IDENTITY, size, size, bounds)
 
 
+def _basis_coder(kind: int, bounds: Bounds, powers: np.ndarray, gains: np.ndarray) -> Coder:
+    size, scale = len(powers), 1 / (bounds.high - bounds.low)
+    return _coder(kind, size, size, bounds, scale=scale, powers=powers, gains=gains)
+
+
 def _powers(bounds: Bounds, order: int) -> np.ndarray:
     dims = len(bounds.low)
     if (order + 1) ** dims > MOST_ON:
@@ -193,6 +207,22 @@ def _powers(bounds: Bounds, order: int) -> np.ndarray:
             f"order {order} of {dims} dimensions would be {_many((order + 1) ** dims)} features: lower it"
         )
     return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
+
+
+def mean_square(coder: Coder) -> float:
+    """Mean squared length of a feature vector, over states spread evenly between the bounds.
+
+    Where the bounds are not known (`identity`), numbers are taken to lie between 0 and 1.
+    """
+    if coder.kind == FOURIER:  # a wave's mean square is 1/2, a constant's 1
+        return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
+    if coder.kind == POLYNOMIAL:
+        return float((1 / (2 * coder.powers + 1)).prod(axis=1).sum())
+    if coder.kind == BITS:
+        return (coder.size - 1) / 2 + 1
+    if coder.kind == IDENTITY:
+        return (coder.size - 1) / 3 + 1
+    return float(coder.active)
 
 
 def fresh(coder: Coder) -> Coder:
@@ -261,7 +291,7 @@ def _bits(x, index, value):
 
 @piece
 def _basis(c, x, index, value):
-    low, high, scale, powers, waves = c.low, c.high, c.scale, c.powers, c.kind == FOURIER
+    low, high, scale, powers, gains, waves = c.low, c.high, c.scale, c.powers, c.gains, c.kind == FOURIER
     for i in range(len(powers)):
         angle, product = 0.0, 1.0
         for d in range(len(low)):
@@ -271,7 +301,7 @@ def _basis(c, x, index, value):
             else:
                 product *= unit ** powers[i, d]
         index[i] = i
-        value[i] = math.cos(math.pi * angle) if waves else product
+        value[i] = gains[i] * (math.cos(math.pi * angle) if waves else product)
     return len(powers)
 
 

@@ -19,7 +19,7 @@ from playfield import options
 from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
 from playfield.linear import features, need, problems
-from playfield.linear.choice import coder_for
+from playfield.linear.choice import coder_for, settled
 from playfield.linear.maths import ENDLESS
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
@@ -98,6 +98,7 @@ def experiment(
         raise UsageError("an experiment needs a seed, an episode, and a limit from 0 to below a million steps")
     module, cfg = configured(method, {**wishes, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
+    cfg = settled(cfg, coder)
     truth = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
     workers = min(threads or cores(), len(seeds))
     need.of_runs(cfg, spec.actions, coder, len(seeds), episodes, workers)
