@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import playfield.linear
 from playfield import lessons
 from playfield.cli import main
 from playfield.errors import UsageError
@@ -138,13 +139,13 @@ def test_a_mean_row_has_students_interval_and_few_runs_give_no_range():
     row = mean_row("", "", 10.0, np.array([8.0, 10.0, 12.0]))
     assert row.ours == 10
     assert row.high == pytest.approx(10 + 4.302653 * 2 / math.sqrt(3), rel=1e-5)
-    assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs").verdict == "-"
+    assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs").verdict == "too few runs"
+    assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs", judged=False).verdict == "-"
     assert mean_row("", "", 8.0, np.arange(10.0), rule="among runs").verdict == "pass"
 
 
 def test_a_lesson_that_learns_badly_differs(monkeypatch):
     """The whole way from an experiment to the table: steps ten times too many are told as such."""
-    import playfield.linear
 
     def bad(method, problem, features, *, seeds, episodes, **_):
         steps = np.full((len(seeds), episodes), 1_500)
@@ -156,6 +157,24 @@ def test_a_lesson_that_learns_badly_differs(monkeypatch):
     assert "differs" in _report.table(rows)
     shorter = lessons.run("mountain-car-tilings", runs=3, episodes=60).rows
     assert [row.verdict for row in shorter] == ["-"] * 5
+
+
+def test_one_run_is_too_few_to_judge(monkeypatch, tmp_path, capsys):
+    """Numbers, claims about the best of several, and the table of what is on the disk; exit code 0."""
+
+    def good(method, problem, features, *, seeds, episodes, **_):
+        return type("Out", (), {"steps": np.full((len(seeds), episodes), 130), "seconds": 0.1})
+
+    monkeypatch.setattr(playfield.linear, "experiment", good)
+    for name in ("mountain-car-tilings", "figure-10-4"):
+        assert main(["lesson", name, "--runs", "1", "--out", str(tmp_path), "--quiet"]) == 0
+        told = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))
+        assert {row["verdict"] for row in told["rows"]} - {"-"} == {"too few runs"}
+    capsys.readouterr()
+    assert main(["lesson", "--table", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("too few runs") == 6
+    assert "pass" in {row.verdict for row in lessons.run("mountain-car-tilings", runs=2).rows}
+    assert {row.verdict for row in lessons.run("mountain-car-tilings", runs=1, episodes=9).rows} == {"-"}
 
 
 # Files -------------------------------------------------------------------------------------------------------

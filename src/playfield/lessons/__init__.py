@@ -12,6 +12,7 @@ Files that begin with an underscore are what lessons share. To add a lesson, add
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +58,8 @@ def run(
 
     Args:
         name: a lesson, see `names`.
-        runs, episodes, steps: other than the lesson's own; with other episodes or steps nothing is judged.
+        runs, episodes, steps: other than the lesson's own; with other episodes or steps, or a single run where
+            a lesson has several, nothing is judged.
         faithful: index features as the course's code does, with its mistakes.
         progress: a `Progress`; None is silent.
 
@@ -93,4 +95,8 @@ def run(
         as_published=episodes in (None, budget.episodes) and steps in (None, budget.steps),
         progress=progress or Silent(),
     )
-    return module.run(ask)
+    outcome = module.run(ask)
+    if budget.runs <= 1 or ask.runs > 1:
+        return outcome
+    # A run by itself has no interval, and no rank among others.
+    return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])

@@ -13,6 +13,7 @@ import numpy as np
 from playfield.stats import t_interval
 
 Frames = Iterator[np.ndarray]
+FEW = "too few runs"  # a verdict
 READING = 0.05  # published numbers were read off pictures: they may be off by so much
 
 
@@ -73,18 +74,21 @@ class Row:
     seconds_there: float | None = None
     seconds_here: float | None = None
     judged: bool = True
+    few: bool = False
+    """It was made of so few runs that nothing can be said of it."""
     claim: str = ""
     holds: bool | None = None
 
     @property
     def verdict(self) -> str:
-        """`pass`, `differs`, or `-` where nothing was published or the budget was another."""
-        if not self.judged:
+        """`pass`, `differs`, `too few runs`, or `-` where nothing was published or the budget was another."""
+        if not self.judged or (self.holds is None and self.published is None):
             return "-"
+        if self.few:
+            return FEW
         if self.holds is not None:
             return "pass" if self.holds else "differs"
-        if self.published is None:
-            return "-"
+        assert self.published is not None
         holds = {
             "within": abs(self.ours - self.published) <= self.tolerance * abs(self.published),
             "at most": self.ours <= self.published,
@@ -125,7 +129,7 @@ def mean_row(setting: str, measure: str, published: float | None, values: np.nda
     low, high = t_interval(values)
     if more.get("rule") == "among runs":
         low, high = values.min(), values.max()
-        more["judged"] = more.get("judged", True) and len(values) >= 10  # a range of few runs says little
+        more["few"] = len(values) < 10  # a range of few runs says little
     return Row(setting, measure, published, float(values.mean()), float(low), float(high), **more)
 
 

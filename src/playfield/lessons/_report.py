@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
-from playfield.lessons._outcome import Outcome, Row
+from playfield.lessons._outcome import FEW, Outcome, Row
 from playfield.storage import as_storage_error, atomic_write
 
 HEADINGS = ("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict", "s there", "s here")
@@ -111,7 +111,8 @@ def _row(told: dict[str, Any]) -> Row:
     numbers: dict[str, Any] = {k: math.nan if told[k] is None else float(told[k]) for k in ("ours", "low", "high")}
     own: dict[str, Any] = {k: told[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
     holds = {"pass": True, "differs": False}.get(told["verdict"])
-    return Row(**own, **numbers, claim=told["rule"], holds=holds, judged=holds is not None)
+    few = told["verdict"] == FEW
+    return Row(**own, **numbers, claim=told["rule"], holds=few or holds, judged=few or holds is not None, few=few)
 
 
 def check_folder(folder: Path) -> None:
