@@ -14,7 +14,7 @@ import playfield.linear
 from playfield import lessons
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.lessons import _picture, _report
+from playfield.lessons import _picture, _report, _walk
 from playfield.lessons._outcome import Areas, Curves, Line, Mark, Outcome, Picture, Row, Surface, mean_row
 from playfield.lessons._progress import Silent, Told
 
@@ -175,6 +175,20 @@ def test_one_run_is_too_few_to_judge(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out.count("too few runs") == 6
     assert "pass" in {row.verdict for row in lessons.run("mountain-car-tilings", runs=2).rows}
     assert {row.verdict for row in lessons.run("mountain-car-tilings", runs=1, episodes=9).rows} == {"-"}
+
+
+@pytest.mark.parametrize("best", [0.0, 0.4, 0.975, 0.99, 1.0])
+@pytest.mark.parametrize("name", ["random-walk-td", "random-walk-true-online"])
+def test_any_lambda_between_the_ends_may_be_best(name, best, monkeypatch):
+    def walk(method, problem, features, *, seeds, episodes, lam=0.5, **_):
+        errors = np.full((len(seeds), episodes), 0.3 if lam == best else 0.4)
+        return type("Out", (), {"errors": errors, "seconds": 0.1})
+
+    monkeypatch.setattr(playfield.linear, "experiment", walk)
+    monkeypatch.setattr(_walk, "SIZES", (0.1, 0.3))
+    (row,) = [row for row in lessons.run(name, runs=3).rows if "between" in row.claim]
+    assert (row.setting, row.ours) == (f"lambda {best:g}", pytest.approx(0.3))
+    assert row.verdict == ("pass" if 0 < best < 1 else "differs")
 
 
 # Files -------------------------------------------------------------------------------------------------------

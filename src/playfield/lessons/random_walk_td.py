@@ -16,6 +16,4 @@ BUDGET = Budget(runs=100, episodes=10)
 def run(ask: Ask) -> Outcome:
     """100 runs of 10 episodes for each lambda and step size."""
     title = "TD(lambda), accumulating traces, 19-state random walk"
-    return predict(
-        ask, "random-walk-td", title, "accumulating", {"a lambda between 0 and 1 is best": (0.4, 0.8, 0.9, 0.95)}
-    )
+    return predict(ask, "random-walk-td", title, "accumulating")
