@@ -98,6 +98,20 @@ def test_an_endless_episode_ends_the_run():
         experiment("sarsa", "mountain-car", "tilings", seeds=[1], episodes=1, max_steps=1_000_000)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("onehot:faithful=maybe", "faithful of --features onehot takes true or false, not 'maybe'"),
+        ("fourier:scaled=2", "scaled of --features fourier takes true or false, not '2'"),
+        ("fourier:scaled=", "scaled of --features fourier takes true or false, not ''"),
+    ],
+)
+def test_a_switch_of_features_says_what_it_takes(text, told):
+    with pytest.raises(UsageError) as caught:
+        coder_for(text, np.zeros(2), np.ones(2))
+    assert str(caught.value) == told
+
+
 def test_states_without_numbers_and_too_many_cells_are_refused():
     env = make_envs("FrozenLake-v1", 1)
     env.close()

@@ -51,8 +51,8 @@ class Option:
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
 
-    def parse(self, text: str) -> Any:
-        """The value that `text` means. Raises UsageError for what is no value of this option."""
+    def parse(self, text: str, where: str = "") -> Any:
+        """The value that `text` means. Raises UsageError for what is no value of this option (`where` names it)."""
         if self.type == "bool":
             words = {
                 "true": True,
@@ -65,7 +65,7 @@ class Option:
             }
             words["off"] = False
             if text.lower() not in words:
-                raise UsageError(f"{self.flag} takes true or false, not {text!r}")
+                raise UsageError(f"{where or self.flag} takes true or false, not {text!r}")
             return words[text.lower()]
         if self.type == "str":
             return text
@@ -229,6 +229,6 @@ def _net_value(net: str, option: Option, text: str) -> Any:
             raise unknown(where, text, option.choices)
         return text
     if option.type == "bool":
-        return option.parse(text)
+        return option.parse(text, where)
     low, high = (0.25, 8) if option.name == "width" else (0, 1e12)
     return number(where, text, whole=option.type == "int", low=low, high=high)

@@ -44,7 +44,7 @@ def understand(text: str) -> tuple[str, dict[str, Any]]:
             raise UsageError(f"--features {text}: {option} {why}; options are written as in {name}:{option}=8")
         where = f"{option} of --features {name}"
         if isinstance(known[option], bool):
-            chosen[option] = options.Option(option, "bool", False, "").parse(value)
+            chosen[option] = options.Option(option, "bool", False, "").parse(value, where)
         elif isinstance(known[option], str):
             chosen[option] = value
         else:
