@@ -191,6 +191,22 @@ def test_any_lambda_between_the_ends_may_be_best(name, best, monkeypatch):
     assert row.verdict == ("pass" if 0 < best < 1 else "differs")
 
 
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [({}, 0), ({"obs_bytes": 4 * 28_224}, 1), ({"largest_difference_by_hand": 2}, 1)],
+)
+def test_what_the_lesson_on_preprocessing_judges_can_fail(change, differs, monkeypatch):
+    found = {"screen_bytes": 100_800, "obs_shape": [84, 84, 4], "obs_bytes": 28_224, "largest_difference_by_hand": 0}
+
+    def preprocess(_game, *, steps, out):
+        Image.new("RGB", (4, 4)).save(out)
+        return found | change
+
+    monkeypatch.setattr("playfield.preprocess.preprocess", preprocess)
+    verdicts = [row.verdict for row in lessons.run("preprocessing").rows]
+    assert (verdicts.count("differs"), verdicts.count("pass")) == (differs, 2 - differs)
+
+
 # Files -------------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +285,14 @@ def test_the_table_of_all_lessons_is_made_of_their_files(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["`one`", "`two`"]
     assert main(["lesson", "--table", str(tmp_path / "none")]) == 2
+    capsys.readouterr()
+    _report.write(outcome("figure-10-3"), tmp_path, gif=False)
+    assert main(["lesson", "Figure 10.3", "--table", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["`figure-10-3`"]
+    for name, why in (("figure-10-4", "not run into"), ("figure-10-33", "did you mean figure-10-3")):
+        assert main(["lesson", name, "--table", str(tmp_path)]) == 2
+        assert why in capsys.readouterr().err
     (tmp_path / "one.json").write_text("{")
     assert main(["lesson", "--table", str(tmp_path)]) == 3
     assert "one.json" in capsys.readouterr().err

@@ -111,9 +111,9 @@ def preprocess(
         "env": env.spec.id,
         "steps": played,
         "seed": seed,
-        "screen_bytes": frames[-1].size,
+        "screen_bytes": frames[-1].nbytes,
         "obs_shape": list(env.spec.obs_shape),
-        "obs_bytes": obs.size,
+        "obs_bytes": obs.nbytes,
         "largest_difference_by_hand": difference,
     }
     if json:

@@ -23,7 +23,7 @@ def lesson(words: list[str]) -> int:
     p = make("lesson", lesson.__doc__ or "", EXAMPLES)
     p.add_argument("name", nargs="?", help="a lesson; without one, they are listed")
     p.add_argument("--about", action="store_true", help="say what the lesson teaches, and stop")
-    p.add_argument("--table", type=Path, metavar="DIR", help="one table, for a page, of all lessons run into DIR")
+    p.add_argument("--table", type=Path, metavar="DIR", help="one table, for a page, of what was run into DIR")
     p.add_argument(
         "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
     )
@@ -43,7 +43,8 @@ def lesson(words: list[str]) -> int:
     if a.table is not None:
         from playfield.lessons import _report
 
-        sys.stdout.write(_report.collected(a.table) + "\n")
+        one = "" if a.name is None else lessons.canonical(a.name)
+        sys.stdout.write(_report.collected(a.table, one) + "\n")
         return 0
     if a.name is None:
         if len(words) > 0:

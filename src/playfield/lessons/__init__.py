@@ -28,6 +28,11 @@ def names() -> list[str]:
     return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
+def canonical(name: str) -> str:
+    """A lesson's name as it is listed, of `name` in any spelling. Raises UsageError for an unknown one."""
+    return _file(name).stem.replace("_", "-")
+
+
 def about(name: str) -> str:
     """What a lesson teaches: its docstring, read without importing it. Raises UsageError for an unknown name."""
     return ast.get_docstring(ast.parse(_file(name).read_text("utf-8"))) or ""

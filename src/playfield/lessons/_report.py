@@ -84,15 +84,15 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def collected(folder: Path) -> str:
-    """The rows of all lessons written into `folder`, as a table for a page.
+def collected(folder: Path, name: str = "") -> str:
+    """The rows of all lessons written into `folder`, or of the one called `name`, as a table for a page.
 
     Raises UsageError where there are none, DataError for a damaged file.
     """
     from playfield._json import parse_json
 
     lines = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(f"{name or '*'}.json")):
         told = parse_json(path.read_bytes(), str(path))
         try:
             for row in told["rows"]:
@@ -100,7 +100,9 @@ def collected(folder: Path) -> str:
         except (KeyError, TypeError, AttributeError):
             raise DataError(f"{path} is no file of a lesson") from None
     if not lines:
-        raise UsageError(f"no lesson was run into {folder}: try playfield lesson mountain-car-tilings --out {folder}")
+        what, run = (f"lesson {name}", name) if name else ("no lesson", "mountain-car-tilings")
+        how = f"was {'not ' * bool(name)}run into {folder}"
+        raise UsageError(f"{what} {how}: try playfield lesson {run} --out {folder}")
     # A lesson is named once, before its first row.
     named = [[row[0] if i == 0 or lines[i - 1][0] != row[0] else "", *row[1:]] for i, row in enumerate(lines)]
     return _markdown(("lesson", *HEADINGS), named)
