@@ -112,7 +112,7 @@ def test_a_compiled_run_is_plain_python_bit_for_bit(method):
         coder, cfg = features.iht(bounds, tilings=4, tiles=4, size=64), module.Config(alpha=0.02, gamma=0.9)
         m, rng = module.memory(3, coder, cfg), np.random.default_rng(3)
         steps, returns = np.zeros(4, np.int64), np.zeros(4)
-        play(problem.code, coder, m, module.rates(cfg), rng, 0.9, 200, steps, returns)
+        play(problem.code, coder, m, module.rates(cfg), rng, 0.9, 200, np.zeros(1, bool), steps, returns)
         results.append([steps, returns, coder.told, *m])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
 

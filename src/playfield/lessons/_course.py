@@ -22,7 +22,7 @@ from playfield.linear.features import encode, fresh
 from playfield.linear.jit import jit
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.problems import CAR_GYM, STATE, observe, problem, step
-from playfield.linear.runs import configured
+from playfield.linear.runs import configured, spread
 
 START = -0.47260777  # where Gymnasium's car starts with seed 0
 MOST = 100_000  # steps of an episode
@@ -43,7 +43,7 @@ def first(coder, index, value):
 
 
 @jit
-def _play(coder, m, h, rng, steps):
+def _play(coder, m, h, rng, stop, steps):
     state, obs = np.zeros(STATE), np.zeros(2)
     index, value = np.zeros(2 * coder.active, np.int64), np.zeros(2 * coder.active)
     for episode in range(len(steps)):
@@ -54,6 +54,8 @@ def _play(coder, m, h, rng, steps):
             reward, over = step(CAR_GYM, rng, state, action)
             observe(CAR_GYM, state, obs)
             t += 1
+            if stop[0]:
+                return
             ended = TERMINATED if over else TRUNCATED if t == MOST else ONGOING
             action = sarsa.learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)
         steps[episode] = t
@@ -66,14 +68,16 @@ def experiment(
     spec = problem("mountain-car-gym")
     _, cfg = configured("sarsa", {**options, "features": features})
     coder = coder_for(features, *(np.array(bound, np.float64) for bound in (spec.low, spec.high, spec.tiled)))
-    begun, runs = time.perf_counter(), []
-    for done, seed in enumerate(seeds, 1):
+
+    def one(seed: int, stop: np.ndarray) -> Any:
         own, m, steps = fresh(coder), sarsa.memory(spec.actions, coder, cfg), np.zeros(episodes, np.int64)
         ring = len(m.on)  # room for the features of two states
         m = m._replace(where=np.zeros((ring, 2 * own.active), np.int64), value=np.zeros((ring, 2 * own.active)))
-        _play(own, m, sarsa.rates(cfg), np.random.default_rng(seed), steps)
-        runs.append((m.w, own, steps))
-        progress(done, len(seeds))
+        _play(own, m, sarsa.rates(cfg), np.random.default_rng(seed), stop, steps)
+        return m.w, own, steps
+
+    begun = time.perf_counter()
+    runs = spread(one, seeds, 1, progress)  # one thread, as the course has it
     none = np.zeros(len(runs), np.int64)
     return SimpleNamespace(
         steps=np.stack([r[2] for r in runs]),

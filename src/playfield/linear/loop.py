@@ -39,8 +39,11 @@ def loop(begin: Piece, learn: Piece, after: Piece = nothing) -> Any:
     return jit(made)
 
 
-def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
-    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes], to an endless one."""
+def play(problem, coder, m, h, rng, decay, max_steps, stop, steps, returns):
+    """Episodes of a problem of `linear.problems`; fills `steps` and `returns` [episodes], to an endless one.
+
+    It ends at the next step when another thread sets stop[0].
+    """
     state, obs = np.zeros(STATE), np.zeros(len(coder.low))
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
     for episode in range(len(steps)):
@@ -52,6 +55,8 @@ def play(problem, coder, m, h, rng, decay, max_steps, steps, returns):
             reward, over = step(problem, rng, state, action)
             observe(problem, state, obs)
             t += 1
+            if stop[0]:
+                return
             score += reward
             ended = TERMINATED if over else TRUNCATED if t == max_steps else ONGOING
             action = learn(m, h, rng, reward, index, value, encode(coder, obs, index, value), ended)

@@ -104,7 +104,7 @@ def experiment(
     need.of_runs(cfg, spec.actions, coder, len(seeds), episodes, workers)
     seeds = [int(s) for s in seeds]
 
-    def one(seed: int) -> Run:
+    def one(seed: int, stop: np.ndarray) -> Run:
         own = _fresh(coder)
         m = module.memory(spec.actions, own, cfg)
         if len(truth):
@@ -112,7 +112,7 @@ def experiment(
         steps, returns = np.zeros(episodes, np.int64), np.zeros(episodes)
         rng = np.random.default_rng(seed)
         limit = max_steps or ENDLESS
-        module.play(spec.code, own, m, module.rates(cfg), rng, cfg.epsilon_decay, limit, steps, returns)
+        module.play(spec.code, own, m, module.rates(cfg), rng, cfg.epsilon_decay, limit, stop, steps, returns)
         finite = np.isfinite(m.w).all() and (method != "linear_ac" or np.isfinite(m.critic).all())
         if not finite or (steps == ENDLESS).any():
             raise DivergedError(f"{method} on {problem} diverged (seed {seed}): lower alpha, now {cfg.alpha:g}")
@@ -121,17 +121,7 @@ def experiment(
         return Run(m.w, critic, m.errors if len(truth) else None, own, steps, returns)
 
     start = time.perf_counter()
-    done: list[Any] = [None] * len(seeds)
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = {pool.submit(one, seed): k for k, seed in enumerate(seeds)}
-        try:
-            for n, job in enumerate(as_completed(jobs), 1):
-                done[jobs[job]] = job.result()
-                if progress is not None:
-                    progress(n, len(seeds))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    done = spread(one, seeds, workers, progress)
     weights = np.stack([d.weights for d in done])
     return Outcome(
         steps=np.stack([d.steps for d in done]),
@@ -144,6 +134,29 @@ def experiment(
         coders=[d.coder for d in done],
         seconds=time.perf_counter() - start,
     )
+
+
+def spread(
+    one: Callable[[int, np.ndarray], Any],
+    seeds: Sequence[int],
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Any]:
+    """`one(seed, stop)` of each seed, on so many threads. Once one fails, or at an interrupt, stop[0] is set."""
+    done: list[Any] = [None] * len(seeds)
+    stop = np.zeros(1, np.bool_)
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = {pool.submit(one, seed, stop): k for k, seed in enumerate(seeds)}
+        try:
+            for n, job in enumerate(as_completed(jobs), 1):
+                done[jobs[job]] = job.result()
+                if progress is not None:
+                    progress(n, len(seeds))
+        except BaseException:
+            stop[0] = True  # compiled code does not hear of an interrupt
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
 
 
 class Run(NamedTuple):
