@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -12,10 +13,16 @@ from PIL import Image
 
 from playfield import lessons
 from playfield.cli import main
-from playfield.lessons import _walk, figure_10_4, figure_12_10
+from playfield.lessons import _walk, figure_10_3, figure_10_4, figure_12_10, random_agent
 
 SMALL = {"runs": "2", "episodes": "4", "steps": "400"}
-BUDGETS = {"random-agent": {"episodes": "8"}, "replay-memory": {}, "figure-10-1": {"episodes": "3"}}
+BUDGETS = {
+    "random-agent": {"episodes": "2"},
+    "replay-memory": {},
+    "figure-10-1": {"episodes": "3"},
+    "dqn": {"steps": "64"},
+    "preprocessing": {"steps": "40"},
+}
 SLOW = {"autoencoder", "breakout-features"}  # they have test files of their own
 
 
@@ -26,6 +33,8 @@ def narrow(monkeypatch):
     monkeypatch.setattr(figure_12_10, "SIZES", (0.5, 1.0))
     monkeypatch.setattr(figure_12_10, "LAMBDAS", (0.0, 0.84))
     monkeypatch.setattr(_walk, "SIZES", (0.1, 0.3))
+    monkeypatch.setattr(random_agent, "ENVS", 2)
+    monkeypatch.setattr(figure_10_3, "game", functools.partial(figure_10_3.game, most=20))
 
 
 @pytest.mark.parametrize("name", [n for n in lessons.names() if n not in SLOW])
