@@ -167,6 +167,7 @@ class Curves:
     log: bool = False
     ylim: tuple[float, float] | None = None
     bars: bool = False
+    names: tuple[str, ...] = ()  # of the bars, where not numbers
     marked: str = "published"
 
 

@@ -135,7 +135,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         mean = y.mean(axis=0)
         if panel.bars:
             axes.bar(x, mean, width=0.7, color=color, alpha=0.75)
-            axes.set_xticks(x)
+            axes.set_xticks(x, panel.names or None)
             continue
         if len(y) >= BAND:
             low, high = t_interval(y)

@@ -86,10 +86,11 @@ def run(ask: Ask) -> Outcome:
     notes = [f"Of {screens:,} screens; the random player's mean of {GAMES} games here is {chance.mean():.2f}."]
     bars = Curves(
         "Prediction on held-out games",
-        ", ".join(f"{k}: {kind}" for k, kind in enumerate(kinds)),
+        "",
         "share of variance explained",
         [Line("", np.arange(len(kinds)), np.array([[max(np.nan_to_num(r.ours), 0.0) for r in rows[: len(kinds)]]]))],
         bars=True,
+        names=kinds,
     )
     mark = [Mark(0, 0, float(ask.steps), float(chance.mean()))]
     title = f"Control: mean of {ask.runs} runs"
