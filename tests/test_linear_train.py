@@ -102,7 +102,12 @@ def test_what_is_trained_plays_better_than_at_random():
 
 def test_refusals():
     cfg = config("sarsa")
-    for fields, match in (({"num_envs": 0}, "num-envs"), ({"gamma": 1.5}, "gamma"), ({"alpha": -1.0}, "alpha"), ({"correction": 0.0}, "correction")):
+    for fields, match in (
+        ({"num_envs": 0}, "num-envs"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"correction": 0.0}, "correction"),
+    ):
         with pytest.raises(UsageError, match=match):
             dataclasses.replace(cfg, **fields).check()
     with pytest.raises(UsageError, match="--workers 1"):
