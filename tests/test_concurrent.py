@@ -11,6 +11,7 @@ import pytest
 from playfield.algos import dqn
 from playfield.errors import DivergedError
 from playfield.learner import Team
+from playfield.prepare import need_of
 from playfield.replay import Replay
 from playfield.values import Actor, Target
 from ppo_runs import named, run_for
@@ -143,3 +144,9 @@ def test_an_error_in_either_thread_ends_the_run(where: str, monkeypatch) -> None
         dqn.train(run, cfg)
     run.close()
     assert len(players()) == before
+
+
+def test_a_round_that_waits_counts_as_memory(tmp_path) -> None:
+    spec = named("breakout", BREAKOUT, 64).spec
+    need = [need_of(dataclasses.replace(BREAKOUT, concurrent=c), spec, tmp_path).memory for c in (False, True)]
+    assert need[1] - need[0] == 3 * BREAKOUT.batch * 84 * 84 * 4

@@ -121,9 +121,9 @@ def need_of(cfg: Any, spec: Any, where: Path) -> Need:
         from playfield.linear.sight import Sight
 
         return Need(linear_need.of_training(cfg, spec.num_actions, Sight(cfg.features, spec).coder))
-    if "capacity" not in known:
-        import numpy as np
+    import numpy as np
 
+    if "capacity" not in known:
         from playfield.compute import free_memory
 
         need = cfg.batch * (math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + 40)
@@ -140,6 +140,10 @@ def need_of(cfg: Any, spec: Any, where: Path) -> Need:
     try:
         mapped = where if getattr(cfg, "mmap", False) else None
         drawn = drawn_bytes(spec, cfg.net, cfg.drawn)
+        if getattr(
+            cfg, "concurrent", False
+        ):  # a round waits outside the memory: what was seen, and both that followed
+            drawn += 3 * cfg.batch * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize
         return Need(*memory_need(env, cfg.capacity, cfg.packed, cfg.alpha, mapped, drawn))
     finally:
         env.close()
