@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,3 +106,14 @@ def test_runs_count(free):
     free(many // 2)
     with pytest.raises(UsageError, match="1,000 runs of 10 episodes with 4,096 features"):
         need.of_runs(cfg, 2, seen, 1000, 10, threads=1)
+
+
+@pytest.mark.parametrize("features", ["fourrier", "iht:tilings=1000000,tiles=1000000"])
+def test_mistakes_in_features_are_told_before_torch_is_loaded(features: str) -> None:
+    code = (
+        "import sys\nfrom playfield.cli import main\n"
+        f"assert main(['train', 'MountainCar-v0', '--algo', 'sarsa', '--features', '{features}']) == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

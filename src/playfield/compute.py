@@ -12,10 +12,12 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from playfield.errors import UsageError
+
+if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is told before
+    import torch
 
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
 
@@ -39,6 +41,8 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
+        import torch
+
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
@@ -89,6 +93,8 @@ def free_memory() -> int | None:
 
 def setup() -> None:
     """Process-wide settings of the command line; a library user may call it too."""
+    import torch
+
     keep_memory()
     torch.set_num_threads(1)
     sys.setswitchinterval(0.0005)  # workers hand the interpreter over in 0.5 ms instead of 5
@@ -103,6 +109,8 @@ def bf16_pays() -> bool:
     flags = _processor_flags()
     if flags:
         return bool(flags & {"avx512_bf16", "amx_bf16"})
+    import torch
+
     a32, b32 = torch.ones(512, 512), torch.ones(512, 512)
     times = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -136,6 +144,8 @@ def choose(
         raise UsageError(f"--device must be auto, cpu or cuda, not {device!r}")
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision must be auto, bf16 or fp32, not {precision!r}")
+    import torch
+
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
@@ -165,5 +175,7 @@ def choose(
 
 def describe(compute: Compute) -> str:
     """One line for the log: the device's name, number format, threads."""
+    import torch
+
     name = torch.cuda.get_device_name() if compute.device == "cuda" else f"CPU, {cores()} cores"
     return f"{name}; {compute.precision}; {compute.workers} worker{'s' if compute.workers > 1 else ''}"

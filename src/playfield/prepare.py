@@ -47,6 +47,10 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
     spec = env.spec
     env.close()
+    if "features" in request.config:  # before torch is loaded, which takes longer than all else
+        from playfield.linear.sight import Sight
+
+        Sight(request.config["features"], spec)
     module = importlib.import_module(f"playfield.algos.{request.algo}")
     table = presets_for(module, spec)
     if request.preset not in table:
@@ -77,9 +81,9 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
 
 def prepare(request: Request) -> Prepared:
     """All that a training needs. Raises UsageError, or StorageError for a disk that is too full; makes nothing."""
+    module, cfg, spec = configure(request)
     from playfield import compute
 
-    module, cfg, spec = configure(request)
     chosen = compute.choose(
         request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
     )

@@ -99,17 +99,17 @@ def _silent(_line: str) -> None:
 
 
 def _start(request: Request, say: Say) -> Result:
+    if request.steps is not None and request.minutes is not None:
+        raise UsageError("give --steps or --minutes, not both")
+    if request.run is not None and (request.run / "run.json").exists():
+        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
+    ready = prepare(request)  # most mistakes are told here, before torch is loaded
     from playfield import checkpoint, compute
     from playfield.lock import RunLock
     from playfield.run import Stopped
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
-    if request.steps is not None and request.minutes is not None:
-        raise UsageError("give --steps or --minutes, not both")
-    if request.run is not None and (request.run / "run.json").exists():
-        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
-    ready = prepare(request)
     request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
     note = resolve(request.env).note
     if note:
