@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from playfield.linear.choice import coder_for
 from playfield.linear.jit import PACKAGE, drop_stale, sources
+from playfield.linear.loop import entries
 from playfield.linear.runs import METHODS, configured
 
 
@@ -57,6 +62,7 @@ def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
 
 ALL = """
 from playfield.linear import experiment
+from playfield.linear.loop import entries
 from playfield.linear.runs import METHODS, configured
 for method in METHODS:
     experiment(method, "random-walk", "onehot", seeds=[0], episodes=1)
@@ -75,3 +81,24 @@ def test_every_method_keeps_its_own_copy_of_the_loop():
     exec(ALL, {})
     done = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 0"] * len(METHODS)
+
+
+def test_entries_keep_nothing() -> None:
+    """A `piece` that is called from Python keeps a reference to the random numbers, and memory, at every call."""
+    coder = coder_for("identity", np.zeros(3), np.ones(3))
+    for name in METHODS:
+        module = importlib.import_module(f"playfield.algos.{name}")
+        cfg = module.Config(alpha=0.1)
+        h, rng = module.rates(cfg), np.random.default_rng(0)
+        index, value = np.arange(4), np.ones(4)
+        results = []
+        for begin, learn in (entries(module.begin, module.learn), (module.begin.py_func, module.learn.py_func)):
+            rng = np.random.default_rng(0)
+            m = module.memory(2, coder, cfg)
+            before = sys.getrefcount(rng)
+            said = [begin(m, h, rng, index, value, 4)]
+            said += [learn(m, h, rng, 1.0, index, value, 4, 0) for _ in range(50)]
+            if not results:  # what plain Python calls are pieces again
+                assert sys.getrefcount(rng) == before, name
+            results.append((said, m.w.tolist()))
+        assert results[0] == results[1], name

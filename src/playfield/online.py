@@ -20,6 +20,7 @@ from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.linear.choice import settled
 from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, POLYNOMIAL, TABLE, Coder, encode
+from playfield.linear.loop import entries
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.sight import Sight
 from playfield.run import Run
@@ -177,6 +178,7 @@ def learn_from(
     cfg = settled(cfg, lanes.coder)
     run.track("learner", lanes)
     env, rng = lanes.env, lanes.random
+    begin, learn = entries(begin, learn)
     for progress in run.steps(cfg.batch):
         h = rates(_annealed(cfg, progress) if cfg.anneal else cfg)
         with run.phase("learning"):

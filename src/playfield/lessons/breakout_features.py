@@ -122,6 +122,7 @@ def predicted(data: Any, text: str) -> tuple[float, float]:
     """(share of the variance of held-out returns that TD(lambda) explains, mean squared length of features)."""
     from playfield.algos import td_lambda
     from playfield.linear.features import encode
+    from playfield.linear.loop import entries
     from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, dot
     from playfield.returns import explained_variance
 
@@ -131,18 +132,18 @@ def predicted(data: Any, text: str) -> tuple[float, float]:
     sample = [float(np.square(value[: encode(coder, x[i], index, value)]).sum()) for i in learnt[::50]]
     cfg = td_lambda.Config(alpha=SHARE / float(np.mean(sample)), gamma=GAMMA, lam=LAM)
     m, h, rng = td_lambda.memory(1, coder, cfg), td_lambda.rates(cfg), np.random.default_rng(0)
-    rewards = np.sign(data.rewards)
+    rewards, (begin, learn) = np.sign(data.rewards), entries(td_lambda.begin, td_lambda.learn)
     for _ in range(PASSES):
         begun = False
         for i in learnt:
             if not begun:
-                td_lambda.begin(m, h, rng, index, value, encode(coder, x[i], index, value))
+                begin(m, h, rng, index, value, encode(coder, x[i], index, value))
                 begun = True
             if data.actions[i] < 0:  # the last screen of a game
                 begun = False
                 continue
             ended = TERMINATED if data.terminated[i] else TRUNCATED if data.truncated[i] else ONGOING
-            td_lambda.learn(m, h, rng, rewards[i], index, value, encode(coder, x[i + 1], index, value), ended)
+            learn(m, h, rng, rewards[i], index, value, encode(coder, x[i + 1], index, value), ended)
             begun = ended == ONGOING
     returns = known_returns(rewards, data.terminated, data.actions < 0)
     judged = [i for i in held if np.isfinite(returns[i])]

@@ -6,6 +6,7 @@ below in which `begin`, `learn` and `after` are its own, as if it had been writt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -33,10 +34,31 @@ after: Piece = nothing
 
 def loop(begin: Piece, learn: Piece, after: Piece = nothing) -> Any:
     """`play` for a method, compiled: its first action, how it learns, and what it does after each episode."""
-    own = globals() | {"begin": begin, "learn": learn, "after": after, "__name__": learn.__module__}
-    made = FunctionType(play.__code__, own)
-    made.__doc__, made.__qualname__ = play.__doc__, f"{learn.__module__}.play"  # the latter names the file on disk
+    return _own(play, begin=begin, learn=learn, after=after)
+
+
+@functools.cache
+def entries(begin: Piece, learn: Piece) -> tuple[Piece, Piece]:
+    """`begin` and `learn` to be called from Python, where a `piece` would keep a reference to `rng` at every call."""
+    return _own(first, begin=begin, learn=learn), _own(further, begin=begin, learn=learn)
+
+
+def _own(function: Callable[..., Any], **pieces: Piece) -> Any:
+    """`function`, compiled as if it stood in the file that `learn` stands in."""
+    where = pieces["learn"].__module__
+    made = FunctionType(function.__code__, globals() | pieces | {"__name__": where})
+    made.__doc__, made.__qualname__ = function.__doc__, f"{where}.{function.__name__}"  # names the file on disk
     return jit(made)
+
+
+def first(m, h, rng, index, value, on):
+    """The first action of an episode."""
+    return begin(m, h, rng, index, value, on)
+
+
+def further(m, h, rng, reward, index, value, on, ended):
+    """Learn from what came of the last action; returns the next."""
+    return learn(m, h, rng, reward, index, value, on, ended)
 
 
 def play(problem, coder, m, h, rng, decay, max_steps, stop, steps, returns):
