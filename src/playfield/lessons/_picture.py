@@ -137,6 +137,8 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
             axes.bar(x, mean, width=0.7, color=color, alpha=0.75)
             axes.set_xticks(x, panel.names or None)
             continue
+        if not np.isfinite(mean).any():  # a training too short for a single game
+            continue
         if len(y) >= BAND:
             low, high = t_interval(y)
             if panel.log:  # few wild runs would take the band below 0
@@ -151,7 +153,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         ):  # through the top: its label stands there
             top.append((out, line.label, color))
             continue
-        last = int(np.flatnonzero(np.isfinite(mean))[-1]) if np.isfinite(mean).any() else len(mean) - 1
+        last = int(np.flatnonzero(np.isfinite(mean))[-1])
         text = axes.annotate(line.label, (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at)
         text.set_parse_math(False)
         texts.append(text)
