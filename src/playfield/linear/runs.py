@@ -145,8 +145,18 @@ def spread(
     """`one(seed, stop)` of each seed, on so many threads. Once one fails, or at an interrupt, stop[0] is set."""
     done: list[Any] = [None] * len(seeds)
     stop = np.zeros(1, np.bool_)
+
+    def unless_stopped(seed: int) -> Any:
+        if stop[0]:
+            return None
+        try:
+            return one(seed, stop)
+        except BaseException:
+            stop[0] = True  # at once: the main thread may hear of it later
+            raise
+
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(one, seed, stop): k for k, seed in enumerate(seeds)}
+        jobs = {pool.submit(unless_stopped, seed): k for k, seed in enumerate(seeds)}
         try:
             for n, job in enumerate(as_completed(jobs), 1):
                 done[jobs[job]] = job.result()
