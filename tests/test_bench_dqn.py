@@ -27,7 +27,7 @@ OURS = {
 @pytest.fixture(scope="module")
 def ours():
     """What a child measured: 64 steps after a warm-up of as many."""
-    return dqn.measure(["ours", "--rounds", "1", "--part", "64"], child="_child_dqn")
+    return dqn.measure(["ours", "--rounds", "1", "--part", "128"], child="_child_dqn")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def fused():
 
 @pytest.fixture(scope="module")
 def concurrent():
-    return dqn.measure(["concurrent", "--rounds", "1", "--part", "64"], child="_child_dqn")
+    return dqn.measure(["concurrent", "--rounds", "1", "--part", "128"], child="_child_dqn")
 
 
 def measured(steps: int, seconds: float) -> dict:
@@ -52,11 +52,11 @@ def adds_up(result: dict) -> bool:
 
 
 def test_every_measured_step_learns_from_8_samples(ours, fused) -> None:
-    assert (ours["steps"], ours["updates"], ours["config"]["batch_size"]) == (64, 16, 32)
+    assert (ours["steps"], ours["updates"], ours["config"]["batch_size"]) == (128, 32, 32)
     assert (fused["steps"], fused["updates"], fused["config"]["batch_size"]) == (256, 16, 128)
     assert ours["samples_per_step"] == fused["samples_per_step"] == 8
     for side in (ours, fused):
-        assert (side["config"]["num_envs"], side["config"]["rollout_steps"]) == (8, 4)
+        assert (side["config"]["num_envs"], side["config"]["rollout_steps"]) == (32, 1)
         assert side["config"]["net"] == "nature"
         assert side["protocol"].startswith("classic: ")
         assert side["replay"] == {"capacity": 100_000, "packed": True}
@@ -79,7 +79,7 @@ def test_phases_are_parts_of_the_total(ours, fused) -> None:
 def test_concurrent_differs_by_that_only(ours, concurrent) -> None:
     differ = {k for k, v in ours["config"].items() if concurrent["config"][k] != v}
     assert differ == {"concurrent"}
-    assert (concurrent["steps"], concurrent["updates"], concurrent["samples_per_step"]) == (64, 16, 8)
+    assert (concurrent["steps"], concurrent["updates"], concurrent["samples_per_step"]) == (128, 32, 8)
     assert adds_up(concurrent)
     assert "waiting for acting" in concurrent["phases"]
 

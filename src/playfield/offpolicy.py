@@ -252,9 +252,9 @@ def learn(run: Run, cfg: Config, net: QNetwork, loss: Loss, expect: Expect) -> N
         def targets(k: int) -> list[Minibatch]:
             drawn = actors[k].replay.sample(share * updates, beta)
             tensors = prepare(learner.replicas[k], target.net, noises[k], drawn, expect, cfg)
-            order = np.arange(share * updates).reshape(share, updates)  # a prioritised draw is ordered by lane
+            # Every updates-th, since a prioritised draw is ordered by lane; views, since copies of pictures cost.
             return [
-                Minibatch(**{n: t[order[:, m]] for n, t in tensors.items()}, index=drawn.index[order[:, m]])
+                Minibatch(**{n: t[m::updates] for n, t in tensors.items()}, index=drawn.index[m::updates])
                 for m in range(updates)
             ]
 

@@ -302,8 +302,8 @@ def bytes_each(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float
 def drawn_bytes(spec: EnvSpec, net: str, count: int) -> int:
     """Bytes that a round of learning takes for `count` transitions drawn at once, beside the replay memory.
 
-    Those are the observation twice (as drawn, and in its minibatch), the one that follows, and what the target
-    network makes of that: the input of its largest layer, and twice the output (before and after an activation).
+    Those are the observation, the one that follows, and what the target network makes of that: the input of its
+    largest layer, and twice the output (before and after an activation).
     """
     sizes = [0]
 
@@ -316,7 +316,7 @@ def drawn_bytes(spec: EnvSpec, net: str, count: int) -> int:
             if not list(module.children()) or isinstance(module, Pixels):
                 module.register_forward_hook(widest)
         body(torch.empty((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
-    return count * (3 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
+    return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
 
 
 def memory_line(

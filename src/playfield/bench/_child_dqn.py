@@ -14,7 +14,7 @@ from typing import Any
 
 from playfield.bench._child import Watch, say
 
-ENVS, ROLLOUT = 8, 4  # ours; SB3 has one environment
+ENVS, ROLLOUT = 32, 1  # ours; SB3 has one environment
 BATCH, PERIOD, TARGET_PERIOD = 32, 4, 1_000
 LR, ADAM_EPS, MAX_GRAD_NORM, GAMMA, EPSILON = 1e-4, 1e-8, 10.0, 0.99, 0.01
 FUSED = 4  # minibatches that the side `fused` makes one of

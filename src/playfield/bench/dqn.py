@@ -2,8 +2,9 @@
 
 Both sides learn with the hyper-parameters of SB3's zoo: Nature net, minibatches of 32 every 4 steps (8 samples per
 step), learning rate 1e-4, target network every 1,000 steps. SB3 plays one environment, as its zoo does, and playfield
-8. Exploration is at its end (0.01) from the start, so that acting costs what it costs in nearly all of a training.
-SB3's replay memory holds 10,000 transitions here, since each takes 56 kB; playfield's holds 100,000.
+32, each for one step between two rounds of learning. Exploration is at its end (0.01) from the start, so that acting
+costs what it costs in nearly all of a training. SB3's replay memory holds 10,000 transitions here, since each takes
+56 kB; playfield's holds 100,000.
 
 A third side, "fused updates", learns from as many samples in fewer, larger minibatches: 128 every 16 steps. That is
 another algorithm (a quarter of the updates), so it has a ratio of its own. A fourth, on request, acts by the target
