@@ -25,7 +25,9 @@ def main(run: Path, name: str, commit: str | None = None) -> None:
     compute.setup()
     info = read_info(run)
     if commit is None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     games = read_monitor(run / "monitor.csv")
     edges = np.array_split(np.arange(len(games)), 40)
     curve = [[games[e[-1]][0], round(float(np.mean([games[i][1] for i in e])), 2)] for e in edges if len(e)]

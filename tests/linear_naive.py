@@ -54,6 +54,12 @@ def polynomial(state: Sequence[float], order: int) -> list[float]:
     return [math.prod(s**c for s, c in zip(state, cs, strict=True)) for cs in powers]
 
 
+def legendre(state: Sequence[float], order: int) -> list[float]:
+    """Products of Legendre polynomials 0..order of the numbers of a state, by NumPy; they lie between 0 and 1."""
+    one = [[np.polynomial.legendre.legval(2 * s - 1, np.eye(order + 1)[n]) for n in range(order + 1)] for s in state]
+    return [math.prod(values) for values in itertools.product(*one)]
+
+
 def fourier(state: Sequence[float], order: int) -> list[float]:
     """cos(pi s.c) for all whole-number vectors c of 0..order (equation 9.18); the state lies in the unit cube."""
     coefficients = itertools.product(range(order + 1), repeat=len(state))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linear_naive import Tiles3, fourier, polynomial, tile_coordinates
+from linear_naive import Tiles3, fourier, legendre, polynomial, tile_coordinates
 from playfield.errors import UsageError
 from playfield.linear import features
 from playfield.linear.problems import PROBLEMS
@@ -184,9 +184,10 @@ def test_the_lessons_additive_features(tiles):
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(("dims", "order"), [(1, 5), (2, 3), (4, 2)])
 def test_bases_by_definition(dims, order, compiled):
-    """The book's products and cosines, each once; 1 is among them."""
+    """The book's products and cosines, each once, and NumPy's Legendre polynomials; 1 is among them."""
     bounds = box(dims)
-    for make, define in ((features.polynomial, polynomial), (features.fourier, fourier)):
+    pairs = ((features.polynomial, polynomial), (features.fourier, fourier), (features.legendre, legendre))
+    for make, define in pairs:
         coder = make(bounds, order=order)
         assert coder.size == coder.active == (order + 1) ** dims
         for x in points(bounds, 20):
@@ -209,20 +210,50 @@ def test_scaled_waves_do_what_step_sizes_of_their_own_would():
     assert by_features == pytest.approx(by_steps)
 
 
-@pytest.mark.parametrize("make", [features.fourier, features.polynomial, features.tilings, features.identity])
-def test_mean_square_is_that_of_states_spread_evenly(make):
+@pytest.mark.parametrize("make", [features.polynomial, features.legendre])
+def test_the_squared_length_of_polynomials_is_the_largest(make):
+    """Against a grid of states, corners among them."""
+    for order in (1, 4):
+        coder = make(UNIT, order=order)
+        grid = itertools.product(np.linspace(0, 1, 21), repeat=2)
+        found = [np.square(encode(coder, list(state))[1]).sum() for state in grid]
+        assert features.squared_length(coder) == pytest.approx(max(found))
+
+
+def test_legendre_polynomials_learn_where_powers_cannot():
+    """One pass over a thousand values of a cubic, which both can represent: the error that is left."""
+    rng, left = np.random.default_rng(0), {}
+    states = rng.uniform(0, 1, (1000, 1))
+
+    def target(x: float) -> float:
+        return 4 * (2 * x - 1) ** 3 - 3 * (2 * x - 1)
+
+    for make in (features.polynomial, features.legendre):
+        coder = make(features.Bounds(np.zeros(1), np.ones(1), np.ones(1)), order=3)
+        w, alpha = np.zeros(coder.size), 0.5 / features.squared_length(coder)
+        for x in states:
+            value = np.array(encode(coder, x)[1])
+            w += alpha * (target(x[0]) - w @ value) * value
+        grid = np.linspace(0, 1, 50)
+        errors = [w @ np.array(encode(coder, [x])[1]) - target(x) for x in grid]
+        left[make] = np.square(errors).mean()
+    assert left[features.legendre] < 1e-3 < 0.1 < left[features.polynomial]
+
+
+@pytest.mark.parametrize("make", [features.fourier, features.tilings, features.identity])
+def test_squared_length_is_the_mean_of_states_spread_evenly(make):
     """Against 4,000 random states; and of scaled waves."""
     for coder in [make(UNIT)] + [features.fourier(UNIT, scaled=True)] * (make is features.fourier):
         x = np.random.default_rng(0).uniform(0, 1, (4000, 2))
         found = np.mean([np.square(encode(coder, state)[1]).sum() for state in x])
-        assert features.mean_square(coder) == pytest.approx(found, rel=0.03)
+        assert features.squared_length(coder) == pytest.approx(found, rel=0.03)
     ram = features.bits(features.Bounds(np.zeros(3), np.full(3, 255.0), np.full(3, 256.0)))
     every = [len(encode(ram, [b, 0, 255])[0]) for b in range(256)]
-    assert features.mean_square(ram) == np.mean(every) == 13.0
+    assert features.squared_length(ram) == np.mean(every) == 13.0
 
 
 def test_outside_the_bounds_counts_as_the_edge():
-    for make in (features.tilings, features.iht, features.onehot, features.fourier, features.polynomial):
+    for make in (features.tilings, features.iht, features.onehot, features.fourier, features.legendre):
         coder = make(UNIT)
         assert encode(coder, [-3.0, 7.0]) == encode(coder, [0.0, 1.0])
 

@@ -19,7 +19,7 @@ import numpy as np
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.linear.choice import settled
-from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, POLYNOMIAL, TABLE, Coder, encode
+from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, LEGENDRE, POLYNOMIAL, TABLE, Coder, encode
 from playfield.linear.loop import entries
 from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.sight import Sight
@@ -35,8 +35,8 @@ class Config:
     rollout_steps: int = 500
     """Steps of each environment between two reports."""
     features: str = "tilings:tilings=8,tiles=8"
-    """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, polynomial, bits, identity; of
-    pictures: pixels, or autoencoder:PATH."""
+    """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
+    identity; of pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0
     """Step size; 0: correction / mean squared length of the features (n with n tilings), known before the start."""
     correction: float = 0.5
@@ -99,7 +99,7 @@ def weights(rows: int, coder: Coder, cfg: Config) -> np.ndarray:
     if coder.kind in (TABLE, FIRST_COME, ADDITIVE):  # so many features are on in every state, each 1
         return np.full((rows, coder.size), cfg.initial / coder.active)
     out = np.zeros((rows, coder.size))
-    out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL) else -1] = cfg.initial  # the feature that is always 1
+    out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL, LEGENDRE) else -1] = cfg.initial  # the feature that is always 1
     return out
 
 

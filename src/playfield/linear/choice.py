@@ -67,7 +67,7 @@ def settled(cfg: Any, coder: features.Coder) -> Any:
     """
     shares = {"alpha": "correction", "alpha_actor": "correction_actor"}
     chosen = {
-        name: getattr(cfg, of) / features.mean_square(coder)
+        name: getattr(cfg, of) / features.squared_length(coder)
         for name, of in shares.items()
         if getattr(cfg, name, 1) == 0
     }

@@ -22,7 +22,7 @@ import numpy as np
 from playfield.errors import UsageError
 from playfield.linear.jit import piece
 
-TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, BITS, IDENTITY = range(7)
+TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, LEGENDRE, BITS, IDENTITY = range(8)
 LARGEST = 2**22  # features, or cells of a table
 MOST_ON = 2**16  # features that are on at once: each takes time at every step
 
@@ -40,7 +40,7 @@ class Coder(NamedTuple):
         cells: [cells] feature of each cell; of `iht`: [slots] keys, -1 where free.
         numbers: [slots] the number that each key of `iht` got.
         told: [2] numbers given, and how often a cell had to share one.
-        powers: [F, D] of Fourier and polynomial bases.
+        powers: [F, D] of Fourier, polynomial and Legendre bases.
         gains: [F] what their features are multiplied by.
     """
 
@@ -168,9 +168,8 @@ def fourier(bounds: Bounds, *, order: int = 3, scaled: bool = False) -> Coder:
     """Fourier basis: cosines of all waves up to an order along each dimension.
 
     `scaled` divides a wave c by the root of its length |c|: then one step size does what alpha / |c| for each wave
-    does (Konidaris, Osentoski and Thomas 2011), and true online methods stay exact. It is off: at order 3 and the
-    step sizes that are chosen, Sarsa(0.9) came to 137 steps with it on MountainCar and to 144 without (last 30 of 300
-    episodes, 16 runs), but Sarsa to 181 and 158, and Sarsa(0.9) on CartPole to 403 and 500 (of 100, 10 runs).
+    does (Konidaris, Osentoski and Thomas 2011), and true online methods stay exact. It is off, as in the book;
+    `playfield lesson mountain-car-bases` has both.
     """
     powers = _powers(bounds, order)
     length = np.maximum(np.sqrt((powers**2).sum(axis=1)), 1.0)
@@ -178,9 +177,22 @@ def fourier(bounds: Bounds, *, order: int = 3, scaled: bool = False) -> Coder:
 
 
 def polynomial(bounds: Bounds, *, order: int = 3) -> Coder:
-    """Products of powers up to an order of each dimension, scaled to [0, 1]."""
+    """Products of powers up to an order of each dimension, scaled to [0, 1].
+
+    They are much alike (x^2, x^3, ...), so that steps of any size learn slowly or diverge: see `legendre`.
+    """
     powers = _powers(bounds, order)
     return _basis_coder(POLYNOMIAL, bounds, powers, np.ones(len(powers)))
+
+
+def legendre(bounds: Bounds, *, order: int = 5) -> Coder:
+    """Products of Legendre polynomials up to an order of each dimension, scaled to [-1, 1].
+
+    The functions that they can sum to are those of `polynomial`, but over states spread evenly no two of them have
+    anything in common, so that gradient steps learn.
+    """
+    powers = _powers(bounds, order)
+    return _basis_coder(LEGENDRE, bounds, powers, np.ones(len(powers)))
 
 
 def bits(bounds: Bounds) -> Coder:
@@ -209,15 +221,14 @@ def _powers(bounds: Bounds, order: int) -> np.ndarray:
     return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
 
 
-def mean_square(coder: Coder) -> float:
-    """Mean squared length of a feature vector, over states spread evenly between the bounds.
+def squared_length(coder: Coder) -> float:
+    """Squared length of feature vectors that step sizes go by: the mean over states spread evenly.
 
-    Where the bounds are not known (`identity`), numbers are taken to lie between 0 and 1.
+    Of polynomials it is the largest, since in the corners they are far longer than elsewhere. Where the bounds are
+    not known (`identity`), numbers are taken to lie between 0 and 1.
     """
     if coder.kind == FOURIER:  # a wave's mean square is 1/2, a constant's 1
         return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
-    if coder.kind == POLYNOMIAL:
-        return float((1 / (2 * coder.powers + 1)).prod(axis=1).sum())
     if coder.kind == BITS:
         return (coder.size - 1) / 2 + 1
     if coder.kind == IDENTITY:
@@ -290,18 +301,29 @@ def _bits(x, index, value):
 
 
 @piece
+def _legendre(n, x):
+    """Legendre polynomial n at x, by Bonnet's recursion."""
+    before, now = 0.0, 1.0
+    for k in range(n):
+        before, now = now, ((2 * k + 1) * x * now - k * before) / (k + 1)
+    return now
+
+
+@piece
 def _basis(c, x, index, value):
-    low, high, scale, powers, gains, waves = c.low, c.high, c.scale, c.powers, c.gains, c.kind == FOURIER
+    low, high, scale, powers, gains, kind = c.low, c.high, c.scale, c.powers, c.gains, c.kind
     for i in range(len(powers)):
         angle, product = 0.0, 1.0
         for d in range(len(low)):
             unit = (_inside(x[d], low[d], high[d]) - low[d]) * scale[d]
-            if waves:
+            if kind == FOURIER:
                 angle += powers[i, d] * unit
+            elif kind == LEGENDRE:
+                product *= _legendre(int(powers[i, d]), 2 * unit - 1)
             else:
                 product *= unit ** powers[i, d]
         index[i] = i
-        value[i] = gains[i] * (math.cos(math.pi * angle) if waves else product)
+        value[i] = gains[i] * (math.cos(math.pi * angle) if kind == FOURIER else product)
     return len(powers)
 
 
