@@ -74,9 +74,35 @@ def test_a_round_counts(free) -> None:
     assert cfg.drawn == 64 * 64
     env = make_envs("breakout", 1)
     alone = values.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
-    assert small.need.memory == alone + values.drawn_bytes(env.spec, cfg.net, cfg.drawn)
+    games = cfg.num_envs * prepare.EMULATOR
+    assert small.need.memory == alone + values.drawn_bytes(env.spec, cfg.net, cfg.drawn) + games
     assert values.drawn_bytes(env.spec, cfg.net, cfg.drawn) > 64 * 64 * 2 * 84 * 84 * 4
     env.close()
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sarsa_lambda"])
+def test_emulators_count(free, algo: str) -> None:
+    free(2 * 10**9)
+    config = {"num_envs": 1600, "rollout_steps": 4}
+    with pytest.raises(UsageError, match=r"1,600 emulators take 2\.72 GB, .* 2\.00 GB are free: lower --num-envs"):
+        prepare.prepare(Request("breakout", algo, workers=1, config=config))
+    prepare.prepare(Request("CartPole-v1", algo, workers=1, config=config))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory")
+def test_an_emulator_takes_what_is_counted() -> None:
+    code = """
+import numpy as np
+from playfield.envs import make_envs
+status = lambda: 1024 * next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith("VmRSS"))
+one = make_envs("breakout", 1)
+one.reset(np.zeros(1, int))
+before, many = status(), make_envs("breakout", 24)
+many.reset(np.arange(24))
+print((status() - before) / 24)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 0.5 * prepare.EMULATOR < float(done.stdout) < 1.1 * prepare.EMULATOR, done.stderr
 
 
 # Going on ----------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from playfield import options as opts
 from playfield.errors import DataError, UsageError, unknown
 from playfield.plan import Request, has_cuda, presets_for
 
+EMULATOR = 1_700_000  # bytes of an Atari game, with its screens and its stack of pictures
+
 
 @dataclass(frozen=True)
 class Need:
@@ -117,8 +119,23 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
 def need_of(cfg: Any, spec: Any, where: Path) -> Need:
     """What a training with `cfg` on environments of `spec` takes; `where` is on the disk of a mapped replay memory.
 
-    Raises UsageError where its replay memory, its linear weights, or else a rollout, does not fit into what is free.
+    Raises UsageError where its replay memory, its linear weights, or else a rollout, does not fit into what is free,
+    or its emulators beside them.
     """
+    from playfield.compute import free_memory
+
+    need = _need_of_learning(cfg, spec, where)
+    emulators = EMULATOR * cfg.num_envs if spec.kind == "atari" else 0
+    if (free := free_memory()) is not None and need.memory + emulators > 0.9 * free:
+        raise UsageError(
+            f"{cfg.num_envs:,} emulators take {emulators / 1e9:.2f} GB, what is learnt from "
+            f"{need.memory / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free: lower --num-envs"
+        )
+    return dataclasses.replace(need, memory=need.memory + emulators)
+
+
+def _need_of_learning(cfg: Any, spec: Any, where: Path) -> Need:
+    """All but the environments."""
     known = {f.name for f in dataclasses.fields(cfg)}
     if "features" in known:
         from playfield.linear import need as linear_need
