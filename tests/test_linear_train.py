@@ -110,5 +110,8 @@ def test_refusals():
     ):
         with pytest.raises(UsageError, match=match):
             dataclasses.replace(cfg, **fields).check()
+    for fields in ({"alpha_actor": -1.0}, {"correction_actor": 0.0}):
+        with pytest.raises(UsageError, match="-actor must be"):
+            dataclasses.replace(config("linear_ac"), **fields).check()
     with pytest.raises(UsageError, match="--workers 1"):
         cfg.check(2)

@@ -66,9 +66,10 @@ class Config:
         for name in ("gamma", "epsilon", "epsilon_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1, not {getattr(self, name):g}")
-        for name, least in (("alpha", "0 (which chooses) or "), ("correction", "")):
-            if not getattr(self, name) >= 0 or (not least and not getattr(self, name)):
-                raise UsageError(f"--{name} must be {least}above 0, not {getattr(self, name):g}")
+        if not self.alpha >= 0:
+            raise UsageError(f"--alpha must be 0 (which chooses) or above, not {self.alpha:g}")
+        if not self.correction > 0:
+            raise UsageError(f"--correction must be above 0, not {self.correction:g}")
         if workers > 1:
             raise UsageError("linear methods learn from one step after the other: use --workers 1")
 

@@ -47,6 +47,10 @@ class Config(online.Config):
 
     def check(self, workers: int = 1) -> None:
         super().check(workers)
+        if not self.alpha_actor >= 0:
+            raise UsageError(f"--alpha-actor must be 0 (which chooses) or above, not {self.alpha_actor:g}")
+        if not self.correction_actor > 0:
+            raise UsageError(f"--correction-actor must be above 0, not {self.correction_actor:g}")
         if not 0 <= self.lam <= 1:
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
         if self.tau <= 0:
