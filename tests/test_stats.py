@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from playfield.stats import t_interval, t_quantile
+from playfield.stats import difference_interval, t_interval, t_quantile
 
 # Percentage points as every table of Student's t prints them.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 9: 2.262, 10: 2.228, 30: 2.042, 120: 1.980}
@@ -46,3 +46,21 @@ def test_one_run_has_no_interval():
     low, high = t_interval(np.ones((1, 3)))
     assert np.isnan(low).all()
     assert np.isnan(high).all()
+
+
+def test_differences_by_hand():
+    # Variances of the means 1/3 and 4/3: (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 2.94 degrees, so 2: 4.3027.
+    half = 4.30265 * math.sqrt(5 / 3)
+    assert difference_interval([1, 2, 3], [4, 6, 8]) == pytest.approx((-4 - half, -4 + half), abs=1e-4)
+    assert difference_interval([1, 1], [3, 3, 3]) == (-2, -2)
+    assert np.isnan(difference_interval([1], [3, 4])).all()
+
+
+def test_differences_lie_in_their_interval_as_often_as_is_said():
+    """3 and 40 draws whose spreads differ: the true difference is in at least 95 of 100 intervals, and not in all."""
+    rng = np.random.default_rng(0)
+    within = []
+    for _ in range(2000):
+        low, high = difference_interval(rng.normal(1, 3, 3).tolist(), rng.normal(0, 1, 40).tolist())
+        within.append(low <= 1 <= high)
+    assert 0.94 < np.mean(within) < 0.97

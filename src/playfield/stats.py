@@ -33,6 +33,23 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.
     return mean - half, mean + half
 
 
+def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Interval of mean(a) - mean(b) without taking their spreads to be equal (Welch 1947); NaN from fewer than two.
+
+    The degrees of freedom, which are seldom whole, are rounded down: the interval is never too narrow for that.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if min(len(x), len(y)) < 2:
+        return math.nan, math.nan
+    u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    middle = float(x.mean() - y.mean())
+    if u + v == 0:
+        return middle, middle
+    degrees = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1))
+    half = t_quantile(max(int(degrees), 1), level) * math.sqrt(u + v)
+    return middle - half, middle + half
+
+
 def t_quantile(degrees: int, level: float = 0.95) -> float:
     """The t for which Student's distribution lies in [-t, t] with probability `level`.
 

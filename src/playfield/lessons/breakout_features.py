@@ -7,15 +7,16 @@ collected from the agent that ships, and an auto-encoder is trained on 70 % of t
   signs of rewards, until a life is lost; it is judged on the games that were held out, by how much of the variance of
   the returns its values explain;
 * control: true online Sarsa(lambda) plays, three trainings with each kind of features, judged by 30 games of at most
-  five minutes each. The step size falls to zero: with one that stays, some agents are hardly better than random play.
-  By pictures eight games are played at once, which a net sees in little more time than one. By RAM bits it is one:
-  eight games that change the weights of the same bits together let them diverge.
+  five minutes each, beside 100 games of random play. The step size falls to zero: with one that stays, some agents
+  are hardly better than random play.
 
-The step size is a share of one over the mean squared length of the feature vectors, the same share for all.
+One game is played at a time: eight that change the same weights together let RAM bits and pictures diverge. The step
+size is a share of one over the mean squared length of the feature vectors, the same share for all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from playfield.lessons._outcome import Ask, Budget, Curves, Line, Mark, Outcome, Row, mean_row
+from playfield.stats import difference_interval
 
 BUDGET = Budget(runs=3, steps=200_000)
 GAME = "breakout"
@@ -32,8 +34,8 @@ RANDOM = 1.7  # mean score of random play in the literature; here it is measured
 SIDE = 14  # of the coarse pictures
 PASSES, SHARE, CONTROL_SHARE = 5, 0.005, 0.1
 GAMMA, LAM = 0.99, 0.9
-GAMES, EPOCHS = 30, 8
-ENVS, ROUND = 8, 800  # games at once, and steps of all between two changes of the step size
+GAMES, RANDOM_GAMES, EPOCHS = 30, 100, 8
+DRAWS = 2_000  # of held-out games, for an interval
 CAP = 18_000  # frames of a game, five minutes: an agent that never lets the ball fall can play for ever
 
 
@@ -60,35 +62,35 @@ def run(ask: Ask) -> Outcome:
         lengths = {}
         for kind, text in zip(kinds, texts, strict=True):
             start = time.perf_counter()
-            explained, lengths[kind] = predicted(data, text)
-            words: dict[str, Any] = (
-                {"claim": "above 0", "holds": explained > 0, "judged": ask.as_published} if kind == kinds[0] else {}
-            )
+            explained, low, high, lengths[kind] = predicted(data, text)
+            better: dict[str, Any] = {"claim": "interval above 0", "holds": low > 0, "judged": ask.as_published}
             seconds = time.perf_counter() - start
-            rows.append(
-                Row(f"prediction, {kind}", "variance explained", None, explained, seconds_here=seconds, **words)
-            )
+            found = Row(f"prediction, {kind}", "variance explained", None, explained, low, high, seconds_here=seconds)
+            rows.append(dataclasses.replace(found, **better) if kind == kinds[0] else found)
         ask.progress.part("random play")
-        chance = played(Path(folder) / "random", "random", {}, min(ask.steps, 20_000), 1, {})
+        chance = played(Path(folder) / "random", "random", {}, 1_000, 1, {}, min(RANDOM_GAMES, ask.steps // 100))
         rows.append(mean_row("control, random play", "score", RANDOM, chance, tolerance=0.5, judged=ask.as_published))
         for kind, text in zip(kinds, texts, strict=True):
             start, means, curves = time.perf_counter(), [], []
+            config = {"features": text, "alpha": CONTROL_SHARE / lengths[kind], "lam": LAM, "anneal": True}
             for seed in range(1, ask.runs + 1):
                 ask.progress.part(f"playing by {kind}, run {seed}")
                 where = Path(folder) / f"{text.partition(':')[0]}-{seed}"
-                config = {"features": text, "alpha": CONTROL_SHARE / lengths[kind], "lam": LAM, "anneal": True}
-                envs = 1 if text == "bits" else ENVS
-                config |= {"num_envs": envs, "rollout_steps": ROUND // envs}
                 parts = {"obs": "ram"} if text == "bits" else {}
-                means.append(float(played(where, "sarsa_lambda", config, ask.steps, seed, parts).mean()))
+                means.append(played(where, "sarsa_lambda", config, ask.steps, seed, parts, GAMES).mean())
                 curves.append([(step, score) for step, score, *_ in read_monitor(where / "monitor.csv")])
-            row = mean_row(f"control, {kind}", "score", None, np.array(means))
-            better = {"claim": "interval above random", "holds": row.low > chance.mean(), "judged": ask.as_published}
             seconds = time.perf_counter() - start
-            rows.append(mean_row(row.setting, "score", None, np.array(means), seconds_here=seconds, **better))
+            rows.append(mean_row(f"control, {kind}", "score", None, np.array(means), seconds_here=seconds))
+            low, high = difference_interval(means, chance.tolist())
+            margin = float(np.mean(means) - chance.mean())
+            better = {"claim": "interval above 0", "holds": low > 0, "judged": ask.as_published, "few": ask.runs < 2}
+            rows.append(Row(f"control, {kind}", "score less random play's", None, margin, low, high, **better))
             grid = np.linspace(0, ask.steps, 61)[1:]
             lines.append(Line(kind, grid, np.array([smoothed(games, grid) for games in curves])))
-    notes = [f"Of {screens:,} screens; the random player's mean of {GAMES} games here is {chance.mean():.2f}."]
+    notes = [
+        f"Of {screens:,} screens. Intervals: of prediction by drawing held-out games anew, of control Student's over "
+        "trainings, of differences Welch's.",
+    ]
     bars = Curves(
         "Prediction on held-out games",
         "",
@@ -104,16 +106,16 @@ def run(ask: Ask) -> Outcome:
 
 
 def played(
-    where: Path, algo: str, config: dict[str, Any], steps: int, seed: int, parts: dict[str, Any]
+    where: Path, algo: str, config: dict[str, Any], steps: int, seed: int, parts: dict[str, Any], games: int
 ) -> np.ndarray:
-    """Raw scores of 30 games after a training."""
+    """Raw scores of so many games after a training."""
     from playfield import train
     from playfield.show import evaluate_and_save
 
     quiet: dict[str, Any] = {"games": 0, "film": False, "console": False, "tensorboard": False}
     parts = {**parts, "cap": CAP}
     train(GAME, algo, steps=steps, seed=seed, run=where, workers=1, config=config, parts=parts, **quiet)
-    return np.asarray(evaluate_and_save(where, "last", GAMES).scores, float)
+    return np.asarray(evaluate_and_save(where, "last", games).scores, float)
 
 
 def smoothed(games: list[tuple[int, float]], grid: np.ndarray) -> np.ndarray:
@@ -123,8 +125,11 @@ def smoothed(games: list[tuple[int, float]], grid: np.ndarray) -> np.ndarray:
     return np.array([scores[max(end - 100, 0) : end].mean() if end else np.nan for end in ends])
 
 
-def predicted(data: Any, text: str) -> tuple[float, float]:
-    """(share of the variance of held-out returns that TD(lambda) explains, mean squared length of features)."""
+def predicted(data: Any, text: str) -> tuple[float, float, float, float]:
+    """(explained share of the variance of returns, its interval's ends, mean squared length of features).
+
+    Judged are whole games that nothing was learnt from.
+    """
     from playfield.algos import td_lambda
     from playfield.linear.features import encode
     from playfield.linear.loop import entries
@@ -154,8 +159,27 @@ def predicted(data: Any, text: str) -> tuple[float, float]:
     judged = [i for i in held if np.isfinite(returns[i])]
     values = [dot(m.w, 0, index, value, encode(coder, x[i], index, value)) for i in judged]
     known = returns[judged]
-    explained = explained_variance(np.array(values), known) if len(known) > 1 and known.std() else np.nan
-    return explained, float(np.mean(sample))
+    explained = explained_variance(np.array(values), known) if len(known) > 1 else np.nan
+    games = np.cumsum(data.starts)[judged]
+    return explained, *explained_interval(np.array(values), known, games), float(np.mean(sample))
+
+
+def explained_interval(values: np.ndarray, known: np.ndarray, games: np.ndarray) -> tuple[float, float]:
+    """Bootstrap percentile interval (95 %) of the explained variance, drawing whole `games` [N] anew."""
+    _, games = np.unique(games, return_inverse=True)
+    count, error = games.max(initial=-1) + 1, known - values
+    if count < 2:
+        return np.nan, np.nan
+    sums = np.stack([np.bincount(games, x) for x in (np.ones(len(known)), known, known**2, error, error**2)])
+    picks = np.random.default_rng(0).integers(count, size=(DRAWS, count))
+    total, *moments = sums[:, picks].sum(axis=-1)
+    mean, square, error_mean, error_square = (m / total for m in moments)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw of games without any score
+        found = 1 - (error_square - error_mean**2) / (square - mean**2)
+    low, high = (
+        np.nanquantile(found[np.isfinite(found)], [0.025, 0.975]) if np.isfinite(found).any() else (np.nan,) * 2
+    )
+    return float(low), float(high)
 
 
 def known_returns(rewards: np.ndarray, terminated: np.ndarray, last: np.ndarray) -> np.ndarray:
