@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from playfield import autoencoder, dataset, reconstruction
+from playfield import autoencoder, dataset, encoders, reconstruction
 from playfield.autoencoder import AutoEncoder, Config, Encoder
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
@@ -132,7 +132,7 @@ def test_latents_of_frames_and_stacks(place, trained):
     np.testing.assert_allclose(moving[:, :8], codes[4:9], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(moving[:, 8:], codes[4:9] - codes[3:8], rtol=1e-4, atol=1e-5)
     assert encoder.encode(frames[:0]).shape == (0, 8)
-    np.testing.assert_array_equal(Encoder.load(trained[0] / autoencoder.FILE).encode(frames), codes)
+    np.testing.assert_array_equal(Encoder.load(trained[0] / encoders.FILE).encode(frames), codes)
 
 
 def test_scaled_latents_have_variance_one(place, trained):
@@ -199,9 +199,9 @@ def test_other_data_is_not_resumed_on(trained, tmp_path):
 
 
 def test_damage_is_found(trained, tmp_path):
-    data = bytearray((trained[0] / autoencoder.FILE).read_bytes())
+    data = bytearray((trained[0] / encoders.FILE).read_bytes())
     data[-50] ^= 1
-    (tmp_path / autoencoder.FILE).write_bytes(data)
+    (tmp_path / encoders.FILE).write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         Encoder.load(tmp_path)
     from playfield.weights import export_weights
@@ -267,7 +267,7 @@ def test_names_of_autoencoders_are_corrected(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "autoencoders" / "breakout"
     folder.mkdir(parents=True)
-    (folder / autoencoder.FILE).write_bytes(b"")
+    (folder / encoders.FILE).write_bytes(b"")
     with pytest.raises(UsageError, match="did you mean autoencoders/breakout"):
         Encoder.load("autoencoders/brekout")
 

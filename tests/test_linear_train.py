@@ -86,6 +86,47 @@ def test_a_cut_game_bootstraps_and_an_ended_one_does_not(how, worth):
         run.close()
 
 
+def learnt(algo: str, make: Any, steps: int, **fields: Any) -> np.ndarray:
+    """Weights [rows, F] of what a method takes states (or actions in them) to be worth, gamma 0.9, random actions."""
+    more = {"epsilon_decay": 1.0} if algo == "sarsa" else {"epsilon_decay": 1.0, "lam": 0.0}
+    cfg = config(algo, num_envs=1, features="identity", gamma=0.9, epsilon=1.0, **(more | fields))
+    run = train(run_for(make(1).spec, make, cfg, steps), algo, cfg)
+    shared = run._parts["learner"].shared
+    run.close()
+    return shared["critic" if algo == "linear_ac" else "w"]
+
+
+@pytest.mark.parametrize("algo", METHODS)
+def test_a_cut_game_bootstraps_from_its_own_last_state(algo):
+    """Games of 4 steps, only the first state pays nothing. The last state is never acted in, so its weight stays 0;
+    what must hold is v(s) = r + gamma v(s + 1) up to it, and not up to the first state of the next game."""
+    w = learnt(algo, lambda n: Corridor(n, 4, "cut", free_start=False), 6000, alpha=0.1)
+    assert (w[:, 4] == 0).all()
+    values = (w[:, :5] + w[:, 5:]).mean(axis=0)
+    rewards, end = (0, 1, 1, 1), values[4]
+    expected = [sum(0.9 ** (k - s) * rewards[k] for k in range(s, 4)) + 0.9 ** (4 - s) * end for s in range(4)]
+    assert values[:4] == pytest.approx(expected, abs=0.05)
+    wrong = [e + 0.9 ** (4 - s) * (values[0] - end) for s, e in enumerate(expected)]
+    assert abs(np.array(wrong) - expected).max() > 0.5  # the test can tell the two apart
+
+
+class Rich(Corridor):
+    """Rewards of 10."""
+
+    def step(self, actions: np.ndarray) -> Any:
+        step = super().step(actions)
+        step.reward *= 10
+        return step
+
+
+@pytest.mark.parametrize("algo", METHODS)
+@pytest.mark.parametrize(("clip", "worth"), [(True, 1.0), (False, 10.0)])
+def test_rewards_are_clipped_where_asked(algo, clip, worth):
+    """Games of one step."""
+    w = learnt(algo, lambda n: Rich(n, 1, "end"), 500, alpha=0.1, clip_reward=clip)
+    assert w[:, 0] + w[:, 2] == pytest.approx(np.full(len(w), worth), rel=0.02)
+
+
 def test_what_is_trained_plays_better_than_at_random():
     """MountainCar cut at 200 steps: nobody arrives at random; true online Sarsa does after 150 games."""
     cfg = config(

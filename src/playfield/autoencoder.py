@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from playfield.dataset import SIDE
-from playfield.errors import DataError, UsageError, nearest, unknown
+from playfield.encoders import locate
+from playfield.errors import DataError, UsageError, unknown
 from playfield.weights import import_weights
 
-FILE = "autoencoder.safetensors"
 LOSSES = ("weighted", "plain")
 STRONG = 30 / 255  # what differs from the background by more is a thing
 
@@ -208,9 +208,15 @@ class Encoder:
         """Read the auto-encoder in a directory, or its file.
 
         Raises:
-            UsageError: there is none. DataError: it is damaged, or something else.
+            UsageError: there is none, or one whose training is not over. DataError: it is damaged, or something else.
         """
-        return cls(*load(path)[:3])
+        net, config, arrays, meta, _ = load(path)
+        if not arrays["mean"].any() and (arrays["std"] == 1).all():  # they are measured at the end
+            raise UsageError(
+                f"{path} is still being trained, or was killed after {meta['step']:,} updates: "
+                "finish it with playfield autoencoder DATASET --resume"
+            )
+        return cls(net, config, arrays)
 
     def encode(self, frames: np.ndarray, *, velocity: bool = False, scaled: bool = True) -> np.ndarray:
         """Latents of frames, float32.
@@ -266,17 +272,6 @@ def reconstructed(net: AutoEncoder, frames: np.ndarray, back: Tensor) -> np.ndar
             apart = net(inputs(frames[at : at + 256], back))[0][:, 0]
             out[at : at + 256] = (apart * 255 + back).round().clamp(0, 255).numpy().astype(np.uint8)
     return out
-
-
-def locate(path: str | Path) -> Path:
-    """The file of the auto-encoder called `path`, a directory or the file; raises UsageError where there is none."""
-    path = Path(path)
-    file = path / FILE if path.is_dir() else path
-    if not file.exists():
-        close = nearest(str(path), [str(p.parent) for p in Path("autoencoders").glob(f"*/{FILE}")])
-        hint = f"did you mean {', '.join(close)}?" if close else "train one: playfield autoencoder DATASET"
-        raise UsageError(f"no auto-encoder {path}: {hint}")
-    return file
 
 
 def load(path: str | Path) -> tuple[AutoEncoder, Config, dict[str, np.ndarray], dict[str, Any], dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from playfield import encoders
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
 
@@ -302,7 +303,10 @@ def load_policy(
         raise DataError(f"run.json names an algorithm that is not here: {name!r}") from None
     spec = spec_from(agent.info)
     try:
-        network = module.load(spec, agent.info["config"], agent.weights, device)
+        config = agent.info["config"]
+        if "features" in config:
+            config = {**config, "features": encoders.kept(config["features"], agent.home)}
+        network = module.load(spec, config, agent.weights, device)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
     if temperature is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield import encoders
 from playfield import options as opts
 from playfield.errors import DataError, UsageError, unknown
 from playfield.plan import Request, has_cuda, presets_for
@@ -113,6 +114,8 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
     cfg, spec = module.Config(**info["config"]), spec_from(info)
     if "policy" in known:
         module.Fixed(cfg.policy, spec)
+    if "features" in known:
+        cfg = dataclasses.replace(cfg, features=encoders.kept(cfg.features, directory))
     return module, cfg, spec, need_of(cfg, spec, directory)
 
 

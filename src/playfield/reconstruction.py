@@ -23,7 +23,6 @@ from torch import Tensor
 
 from playfield import ball, compute, dataset, panels
 from playfield.autoencoder import (
-    FILE,
     AutoEncoder,
     Config,
     Encoder,
@@ -37,6 +36,7 @@ from playfield.autoencoder import (
 )
 from playfield.console import format_seconds
 from playfield.dataset import Dataset
+from playfield.encoders import FILE
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.lock import RunLock
 from playfield.memory_view import write_png
@@ -78,9 +78,9 @@ class Training:
         train, test = data.split(config.split, test=config.test, seed=config.split_seed)
         back = ball.background(data.frames[train[:: max(1, len(train) // 2000)]])
         weights = rarity(data.frames[train], back, config.most)  # the plain loss is judged by them too
-        unit = {"mean": np.zeros(config.latent, np.float32), "std": np.ones(config.latent, np.float32)}
         net = initialised(config)
-        return cls(config, data, train, test, net, _adam(net), {"back": back, "weights": weights, **unit})
+        arrays = {"back": back, "weights": weights, **_unmeasured(config)}
+        return cls(config, data, train, test, net, _adam(net), arrays)
 
     @classmethod
     def resumed(cls, data: Dataset, path: Path) -> Training:
@@ -97,7 +97,7 @@ class Training:
                     "exp_avg": moments[f"{name}.mean"],
                     "exp_avg_sq": moments[f"{name}.square"],
                 }
-        return cls(config, data, train, test, net, adam, arrays, int(meta["step"]))
+        return cls(config, data, train, test, net, adam, arrays | _unmeasured(config), int(meta["step"]))
 
     @property
     def per_epoch(self) -> int:
@@ -168,6 +168,11 @@ class Training:
             "step": self.step,
         }
         export_weights(path / FILE, tensors, meta)
+
+
+def _unmeasured(config: Config) -> dict[str, np.ndarray]:
+    """Mean and spread of the latents until a training is over: `Encoder.load` knows them."""
+    return {"mean": np.zeros(config.latent, np.float32), "std": np.ones(config.latent, np.float32)}
 
 
 def _adam(net: AutoEncoder) -> torch.optim.Adam:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playfield import goal
+from playfield import encoders, goal
 from playfield.envs.names import resolve
 from playfield.errors import DataError, DivergedError, UsageError, unknown
 from playfield.plan import (
@@ -136,6 +136,8 @@ def _start(request: Request, say: Say) -> Result:
     with RunLock(directory):
         if (directory / "run.json").exists():  # another process was faster
             raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
+        if hasattr(cfg, "features"):
+            cfg = dataclasses.replace(cfg, features=encoders.keep(cfg.features, directory))
         info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from playfield.encoders import locate
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.linear import choice, features
@@ -126,6 +127,7 @@ def _latents(path: str, spec: EnvSpec) -> tuple[Callable[[np.ndarray], np.ndarra
         raise UsageError("--features autoencoder: needs the path of an encoder, as in autoencoder:runs/encoder")
     if not spec.pixels or spec.obs_shape[:2] != (84, 84):
         raise UsageError("--features autoencoder:PATH takes pictures of 84x84 (not --obs ram)")
+    locate(path)  # a mistake is told before torch is loaded
     from playfield.autoencoder import Encoder
 
     encoder = Encoder.load(Path(path))
