@@ -70,8 +70,8 @@ def test_loss_equals_a_naive_one(double: bool) -> None:
     rng = np.random.default_rng(1)
     rows, other = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
     batch, table = random_batch(16), Table(rows)
-    cfg, actor = dataclasses.replace(SMALL, double=double), actor_for(Identity(2))
-    tensors = offpolicy.prepare(table, Table(other), actor, batch, identity, cfg)
+    cfg, noise = dataclasses.replace(SMALL, double=double), np.random.default_rng(0)
+    tensors = offpolicy.prepare(table, Table(other), noise, batch, identity, cfg)
     minibatch = Minibatch(**tensors, index=batch.index)
     losses, errors = dqn.dqn_loss(offpolicy.chosen(table(minibatch.obs), minibatch.actions), minibatch)
     expected = naive(rows, other, batch, double)
@@ -92,7 +92,8 @@ def test_double_uses_the_other_networks_choice() -> None:
     one = Batch(np.zeros((1, 1)), np.zeros(1, int), np.ones(1), np.full(1, 0.5), np.ones((1, 1)), None, np.ones(1))
     for double, following in ((False, 3), (True, 2)):
         cfg = dataclasses.replace(SMALL, double=double)
-        tensors = offpolicy.prepare(Table(net), Table(target), actor_for(Identity(1)), one, identity, cfg)
+        noise = np.random.default_rng(0)
+        tensors = offpolicy.prepare(Table(net), Table(target), noise, one, identity, cfg)
         assert tensors["following"].tolist() == [following]
 
 

@@ -17,6 +17,7 @@ from playfield.errors import UsageError
 from playfield.lessons import _picture, _report, _walk
 from playfield.lessons._outcome import Areas, Curves, Line, Mark, Outcome, Picture, Row, Surface, mean_row
 from playfield.lessons._progress import Silent, Told
+from playfield.lessons._sweep import Branch, Found
 
 X = np.arange(1, 6)
 
@@ -326,3 +327,12 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     told.part("runs")(1, 2)
     told.close()
     assert "made" in stream.getvalue()
+
+
+def test_the_best_step_size_is_one_that_did_not_diverge():
+    branch, nan = Branch("a", "sarsa", {}, [0.1, 0.2, 0.4]), math.nan
+    size, values = Found(branch, np.array([[3.0, 4], [2.0, 3], [nan, nan]]), 1.0).best()
+    assert (size, values.tolist()) == (0.2, [2.0, 3.0])
+    size, values = Found(branch, np.full((3, 2), nan), 1.0).best()  # all diverged
+    assert size == 0.1
+    assert np.isnan(values).all()

@@ -190,7 +190,7 @@ def test_measured_speed_is_samples_by_seconds(monkeypatch):
     [
         (["natur"], "did you mean nature"),
         (["breakout"], "use --env breakout"),
-        (["nature", "--shape", "84x84"], "needs pixels"),
+        (["nature", "--shape", "84x84"], "is 84x84x1"),
         (["nature", "--shape", "4"], "needs pixels"),
         (["nature", "--shape", "20x20x1"], "at least 36x36"),
         (["nature", "--shape", "0x84x4"], "--shape takes sizes"),

@@ -105,6 +105,11 @@ print((status() - before) / 24)
     assert 0.5 * prepare.EMULATOR < float(done.stdout) < 1.1 * prepare.EMULATOR, done.stderr
 
 
+def test_workers_that_an_algorithm_cannot_use_are_told_by_it() -> None:
+    with pytest.raises(UsageError, match="one step after the other: use --workers 1"):
+        prepare.prepare(Request("CartPole-v1", "sarsa", workers=2))
+
+
 # Going on ----------------------------------------------------------------------------------------------
 
 

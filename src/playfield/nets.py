@@ -45,6 +45,9 @@ class Body(nn.Sequential):
 
 
 def _need_pixels(shape: tuple[int, ...], net: str, least: int) -> tuple[int, int, int]:
+    if len(shape) == 2 and min(shape) >= least:
+        height, width = shape
+        raise UsageError(f"pictures have channels: with one of them, {height}x{width} is {height}x{width}x1")
     if len(shape) != 3:
         raise UsageError(f"--net {net} needs pixels, but observations have shape {shape}: use --net mlp")
     height, width, channels = shape

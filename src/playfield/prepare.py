@@ -85,6 +85,8 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
 def prepare(request: Request) -> Prepared:
     """All that a training needs. Raises UsageError, or StorageError for a disk that is too full; makes nothing."""
     module, cfg, spec = configure(request)
+    if request.workers:
+        cfg.check(request.workers)
     from playfield import compute
 
     chosen = compute.choose(

@@ -7,10 +7,8 @@ prioritised replay goes by the Kullback-Leibler divergence. Every switch may be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from playfield import offpolicy
 from playfield.algos import c51
 from playfield.envs.base import EnvSpec
 from playfield.presets import ATARI, VECTOR
@@ -58,11 +56,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
-    cfg.check(run.compute.workers)
-    with run.seeded():
-        net = c51.network(run.spec, vars(cfg))
-    loss = partial(c51.c51_loss, v_min=cfg.v_min, v_max=cfg.v_max)
-    offpolicy.learn(run, cfg, net, loss, partial(c51.expectation, v_min=cfg.v_min, v_max=cfg.v_max))
+    c51.train(run, cfg)
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:

@@ -33,9 +33,9 @@ class Found:
     seconds: float
 
     def best(self) -> tuple[float, np.ndarray]:
-        """The step size with the lowest mean, and its values [runs]."""
+        """The step size with the lowest mean, and its values [runs]; the first, and NaN, where all diverged."""
         means = self.values.mean(axis=1)
-        at = int(np.nanargmin(means))
+        at = int(np.nanargmin(means)) if np.isfinite(means).any() else 0
         return float(self.branch.sizes[at]), self.values[at]
 
 
