@@ -150,7 +150,7 @@ def test_a_resume_tells_what_it_takes(stopped) -> None:
     ("own", "message"),
     [
         (["--device", "gpu"], "dqn on CartPole-v1: --device must be auto, cpu or cuda"),
-        (["--workers", "3"], "--workers 3 must divide the number of environments (8)"),
+        (["--workers", "3"], "--batch-size 64 must divide by the 3 workers"),
         (["--precision", "fp16"], "--precision must be"),
         (["--workers", "2", "--batch-size", "63"], "must divide by the 2 workers"),
     ],
