@@ -49,6 +49,8 @@ MISTAKES = [
     (["eval"], "RUN"),
     (["eval", "breakout", "--games", "0"], "between 1"),
     (["record", "breakout", "--agent", "clever"], "takes only random"),
+    (["record", "breakout", "--checkpoint", "bst"], "has none called bst"),
+    (["record", "breakout", "--mosaic", "0"], "between 1 and 100"),
     (["games", "brekout"], "did you mean breakout"),
     (["bench", "pppo"], "did you mean ppo"),
     (["bench", "howto", "--env", "pong"], "no option --env"),

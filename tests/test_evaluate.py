@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from game_replays import BREAKOUT, CARTPOLE, replay
+from playfield.envs import make_envs
 from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
 from playfield.policy import RandomPolicy
+from playfield.show import report
 from playfield.stats import interval
 
 
@@ -43,6 +45,15 @@ def test_every_env_plays_a_fixed_share(games, num_envs):
     for seed in set(seeds):
         assert [g.number for g in result.games if g.seed == seed] == list(range(seeds.count(seed)))
     assert told == [(i + 1, games) for i in range(games)]
+
+
+def test_games_that_were_cut_off_are_counted():
+    spec = make_envs("breakout", 1, cap=400).spec
+    result = evaluate(RandomPolicy(spec), 6)
+    assert result.cut == sum(g.length >= 85 for g in result.games) > 0
+    assert result.summary()["cut"] == result.cut
+    assert f"{result.cut} of 6 games, at 400 frames" in report(result)
+    assert evaluate(RandomPolicy(CARTPOLE), 2).cut == 0
 
 
 def test_long_games_count_as_often_as_short_ones():

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import playfield
+from playfield import signals
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
 from playfield.plan import clock, snap
@@ -136,6 +137,46 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, signum, code):
     assert process.returncode == code
     assert f"playfield train --resume {run}" in err
     assert "Traceback" not in err
+
+
+def test_signals_that_come_together_are_one(tmp_path):
+    """`timeout` sends one to the process and one to its group."""
+    run = tmp_path / "run"
+    process = child(run, "CartPole-v1", "--steps", "10M", "--run", str(run), *options())  # no save for a minute
+    deadline = time.monotonic() + 60
+    while not ((run / "metrics.csv").exists() and len((run / "metrics.csv").read_text().splitlines()) > 1):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"playfield train --resume {run}" in err
+    assert (run / "checkpoints" / "last").exists()
+
+
+def test_a_signal_that_comes_later_leaves_at_once(capsys, monkeypatch):
+    left = []
+    monkeypatch.setattr(signals.os, "_exit", left.append)
+    monkeypatch.setattr(signals, "SAME", 0.05)
+    came: list[int] = []
+    with signals.caught(came.append, "stopping"):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (came, left) == ([signal.SIGINT], [])
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (came, left) == ([signal.SIGINT], [128 + signal.SIGTERM])
+    assert "what came after the last save is lost" in capsys.readouterr().err
+
+
+def test_a_directory_of_runs_is_not_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small(tmp_path / "runs" / "cart" / "ppo" / "1")
+    for name in ("runs/cart", "runs/cart/ppo/2", "runs/crat/ppo/1"):
+        with pytest.raises(UsageError, match="did you mean runs/cart/ppo/1"):
+            playfield.train(resume=name)
 
 
 def test_a_finished_run_can_go_on_longer(tmp_path, whole):

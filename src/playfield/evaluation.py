@@ -52,6 +52,12 @@ class Evaluation:
         """The highest-scoring game; the first of them."""
         return max(self.games, key=lambda g: g.score)
 
+    @property
+    def cut(self) -> int:
+        """How many games of Atari were cut off at the protocol's cap of frames (give or take those of its start)."""
+        cap, skip = self.protocol.get("cap"), self.protocol.get("skip")
+        return sum(g.length >= (cap - 60) // skip for g in self.games) if cap and isinstance(skip, int) else 0
+
     def summary(self) -> dict[str, Any]:
         """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
         s = self.scores
@@ -67,6 +73,7 @@ class Evaluation:
             "std": float(s.std()),
             "ci95": [low, high],
             "human_normalized": self.human_normalized,
+            "cut": self.cut,
             "mean_length": float(np.mean([g.length for g in self.games])),
             "seed": self.seed,
             "seconds": round(self.seconds, 3),

@@ -207,6 +207,8 @@ def find_agent(name: str, which: str = "last") -> Agent:
     elif not (path / "run.json").exists():
         if path.is_dir() and path.parent.name == "checkpoints":
             return _from_checkpoint(path.parent.parent, path)
+        if which not in ("last", "best"):
+            raise UsageError(f"{name} ships with one checkpoint, and has none called {which}: leave out --checkpoint")
         return _shipped(name)
     folder = path / "checkpoints"
     if which == "last":

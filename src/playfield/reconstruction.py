@@ -6,13 +6,9 @@ the training was stopped between two updates and went on from what was saved.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +37,7 @@ from playfield.errors import DataError, DivergedError, UsageError
 from playfield.lock import RunLock
 from playfield.memory_view import write_png
 from playfield.run import Stopped
+from playfield.signals import caught
 from playfield.storage import as_storage_error, atomic_write
 from playfield.weights import export_weights
 
@@ -296,7 +293,8 @@ def _train(t: Training, path: Path, say: Say | None) -> dict[str, Any]:
             f"{sum(p.numel() for p in t.net.parameters()):,} weights, {t.steps:,} updates"
         )
     begun, used = time.monotonic(), time.process_time()
-    with _signals() as came:
+    came: list[int] = []  # signals: no update is cut in two
+    with caught(came.append, "saving"):
         _updates(t, path, say, came)
     t.finish()
     t.save(path)
@@ -321,29 +319,6 @@ def _train(t: Training, path: Path, say: Say | None) -> dict[str, Any]:
     if came and not report["done"]:
         raise Stopped(came[0])
     return report
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM lands in the list, so that no update is cut in two; the second leaves at once."""
-    came: list[int] = []
-
-    def handler(signum: int, _frame: Any) -> None:
-        if came:
-            os._exit(128 + signum)
-        came.append(signum)
-        with contextlib.suppress(OSError):
-            print("\nsaving; once more to leave at once", file=sys.stderr, flush=True)
-
-    try:
-        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: the host program handles signals
-        old = {}
-    try:
-        yield came
-    finally:
-        for s, previous in old.items():
-            signal.signal(s, previous)
 
 
 def _updates(t: Training, path: Path, say: Say | None, came: list[int]) -> None:

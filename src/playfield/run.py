@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from playfield import checkpoint, goal
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
+from playfield.signals import caught
 
 T = TypeVar("T")
 WINDOW = 100  # games in the moving means, as in SB3
@@ -129,7 +129,7 @@ class Run:
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
             self.sinks.begin()
-        with self._signals():
+        with caught(self._stop, "stopping after this round"):
             while not self.stop:
                 self._taken = per_round
                 yield self.step / self.total_steps
@@ -289,6 +289,9 @@ class Run:
         self.lengths.extend(books["lengths"])
         self._seconds_before = books["seconds"]
 
+    def _stop(self, signum: int) -> None:
+        self._signal = signum
+
     def close(self) -> None:
         """Stop the workers and close the environments and sinks."""
         learner = self._parts.get("learner")
@@ -300,29 +303,6 @@ class Run:
             env.close()
         if self.sinks is not None:
             self.sinks.close()
-
-    # Signals -----------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the round, saves and stops; the second leaves at once."""
-
-        def handler(signum: int, _frame: Any) -> None:
-            if self._signal:
-                os._exit(128 + signum)
-            self._signal = signum
-            with contextlib.suppress(OSError):
-                print("\nstopping after this round; once more to leave at once", file=sys.stderr, flush=True)
-
-        try:
-            old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: the host program handles signals
-            old = {}
-        try:
-            yield
-        finally:
-            for s, previous in old.items():
-                signal.signal(s, previous)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 from playfield import encoders, goal
 from playfield.envs.names import resolve
-from playfield.errors import DataError, DivergedError, UsageError, unknown
+from playfield.errors import DataError, DivergedError, UsageError, nearest, unknown
 from playfield.plan import (
     Request,
     clock,
@@ -165,10 +165,14 @@ def _resume(
     for wish in wishes:
         if wish not in fixed:
             raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
-    if not directory.is_dir():
-        if directory != Path("last"):
-            raise UsageError(f"no run directory {directory}")
+    if not directory.is_dir() and directory == Path("last"):
         directory = newest_run()
+    if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
+        runs = [str(p.parent) for p in Path("runs").glob("**/run.json")]
+        within = [run for run in runs if Path(run).is_relative_to(directory)]
+        close = nearest(str(directory), within or runs)
+        hint = f": did you mean {', '.join(close or within[:3])}?" if close or within else ""
+        raise UsageError(f"no run directory {directory}{hint}")
     # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
     info = read_info(directory)
     if missing := NEEDED.difference(info):

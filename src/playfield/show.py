@@ -86,13 +86,16 @@ def evaluate_and_save(
     return result
 
 
+FEW = 5  # games; the bootstrap of fewer says little more than the scores do
+
+
 def report(result: Evaluation) -> str:
     """An evaluation as a few lines for a person."""
     from playfield.plan import clock, protocol_line
 
     s = result.summary()
     low, high = s["ci95"]
-    spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] > 1 else "one game, no interval"
+    spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] >= FEW else "too few games for an interval"
     lines = [
         f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
         f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
@@ -103,6 +106,8 @@ def report(result: Evaluation) -> str:
         lines.append(
             f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score"
         )
+    if s["cut"]:
+        lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
     lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
     return "\n".join(lines)
 

@@ -88,7 +88,7 @@ def record(words: list[str]) -> int:
     p.add_argument("--games", type=whole("--games", 1, 1e4), default=1, help="games to film (default 1)")
     p.add_argument("--steps", type=whole("--steps", 1), help="film this many steps instead of whole games")
     p.add_argument("--start", type=whole("--start", 0), default=0, help="steps to play before the film begins")
-    p.add_argument("--mosaic", type=whole("--mosaic", 0, 100), default=0, help="4, 9 or 25 games side by side")
+    p.add_argument("--mosaic", type=whole("--mosaic", 1, 100), default=0, help="4, 9 or 25 games side by side")
     p.add_argument("--fps", type=real("--fps", 1, 240), help="pictures per second (default: the game's own speed)")
     p.add_argument("--human", action="store_true", help="show it in a window")
     a, who = _parse(p, words)

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: the first asks a training to save and stop, another one leaves at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals send theirs to a process and to its group
+
+
+@contextlib.contextmanager
+def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
+    """Call `came` with the first signal's number and print `words`; the next one ends the process.
+
+    Outside the main thread nothing is caught: the host program handles signals.
+    """
+    first = 0.0
+
+    def handler(signum: int, _frame: Any) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if not first:
+            first = now
+            came(signum)
+            _tell(f"{words}; once more to leave at once")
+        elif now - first > SAME:
+            _tell("left at once: what came after the last save is lost")
+            os._exit(128 + signum)
+
+    try:
+        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        old = {}
+    try:
+        yield
+    finally:
+        for s, previous in old.items():
+            signal.signal(s, previous)
+
+
+def _tell(words: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"\n{words}", file=sys.stderr, flush=True)
