@@ -204,7 +204,7 @@ def test_progress_is_told_and_wrong_wishes_are_refused():
     assert told == [(1, 3), (2, 3), (3, 3)]
     for wishes, match in (
         ({"alhpa": 0.1}, "did you mean alpha"),
-        ({"alpha": -1.0}, "above 0"),
+        ({"alpha": -1.0}, "or above"),
         ({"n_step": 0}, "at least 1"),
     ):
         with pytest.raises(UsageError, match=match):
