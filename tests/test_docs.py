@@ -21,6 +21,7 @@ ELSEWHERE = {
     "playfield nets --measure": "test_netinfo.py",
     "playfield compare": "test_compare.py",
     "playfield lesson --table": "test_lessons.py",
+    "playfield lesson breakout-features": "test_lesson_features.py",
     "playfield train breakout": "test_session.py and .ci/run",
 }
 
@@ -106,7 +107,7 @@ def test_command(command, home, monkeypatch, capsys):
     elif verb == "autoencoder":
         words[1] = "datasets/breakout"
         words += [] if "--resume" in words else ["--epochs", "1", "--out", fresh("autoencoders")]
-    elif verb == "lesson" and len(words) > 1 and not words[1].startswith("-"):
+    elif verb == "lesson" and len(words) > 1 and words[1] not in ("--table", "breakout-features"):
         words += ["--runs", "1", "--episodes", "3", "--quiet"]  # the last of two counts
     elif verb == "explain":
         words += ["--moments", "1", "--out", "why"]

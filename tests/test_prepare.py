@@ -108,6 +108,8 @@ print((status() - before) / 24)
 def test_workers_that_an_algorithm_cannot_use_are_told_by_it() -> None:
     with pytest.raises(UsageError, match="one step after the other: use --workers 1"):
         prepare.prepare(Request("CartPole-v1", "sarsa", workers=2))
+    many = prepare.prepare(Request("breakout", "sarsa", config={"num_envs": 8}))  # where others would have two
+    assert many.compute.workers == 1
 
 
 # Going on ----------------------------------------------------------------------------------------------

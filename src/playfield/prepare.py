@@ -89,9 +89,8 @@ def prepare(request: Request) -> Prepared:
         cfg.check(request.workers)
     from playfield import compute
 
-    chosen = compute.choose(
-        request.device, request.precision, request.workers, pixels=spec.pixels, num_envs=cfg.num_envs
-    )
+    workers = request.workers or int(hasattr(cfg, "features"))  # linear methods have one
+    chosen = compute.choose(request.device, request.precision, workers, pixels=spec.pixels, num_envs=cfg.num_envs)
     cfg.check(chosen.workers)
     if cfg.batch % (getattr(cfg, "minibatches", 1) * chosen.workers):
         raise UsageError(f"a rollout of {cfg.batch} steps must divide by minibatches x workers ({chosen.workers})")
