@@ -38,7 +38,7 @@ class Config:
     """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
     identity; of pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0
-    """Step size; 0: correction / mean squared length of the features (n with n tilings), known before the start."""
+    """Step size; 0: correction / squared length of the features (n with n tilings), known before the start."""
     correction: float = 0.5
     """Where alpha is 0: the share of an error that a step corrects (Sutton and Barto 2018, section 9.6)."""
     anneal: bool = False

@@ -181,6 +181,17 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
 
 
+def _all_runs() -> list[str]:
+    return [str(path.parent) for path in Path("runs").glob("**/run.json")]
+
+
+def no_run(name: str | Path) -> UsageError:
+    """The error for a directory that is no run: it names the runs within, or the nearest."""
+    runs = _all_runs()
+    close = [run for run in runs if Path(run).is_relative_to(name)][:3] or nearest(str(name), runs)
+    return UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
+
+
 def locate(name: str) -> None:
     """Raise the UsageError that `find_agent` would raise for a name that leads nowhere; reads no weights."""
     path = Path(name)
@@ -207,9 +218,10 @@ def find_agent(name: str, which: str = "last") -> Agent:
     elif not (path / "run.json").exists():
         if path.is_dir() and path.parent.name == "checkpoints":
             return _from_checkpoint(path.parent.parent, path)
+        key = _shipped_key(name)
         if which not in ("last", "best"):
-            raise UsageError(f"{name} ships with one checkpoint, and has none called {which}: leave out --checkpoint")
-        return _shipped(name)
+            raise UsageError(f"{key} ships with one checkpoint, and has none called {which}: leave out --checkpoint")
+        return _shipped(key)
     folder = path / "checkpoints"
     if which == "last":
         return _from_checkpoint(path, folder)
@@ -256,8 +268,7 @@ def _shipped_key(name: str) -> str:
         except UsageError:
             key = name
     if key not in known:
-        runs = [str(p.parent) for p in Path("runs").glob("**/run.json")]
-        close = nearest(name, [*runs, *known])
+        close = nearest(name, [*_all_runs(), *known])
         hint = (
             f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent."
         )
@@ -267,10 +278,9 @@ def _shipped_key(name: str) -> str:
     return key
 
 
-def _shipped(name: str) -> Agent:
+def _shipped(key: str) -> Agent:
     from playfield.weights import import_weights
 
-    key = _shipped_key(name)
     weights, meta = import_weights(SHIPPED / key / "agent.safetensors")
     return Agent(meta, weights, f"shipped agent {key}", int(meta["step"]), Path("runs") / "shipped" / key)
 

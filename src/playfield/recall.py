@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from playfield.envs.base import EnvSpec
-from playfield.errors import DataError, UsageError, nearest
-from playfield.policy import newest_run, read_info, shipped, spec_from
+from playfield.errors import DataError, UsageError
+from playfield.policy import newest_run, no_run, read_info, shipped, spec_from
 from playfield.replay import Replay
 from playfield.segments import Segments, needed
 
@@ -66,8 +66,7 @@ def locate_run(name: str | Path, even_dropped: bool = False) -> Path:
     if not (run / "run.json").exists():
         if str(name) in shipped():
             raise UsageError(f"{name} is an agent that ships without its replay memory: give a run directory or last")
-        close = nearest(str(name), [str(p.parent) for p in Path("runs").glob("**/run.json")])
-        raise UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
+        raise no_run(name)
     info = read_info(run)
     if "capacity" not in (config := info.get("config") or {}) or not isinstance(config, dict):
         raise UsageError(f"{run} has no replay memory: {info['algo']} learns without one")

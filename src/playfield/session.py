@@ -17,7 +17,7 @@ from typing import Any
 
 from playfield import encoders, goal
 from playfield.envs.names import resolve
-from playfield.errors import DataError, DivergedError, UsageError, nearest, unknown
+from playfield.errors import DataError, DivergedError, UsageError, unknown
 from playfield.plan import (
     Request,
     clock,
@@ -158,7 +158,7 @@ def _resume(
     **wishes: Any,
 ) -> Result:
     from playfield.lock import RunLock
-    from playfield.policy import newest_run, read_info
+    from playfield.policy import newest_run, no_run, read_info
     from playfield.recall import refuse_dropped
 
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
@@ -168,11 +168,7 @@ def _resume(
     if not directory.is_dir() and directory == Path("last"):
         directory = newest_run()
     if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
-        runs = [str(p.parent) for p in Path("runs").glob("**/run.json")]
-        within = [run for run in runs if Path(run).is_relative_to(directory)]
-        close = nearest(str(directory), within or runs)
-        hint = f": did you mean {', '.join(close or within[:3])}?" if close or within else ""
-        raise UsageError(f"no run directory {directory}{hint}")
+        raise no_run(directory)
     # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
     info = read_info(directory)
     if missing := NEEDED.difference(info):

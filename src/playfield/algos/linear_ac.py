@@ -33,9 +33,9 @@ class Config(online.Config):
     """Hyper-parameters of the linear actor-critic."""
 
     alpha_actor: float = 0.0
-    """The actor's step size; `alpha` is the critic's. 0: correction_actor / mean squared length of the features."""
+    """The actor's step size; `alpha` is the critic's. 0: correction_actor / squared length of the features."""
     correction_actor: float = 0.16
-    """Where alpha_actor is 0: what the actor's step size is, times the mean squared length of the features."""
+    """Where alpha_actor is 0: what the actor's step size is, times the squared length of the features."""
     lam: float = 0.8
     """Decay of both traces (lambda)."""
     tau: float = 1.0

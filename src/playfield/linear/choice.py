@@ -61,7 +61,7 @@ def coder_for(text: str, low: np.ndarray, high: np.ndarray, tiled: np.ndarray | 
 
 
 def settled(cfg: Any, coder: features.Coder) -> Any:
-    """`cfg` with step sizes: those that are 0 become a share of 1 / mean squared length of the features.
+    """`cfg` with step sizes: those that are 0 become a share of 1 / squared length of the features.
 
     With features of that length a step of 1 / length would correct an error at once. An actor's are treated alike.
     """
