@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 import time
+import typing
 
 import pytest
 
+import playfield
 from playfield import options
 from playfield.cli import VERBS, main
 from playfield.errors import UsageError
@@ -104,11 +106,20 @@ def test_help_of_every_verb_has_examples(capsys):
         assert f"playfield {verb}" in capsys.readouterr().out.split("examples:")[1]
 
 
-HEAVY = ("torch", "gymnasium", "matplotlib", "av", "tensorboard", "ale_py")
+HEAVY = ("torch", "numba", "gymnasium", "matplotlib", "av", "tensorboard", "ale_py")
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["train", "brekout"], ["train", "breakout", "--lr", "x"]]
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "brekout"],
+        ["train", "breakout", "--lr", "x"],
+        ["train", "breakout", "--algo", "dqn", "--optimizer", "rmspro"],
+        ["train", "CartPole-v1", "--algo", "sarsa_lambda", "--trace", "dutchh"],
+        ["train", "CartPole-v1", "--algo", "sarsa", "--correction", "0"],
+    ],
 )
 def test_nothing_heavy_is_imported_for_help_and_early_mistakes(words):
     code = (
@@ -151,8 +162,32 @@ def test_options_are_read_from_the_source_as_the_class_has_them():
         fields = {f.name: f.default for f in dataclasses.fields(config)}
         assert {o.name: o.default for o in options.options(algo)} == fields
         assert all(o.help for o in options.options(algo)), f"{algo}: an option without a docstring"
+        hints = typing.get_type_hints(config)
+        assert {o.name: o.choices for o in options.options(algo)} == {n: typing.get_args(hints[n]) for n in fields}
         names = {n for table in importlib.import_module(f"playfield.algos.{algo}").PRESETS.values() for n in table}
         assert set(options.presets(algo)) == names
+
+
+@pytest.mark.parametrize(
+    ("algo", "option", "wrong", "nearest"),
+    [
+        ("a2c", "optimizer", "adm", "adam"),
+        ("dqn", "optimizer", "rmspro", "rmsprop"),
+        ("pqn", "optimizer", "radm", "radam"),
+        ("sarsa_lambda", "trace", "dutchh", "dutch"),
+        ("td_lambda", "trace", "replacing", "accumulating"),
+    ],
+)
+def test_what_is_none_of_the_choices_is_refused(algo, option, wrong, nearest, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "CartPole-v1", "--algo", algo, f"--{option}", wrong]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert repr(wrong) in told
+    assert nearest in told
+    with pytest.raises(UsageError, match=nearest):
+        playfield.train("CartPole-v1", algo, config={option: wrong})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,6 @@ def test_a_policy_made_of_its_weights() -> None:
         ({"learning_starts": 8}, "one minibatch"),
         ({"batch_size": 0}, "at least 1"),
         ({"capacity": 100}, "at least 144"),
-        ({"optimizer": "rmspro"}, "rmsprop"),
         ({"rollout_steps": 10**9}, "lower --rollout-steps"),
         ({"num_envs": 512, "n_step": 3, "learning_starts": 3_000, "capacity": 20_000}, "one minibatch"),
     ],

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError
 from playfield.learner import Learner, Team
 from playfield.replay import Batch
 from playfield.rmsprop import CentredRMSProp
@@ -66,7 +66,7 @@ class Config:
     """The optimizer's learning rate."""
     anneal: bool = False
     """Let the learning rate fall linearly to zero."""
-    optimizer: str = "adam"
+    optimizer: Literal["adam", "rmsprop"] = "adam"
     """adam, or rmsprop (centred, decay 0.95)."""
     adam_eps: float = 1.5e-4
     """The optimizer's epsilon (of rmsprop: under the root)."""
@@ -144,8 +144,6 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        if self.optimizer not in ("adam", "rmsprop"):
-            raise unknown("optimizer", self.optimizer, ("adam", "rmsprop"))
         if self.batch % self.train_period:
             raise UsageError(f"--train-period {self.train_period} must divide a round of {self.batch} steps")
         if self.batch_size % workers:

@@ -33,6 +33,7 @@ _FRACTIONS = {
     "epsilon_decay",
     "lam",
 }
+_POSITIVE = {"correction", "correction_actor", "tau", "kappa"}  # 0 makes no sense
 # Options that may be negative.
 _SIGNED = {"v_min", "v_max", "initial"}
 
@@ -68,8 +69,13 @@ class Option:
                 raise UsageError(f"{where or self.flag} takes true or false, not {text!r}")
             return words[text.lower()]
         if self.type == "str":
+            if self.choices and text not in self.choices:
+                raise unknown(where or self.name.replace("_", " "), text, self.choices)
             return text
-        return number(self.flag, text, whole=self.type == "int", low=self._low(), high=self._high())
+        value = number(self.flag, text, whole=self.type == "int", low=self._low(), high=self._high())
+        if self.name in _POSITIVE and not value:
+            raise UsageError(f"{self.flag} must be above 0, not {text}")
+        return value
 
     def _low(self) -> float:
         if self.name in _SIGNED:
@@ -127,9 +133,27 @@ def _fields(file: Path, name: str) -> dict[str, Option]:
             text = found[node.target.id].help if node.target.id in found else ""
             if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                 text = " ".join(str(following.value.value).split())
-            kind, default = ast.unparse(node.annotation), ast.literal_eval(node.value)
-            found[node.target.id] = Option(node.target.id, kind, default, text)
+            kind, choices = _type(node.annotation)
+            found[node.target.id] = Option(node.target.id, kind, ast.literal_eval(node.value), text, choices)
     return found
+
+
+def _type(annotation: ast.expr) -> tuple[str, tuple[str, ...]]:
+    """int, float, bool or str, and the choices of a Literal, whose type is str."""
+    kind = ast.unparse(annotation)
+    if kind.startswith("Literal["):
+        return "str", ast.literal_eval("(" + kind[8:-1] + ",)")
+    return kind, ()
+
+
+def check(algo: str, config: dict[str, Any]) -> None:
+    """Raise UsageError for what is no option of an algorithm, or none of its choices."""
+    known = {o.name: o for o in options(algo)}
+    for name, value in config.items():
+        if name not in known:
+            raise unknown(f"{algo} option", name, known)
+        if known[name].choices:
+            known[name].parse(str(value))
 
 
 def agree(config: dict[str, Any]) -> dict[str, Any]:
@@ -190,9 +214,7 @@ def net_options(name: str) -> list[Option]:
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         assert arg.annotation is not None
         assert default is not None
-        kind, choices = ast.unparse(arg.annotation), ()
-        if kind.startswith("Literal["):
-            kind, choices = "str", ast.literal_eval("(" + kind[8:-1] + ",)")
+        kind, choices = _type(arg.annotation)
         found.append(Option(arg.arg, kind, ast.literal_eval(default), "", choices))
     return found
 
@@ -224,11 +246,7 @@ def net(text: str) -> tuple[str, dict[str, Any]]:
 
 def _net_value(net: str, option: Option, text: str) -> Any:
     where = f"{option.name} of --net {net}"
-    if option.choices:
-        if text not in option.choices:
-            raise unknown(where, text, option.choices)
-        return text
-    if option.type == "bool":
+    if option.type in ("bool", "str"):
         return option.parse(text, where)
     low, high = (0.25, 8) if option.name == "width" else (0, 1e12)
     return number(where, text, whole=option.type == "int", low=low, high=high)

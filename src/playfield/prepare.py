@@ -43,8 +43,7 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     """(algorithm module, its Config, one environment's spec) for a request. Raises UsageError."""
     from playfield.envs import make_envs
 
-    if request.algo not in opts.algorithms():
-        raise unknown("algorithm", request.algo, opts.algorithms())
+    opts.check(request.algo, request.config)
     if "net" in request.config:
         opts.net(request.config["net"])
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
@@ -59,9 +58,6 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
     known = {f.name for f in dataclasses.fields(module.Config)}
-    for name in request.config:
-        if name not in known:
-            raise unknown(f"{request.algo} option", name, known)
     chosen = {name: value for name, value in opts.agree(request.config).items() if name in known}
     cfg = dataclasses.replace(table[request.preset], **chosen)
     if hasattr(cfg, "net") and cfg.net == "nips" and not spec.pixels and "net" not in request.config:
@@ -110,6 +106,7 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
     known = {f.name for f in dataclasses.fields(module.Config)}
     if set(info["config"]) != known:
         raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
+    opts.check(info["algo"], info["config"])
     if info["compute"]["device"] == "cuda" and not has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
     cfg, spec = module.Config(**info["config"]), spec_from(info)

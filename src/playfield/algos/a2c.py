@@ -13,7 +13,7 @@ means, Adam at 0.01 on a shared layer of 128.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class Config:
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
     """Global gradient norm that is clipped to (0: no clipping)."""
-    optimizer: str = "rmsprop"
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """rmsprop or adam."""
     eps: float = 1e-5
     """The optimizer's epsilon."""
@@ -77,8 +77,6 @@ class Config:
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        if self.optimizer not in ("rmsprop", "adam"):
-            raise UsageError(f"--optimizer must be rmsprop or adam, not {self.optimizer!r}")
         if self.whole_games and self.num_envs != 1:
             raise UsageError("--whole-games needs --num-envs 1")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class Config:
     """The optimizer's learning rate."""
     anneal: bool = True
     """Let the learning rate fall linearly to 0 over the whole training."""
-    optimizer: str = "adam"
+    optimizer: Literal["adam", "radam"] = "adam"
     """adam or radam."""
     gamma: float = 0.99
     """Discount of a step."""
@@ -78,8 +78,6 @@ class Config:
         least_one = {name: getattr(self, name) for name in ("num_envs", "rollout_steps", "epochs", "minibatches")}
         if wrong := [f"--{name.replace('_', '-')}" for name, value in least_one.items() if value < 1]:
             raise UsageError(f"{', '.join(wrong)} must be at least 1")
-        if self.optimizer not in ("adam", "radam"):
-            raise UsageError(f"--optimizer must be adam or radam, not {self.optimizer!r}")
         if self.batch % (self.minibatches * workers):
             shares = f" shared by {workers} workers" if workers > 1 else ""
             raise UsageError(

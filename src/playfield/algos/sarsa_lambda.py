@@ -15,12 +15,12 @@ Every weight remembers for a while that its feature was on, and shares in the er
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from playfield import online
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
 from playfield.linear.loop import loop
@@ -37,13 +37,11 @@ class Config(online.Config):
 
     lam: float = 0.9
     """Decay of traces (lambda): 0 is one-step Sarsa."""
-    trace: str = "dutch"
+    trace: Literal["dutch", "accumulating", "replacing"] = "dutch"
     """dutch (true online), accumulating or replacing."""
 
     def check(self, workers: int = 1) -> None:
         super().check(workers)
-        if self.trace not in TRACES:
-            raise unknown("kind of trace", self.trace, TRACES)
         if not 0 <= self.lam <= 1:
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
 

@@ -10,13 +10,13 @@ lambda-return algorithm would, or `accumulating` for TD(lambda) as Sutton define
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from playfield import online
 from playfield.envs.base import EnvSpec
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError
 from playfield.fixed import Fixed, check_name
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import piece
@@ -34,15 +34,13 @@ class Config(online.Config):
 
     lam: float = 0.8
     """Decay of traces (lambda): 0 is TD(0)."""
-    trace: str = "dutch"
+    trace: Literal["dutch", "accumulating"] = "dutch"
     """dutch (true online) or accumulating."""
     policy: str = "random"
     """Whose play is valued: random, a run directory, or an agent that ships."""
 
     def check(self, workers: int = 1) -> None:
         super().check(workers)
-        if self.trace not in TRACES:
-            raise unknown("kind of trace", self.trace, TRACES)
         if not 0 <= self.lam <= 1:
             raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
         check_name(self.policy)
