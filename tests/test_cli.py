@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -130,6 +131,20 @@ def test_nothing_heavy_is_imported_for_help_and_early_mistakes(words):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_what_the_package_logs_is_told_on_standard_error(quiet, capsys, monkeypatch):
+    def verb(words):
+        logging.getLogger("playfield.anything").info("half a minute")
+        logging.getLogger("playfield.anything").debug("details")
+        return 0
+
+    monkeypatch.setitem(VERBS, "games", verb)
+    for _ in range(2):
+        assert main(["games", *quiet]) == 0
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", "" if quiet else "half a minute\n")
 
 
 def test_the_module_and_the_version_work():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from playfield import panels, show
+from playfield import film, panels, show
 from playfield.envs import make_envs
 from playfield.errors import UsageError
 from playfield.player import Player
@@ -114,6 +114,19 @@ def test_values_of_actions_are_drawn_before_probabilities(monkeypatch):
     drawn = panels.q_bars([1.0, 3.0], policy.spec.action_names, (moment.frame.shape[0], 260), moment.action)
     assert (show.page(valued, policy.spec, "bars")[-drawn.shape[0] :, -260:] == drawn).all()
     assert not np.array_equal(show.page(moment, policy.spec, "bars"), show.page(valued, policy.spec, "bars"))
+
+
+@pytest.mark.parametrize("mosaic", [0, 4])
+def test_a_long_film_says_how_far_it_is(mosaic, tmp_path, monkeypatch):
+    now, said, path = [0.0], [], tmp_path / "long.gif"
+    tick = show.Film.add
+    monkeypatch.setattr(
+        show.Film, "add", lambda self, picture: (tick(self, picture), now.__setitem__(0, now[0] + 4.0))
+    )
+    monkeypatch.setattr(film.time, "monotonic", lambda: now[0])
+    show.record("CartPole-v1", agent="random", out=path, steps=7, mosaic=mosaic, style="plain", say=said.append)
+    assert said[:-1] == [f"filming {path}: {count} pictures of 7" for count in (3, 6)]  # every 10 seconds, at 4 each
+    assert said[-1].startswith(f"wrote {path}: 7 pictures")
 
 
 def test_a_film_may_start_later(tmp_path):

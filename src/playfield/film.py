@@ -9,7 +9,8 @@ import contextlib
 import math
 import os
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ __all__ = [
     "dim",
     "fit",
     "mosaic",
+    "now_and_then",
     "probability_bars",
     "q_bars",
     "stack_overlay",
@@ -48,6 +50,8 @@ __all__ = [
     "tv",
     "upscale",
 ]
+
+PERIOD = 10.0  # seconds between two words on how far a film is
 
 SUFFIXES = (".gif", ".mp4")
 
@@ -283,3 +287,17 @@ class _Mp4:
             yield
         except self.av.FFmpegError as error:
             raise OSError(str(error)) from error
+
+
+def now_and_then(say: Callable[[str], None], path: Path, steps: int | None) -> Callable[[np.ndarray], None]:
+    """To be called with each picture of a film: every `PERIOD` seconds it says how long the film is by now."""
+    count, shown = 0, time.monotonic()
+
+    def told(_picture: np.ndarray) -> None:
+        nonlocal count, shown
+        count += 1
+        if time.monotonic() - shown >= PERIOD:
+            shown = time.monotonic()
+            say(f"filming {path}: {count:,} pictures" + ("" if steps is None else f" of {steps:,}"))
+
+    return told

@@ -16,7 +16,7 @@ from playfield import compute, panels
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
-from playfield.film import Film
+from playfield.film import Film, now_and_then
 from playfield.player import Moment, Player
 from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
 from playfield.storage import as_storage_error, atomic_write
@@ -149,7 +149,7 @@ def film_moments(
     style: str = "bars",
     limit: int | None = None,
     fps: float | None = None,
-    on_frame: Callable[[np.ndarray], None] | None = None,
+    on_frame: Sequence[Callable[[np.ndarray], None]] = (),
 ) -> int:
     """Write moments to `path` (.gif or .mp4). Returns the number of pictures."""
     count = 0
@@ -157,8 +157,8 @@ def film_moments(
         for moment in moments:
             picture = page(moment, spec, style)
             film.add(picture)
-            if on_frame is not None:
-                on_frame(picture)
+            for call in on_frame:
+                call(picture)
             count += 1
             if limit is not None and count >= limit:
                 break
@@ -250,14 +250,16 @@ def record(
             path.parent.mkdir(parents=True, exist_ok=True)
     rate = fps or fps_of(policy.spec)
     for i, path in enumerate(paths):
+        told = now_and_then(say or (lambda _: None), path, steps)
         if mosaic:
-            count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate)
+            count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate, on_frame=[told])
         else:
             player = Player(policy, seed)
             try:
                 shown = islice(player.moments(0, None if steps is not None else games - 1), start, None)
                 with window(policy.spec, rate) if human and i == 0 else NoWindow() as show:
-                    count = film_moments(shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=show)
+                    calls: list[Any] = [told] if show is None else [told, show]
+                    count = film_moments(shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=calls)
             finally:
                 player.close()
         if say is not None:
@@ -275,6 +277,7 @@ def film_mosaic(
     seed: int = 0,
     steps: int | None = None,
     fps: float | None = None,
+    on_frame: Sequence[Callable[[np.ndarray], None]] = (),
 ) -> int:
     """Film `count` games side by side, each from its own seed; games that are over stay, dimmed.
 
@@ -301,7 +304,10 @@ def film_mosaic(
                 if not alive:
                     break
                 grid = panels.mosaic([f for f in last if f is not None])
-                film.add(panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {written:,}"))
+                grid = panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {written:,}")
+                film.add(grid)
+                for call in on_frame:
+                    call(grid)
                 written += 1
     finally:
         for p in players:

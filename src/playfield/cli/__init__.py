@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,13 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
+class _Notices(logging.Handler):
+    """What the package logs, as plain lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (see `playfield.errors`)."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -68,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             close = nearest(words[0], VERBS)
             hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
             raise UsageError(f"no verb {words[0]!r}: {hint}")
+        logger = logging.getLogger("playfield")
+        logger.handlers[:] = [_Notices()]
+        logger.setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
         return VERBS[words[0]](words[1:])
     except PlayfieldError as error:
         print(f"playfield: {error}", file=sys.stderr)

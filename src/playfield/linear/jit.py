@@ -14,14 +14,33 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parent.parent
+
+
+class _Notice(event.Listener):
+    """Says once that something is compiled, since that takes seconds in which nothing else is to be seen."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said:
+            self.said = True
+            logging.getLogger(__name__).info("compiling for this machine; it is kept, so this happens once")
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())
 
 
 def jit(function: F) -> F:
