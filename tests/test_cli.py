@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import time
@@ -147,6 +148,25 @@ def test_what_the_package_logs_is_told_on_standard_error(quiet, capsys, monkeypa
         assert (out, err) == ("", "" if quiet else "half a minute\n")
 
 
+def test_nobody_listening_to_notices_does_not_end_the_work():
+    code = (
+        "import os, sys, logging, playfield.cli as c\n"
+        "def verb(words):\n"
+        "    logging.getLogger('playfield.x').info('half a minute')\n"
+        "    print('went on')\n"
+        "    return 7\n"
+        "c.VERBS['games'] = verb\n"
+        "reader, writer = os.pipe()\n"
+        "os.close(reader)\n"
+        "for stream in (os.fdopen(writer, 'w'), None):\n"
+        "    sys.stderr = stream\n"
+        "    print(c.main(['games']))\n"
+        "os._exit(0 if not sys.stdout.flush() else 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["went on", "7"] * 2
+
+
 def test_the_module_and_the_version_work():
     done = run("--version")
     assert done.returncode == 0
@@ -203,6 +223,49 @@ def test_what_is_none_of_the_choices_is_refused(algo, option, wrong, nearest, ca
     with pytest.raises(UsageError, match=nearest):
         playfield.train("CartPole-v1", algo, config={option: wrong})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"lr": "x"}, "lr takes a number, not 'x'"),
+        ({"lr": -1}, "--lr must be between 0"),
+        ({"lr": math.nan}, "--lr must be between 0"),
+        ({"gamma": 2.0}, "--gamma must be between 0 and 1"),
+        ({"epsilon_steps": -5}, "--epsilon-steps must be between 0"),
+        ({"epsilon_steps": 5.5}, "epsilon_steps takes a whole number, not 5.5"),
+        ({"batch_size": True}, "batch_size takes a whole number, not True"),
+        ({"double": "false"}, "double takes True or False, not 'false'"),
+        ({"optimizer": None}, "optimizer takes a string, not None"),
+    ],
+)
+def test_values_from_python_are_checked_like_words(config, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=words):
+        playfield.train("CartPole-v1", "dqn", config=config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_preset_has_values_that_could_be_given():
+    import dataclasses
+    import importlib
+
+    for algo in options.algorithms():
+        for table in importlib.import_module(f"playfield.algos.{algo}").PRESETS.values():
+            for cfg in table.values():
+                options.check(algo, dataclasses.asdict(cfg))
+
+
+@pytest.mark.parametrize("method", ["sarsa_lambda", "td_lambda"])
+def test_an_experiment_checks_its_choices(method):
+    with pytest.raises(UsageError, match="no trace called 'dutchh': did you mean dutch"):
+        playfield.experiment(method, "random-walk", "onehot", seeds=range(1), episodes=1, trace="dutchh")
+
+
+def test_a_preset_for_other_environments_is_no_misspelt_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "CartPole-v1", "--algo", "dqn", "--preset", "nature"]) == 2
+    assert capsys.readouterr().err == "playfield: dqn preset nature is not for CartPole-v1: use default or sparse\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 import playfield
 from playfield import checkpoint, plan, values
-from playfield.algos import dqn
+from playfield.algos import dqn, ppo
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import DivergedError, UsageError
@@ -177,6 +177,24 @@ def test_the_measured_speed_is_that_of_learning() -> None:
     assert plan.measure_speed(Module, cfg, env.spec, Compute("cpu", "fp32", 1), 1) > 0
     learning = [n for n in updates if n]
     assert len(learning) == 1 + 1024 // 64  # one to warm up; and nothing is measured before it
+    env.close()
+
+
+@pytest.mark.parametrize(("each", "rounds"), [(0.1, 17), (4.0, 4)])
+def test_measuring_a_slow_training_ends_early(each: float, rounds: int, monkeypatch) -> None:
+    env, now, done = make_envs("CartPole-v1", 1), [0.0], []
+    cfg = ppo.Config(num_envs=8, rollout_steps=8)
+
+    class Module:
+        @staticmethod
+        def train(run: Run, cfg: ppo.Config) -> None:
+            for _ in run.steps(cfg.batch):
+                now[0] += each
+                done.append(run.step)
+
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
+    speed = plan.measure_speed(Module, cfg, env.spec, Compute("cpu", "fp32", 1), 1)
+    assert (speed, len(done)) == (pytest.approx(64 / each), rounds)
     env.close()
 
 

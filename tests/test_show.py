@@ -133,6 +133,7 @@ def test_a_film_may_start_later(tmp_path):
     whole, late, said = tmp_path / "whole.gif", tmp_path / "late.gif", []
     show.record("CartPole-v1", agent="random", out=whole, steps=10, seed=1, style="plain", say=said.append)
     show.record("CartPole-v1", agent="random", out=late, steps=3, start=7, seed=1, style="plain", say=said.append)
+    assert said.pop(1) == "playing 7 steps before the film begins"
     assert [line.split(": ")[1].split(",")[0] for line in said] == ["10 pictures", "3 pictures"]
     with Image.open(whole) as a, Image.open(late) as b:
         a.seek(7)

@@ -42,11 +42,11 @@ __all__ = [
     "dim",
     "fit",
     "mosaic",
-    "now_and_then",
     "probability_bars",
     "q_bars",
     "stack_overlay",
     "stack_strip",
+    "telling_progress",
     "tv",
     "upscale",
 ]
@@ -289,7 +289,7 @@ class _Mp4:
             raise OSError(str(error)) from error
 
 
-def now_and_then(say: Callable[[str], None], path: Path, steps: int | None) -> Callable[[np.ndarray], None]:
+def telling_progress(say: Callable[[str], None], path: Path, steps: int | None) -> Callable[[np.ndarray], None]:
     """To be called with each picture of a film: every `PERIOD` seconds it says how long the film is by now."""
     count, shown = 0, time.monotonic()
 

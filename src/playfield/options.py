@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ class Option:
         if self.name in _POSITIVE and not value:
             raise UsageError(f"{self.flag} must be above 0, not {text}")
         return value
+
+    def check(self, value: Any) -> None:
+        """Raise UsageError for a Python value that is of another type, or outside of what `parse` takes."""
+        kinds = {"int": numbers.Integral, "float": numbers.Real, "bool": bool, "str": str}
+        if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "bool"):
+            words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}
+            raise UsageError(f"{self.name} takes {words[self.type]}, not {value!r}")
+        self.parse(str(value))
 
     def _low(self) -> float:
         if self.name in _SIGNED:
@@ -147,13 +156,12 @@ def _type(annotation: ast.expr) -> tuple[str, tuple[str, ...]]:
 
 
 def check(algo: str, config: dict[str, Any]) -> None:
-    """Raise UsageError for what is no option of an algorithm, or none of its choices."""
+    """Raise UsageError for what is no option of an algorithm, or no value of it."""
     known = {o.name: o for o in options(algo)}
     for name, value in config.items():
         if name not in known:
             raise unknown(f"{algo} option", name, known)
-        if known[name].choices:
-            known[name].parse(str(value))
+        known[name].check(value)
 
 
 def agree(config: dict[str, Any]) -> dict[str, Any]:

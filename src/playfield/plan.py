@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -15,6 +16,8 @@ from typing import Any
 
 import playfield
 from playfield import goal
+
+PATIENCE = 10.0  # seconds after which 3 rounds are enough to know a training's speed
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,15 @@ def snap(steps: float) -> int:
     return int(max(steps, 1) // power * power)
 
 
+class _Enough(Exception):
+    """What was to be measured is known."""
+
+
 def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int) -> float:
-    """Steps per second of this training here, from up to 3 rounds after one that warms up. Writes nothing."""
+    """Steps per second of this training here, after rounds that warm up. Writes nothing.
+
+    It takes 1,024 steps and at least 3 rounds; fewer steps where those take longer than `PATIENCE`.
+    """
     from playfield.run import Run
 
     rounds, before = (max(3, 1024 // cfg.batch) if cfg.batch <= 2048 else 1), 0
@@ -81,9 +91,16 @@ def measure_speed(module: Any, cfg: Any, spec: Any, compute: Any, seed: int) -> 
         "protocol": spec.protocol,
     }
     marks: list[tuple[float, int]] = []
-    run = Run(info, envs_of(spec, compute), on_round=lambda r: marks.append((time.perf_counter(), r.step)))
+
+    def mark(run: Run) -> None:
+        marks.append((time.perf_counter(), run.step))
+        if len(marks) > before + 3 and marks[-1][0] - marks[before][0] > PATIENCE:
+            raise _Enough
+
+    run = Run(info, envs_of(spec, compute), on_round=mark)
     try:
-        module.train(run, cfg)
+        with contextlib.suppress(_Enough):
+            module.train(run, cfg)
     finally:
         run.close()
     marks = marks[before:]

@@ -55,6 +55,8 @@ def configure(request: Request) -> tuple[Any, Any, Any]:
         Sight(request.config["features"], spec)
     module = importlib.import_module(f"playfield.algos.{request.algo}")
     table = presets_for(module, spec)
+    if request.preset not in table and request.preset in opts.presets(request.algo):
+        raise UsageError(f"{request.algo} preset {request.preset} is not for {spec.id}: use {' or '.join(table)}")
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
     known = {f.name for f in dataclasses.fields(module.Config)}
@@ -106,7 +108,10 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Any, Any, Any, Need]:
     known = {f.name for f in dataclasses.fields(module.Config)}
     if set(info["config"]) != known:
         raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
-    opts.check(info["algo"], info["config"])
+    try:
+        opts.check(info["algo"], info["config"])
+    except UsageError as error:
+        raise DataError(f"{directory} cannot go on as it was made: {error}") from None
     if info["compute"]["device"] == "cuda" and not has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
     cfg, spec = module.Config(**info["config"]), spec_from(info)

@@ -16,7 +16,7 @@ from playfield import compute, panels
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.evaluation import Evaluation, Game, evaluate
-from playfield.film import Film, now_and_then
+from playfield.film import Film, telling_progress
 from playfield.player import Moment, Player
 from playfield.policy import Agent, Policy, RandomPolicy, find_agent, load_policy, spec_from
 from playfield.storage import as_storage_error, atomic_write
@@ -249,8 +249,10 @@ def record(
         with as_storage_error(f"create {path.parent}"):
             path.parent.mkdir(parents=True, exist_ok=True)
     rate = fps or fps_of(policy.spec)
+    if start and say is not None:
+        say(f"playing {start:,} steps before the film begins")
     for i, path in enumerate(paths):
-        told = now_and_then(say or (lambda _: None), path, steps)
+        told = telling_progress(say or (lambda _: None), path, steps)
         if mosaic:
             count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate, on_frame=[told])
         else:

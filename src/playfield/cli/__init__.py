@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from playfield import __version__
 from playfield.cli.agents import collect, evaluate, explain, record, watch
@@ -59,7 +60,25 @@ class _Notices(logging.Handler):
     """What the package logs, as plain lines on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on
+            if sys.stderr is not None:
+                print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _told(level: int) -> Iterator[None]:
+    """Tell what the package logs from `level` on; afterwards its logger is as it was."""
+    logger, notices = logging.getLogger("playfield"), _Notices()
+    before, propagate = logger.level, logger.propagate
+    logger.addHandler(notices)
+    logger.setLevel(level)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(notices)
+        logger.setLevel(before)
+        logger.propagate = propagate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,10 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             close = nearest(words[0], VERBS)
             hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
             raise UsageError(f"no verb {words[0]!r}: {hint}")
-        logger = logging.getLogger("playfield")
-        logger.handlers[:] = [_Notices()]
-        logger.setLevel(logging.WARNING if "--quiet" in words else logging.INFO)
-        return VERBS[words[0]](words[1:])
+        with _told(logging.WARNING if "--quiet" in words else logging.INFO):
+            return VERBS[words[0]](words[1:])
     except PlayfieldError as error:
         print(f"playfield: {error}", file=sys.stderr)
         return error.exit_code

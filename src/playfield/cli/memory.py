@@ -34,8 +34,9 @@ def replay(words: list[str]) -> int:
     looks = a.show is not None or a.sample is not None
     if a.show is not None and a.sample is not None:
         raise UsageError("give --show or --sample, not both")
-    if not looks and (a.out is not None or a.lane is not None):
-        raise UsageError("--out and --lane go with --show or --sample")
+    for flag, value in (("--out", a.out), ("--lane", a.lane)):
+        if not looks and value is not None:
+            raise UsageError(f"{flag} goes with --show or --sample")
     if a.drop and (looks or a.json):
         raise UsageError("--drop goes with no other option but --yes")
     if a.yes and not a.drop:

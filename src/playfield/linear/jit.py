@@ -24,19 +24,21 @@ from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parent.parent
+OURS = "playfield."  # what names of modules begin with whose compiling is told
 
 
 class _Notice(event.Listener):
-    """Says once that something is compiled, since that takes seconds in which nothing else is to be seen."""
+    """Says once that code of this package is compiled: that takes seconds in which nothing else is to be seen."""
 
     said = False
 
-    def on_start(self, event: event.Event) -> None:
-        if not self.said:
+    def on_start(self, started: event.Event) -> None:
+        ours = started.data["dispatcher"].py_func.__module__.startswith(OURS)
+        if ours and not self.said:
             self.said = True
             logging.getLogger(__name__).info("compiling for this machine; it is kept, so this happens once")
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, ended: event.Event) -> None:
         pass
 
 

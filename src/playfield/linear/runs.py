@@ -55,10 +55,7 @@ def configured(method: str, wishes: dict[str, Any]) -> tuple[Any, Any]:
     if method not in METHODS:
         raise unknown("linear method", method, METHODS)
     module = importlib.import_module(f"playfield.algos.{method}")
-    known = [o.name for o in options.options(method)]
-    for name in wishes:
-        if name not in known:
-            raise unknown(f"{method} option", name, known)
+    options.check(method, wishes)
     cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **wishes)
     cfg.check()
     return module, cfg
