@@ -1,4 +1,4 @@
-"""Small PPO runs, and an environment whose values are known."""
+"""Small PPO runs, an environment whose values are known, and one that keeps a record."""
 
 from __future__ import annotations
 
@@ -71,6 +71,42 @@ class Corridor:
     def restore(self, state: dict[str, Any]) -> np.ndarray:
         self.at = state["at"].copy()
         return self.observe(self.at)
+
+    def close(self) -> None:
+        pass
+
+
+class Noise:
+    """Random observations and rewards; games end or are cut, or both, after a random number of steps.
+
+    `log` has (obs, actions, reward, true successor, terminated, truncated) of every step; `used` of them were
+    learnt from.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.num_envs = n
+        self.spec = EnvSpec("noise", "gymnasium", (3,), "float32", 4, tuple("abcd"), {})
+        self.log: list[tuple[np.ndarray, ...]] = []
+        self.used = 0
+
+    def draw(self) -> np.ndarray:
+        return self.random.normal(size=(self.num_envs, 3)).astype(np.float32)
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        self.random = np.random.default_rng(seeds)
+        self.obs = self.draw()
+        return self.obs
+
+    def step(self, actions: np.ndarray) -> Step:
+        following = self.draw()
+        reward = (self.random.normal(size=self.num_envs) + actions).astype(np.float32)
+        kind = self.random.integers(0, 12, self.num_envs)
+        terminated, truncated = (kind == 0) | (kind == 2), (kind == 1) | (kind == 2)
+        ended = kind <= 2
+        self.log.append((self.obs, actions, reward, following, terminated, truncated))
+        self.obs = np.where(ended[:, None], self.draw(), following)
+        episodes = [Episode(int(i), 0.0, 1) for i in np.flatnonzero(ended)]
+        return Step(self.obs, following, reward, terminated, truncated, episodes)
 
     def close(self) -> None:
         pass
