@@ -295,5 +295,12 @@ def test_a_policy_made_of_its_weights(shared: bool) -> None:
 def test_presets_are_whole_and_whole_games_are_played_alone() -> None:
     for cfg in itertools.chain.from_iterable(table.values() for table in a2c.PRESETS.values()):
         cfg.check()
-    with pytest.raises(UsageError, match="--num-envs 1"):
-        dataclasses.replace(GAMES, num_envs=2).check()
+    for base, change, words in (
+        (GAMES, {"num_envs": 2}, "--num-envs 1"),
+        (SMALL, {"num_envs": 0}, "--num-envs must be at least 1"),
+        (SMALL, {"rollout_steps": 0}, "--rollout-steps must be at least 1"),
+        (SMALL, {"num_envs": 1, "rollout_steps": 1, "norm_advantage": True}, "one step leaves nothing to normalise"),
+        (SMALL, {"num_envs": 1, "rollout_steps": 1, "norm_returns": True}, "one step leaves nothing to normalise"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            dataclasses.replace(base, **change).check()

@@ -47,7 +47,8 @@ class Config:
     gae_lambda: float = 1.0
     """Trace decay of the advantage estimates; 1 gives n-step returns."""
     norm_returns: bool = False
-    """Normalise the returns of each update (the critic then predicts normalised returns)."""
+    """Normalise the returns of each update. The critic then predicts normalised ones, also where a cut game
+    bootstraps from it, so this is for whole games."""
     norm_advantage: bool = False
     """Normalise the advantages of each update."""
     huber: bool = False
@@ -77,8 +78,13 @@ class Config:
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
+        for name in ("num_envs", "rollout_steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if self.whole_games and self.num_envs != 1:
             raise UsageError("--whole-games needs --num-envs 1")
+        if (self.norm_advantage or self.norm_returns) and self.batch == 1:
+            raise UsageError("one step leaves nothing to normalise: raise --num-envs or --rollout-steps")
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -124,7 +130,7 @@ def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -
     """Policy gradient, value loss and entropy bonus of a share of the batch.
 
     Args:
-        batch: tensors [B, ...]: obs, actions, returns, values (as predicted when acting), advantages.
+        batch: tensors [B, ...]: obs, actions, returns, advantages.
         size: what sums are divided by: steps of the whole batch, or 1 to sum.
     """
     logits, values = net(batch["obs"])
