@@ -204,8 +204,8 @@ def test_progress_is_told_and_wrong_wishes_are_refused():
     assert told == [(1, 3), (2, 3), (3, 3)]
     for wishes, match in (
         ({"alhpa": 0.1}, "did you mean alpha"),
-        ({"alpha": -1.0}, "or above"),
-        ({"n_step": 0}, "at least 1"),
+        ({"alpha": -1.0}, "--alpha must be between 0"),
+        ({"n_step": 0}, "--n-step must be between 1"),
     ):
         with pytest.raises(UsageError, match=match):
             experiment("sarsa", "random-walk", "onehot", **options, **wishes)

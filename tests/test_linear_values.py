@@ -174,5 +174,3 @@ def test_refusals():
     for module, options in ((algo, {"lam": 1.1}), (linear_ac, {"lam": -0.1}), (linear_ac, {"tau": 0.0})):
         with pytest.raises(UsageError, match=next(iter(options))):
             module.Config(**options).check()
-    with pytest.raises(UsageError, match="did you mean dutch"):
-        algo.Config(trace="duthc").check()

@@ -292,7 +292,7 @@ def test_a_net_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert main(["train", "CartPole-v1", "--net", "efficientnet:width=2", "--steps", "64", "--quiet"]) == 2
     assert "needs pixels" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="--net takes a name"):
+    with pytest.raises(UsageError, match="net takes a string"):
         playfield.train("CartPole-v1", config={"net": 3}, steps=10)
     assert list(tmp_path.iterdir()) == []
 

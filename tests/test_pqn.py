@@ -268,7 +268,6 @@ def test_another_seed_ends_with_another_hash() -> None:
         ({"epochs": 0}, 1, "--epochs"),
         ({"minibatches": 3}, 1, "--minibatches 3"),
         ({"minibatches": 128}, 2, "2 workers"),
-        ({"optimizer": "sgd"}, 1, "adam or radam"),
     ],
 )
 def test_mistakes_are_told(change: dict, workers: int, message: str) -> None:

@@ -190,7 +190,7 @@ def test_looking_changes_nothing_and_needs_no_lock(copy, capsys) -> None:
         (["runs/p", "--show", "100000"], "choose from 0 (the oldest) to "),
         (["runs/p", "--show", "0", "--lane", "4"], "lanes 0 to 3"),
         (["runs/p", "--show", "1", "--sample", "2"], "not both"),
-        (["runs/p", "--lane", "1"], "go with --show"),
+        (["runs/p", "--lane", "1"], "--lane goes with --show"),
         (["runs/p", "--show", "1", "--out", "x.gif"], "x.png"),
         (["runs/p", "--show", "1", "--out", "."], "is a directory"),
         (["runs/p", "--show", "1", "--out", "no/where/x.png"], "there is no directory no/where"),

@@ -23,7 +23,6 @@ _FRACTIONS = {
     "q_lambda",
     "clip",
     "anneal_to",
-    "alpha",
     "correction",
     "correction_actor",
     "beta",
