@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from playfield import compute
-from playfield.evaluation import evaluate
-from playfield.plots import read_monitor
-from playfield.policy import load_policy, read_info
-from playfield.show import export_agent, report
+from playfield.play.agent import export_agent, load_policy
+from playfield.play.evaluate import evaluate, report
+from playfield.runs.info import read_info
+from playfield.runs.logger import read_monitor
 
 
 def main(run: Path, name: str, commit: str | None = None) -> None:

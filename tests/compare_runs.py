@@ -41,7 +41,7 @@ def write_run(
 
 def write_label(root: Path, env: str, label: str, place: int, seeds: int, steps: int, level: float) -> None:
     """Seeds of one label whose scores rise to about `level`."""
-    from playfield.comparison import slug, train_words
+    from playfield.experiments.compare import slug, train_words
 
     home = root / env / slug(label)
     for seed in range(1, seeds + 1):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from playfield.envs import EnvSpec, make_envs, make_from
-from playfield.evaluation import Game
+from playfield.envs import make_envs, make_from
+from playfield.envs.base import EnvSpec
+from playfield.play.evaluate import Game
 
 
 def spec_of(env: str) -> EnvSpec:

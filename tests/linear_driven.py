@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield.linear import features
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
+from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 
 ACTIONS, SIZE = 3, 7
 CLOSE: dict[str, Any] = {"rel": 0, "abs": 1e-10}

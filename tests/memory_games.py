@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from playfield.envs.base import EnvSpec, Episode, Step
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
 
 GAMMA = 0.9
 SIDE = 2

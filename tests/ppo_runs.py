@@ -9,8 +9,9 @@ import numpy as np
 
 from playfield.algos import ppo
 from playfield.compute import Compute
-from playfield.envs import EnvSpec, Episode, Step, make_envs
-from playfield.run import Run
+from playfield.envs import make_envs
+from playfield.envs.base import EnvSpec, Episode, Step
+from playfield.runs.run import Run
 
 SMALL = ppo.Config(num_envs=8, rollout_steps=16, epochs=4, minibatches=4, net="mlp", clip_reward=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from playfield import dataset
+from playfield.datasets import dataset
 
 
 def screens(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

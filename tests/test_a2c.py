@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import checkpoint
 from playfield.algos import a2c
 from playfield.errors import UsageError
-from playfield.run import Run
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import Corridor, Noise, named, run_for
 from test_ppo import Given
 from test_ppo_learning import Identity

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from atari_play import digest, play, seeds
 from playfield.envs import action_log
 from playfield.envs.atari import PROTOCOLS, Atari, AtariProtocol, protocol
+from playfield.envs.atari_ram import AtariRam
 from playfield.envs.names import TWO_PLAYER
-from playfield.envs.ram import AtariRam
 from playfield.errors import DataError
 
 GAMES = ("breakout", "pong", "qbert", "seaquest", "space_invaders")

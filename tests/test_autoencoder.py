@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from playfield import autoencoder, dataset, encoders, reconstruction
-from playfield.autoencoder import AutoEncoder, Config, Encoder
 from playfield.cli import main
+from playfield.datasets import dataset, train_autoencoder
 from playfield.errors import DataError, UsageError
-from playfield.run import Stopped
+from playfield.nets import autoencoder
+from playfield.nets.autoencoder import AutoEncoder, Config, Encoder
+from playfield.runs import encoder as encoders
+from playfield.runs.run import Stopped
 from screens import made, screens
 
 TINY = Config(latent=8, epochs=5, batch_size=16)
@@ -30,7 +32,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(place, tmp_path_factory):
     out = tmp_path_factory.mktemp("ae") / "one"
-    return out, reconstruction.train(place, TINY, out=out)
+    return out, train_autoencoder.train(place, TINY, out=out)
 
 
 def test_training_lowers_the_error_on_what_was_held_out(trained):
@@ -50,7 +52,7 @@ def test_weights_find_the_ball_where_the_plain_error_loses_it(tmp_path):
     path = made(tmp_path / "game", games=5, length=60)
     config = Config(latent=32, epochs=12, batch_size=16)
     found = {
-        loss: reconstruction.train(path, dataclasses.replace(config, loss=loss), out=tmp_path / loss)["after"]
+        loss: train_autoencoder.train(path, dataclasses.replace(config, loss=loss), out=tmp_path / loss)["after"]
         for loss in ("weighted", "plain")
     }
     assert found["weighted"]["ball_shown"] > 0.5
@@ -59,12 +61,12 @@ def test_weights_find_the_ball_where_the_plain_error_loses_it(tmp_path):
 
 
 def test_one_seed_one_file(place, trained, tmp_path):
-    again = reconstruction.train(place, TINY, out=tmp_path / "two")
+    again = train_autoencoder.train(place, TINY, out=tmp_path / "two")
     first = (trained[0] / "autoencoder.safetensors").read_bytes()
     assert (tmp_path / "two" / "autoencoder.safetensors").read_bytes() == first
     assert again["after"] == trained[1]["after"]
     data, other = dataset.load(place), dataclasses.replace(TINY, seed=2)
-    one, two = (reconstruction.Training.new(data, c) for c in (TINY, other))
+    one, two = (train_autoencoder.Training.new(data, c) for c in (TINY, other))
     assert one.rows().tolist() != two.rows().tolist()
     assert not torch.equal(next(one.net.parameters()), next(two.net.parameters()))
 
@@ -72,8 +74,8 @@ def test_one_seed_one_file(place, trained, tmp_path):
 @pytest.mark.parametrize("variational", [False, True])
 def test_stopped_by_ctrl_c_and_resumed_is_the_same(place, tmp_path, monkeypatch, variational):
     config = dataclasses.replace(TINY, variational=variational, epochs=1)
-    reconstruction.train(place, config, out=tmp_path / "whole")
-    update, done = reconstruction.Training.update, []
+    train_autoencoder.train(place, config, out=tmp_path / "whole")
+    update, done = train_autoencoder.Training.update, []
 
     def interrupted(self):
         value = update(self)
@@ -82,23 +84,23 @@ def test_stopped_by_ctrl_c_and_resumed_is_the_same(place, tmp_path, monkeypatch,
             os.kill(os.getpid(), signal.SIGINT)
         return value
 
-    monkeypatch.setattr(reconstruction.Training, "update", interrupted)
+    monkeypatch.setattr(train_autoencoder.Training, "update", interrupted)
     with pytest.raises(Stopped) as stop:
-        reconstruction.train(place, config, out=tmp_path / "cut")
+        train_autoencoder.train(place, config, out=tmp_path / "cut")
     assert stop.value.exit_code == 130
     assert len(done) == 3
     report = json.loads((tmp_path / "cut" / "autoencoder.json").read_text())
     assert not report["done"]
     assert report["updates"] == 3
     monkeypatch.undo()
-    reconstruction.train(place, out=tmp_path / "cut", resume=True)
+    train_autoencoder.train(place, out=tmp_path / "cut", resume=True)
     names = ("autoencoder.safetensors", "reconstructions.png")
     for name in names:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_killed_training_goes_on_from_its_last_save(place, trained, tmp_path, monkeypatch):
-    update, done = reconstruction.Training.update, []
+    update, done = train_autoencoder.Training.update, []
 
     def dies(self):
         done.append(update(self))
@@ -106,12 +108,12 @@ def test_a_killed_training_goes_on_from_its_last_save(place, trained, tmp_path, 
             raise MemoryError
         return done[-1]
 
-    monkeypatch.setattr(reconstruction.Training, "update", dies)
-    monkeypatch.setattr(reconstruction, "SAVE", 0)
+    monkeypatch.setattr(train_autoencoder.Training, "update", dies)
+    monkeypatch.setattr(train_autoencoder, "SAVE", 0)
     with pytest.raises(MemoryError):
-        reconstruction.train(place, TINY, out=tmp_path / "cut")
+        train_autoencoder.train(place, TINY, out=tmp_path / "cut")
     monkeypatch.undo()
-    reconstruction.train(place, out=tmp_path / "cut", resume=True)
+    train_autoencoder.train(place, out=tmp_path / "cut", resume=True)
     assert (tmp_path / "cut" / "autoencoder.safetensors").read_bytes() == (
         trained[0] / "autoencoder.safetensors"
     ).read_bytes()
@@ -195,7 +197,7 @@ def test_divergence_is_that_of_normal_distributions():
 def test_other_data_is_not_resumed_on(trained, tmp_path):
     other = made(tmp_path / "other", games=3, length=20, seed=9)
     with pytest.raises(DataError, match="other data"):
-        reconstruction.train(other, out=trained[0], resume=True)
+        train_autoencoder.train(other, out=trained[0], resume=True)
 
 
 def test_damage_is_found(trained, tmp_path):
@@ -204,7 +206,7 @@ def test_damage_is_found(trained, tmp_path):
     (tmp_path / encoders.FILE).write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         Encoder.load(tmp_path)
-    from playfield.weights import export_weights
+    from playfield.runs.weights import export_weights
 
     export_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"env": "breakout"})
     with pytest.raises(DataError, match="not that of an auto-encoder"):

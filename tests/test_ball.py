@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from playfield import ball
+from playfield.datasets import ball
 from screens import screens
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from playfield import bench
-from playfield.bench import _child, _script, howto, ppo
+from playfield.bench import _child_ppo, _cleanrl, howto, ppo
 from playfield.bench._progress import Progress
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import PlayfieldError, UsageError
@@ -125,8 +125,8 @@ def test_sb3_does_the_same_work() -> None:
     from playfield.algos.ppo import PRESETS
 
     cfg = PRESETS["atari"]["cleanrl"]
-    assert (cfg.num_envs, cfg.rollout_steps, cfg.epochs) == (_child.ENVS, _child.ROLLOUT, _child.EPOCHS)
-    assert cfg.batch // cfg.minibatches == _child.MINIBATCH
+    assert (cfg.num_envs, cfg.rollout_steps, cfg.epochs) == (_child_ppo.ENVS, _child_ppo.ROLLOUT, _child_ppo.EPOCHS)
+    assert cfg.batch // cfg.minibatches == _child_ppo.MINIBATCH
 
 
 def test_unknown_names() -> None:
@@ -162,7 +162,7 @@ open("log", "w").close()  # it writes where it is started
 @pytest.fixture
 def fake(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A script with CleanRL's options and lines; an interpreter that has all it needs."""
-    monkeypatch.setattr(_script, "NEEDS", ())
+    monkeypatch.setattr(_cleanrl, "NEEDS", ())
     path = tmp_path / "fake.py"
     path.write_text(FAKE.replace("LESS", "0"))
     return path
@@ -170,7 +170,7 @@ def fake(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 def test_script_is_timed_from_the_end_of_its_warm_up(fake, tmp_path) -> None:
     shares: list[float] = []
-    out = _script.Script.find(str(fake), None).measure(3, 8, 128, shares.append)
+    out = _cleanrl.Script.find(str(fake), None).measure(3, 8, 128, shares.append)
     assert out["steps"] == 3 * 1024
     assert 0.3 <= out["seconds"] < 1.0  # three pauses of 0.1 s, not the first of 1 s
     assert shares == [0.25, 0.5, 0.75, 1.0]
@@ -181,10 +181,10 @@ def test_script_is_timed_from_the_end_of_its_warm_up(fake, tmp_path) -> None:
 def test_script_that_says_too_little_is_an_error(fake) -> None:
     fake.write_text(FAKE.replace("LESS", "1"))
     with pytest.raises(PlayfieldError, match="3 rollouts of 4"):
-        _script.Script.find(str(fake), None).measure(3, 8, 128)
+        _cleanrl.Script.find(str(fake), None).measure(3, 8, 128)
     fake.write_text("raise ValueError('no ROM')")
     with pytest.raises(PlayfieldError, match="ValueError: no ROM"):
-        _script.Script.find(str(fake), None).measure(3, 8, 128)
+        _cleanrl.Script.find(str(fake), None).measure(3, 8, 128)
 
 
 def test_script_and_interpreter_must_be_there(fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_script_and_interpreter_must_be_there(fake, monkeypatch: pytest.MonkeyPa
         bench.main("ppo", vs="cleanrl", script="none.py")
     with pytest.raises(UsageError, match="no such program"):
         bench.main("ppo", vs="cleanrl", script=str(fake), python="no-such-python")
-    monkeypatch.setattr(_script, "NEEDS", ("sys", "no_such_package_here"))
+    monkeypatch.setattr(_cleanrl, "NEEDS", ("sys", "no_such_package_here"))
     with pytest.raises(UsageError, match="lacks no_such_package_here"):
         bench.main("ppo", vs="cleanrl", script=str(fake))
     with pytest.raises(UsageError, match="are for --vs cleanrl"):

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from playfield import bench, checkpoint
+from playfield import bench
 from playfield.bench import save
 from playfield.errors import UsageError
-from playfield.run import Run
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 
 
 def test_both_runs_save_the_same_but_for_the_memory(capsys, tmp_path, monkeypatch) -> None:

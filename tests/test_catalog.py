@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from playfield.envs import catalog
-from playfield.envs.facts import LIVES_AND_ACTIONS
+from playfield.envs.atari_facts import LIVES_AND_ACTIONS
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
 

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from checkpoint_examples import example, same
-from playfield import _json, checkpoint
-from playfield.checkpoint import load, save, tree_hash
 from playfield.errors import DataError, StorageError
+from playfield.runs import checkpoint, strict_json
+from playfield.runs.checkpoint import load, save
+from playfield.runs.tree import tree_hash
 
 NUMPY = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 NUMPY += ["float16", "float32", "float64", "complex64"]
@@ -137,7 +138,7 @@ def test_other_leaves_are_refused_by_path(tmp_path: Path, leaf: object, word: st
 
 
 def test_refuses_what_it_could_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_json, "MAX_VALUES", 5_000)
+    monkeypatch.setattr(strict_json, "MAX_VALUES", 5_000)
     deep: list[Any] = []
     for _ in range(200):
         deep = [deep]
@@ -284,7 +285,7 @@ def test_weights_roundtrip_and_damage(tmp_path: Path) -> None:
 def test_importing_and_using_numpy_needs_no_torch(tmp_path: Path) -> None:
     script = """
     import sys, numpy as np
-    from playfield import _json, checkpoint
+    from playfield.runs import checkpoint, strict_json as _json
     checkpoint.load(checkpoint.save(sys.argv[1], 1, {"x": np.zeros(3)}, {}))
     assert "torch" not in sys.modules and "pickle" not in checkpoint.__dict__
     """

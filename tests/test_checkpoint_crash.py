@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from checkpoint_examples import example, same
-from playfield import checkpoint, storage
-from playfield.checkpoint import load, save
 from playfield.errors import DataError, StorageError
+from playfield.runs import checkpoint, storage
+from playfield.runs.checkpoint import load, save
 
 
 class Crash(BaseException):
@@ -92,7 +92,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from playfield import checkpoint
+from playfield.runs import checkpoint
 from playfield.errors import PlayfieldError
 assert "torch" not in sys.modules
 directory, kills = Path(sys.argv[1]), int(sys.argv[2])
@@ -271,7 +271,7 @@ def test_taking_over_nothing_and_only_damaged_ones(tmp_path: Path) -> None:
 def test_a_real_file_size_limit(tmp_path: Path) -> None:
     script = """
     import resource, sys, numpy as np
-    from playfield import checkpoint
+    from playfield.runs import checkpoint
     from playfield.errors import DataError, StorageError
     checkpoint.save(sys.argv[1], 1, {"x": np.zeros(10)}, {})
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))

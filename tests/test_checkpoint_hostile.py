@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from checkpoint_examples import example, same
-from playfield.checkpoint import load, save
 from playfield.errors import DataError
+from playfield.runs.checkpoint import load, save
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import playfield
 from playfield import options
 from playfield.cli import VERBS, main
 from playfield.errors import UsageError
+from playfield.nets import names
 
 
 def run(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
@@ -282,9 +283,9 @@ def test_what_is_no_number_is_refused(text):
 
 
 def test_nets_are_read_from_the_source_as_the_module_has_them():
-    from playfield import nets
+    from playfield.nets import bodies
 
-    assert options.nets() == nets.names()
+    assert names.nets() == bodies.names()
 
 
 def test_underscores_and_dashes_mean_the_same(capsys, tmp_path, monkeypatch):

@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from playfield import dataset
 from playfield.cli import main
-from playfield.collect import Screens, _progress, collect, play
+from playfield.datasets import dataset
+from playfield.datasets.collect import Screens, _progress, collect, play
 from playfield.envs.atari import Atari, protocol
+from playfield.envs.atari_ram import AtariRam
 from playfield.envs.classic import ClassicVectorEnv
-from playfield.envs.ram import AtariRam
 from playfield.errors import UsageError
-from playfield.policy import RandomPolicy
+from playfield.play.policy import RandomPolicy
 
 
 @pytest.mark.parametrize("game", ["breakout", "pong"])

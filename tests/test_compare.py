@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compare_runs import write_label, write_run
-from playfield import comparison, plots, trainings
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.plots_compare import Line, Panel, spread
-from playfield.plots_compare import comparison as picture
-from playfield.trainings import Training
+from playfield.experiments import compare, many
+from playfield.experiments.many import Training
+from playfield.show import plots
+from playfield.show.compare_plot import Line, Panel, spread
+from playfield.show.compare_plot import comparison as picture
 
 LABELS = ["dqn", "dqn --double true", "pqn"]
 C, S = "CartPole-v1", ["--steps", "2k"]
@@ -71,7 +72,7 @@ def test_a_mistake_is_told_before_anything_starts(words, message, capsys, tmp_pa
 
 
 def test_the_plan_is_seed_by_seed_and_own_options_come_last(tmp_path):
-    made = comparison.plan(tmp_path, [C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], 2, 100)
+    made = compare.plan(tmp_path, [C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], 2, 100)
     assert [(t.seed, t.directory.relative_to(tmp_path).as_posix()) for t in made] == [
         (1, "CartPole-v1/dqn-lr-3/1"),
         (1, "CartPole-v1/pqn/1"),
@@ -96,7 +97,7 @@ def test_runs_of_other_steps_or_words_are_not_mixed(tmp_path, capsys):
     write_run(tmp_path / C / "pqn" / "1", C, "pqn", 1, [(1, 1.0)], 5000)
     assert main(["compare", C, "--algo", "pqn", "--dir", str(tmp_path), "--steps", "5k"]) == 2
     assert "did not start" in capsys.readouterr().err
-    (longer,) = (t for t in comparison.plan(tmp_path, [C], ["dqn"], [], 2, 6000) if t.seed == 1)
+    (longer,) = (t for t in compare.plan(tmp_path, [C], ["dqn"], [], 2, 6000) if t.seed == 1)
     longer.check(extend=True)
     assert not longer.done()
     words = longer.command()
@@ -113,18 +114,18 @@ def test_rows_by_hand(tmp_path):
     games = [(10, 1.0), (50, 3.0), (80, 5.0), (100, 11.0)]
     write_run(home / "1", C, "dqn", 1, [*games, (120, 99.0)], 100, result=ended)
     write_run(home / "2", C, "dqn", 2, [(20, 8.0), (30, 10.0)], 100, result=None, reached=80)
-    (row,) = comparison.rows(comparison.read(tmp_path, 2), 2)
+    (row,) = compare.rows(compare.read(tmp_path, 2), 2)
     assert row["step"] == 80
     assert row["scores"] == [4.0, 9.0]
     assert row["mean"] == 6.5
     half = 12.7062047 * 2.5  # t of one degree of freedom; s / sqrt(2) is half the difference
     assert (row["low"], row["high"]) == (pytest.approx(6.5 - half), pytest.approx(6.5 + half))
     assert row["finished"] == [True, False]
-    first = comparison.read(tmp_path, 2)[0]
+    first = compare.read(tmp_path, 2)[0]
     assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"
-    assert "1 of 2 runs are not finished" in comparison.foot(comparison.read(tmp_path, 2), 2)
+    assert "1 of 2 runs are not finished" in compare.foot(compare.read(tmp_path, 2), 2)
 
 
 def test_drawing_what_is_there(tmp_path, capsys):
@@ -175,14 +176,14 @@ def test_the_same_runs_give_the_same_bytes_and_every_change_shows(tmp_path):
 
 def test_nothing_to_draw_and_damaged_runs(tmp_path):
     with pytest.raises(UsageError, match="no run with a finished game"):
-        comparison.read(tmp_path)
+        compare.read(tmp_path)
     for panels in ([], [Panel("t", [])], [Panel("t", [Line("a", 0, np.array([1.0]), np.array([[np.nan]]))])]):
         with pytest.raises(UsageError):
             picture(tmp_path / "a.png", panels, foot="")
     write_label(tmp_path, C, "dqn", 0, 1, 5000, 100)
     (tmp_path / C / "dqn" / "compare.json").write_text('{"label": 3}')
     with pytest.raises(DataError, match="damaged"):
-        comparison.read(tmp_path)
+        compare.read(tmp_path)
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,7 +211,7 @@ def test_spread_by_hand():
 def test_time_left(tmp_path):
     a, b, c, d = (Training(env, label, (), 1, 1000, tmp_path) for env, label in ("xp", "xq", "yp", "zz"))
     steps = {a: (1000, 10.0), b: (0, 0.0), c: (500, 10.0), d: (0, 0.0)}
-    left = trainings.seconds_left
+    left = many.seconds_left
     assert left(dict.fromkeys(steps, (0, 0.0)), [a], [b], 1) is None
     assert left(steps, [c], [], 1) == pytest.approx(10)  # 500 at 50/s
     assert left(steps, [c], [b], 1) == pytest.approx(10 + 10)  # b as fast as a, in the same environment
@@ -223,7 +224,7 @@ def test_time_left(tmp_path):
 LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 12_000
 # What `playfield compare` does once it has checked the words, without the time that takes.
 ALONE = (
-    "import sys; from pathlib import Path; from playfield import comparison as c, trainings as t; "
+    "import sys; from pathlib import Path; from playfield.experiments import compare as c, many as t; "
     "root = Path(sys.argv[1]);"
     f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], 1, {STEPS}); c.remember(root, plan); t.train_all(plan, 1)"
 )
@@ -231,7 +232,7 @@ ALONE = (
 
 def _start(root):
     """The trainings of a comparison in a process of their own, as soon as the first one has saved something."""
-    run = root / C / comparison.slug(LABEL) / "1"
+    run = root / C / compare.slug(LABEL) / "1"
     before = time.time()
     process = subprocess.Popen([sys.executable, "-c", ALONE, str(root)], stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
@@ -284,7 +285,7 @@ def test_a_comparison_that_was_killed_and_stopped_ends_as_one_that_was_not(tmp_p
 
 def test_one_that_fails_does_not_keep_the_others(tmp_path, capsys):
     """A directory in use is what a second comparison of the same runs meets."""
-    from playfield.lock import RunLock
+    from playfield.runs.lock import RunLock
 
     words = ["compare", C, "--algo", "random", "--seeds", "2", "--steps", "500", "--dir", str(tmp_path)]
     with RunLock(tmp_path / C / "random" / "1"):

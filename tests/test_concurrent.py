@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from playfield.algos import dqn
+from playfield.algos._actor import Actor, Target
 from playfield.errors import DivergedError
-from playfield.learner import Team
-from playfield.prepare import need_of
-from playfield.replay import Replay
-from playfield.values import Actor, Target
+from playfield.nets.learner import Team
+from playfield.replay.buffer import Replay
+from playfield.training.prepare import need_of
 from ppo_runs import named, run_for
 from test_dqn import SMALL
 from test_dqn_runs import BREAKOUT

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.console import Console, format_seconds, format_value, plain_block, sparkline
+from playfield.runs.console import Console, format_seconds, format_value, plain_block, sparkline
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -118,7 +118,7 @@ def test_quiet_console_and_closed_streams(capsys: pytest.CaptureFixture[str]) ->
 
 DEMO = """
 import math, sys, time
-from playfield.sinks import Sinks
+from playfield.runs.logger import Sinks
 with Sinks(sys.argv[1], "breakout", "breakout, ppo", 1000, tensorboard=False) as sinks:
     for step in range(1, 101):
         sinks.episode(step * 10, step, 20)

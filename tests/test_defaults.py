@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from playfield import defaults, options
-from playfield.cli import main
+from playfield import options
+from playfield.cli import defaults, main
 
 
 @pytest.mark.parametrize("algo", options.algorithms())
@@ -43,8 +43,8 @@ def shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str
     ids=str,
 )
 def test_with_an_environment_the_help_tells_what_would_be_used(env, algo, more, capsys) -> None:
-    from playfield.plan import Request
-    from playfield.prepare import configure
+    from playfield.training.plan import Request
+    from playfield.training.prepare import configure
 
     words = [word for name, value in more.items() for word in (f"--{name}", value)]
     parts = {k: v for k, v in more.items() if k == "obs"}

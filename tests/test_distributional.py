@@ -14,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from playfield import offpolicy
-from playfield.algos import c51, hlgauss, qrdqn, rainbow
+from playfield.algos import c51, dqn, hlgauss, qrdqn, rainbow
+from playfield.algos.dqn import Minibatch
 from playfield.errors import UsageError
-from playfield.offpolicy import Minibatch
-from playfield.replay import Batch
+from playfield.replay.buffer import Batch
 from test_dqn import SMALL, actor_for
 from test_ppo_learning import Identity
 
@@ -266,14 +265,14 @@ def test_only_actions_taken_learn_towards_the_best_that_follows(algo: str, doubl
     drawn = Batch(obs, rng.integers(0, 3, 16), np.ones(16, np.float32), np.full(16, 0.9, np.float32), following,
                   np.arange(16), np.ones(16, np.float32))  # fmt: skip
     cfg = dataclasses.replace(SMALL, double=double)
-    batch = Minibatch(**offpolicy.prepare(net, target, actor_for(Identity(2)), drawn, expect, cfg), index=drawn.index)
+    batch = Minibatch(**dqn.prepare(net, target, actor_for(Identity(2)), drawn, expect, cfg), index=drawn.index)
     with torch.no_grad():
         judge = (net if double else target).rows
         best = [int(expect(judge[int(o)]).argmax()) for o in following[:, 0]]
         torch.testing.assert_close(
             batch.following, torch.stack([target.rows[int(o), a] for o, a in zip(following[:, 0], best, strict=True)])
         )
-    losses, errors = loss(offpolicy.chosen(net(batch.obs), batch.actions), batch)
+    losses, errors = loss(dqn.chosen(net(batch.obs), batch.actions), batch)
     assert losses.shape == errors.shape == (16,)
     losses.sum().backward()
     taken = {(int(o), int(a)) for o, a in zip(obs[:, 0], drawn.actions, strict=True)}

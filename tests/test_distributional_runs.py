@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import checkpoint, offpolicy, options
-from playfield.algos import c51, dqn, hlgauss, qrdqn, rainbow
-from playfield.run import Run
+from playfield import options
+from playfield.algos import _dqn_config, c51, dqn, hlgauss, qrdqn, rainbow
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import Corridor, named, run_for
 from test_dqn import GAMMA, SMALL
 from test_ppo_learning import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHARED = {f.name: getattr(SMALL, f.name) for f in dataclasses.fields(offpolicy.Config)} | {"target_period": 32}
+SHARED = {f.name: getattr(SMALL, f.name) for f in dataclasses.fields(_dqn_config.Config)} | {"target_period": 32}
 SUPPORT = {"v_min": -2.0, "v_max": 14.0}
 FAMILY: dict[str, tuple[Any, Any]] = {
     "c51": (c51, c51.Config(**SHARED | SUPPORT, atoms=33)),

@@ -64,11 +64,11 @@ def fresh(folder: str) -> str:
 
 def _collected() -> None:
     """A dataset, and an auto-encoder trained on it."""
-    from playfield import reconstruction
-    from playfield.autoencoder import Config
+    from playfield.datasets import train_autoencoder
+    from playfield.nets.autoencoder import Config
     from screens import made
 
-    reconstruction.train(made(Path("datasets/breakout"), games=3, length=20), Config(epochs=1))
+    train_autoencoder.train(made(Path("datasets/breakout"), games=3, length=20), Config(epochs=1))
 
 
 def test_the_pages_have_commands():
@@ -130,10 +130,10 @@ def test_the_readme_body_is_a_body():
     """The ten lines under "Add your own" build and run."""
     import torch
 
-    from playfield import nets
+    from playfield.nets import bodies
 
     code = re.findall(r"```python\n(def tiny.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[0]
-    space = dict(vars(nets))
+    space = dict(vars(bodies))
     exec(compile("from __future__ import annotations\n" + code, "README.md", "exec"), space)
     body = space["tiny"]((84, 84, 4))
     assert body(torch.zeros(2, 84, 84, 4, dtype=torch.uint8)).shape == (2, body.out_features)

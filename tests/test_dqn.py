@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from playfield import offpolicy
 from playfield.algos import dqn
+from playfield.algos._actor import Actor, Target
+from playfield.algos._q_network import QNetwork, identity
+from playfield.algos.dqn import Minibatch
 from playfield.compute import Compute
 from playfield.envs import make_envs
-from playfield.learner import Learner
-from playfield.offpolicy import Minibatch
-from playfield.replay import Batch, Replay
-from playfield.values import Actor, QNetwork, Target, identity, pictures
+from playfield.nets.learner import Learner
+from playfield.replay.buffer import Batch, Replay
 from ppo_runs import Corridor, run_for
 from test_ppo_learning import Identity
 
@@ -71,14 +71,14 @@ def test_loss_equals_a_naive_one(double: bool) -> None:
     rows, other = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
     batch, table = random_batch(16), Table(rows)
     cfg, noise = dataclasses.replace(SMALL, double=double), np.random.default_rng(0)
-    tensors = offpolicy.prepare(table, Table(other), noise, batch, identity, cfg)
+    tensors = dqn.prepare(table, Table(other), noise, batch, identity, cfg)
     minibatch = Minibatch(**tensors, index=batch.index)
-    losses, errors = dqn.dqn_loss(offpolicy.chosen(table(minibatch.obs), minibatch.actions), minibatch)
+    losses, errors = dqn.dqn_loss(dqn.chosen(table(minibatch.obs), minibatch.actions), minibatch)
     expected = naive(rows, other, batch, double)
     np.testing.assert_allclose(errors.detach(), expected, rtol=1e-5, atol=1e-6)
     huber = [0.5 * e**2 if abs(e) < 1 else abs(e) - 0.5 for e in expected]
     np.testing.assert_allclose(losses.detach(), huber, rtol=1e-5, atol=1e-6)
-    squares, same = dqn.dqn_loss(offpolicy.chosen(table(minibatch.obs), minibatch.actions), minibatch, huber=False)
+    squares, same = dqn.dqn_loss(dqn.chosen(table(minibatch.obs), minibatch.actions), minibatch, huber=False)
     np.testing.assert_allclose(squares.detach(), [0.5 * e**2 for e in expected], rtol=1e-5, atol=1e-6)
     assert torch.equal(same, errors)
     # Only the values of the actions taken learn: the target passes no gradient.
@@ -93,7 +93,7 @@ def test_double_uses_the_other_networks_choice() -> None:
     for double, following in ((False, 3), (True, 2)):
         cfg = dataclasses.replace(SMALL, double=double)
         noise = np.random.default_rng(0)
-        tensors = offpolicy.prepare(Table(net), Table(target), noise, one, identity, cfg)
+        tensors = dqn.prepare(Table(net), Table(target), noise, one, identity, cfg)
         assert tensors["following"].tolist() == [following]
 
 
@@ -152,7 +152,7 @@ def test_termination_does_not_bootstrap(how: str, n_step: int) -> None:
 
 
 def actor_for(env, epsilon_seed: int = 0, **replay) -> Actor:
-    memory = Replay(env.spec, env.num_envs, 2_000, np.random.SeedSequence(1), stack=pictures(env.spec), **replay)
+    memory = Replay(env.spec, env.num_envs, 2_000, np.random.SeedSequence(1), stack=env.spec.stack, **replay)
     return Actor(env, memory, np.random.SeedSequence(epsilon_seed), Compute("cpu", "fp32", 1))
 
 

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import playfield
-from playfield import checkpoint, plan, values
 from playfield.algos import dqn, ppo
+from playfield.algos._actor import Actor
+from playfield.algos._q_network import QNetwork
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import DivergedError, UsageError
-from playfield.replay import Replay
-from playfield.run import Run
-from playfield.values import Actor, QNetwork
+from playfield.replay import budget
+from playfield.replay.buffer import Replay
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
+from playfield.training import plan
 from ppo_runs import named, run_for
 from test_dqn import SMALL
 from test_ppo_learning import Identity
@@ -121,7 +124,7 @@ def test_values_that_cannot_go_together(change: dict, words: str) -> None:
 
 def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(values, "free_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr(budget, "free_memory", lambda: 2 * 10**9)
     with pytest.raises(
         UsageError,
         match=r"about 7\.06 GB, and 0\.0\d GB for .* does not fit: 2\.00 GB are free; use --capacity 24\d000 or",
@@ -129,24 +132,24 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypat
         playfield.train("breakout", algo="dqn", steps=64, config={"capacity": 1_000_000, "packed": False})
     assert list(tmp_path.iterdir()) == []
     env = make_envs("breakout", 1)
-    line = values.memory_line(env, 1_000_000, True, 0.0)
+    line = budget.memory_line(env, 1_000_000, True, 0.0)
     assert re.fullmatch(r"1,000,000 observations, about (0\.\d\d|1\.\d\d) GB compressed", line), line
-    monkeypatch.setattr(values, "free_memory", lambda: None)  # a system that does not say
-    assert "7.06 GB" in values.memory_line(env, 1_000_000, False, 0.0)
+    monkeypatch.setattr(budget, "free_memory", lambda: None)  # a system that does not say
+    assert "7.06 GB" in budget.memory_line(env, 1_000_000, False, 0.0)
     env.close()
 
 
 def test_what_is_told_is_what_is_held() -> None:
     """The estimate against a memory full of random play; it has half of it to spare."""
     env = make_envs("breakout", 4)
-    told = float(re.search(r"about ([\d.]+) GB", values.memory_line(env, 1_000_000, True, 0.0))[1]) * 1000
+    told = float(re.search(r"about ([\d.]+) GB", budget.memory_line(env, 1_000_000, True, 0.0))[1]) * 1000
     actor = Actor(
         env,
         Replay(env.spec, 4, 1_000, np.random.SeedSequence(1), stack=4, packed=True),
         np.random.SeedSequence(0),
         Compute("cpu", "fp32", 1),
     )
-    actor.play(QNetwork(env.spec, "nips"), values.identity, 260, 1.0, True)
+    actor.play(QNetwork(env.spec, "nips"), dqn.identity, 260, 1.0, True)
     assert 0.6 * told < actor.replay.nbytes / 1000 < told
     env.close()
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from game_replays import BREAKOUT, CARTPOLE, replay
 from playfield.envs import make_envs
 from playfield.errors import UsageError
-from playfield.evaluation import Evaluation, Game, evaluate
-from playfield.policy import RandomPolicy
-from playfield.show import report
-from playfield.stats import interval
+from playfield.play.evaluate import Evaluation, Game, evaluate, report
+from playfield.play.policy import RandomPolicy
+from playfield.play.statistics import interval
 
 
 class Lean:

@@ -120,8 +120,7 @@ def test_a_notebook_with_an_error_fails(jupyter):
 def test_the_table_of_a_lesson_is_text_in_a_notebook_too(monkeypatch):
     import rich.console
 
-    from playfield.lessons._outcome import Row
-    from playfield.lessons._report import table
+    from playfield.lessons._rows import Row, table
 
     monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
     assert "eight tilings" in table([Row("eight tilings", "steps", 125.0, 124.0)])

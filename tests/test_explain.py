@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from playfield import panels
 from playfield.errors import UsageError
-from playfield.explain import counterfactual, explain, paint, percent, pick_moments
-from playfield.explain_page import sanity_sentence
-from playfield.policy import load_policy
-from playfield.saliency import Effects
+from playfield.play.agent import load_policy
+from playfield.show import panels
+from playfield.show.explain import counterfactual, explain, paint, percent, pick_moments
+from playfield.show.explain_page import sanity_sentence
+from playfield.show.saliency import Effects
 from watch_fixtures import make_run
 
 
@@ -126,7 +126,7 @@ def test_a_report_shows_the_probabilities_that_are_played(runs, temperature, tmp
         shown.append((moment.obs, moment.thoughts["probs"], effects.probs))
         return np.zeros((2, 2, 3), np.uint8)
 
-    monkeypatch.setattr("playfield.explain.picture", picture)
+    monkeypatch.setattr("playfield.show.explain.picture", picture)
     page = explain(str(runs["CartPole-v1"]), out=tmp_path, moments=3, temperature=temperature)
     text = page.read_text()
     assert ("greedily, temperature 0" if temperature == 0 else f"at temperature {temperature:g}") in text

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from playfield.algos import dqn
+from playfield.algos._actor import HOLD, Actor
+from playfield.algos._q_network import identity
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import UsageError
-from playfield.replay import Replay
-from playfield.values import HOLD, Actor, identity
+from playfield.replay.buffer import Replay
 from ppo_runs import Corridor, named
 
 STEPS = 3000
@@ -101,7 +102,7 @@ def test_a_restored_actor_goes_on_in_the_midst_of_a_hold(cut):
 
 
 def test_a_run_with_it_that_is_cut_ends_the_same(tmp_path, one_thread):
-    from playfield import checkpoint
+    from playfield.runs import checkpoint
 
     cfg = dataclasses.replace(
         dqn.PRESETS["vector"]["default"], epsilon_zeta=2.0, learning_starts=200, epsilon_start=0.3, epsilon_end=0.3

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from playfield import film
 from playfield.errors import StorageError, UsageError
-from playfield.film import Film
+from playfield.show import film
+from playfield.show.film import Film
 
 RNG = np.random.default_rng
 
@@ -250,7 +250,7 @@ def test_film_offers_the_panels() -> None:
 KILLED = """
 import os, signal, sys
 import numpy as np
-from playfield.film import Film
+from playfield.show.film import Film
 film = Film(sys.argv[1], 15)
 for i in range(120):  # H.264 looks ahead: nothing is written before
     film.add(np.full((64, 64, 3), i, np.uint8))

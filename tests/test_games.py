@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from playfield import games
-from playfield.envs import catalog
-from playfield.envs.facts import LIVES_AND_ACTIONS
+from playfield.envs import catalog, games
+from playfield.envs.atari_facts import LIVES_AND_ACTIONS
 from playfield.errors import UsageError
 
 

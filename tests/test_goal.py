@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import playfield
-from playfield import goal
 from playfield.algos import ppo
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.goal import Goal
+from playfield.runs import goal
+from playfield.runs.goal import Goal
 from ppo_runs import SMALL, Corridor, run_for
 
 CONFIG = {"num_envs": 4, "rollout_steps": 32, "epochs": 2, "minibatches": 2}
@@ -109,7 +109,7 @@ def test_killed_on_the_way_it_stops_at_the_same_step(tmp_path, at, monkeypatch):
     class Killed(BaseException):
         pass
 
-    from playfield.run import Run
+    from playfield.runs.run import Run
 
     plain, rounds = Run._after_round, []
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from playfield import checkpoint, nets
-from playfield.actor_critic import ActorCritic
+from playfield.algos._actor_critic import ActorCritic
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec
 from playfield.errors import DivergedError
-from playfield.learner import Learner, Team
+from playfield.nets import bodies
+from playfield.nets.learner import Learner, Team
+from playfield.runs import checkpoint
 
 BATCH = 24
 
@@ -317,5 +318,5 @@ def test_a_net_keeps_its_values_and_its_names():
     learner = Learner(copy.deepcopy(net), fused_adam, Compute("cpu", "bf16", 2), 0.5)
     assert set(learner.state()["weights"]) == set(start)
     assert difference(learner.state()["weights"], start) == 0
-    assert isinstance(learner.net.body, nets.Body)
+    assert isinstance(learner.net.body, bodies.Body)
     learner.team.close()

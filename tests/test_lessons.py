@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import playfield.linear
 from playfield import lessons
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.lessons import _picture, _report, _walk
-from playfield.lessons._outcome import Areas, Curves, Line, Mark, Outcome, Picture, Row, Surface, mean_row
+from playfield.lessons import _picture, _report, _rows, _walk
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._panels import Areas, Curves, Line, Mark, Picture, Surface
 from playfield.lessons._progress import Silent, Told
+from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, Found
+from playfield.linear import many
 
 X = np.arange(1, 6)
 
@@ -152,10 +154,10 @@ def test_a_lesson_that_learns_badly_differs(monkeypatch):
         steps = np.full((len(seeds), episodes), 1_500)
         return type("Out", (), {"steps": steps, "seconds": 0.1})
 
-    monkeypatch.setattr(playfield.linear, "experiment", bad)
+    monkeypatch.setattr(many, "experiment", bad)
     rows = lessons.run("mountain-car-tilings", runs=3).rows
     assert [row.verdict for row in rows] == ["differs"] * 5
-    assert "differs" in _report.table(rows)
+    assert "differs" in _rows.table(rows)
     shorter = lessons.run("mountain-car-tilings", runs=3, episodes=60).rows
     assert [row.verdict for row in shorter] == ["-"] * 5
 
@@ -166,7 +168,7 @@ def test_one_run_is_too_few_to_judge(monkeypatch, tmp_path, capsys):
     def good(method, problem, features, *, seeds, episodes, **_):
         return type("Out", (), {"steps": np.full((len(seeds), episodes), 130), "seconds": 0.1})
 
-    monkeypatch.setattr(playfield.linear, "experiment", good)
+    monkeypatch.setattr(many, "experiment", good)
     for name in ("mountain-car-tilings", "figure-10-4"):
         assert main(["lesson", name, "--runs", "1", "--out", str(tmp_path), "--quiet"]) == 0
         told = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))
@@ -185,7 +187,7 @@ def test_any_lambda_between_the_ends_may_be_best(name, best, monkeypatch):
         errors = np.full((len(seeds), episodes), 0.3 if lam == best else 0.4)
         return type("Out", (), {"errors": errors, "seconds": 0.1})
 
-    monkeypatch.setattr(playfield.linear, "experiment", walk)
+    monkeypatch.setattr(many, "experiment", walk)
     monkeypatch.setattr(_walk, "SIZES", (0.1, 0.3))
     (row,) = [row for row in lessons.run(name, runs=3).rows if "between" in row.claim]
     assert (row.setting, row.ours) == (f"lambda {best:g}", pytest.approx(0.3))
@@ -203,7 +205,7 @@ def test_what_the_lesson_on_preprocessing_judges_can_fail(change, differs, monke
         Image.new("RGB", (4, 4)).save(out)
         return found | change
 
-    monkeypatch.setattr("playfield.preprocess.preprocess", preprocess)
+    monkeypatch.setattr("playfield.show.preprocess.preprocess", preprocess)
     verdicts = [row.verdict for row in lessons.run("preprocessing").rows]
     assert (verdicts.count("differs"), verdicts.count("pass")) == (differs, 2 - differs)
 
@@ -274,9 +276,9 @@ def test_every_kind_of_panel_is_drawn():
 
 
 def test_markdown_has_a_line_for_each_row():
-    lines = _report.markdown(outcome().rows).splitlines()
+    lines = _rows.markdown(outcome().rows).splitlines()
     assert len(lines) == 3
-    assert all(line.count("|") == len(_report.HEADINGS) + 1 for line in lines)
+    assert all(line.count("|") == len(_rows.HEADINGS) + 1 for line in lines)
 
 
 def test_the_table_of_all_lessons_is_made_of_their_files(tmp_path, capsys):

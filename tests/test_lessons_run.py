@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_table():
 
 def test_one_hot_features_numbered_as_in_the_course_change_nothing():
     """Where two features share a number, only the goal lies in one of them: nothing is learnt there."""
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     steps = [
         experiment("sarsa", "mountain-car-gym", f"onehot:tiles=8{end}", seeds=[0, 1], episodes=6, alpha=0.1 / 8).steps
@@ -98,7 +98,7 @@ def test_one_hot_features_numbered_as_in_the_course_change_nothing():
 @pytest.mark.parametrize(("features", "on"), [("onehot:tiles=8,faithful=true", {3, 5, 12}), ("tilings", 16)])
 def test_the_course_starts_with_the_features_of_two_states(features, on):
     from playfield.lessons._course import first
-    from playfield.linear.choice import coder_for
+    from playfield.linear.coders import coder_for
     from playfield.linear.problems import problem
 
     spec = problem("mountain-car-gym")
@@ -110,9 +110,9 @@ def test_the_course_starts_with_the_features_of_two_states(features, on):
 
 
 def test_the_network_of_the_course_is_counted_to_the_weight():
-    from playfield import netinfo
     from playfield.lessons import dqn
+    from playfield.nets import summary
 
-    found = [layer.parameters for layer in netinfo.layers("nature", netinfo.Input(dqn.SHAPE, dqn.ACTIONS))]
+    found = [layer.parameters for layer in summary.layers("nature", summary.Input(dqn.SHAPE, dqn.ACTIONS))]
     assert [n for n in found if n] == list(dqn.LAYERS)
     assert sum(found) == dqn.TOTAL == 1_679_523

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from playfield.linear.choice import coder_for
+from playfield.linear.coders import coder_for
+from playfield.linear.episodes import entries
 from playfield.linear.jit import PACKAGE, drop_stale, sources
-from playfield.linear.loop import entries
-from playfield.linear.runs import METHODS, configured
+from playfield.linear.many import METHODS, configured
 
 
 def test_kept_code_of_other_sources_is_dropped(tmp_path):
@@ -32,7 +32,7 @@ def test_every_source_with_compiled_functions_counts(tmp_path):
     for part in ("linear", "algos"):
         shutil.copytree(PACKAGE / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     seen = {sources(tmp_path)}
-    for file in ("linear/maths.py", "linear/features.py", "linear/problems.py", "algos/sarsa.py"):
+    for file in ("linear/kernels.py", "linear/features.py", "linear/problems.py", "algos/sarsa.py"):
         with open(tmp_path / file, "a") as out:
             out.write("# changed\n")
         sources.cache_clear()
@@ -91,9 +91,9 @@ def test_compiling_is_told_once_and_reading_what_is_kept_is_not(tmp_path):
 
 
 ALL = """
-from playfield.linear import experiment
-from playfield.linear.loop import entries
-from playfield.linear.runs import METHODS, configured
+from playfield.linear.many import experiment
+from playfield.linear.episodes import entries
+from playfield.linear.many import METHODS, configured
 for method in METHODS:
     experiment(method, "random-walk", "onehot", seeds=[0], episodes=1)
     stats = configured(method, {})[0].play.stats

@@ -12,12 +12,12 @@ import pytest
 from playfield import compute
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.linear import experiment, need
-from playfield.linear.choice import coder_for
+from playfield.linear import budget
+from playfield.linear.coders import coder_for
+from playfield.linear.many import METHODS, experiment
 from playfield.linear.problems import PROBLEMS
-from playfield.linear.runs import METHODS
-from playfield.plan import Request
-from playfield.prepare import prepare
+from playfield.training.plan import Request
+from playfield.training.prepare import prepare
 
 SHARED = ("w", "critic", "epsilon")
 
@@ -101,11 +101,11 @@ def test_an_experiment_that_does_not_fit_is_refused(more):
 def test_runs_count(free):
     """A thousand runs leave a thousand times the weights, but only those at work have traces."""
     seen, cfg = coder("iht:size=4096"), importlib.import_module("playfield.algos.sarsa_lambda").Config()
-    one, many = (need.of_runs(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
+    one, many = (budget.of_runs(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
     assert pytest.approx((many - one) / 999, rel=0.01) == 8 * (2 * 2 * 4096 + 2 * 8192)
     free(many // 2)
     with pytest.raises(UsageError, match="1,000 runs of 10 episodes with 4,096 features"):
-        need.of_runs(cfg, 2, seen, 1000, 10, threads=1)
+        budget.of_runs(cfg, 2, seen, 1000, 10, threads=1)
 
 
 @pytest.mark.parametrize("features", ["fourrier", "iht:tilings=1000000,tiles=1000000"])

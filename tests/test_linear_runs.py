@@ -8,7 +8,8 @@ import pytest
 from linear_naive import LessonCar, NStepSarsa, SarsaLambda, Watkins, play_sarsa
 from playfield.algos import qlearning, sarsa, sarsa_lambda
 from playfield.errors import DivergedError, UsageError
-from playfield.linear import experiment, features, problems, values
+from playfield.linear import features, problems
+from playfield.linear.many import experiment, values
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import playfield
-from playfield import checkpoint, encoders
-from playfield.autoencoder import Config, Encoder, initialised
 from playfield.errors import UsageError
-from playfield.weights import export_weights
+from playfield.nets.autoencoder import Config, Encoder, initialised
+from playfield.runs import checkpoint
+from playfield.runs import encoder as encoders
+from playfield.runs.weights import export_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = {"games": 0, "film": False, "console": False, "tensorboard": False, "seed": 1, "workers": 1}

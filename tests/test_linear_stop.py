@@ -10,10 +10,10 @@ import pytest
 
 from playfield.algos import sarsa
 from playfield.lessons import _course
-from playfield.linear.choice import coder_for
-from playfield.linear.maths import ENDLESS
+from playfield.linear.coders import coder_for
+from playfield.linear.kernels import ENDLESS
+from playfield.linear.many import configured, spread
 from playfield.linear.problems import CAR_GYM, PROBLEMS
-from playfield.linear.runs import configured, spread
 
 PROBLEM = PROBLEMS["mountain-car-gym"]
 MANY = 10**7  # episodes: hours of compiled work

@@ -14,7 +14,7 @@ import pytest
 from linear_driven import ACTIONS, CLOSE, SIZE, Driven, Episode, episodes, started
 from linear_naive import NStepSarsa, SarsaLambda, Watkins, online_lambda_return, taken
 from playfield.algos import qlearning, sarsa, sarsa_lambda
-from playfield.linear.maths import TERMINATED, TRUNCATED
+from playfield.linear.kernels import TERMINATED, TRUNCATED
 
 
 def compare(mine: Driven, learner: Any, played: list[Episode]) -> list[list[int]]:

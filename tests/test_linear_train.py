@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from playfield import checkpoint
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import UsageError
-from playfield.linear import experiment
-from playfield.run import Run
+from playfield.linear.many import experiment
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import Corridor, run_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")

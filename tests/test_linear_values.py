@@ -11,7 +11,7 @@ from linear_naive import online_lambda_return, td_lambda
 from playfield.algos import linear_ac
 from playfield.algos import td_lambda as algo
 from playfield.errors import UsageError
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
+from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 0.9, 1.0])

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from playfield import lock
 from playfield.errors import DataError, StorageError
-from playfield.lock import RunLock
+from playfield.runs import lock
+from playfield.runs.lock import RunLock
 
 HOLD = """
 import os, sys, time
 from playfield.errors import PlayfieldError
-from playfield.lock import RunLock
+from playfield.runs.lock import RunLock
 lock = RunLock(sys.argv[1])
 try:
     with lock:

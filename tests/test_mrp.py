@@ -14,15 +14,15 @@ import pytest
 import torch
 
 import playfield
-from playfield import checkpoint
 from playfield.algos import mrp
+from playfield.algos._actor import Actor
 from playfield.cli import main
 from playfield.compute import Compute
-from playfield.envs import EnvSpec, Episode, Step
+from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.errors import DataError, UsageError
-from playfield.replay import Replay
-from playfield.run import Run
-from playfield.values import Actor
+from playfield.replay.buffer import Replay
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import Corridor, named, run_for
 from test_dqn import Table
 

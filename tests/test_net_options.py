@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import playfield
-from playfield import layers, nets, options
+from playfield import options
 from playfield.algos import dqn, ppo
 from playfield.cli import main
 from playfield.errors import UsageError
+from playfield.nets import bodies, layers, names
 from ppo_runs import named
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +26,7 @@ ATARI = (84, 84, 4)
 SMALL = (44, 52, 2)  # quick, and not square
 PIXEL_NETS = ("efficientnet", "impala", "nature", "nips")
 EVERY = [
-    *options.nets(),
+    *names.nets(),
     *(f"{net}:width={width},norm={norm}" for net in PIXEL_NETS for width, norm in ((0.5, "dense"), (2, "layer"))),
     *(f"{net}:norm={norm}" for net in PIXEL_NETS for norm in ("none", "layer")),
 ]
@@ -39,10 +40,10 @@ def pixels(n: int, shape: tuple[int, ...] = SMALL, seed: int = 0) -> torch.Tenso
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, *shape), np.uint8))
 
 
-def make(name: str, shape: tuple[int, ...] = SMALL) -> nets.Body:
+def make(name: str, shape: tuple[int, ...] = SMALL) -> bodies.Body:
     """The body, with biases and gains that are not 0 and 1, which would hide a mix-up."""
     torch.manual_seed(0)
-    body = nets.make(name, shape)
+    body = bodies.make(name, shape)
     for p in body.parameters():
         if p.dim() == 1:
             nn.init.normal_(p, 0.5, 0.1)
@@ -93,29 +94,29 @@ def gated(width: int, norm: int = 0) -> int:
 )  # fmt: skip
 def test_parameters_by_hand(name, expected):
     with torch.device("meta"):
-        assert count(nets.make(name, ATARI)) == expected
+        assert count(bodies.make(name, ATARI)) == expected
 
 
 @pytest.mark.parametrize("name", ["nature", "nips", "impala", "efficientnet"])
 def test_defaults_written_out_are_the_defaults(name):
     """Weights files name layers by their place: options at their defaults leave those and the random draws alone."""
     torch.manual_seed(3)
-    plain = nets.make(name, SMALL).state_dict()
+    plain = bodies.make(name, SMALL).state_dict()
     torch.manual_seed(3)
     norm = "dense" if name == "nips" else "none"
-    written = nets.make(f"{name}:width=1,norm={norm}", SMALL).state_dict()
+    written = bodies.make(f"{name}:width=1,norm={norm}", SMALL).state_dict()
     assert list(plain) == list(written)
     assert all(torch.equal(plain[key], written[key]) for key in plain)
 
 
 def test_names_of_weights_are_those_of_older_files():
-    assert [k for k in nets.make("nature", SMALL).state_dict() if "weight" in k] == [
+    assert [k for k in bodies.make("nature", SMALL).state_dict() if "weight" in k] == [
         "0.conv.weight", "2.weight", "4.weight", "7.weight",
     ]  # fmt: skip
-    assert [k for k in nets.make("nips", SMALL).state_dict() if "weight" in k] == [
+    assert [k for k in bodies.make("nips", SMALL).state_dict() if "weight" in k] == [
         "0.conv.weight", "2.weight", "5.weight", "6.weight",
     ]  # fmt: skip
-    assert [k for k in nets.make("impala", SMALL).state_dict() if k.startswith(("0", "2", "13", "14"))] == [
+    assert [k for k in bodies.make("impala", SMALL).state_dict() if k.startswith(("0", "2", "13", "14"))] == [
         "0.conv.weight", "0.conv.bias", "2.conv0.weight", "2.conv0.bias", "2.conv1.weight", "2.conv1.bias",
         "14.weight", "14.bias",
     ]  # fmt: skip
@@ -157,7 +158,7 @@ def test_bfloat16(name):
 
 def test_no_body_keeps_statistics_of_the_batch():
     for name in EVERY:
-        assert not list(nets.make(name, SMALL).buffers()), name
+        assert not list(bodies.make(name, SMALL).buffers()), name
 
 
 def test_squeeze_and_excitation_against_loops():
@@ -235,7 +236,7 @@ def test_a_new_efficientnet_keeps_the_size_of_its_signal():
     """No normalisation: neither vanishing nor exploding at the start, at any width."""
     for width in (0.5, 1, 2):
         torch.manual_seed(0)
-        features = nets.make(f"efficientnet:width={width}", ATARI)(pixels(4, ATARI))
+        features = bodies.make(f"efficientnet:width={width}", ATARI)(pixels(4, ATARI))
         assert 0.05 < features.square().mean().sqrt() < 5
 
 
@@ -250,7 +251,7 @@ def test_a_new_efficientnet_keeps_the_size_of_its_signal():
     ],
 )
 def test_what_a_name_with_options_means(text, expected):
-    assert options.net(text) == expected
+    assert names.net(text) == expected
 
 
 MISTAKES = [
@@ -359,16 +360,17 @@ def _hidden(shape: tuple[int, ...]) -> Body: ...
 def helper(shape: tuple[int, ...]) -> int: ...
 def make(name: str, shape: tuple[int, ...]) -> Body: ...
 '''
-    (tmp_path / "nets.py").write_text(source, "utf-8")
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "bodies.py").write_text(source, "utf-8")
     monkeypatch.setattr(options, "ALGOS", tmp_path / "algos")
-    assert options.nets() == ["tiny"]
-    assert options.net_help("tiny") == "A first look."
+    assert names.nets() == ["tiny"]
+    assert names.net_help("tiny") == "A first look."
     meant = {"depth": 3, "slope": 0.5, "bias": False, "kind": "b"}
-    assert options.net("tiny:depth=3,slope=0.5,bias=no,kind=b") == ("tiny", meant)
-    assert [type(v) for v in options.net("tiny:depth=3,slope=1,bias=on")[1].values()] == [int, float, bool]
-    assert [(o.name, o.default) for o in options.net_options("tiny")] == [
+    assert names.net("tiny:depth=3,slope=0.5,bias=no,kind=b") == ("tiny", meant)
+    assert [type(v) for v in names.net("tiny:depth=3,slope=1,bias=on")[1].values()] == [int, float, bool]
+    assert [(o.name, o.default) for o in names.net_options("tiny")] == [
         ("depth", 2), ("slope", 0.1), ("bias", True), ("kind", "a"),
     ]  # fmt: skip
     for text, message in (("depth=2.5", "whole number"), ("bias=2", "true or false"), ("kind=c", "choose from a, b")):
         with pytest.raises(UsageError, match=message):
-            options.net(f"tiny:{text}")
+            names.net(f"tiny:{text}")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from playfield import layers, netinfo, nets
 from playfield.cli import main
 from playfield.compute import Compute
-from playfield.netinfo import Input, Layer
+from playfield.nets import bodies, layers, summary
+from playfield.nets.summary import Input, Layer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +40,7 @@ def test_nature_as_the_lesson_shows_it(capsys):
         ["3", "1,539"],
         ["total", "1,679,523"],
     ]
-    found = netinfo.layers("nature", LESSON)
+    found = summary.layers("nature", LESSON)
     assert [layer.output for layer in found] == [(20, 20, 32), (9, 9, 64), (7, 7, 64), (3136,), (512,), (3,)]
     assert [layer.parameters for layer in found] == [2_080, 32_832, 36_928, 0, 1_606_144, 1_539]
     assert [layer.multiply_adds for layer in found] == [
@@ -65,7 +65,7 @@ def test_json_of_one_net(capsys):
 
 def test_efficientnet_by_hand():
     """84 -> 21 -> 11 -> 6; a gate's two dense layers see one number for each channel."""
-    found = {layer.name: layer for layer in netinfo.layers("efficientnet", Input((84, 84, 4), 4))}
+    found = {layer.name: layer for layer in summary.layers("efficientnet", Input((84, 84, 4), 4))}
     assert sum(layer.multiply_adds for layer in found.values()) == (
         21 * 21 * 32 * 6 * 6 * 4
         + 11 * 11 * (64 * 9 * 32 + 64 * 48)
@@ -99,7 +99,7 @@ def by_loops(model: nn.Module, obs: Tensor) -> int:
     return work
 
 
-PICTURES = [*nets.names(), "impala:width=2,norm=layer", "efficientnet:norm=layer", "nips:width=0.5"]
+PICTURES = [*bodies.names(), "impala:width=2,norm=layer", "efficientnet:norm=layer", "nips:width=0.5"]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ PICTURES = [*nets.names(), "impala:width=2,norm=layer", "efficientnet:norm=layer
 )
 def test_totals_against_loops(name, shape):
     given = Input(shape, 5, "uint8" if len(shape) == 3 else "float32")
-    model = netinfo.Headed(name, given)
+    model = summary.Headed(name, given)
     obs = torch.zeros((1, *shape), dtype=getattr(torch, given.dtype))
-    found = netinfo.layers(name, given)
+    found = summary.layers(name, given)
     assert sum(layer.multiply_adds for layer in found) == by_loops(model, obs)
     assert sum(layer.parameters for layer in found) == sum(p.numel() for p in model.parameters())
     assert found[-1] == Layer("head", "dense", (5,), model.body.out_features * 5 + 5, model.body.out_features * 5)
@@ -129,8 +129,8 @@ class Odd(nn.Module):
 
 
 def test_weights_and_products_outside_of_layers_are_counted_once(monkeypatch):
-    monkeypatch.setattr(nets, "make", lambda _name, _shape: nets.Body(Odd(), out_features=2))
-    found = netinfo.layers("odd", Input((3,), 1, "float32"))
+    monkeypatch.setattr(bodies, "make", lambda _name, _shape: bodies.Body(Odd(), out_features=2))
+    found = summary.layers("odd", Input((3,), 1, "float32"))
     assert [(layer.name, layer.parameters, layer.multiply_adds) for layer in found] == [
         ("body.0.inner", 24, 18),
         ("body.0", 42 + 16, 42 + 14),
@@ -140,7 +140,7 @@ def test_weights_and_products_outside_of_layers_are_counted_once(monkeypatch):
 
 def test_the_list_names_every_body_that_fits(capsys):
     out = told([], capsys)
-    assert {row[0] for row in numbers(out)} == set(nets.names())
+    assert {row[0] for row in numbers(out)} == set(bodies.names())
     assert "Options: width=FLOAT [1.0], norm=none|dense|layer [dense]." in out  # of nips
     out = told(["--shape", "4", "--actions", "2"], capsys)
     assert numbers(out) == [["mlp", "4,610", "4,480"], ["relu128", "898", "768"]]
@@ -179,8 +179,8 @@ def test_measured_speed_is_samples_by_seconds(monkeypatch):
         slow = 10 if len(calls) in (5, 6) else 1
         return slow * (0.5 if least == 0.05 else 2.0)
 
-    monkeypatch.setattr(netinfo, "_seconds", seconds)
-    (speed,) = netinfo.measure(["mlp"], Input((4,), 2, "float32"), Compute("cpu", "fp32", 1), rounds=3)
+    monkeypatch.setattr(summary, "_seconds", seconds)
+    (speed,) = summary.measure(["mlp"], Input((4,), 2, "float32"), Compute("cpu", "fp32", 1), rounds=3)
     assert (speed.inference, speed.training) == (16 / 0.5, 32 / 2)
     assert len(calls) == 8
 
@@ -212,14 +212,14 @@ def test_mistakes(words, message, capsys):
 
 def test_what_does_not_fit_is_not_measured(capsys, monkeypatch):
     """Of nature's net at 4096x4096, the dense layer alone has 64 x 508 x 508 x 512 weights, 34 GB."""
-    monkeypatch.setattr(netinfo.computing, "free_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr(summary.computing, "free_memory", lambda: 8 * 10**9)
     for names in (["nature"], ["nips", "nature"]):
         assert main(["nets", *names, "--shape", "4096x4096x4", "--measure"]) == 2
         out, err = capsys.readouterr()
         assert "8.0 GB are free: use a smaller --shape, or leave out --measure" in err
         assert (out, err.count("\n")) == ("", 1)
     assert "8,456,321,700" in told(["nature", "--shape", "4096x4096x4"], capsys), "sizes are told all the same"
-    weights = sum(p.numel() for p in netinfo.Headed("nature", LESSON).parameters())
-    assert netinfo.bytes_to_measure(["nature"], LESSON) > 16 * weights + 32 * 84 * 84
-    both = netinfo.bytes_to_measure(["nature", "nature"], LESSON)
-    assert both - netinfo.bytes_to_measure(["nature"], LESSON) == 16 * weights, "their batches take turns"
+    weights = sum(p.numel() for p in summary.Headed("nature", LESSON).parameters())
+    assert summary.bytes_to_measure(["nature"], LESSON) > 16 * weights + 32 * 84 * 84
+    both = summary.bytes_to_measure(["nature", "nature"], LESSON)
+    assert both - summary.bytes_to_measure(["nature"], LESSON) == 16 * weights, "their batches take turns"

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from playfield import nets
-from playfield.actor_critic import ActorCritic
+from playfield.algos._actor_critic import ActorCritic
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.nets import bodies
 
 ATARI = (84, 84, 4)
 NAMES = ("efficientnet", "impala", "mlp", "nature", "nips", "relu128")
@@ -53,7 +53,7 @@ def spec(shape: tuple[int, ...], actions: int) -> EnvSpec:
     ],
 )  # fmt: skip
 def test_parameters_by_hand(name, shape, expected):
-    assert count(nets.make(name, shape)) == expected
+    assert count(bodies.make(name, shape)) == expected
 
 
 def test_actor_critic_parameters():
@@ -65,7 +65,7 @@ def test_actor_critic_parameters():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [ATARI, (52, 40, 3)])
 def test_out_features_and_finite(name, shape):
-    body = nets.make(name, shape)
+    body = bodies.make(name, shape)
     obs = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8))
     features = body(obs)
     assert features.shape == (3, body.out_features)
@@ -77,7 +77,7 @@ def test_out_features_and_finite(name, shape):
 def test_bodies_compute_in_bfloat16(name):
     """A run on pixels may choose bfloat16 whatever the net."""
     torch.manual_seed(0)
-    body = nets.make(name, ATARI)
+    body = bodies.make(name, ATARI)
     obs = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, *ATARI), np.uint8))
     expected = body(obs)
     found = body.to(torch.bfloat16)(obs)
@@ -87,7 +87,7 @@ def test_bodies_compute_in_bfloat16(name):
 
 @pytest.mark.parametrize("name", ["mlp", "relu128"])
 def test_vector_bodies_compute_in_bfloat16(name):
-    body = nets.make(name, (4,)).to(torch.bfloat16)
+    body = bodies.make(name, (4,)).to(torch.bfloat16)
     assert body(torch.ones(2, 4)).dtype == torch.bfloat16
 
 
@@ -126,7 +126,7 @@ def plain(name: str, body: nn.Module, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(84, 84, 4), (44, 60, 3)])
 def test_pixel_bodies_equal_a_plain_computation(name, shape):
     torch.manual_seed(1)
-    body = nets.make(name, shape)
+    body = bodies.make(name, shape)
     for p in body.parameters():  # biases and norms start at 0 and 1, which would hide a mix-up
         if p.dim() == 1:
             nn.init.normal_(p, 0.5, 0.3)
@@ -141,7 +141,7 @@ def test_pixel_bodies_equal_a_plain_computation(name, shape):
 
 
 def test_pixels_are_scaled_by_255():
-    first = nets.Pixels(2, 1, 3, 1)
+    first = bodies.Pixels(2, 1, 3, 1)
     with torch.no_grad():
         first.conv.weight.fill_(1)
         first.conv.bias.fill_(7)
@@ -150,7 +150,7 @@ def test_pixels_are_scaled_by_255():
 
 
 def test_vector_scales_bytes_and_leaves_floats():
-    layer = nets.Vector()
+    layer = bodies.Vector()
     assert layer(torch.tensor([[0, 51, 255]], dtype=torch.uint8)).tolist() == [[0, pytest.approx(0.2), 1]]
     assert layer(torch.tensor([[[1.5], [300.0]]])).tolist() == [[1.5, 300]]
 
@@ -176,33 +176,33 @@ def test_actor_and_critic_share_only_where_asked():
 
 
 def test_names_lists_exactly_the_bodies():
-    assert nets.names() == sorted(NAMES)
-    for name in nets.names():
-        assert isinstance(nets.make(name, ATARI), nets.Body)
+    assert bodies.names() == sorted(NAMES)
+    for name in bodies.names():
+        assert isinstance(bodies.make(name, ATARI), bodies.Body)
 
 
 @pytest.mark.parametrize(("shape", "same_as"), [(ATARI, "nature"), ((4,), "mlp"), ((128,), "mlp")])
 def test_auto(shape, same_as):
-    assert count(nets.make("auto", shape)) == count(nets.make(same_as, shape))
+    assert count(bodies.make("auto", shape)) == count(bodies.make(same_as, shape))
 
 
 @pytest.mark.parametrize("name", ["", "natur", "make", "names", "Pixels", "init_orthogonal", "_out", "math"])
 def test_unknown_names(name):
     with pytest.raises(UsageError, match="no net called"):
-        nets.make(name, ATARI)
+        bodies.make(name, ATARI)
 
 
 def test_unknown_name_suggests():
     with pytest.raises(UsageError, match="nature"):
-        nets.make("natur", ATARI)
+        bodies.make("natur", ATARI)
 
 
 @pytest.mark.parametrize(("name", "least"), [("nature", 36), ("nips", 36), ("impala", 16), ("efficientnet", 16)])
 def test_wrong_shapes(name, least):
     with pytest.raises(UsageError, match=r"needs pixels.*--net mlp"):
-        nets.make(name, (4,))
+        bodies.make(name, (4,))
     for shape in ((least - 1, 84, 4), (84, least - 1, 4)):
         with pytest.raises(UsageError, match=f"at least {least}x{least}"):
-            nets.make(name, shape)
-    body = nets.make(name, (least, least, 1))
+            bodies.make(name, shape)
+    body = bodies.make(name, (least, least, 1))
     assert body(torch.zeros(1, least, least, 1, dtype=torch.uint8)).shape == (1, body.out_features)

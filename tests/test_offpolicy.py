@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import offpolicy, session
-from playfield.algos import dqn
+from playfield.algos import _dqn_config, dqn
+from playfield.algos._actor import Actor, Target
+from playfield.algos._q_network import QNetwork, identity
 from playfield.compute import Compute
 from playfield.errors import UsageError
-from playfield.plan import Request
-from playfield.replay import Replay
-from playfield.rmsprop import CentredRMSProp
-from playfield.values import Actor, QNetwork, Target, identity
+from playfield.nets.rmsprop import CentredRMSProp
+from playfield.replay.buffer import Replay
+from playfield.training import train
+from playfield.training.plan import Request
 from ppo_runs import run_for
 from test_dqn import SMALL
 from test_ppo_learning import Identity
@@ -131,15 +132,15 @@ def test_rmsprop_stands_gradients_that_hardly_change() -> None:
 )
 def test_more_values_that_cannot_go_together(change: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        offpolicy.Config(**{**dataclasses.asdict(offpolicy.Config()), "capacity": 4_000, **change}).check()
+        _dqn_config.Config(**{**dataclasses.asdict(_dqn_config.Config()), "capacity": 4_000, **change}).check()
 
 
 @pytest.mark.parametrize(("algo", "option"), [("c51", "atoms"), ("qrdqn", "quantiles"), ("hlgauss", "bins")])
 def test_heads_have_a_largest_size(algo: str, option: str) -> None:
     with pytest.raises(UsageError, match="between 2 and 1000"):
-        session.configure(Request("CartPole-v1", algo, config={option: 10**9}))
+        train.configure(Request("CartPole-v1", algo, config={option: 10**9}))
 
 
 def test_a_net_that_was_asked_for_is_never_replaced() -> None:
     with pytest.raises(UsageError, match="needs pixels"):
-        session.configure(Request("CartPole-v1", "dqn", config={"net": "nips"}))
+        train.configure(Request("CartPole-v1", "dqn", config={"net": "nips"}))

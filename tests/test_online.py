@@ -8,15 +8,16 @@ import time
 import numpy as np
 import pytest
 
-from playfield import online, prepare
 from playfield.algos import linear_ac, sarsa
 from playfield.envs import make_envs
 from playfield.errors import DivergedError, UsageError
-from playfield.linear import experiment, values
-from playfield.linear.choice import coder_for
-from playfield.linear.maths import fade, follow, mark
-from playfield.linear.sight import Sight
-from playfield.plan import Request
+from playfield.linear import online
+from playfield.linear.coders import coder_for
+from playfield.linear.kernels import fade, follow, mark
+from playfield.linear.many import experiment, values
+from playfield.linear.observe import Sight
+from playfield.training import prepare
+from playfield.training.plan import Request
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield import panels
 from playfield.errors import UsageError
-from playfield.panels import BACKGROUND, BLUE, ORANGE
+from playfield.show import panels
+from playfield.show.panels import BACKGROUND, BLUE, ORANGE
 
 RNG = np.random.default_rng
 

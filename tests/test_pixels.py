@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from playfield.cli import main
 from playfield.envs import make_envs, make_from
 from playfield.envs.base import VectorEnv
+from playfield.envs.cartpole_pixels import ACROSS, HEIGHT, UP, WIDTH, CartPolePixels, patches
 from playfield.envs.classic import ClassicVectorEnv
 from playfield.envs.names import resolve
-from playfield.envs.pixels import ACROSS, HEIGHT, UP, WIDTH, CartPolePixels, patches
 from playfield.errors import DataError, EnvError, UsageError
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
 
 CENTRE = (WIDTH - 1) / 2
 POLE_ROWS = slice(2, 29)  # above the cart: nothing but the pole, unless a post is near

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from game_replays import BREAKOUT, CARTPOLE
-from playfield.evaluation import evaluate
-from playfield.player import Player
-from playfield.policy import RandomPolicy
+from playfield.play.evaluate import evaluate
+from playfield.play.player import Player
+from playfield.play.policy import RandomPolicy
 
 
 @pytest.mark.parametrize(

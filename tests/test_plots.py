@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from playfield import plots
 from playfield.errors import DataError, StorageError, UsageError
+from playfield.runs import logger
+from playfield.show import plots
 
 GAMES = [(100 * i, float(i % 7)) for i in range(1, 200)]
 TEXT = {"title": "breakout, ppo", "protocol_line": "classic: sticky 0, skip 4"}
@@ -115,7 +116,7 @@ def test_short_count() -> None:
 
 def test_no_pyplot_and_no_matplotlib_before_a_plot(tmp_path: Path) -> None:
     code = (
-        "import sys; from playfield import plots; assert 'matplotlib' not in sys.modules;"
+        "import sys; from playfield.show import plots; assert 'matplotlib' not in sys.modules;"
         "plots.learning_curve(sys.argv[1], [(1, 2.0), (3, 4.0)], title='t', protocol_line='p');"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
@@ -136,50 +137,50 @@ HEAD = '#{"t_start": 1.5, "env_id": "breakout"}\n'
 
 def test_monitor_with_and_without_steps(tmp_path: Path) -> None:
     ours = HEAD + "r,l,t,step\n2.0,30,1.25,256\n7,40,2.5,512\n"
-    assert plots.read_monitor(monitor(tmp_path, ours)) == [(256, 2.0, 30, 1.25), (512, 7.0, 40, 2.5)]
+    assert logger.read_monitor(monitor(tmp_path, ours)) == [(256, 2.0, 30, 1.25), (512, 7.0, 40, 2.5)]
     theirs = HEAD + "r,l,t\n2.0,30,1.25\n7,40,2.5\n"
-    assert plots.read_monitor(monitor(tmp_path, theirs)) == [(30, 2.0, 30, 1.25), (70, 7.0, 40, 2.5)]
-    assert plots.read_monitor(monitor(tmp_path, theirs.replace("\n", "\r\n"))) == [
+    assert logger.read_monitor(monitor(tmp_path, theirs)) == [(30, 2.0, 30, 1.25), (70, 7.0, 40, 2.5)]
+    assert logger.read_monitor(monitor(tmp_path, theirs.replace("\n", "\r\n"))) == [
         (30, 2.0, 30, 1.25),
         (70, 7.0, 40, 2.5),
     ]
-    assert plots.read_monitor(monitor(tmp_path, HEAD + "r,l,t\n")) == []
+    assert logger.read_monitor(monitor(tmp_path, HEAD + "r,l,t\n")) == []
 
 
 def test_monitor_cut_off_at_any_byte_gives_whole_games_or_an_error(tmp_path: Path) -> None:
     whole = HEAD + "r,l,t,step\n2.0,30,1.25,256\n17.0,400,22.5,5120\n"
-    games = plots.read_monitor(monitor(tmp_path, whole))
+    games = logger.read_monitor(monitor(tmp_path, whole))
     start = len(HEAD + "r,l,t,step\n")
     for end in range(len(whole)):
         path = monitor(tmp_path, whole[:end])
         if end < start:
             with pytest.raises(DataError, match="not a monitor file"):
-                plots.read_monitor(path)
+                logger.read_monitor(path)
         else:
-            assert plots.read_monitor(path) == games[: whole[start:end].count("\n")]
+            assert logger.read_monitor(path) == games[: whole[start:end].count("\n")]
 
 
 @pytest.mark.parametrize("row", ["1,2", "1,x,3,4", "nan,1,2,3", "1,2,3,4,5", "1,inf,3,4", "1,2,inf,4"])
 def test_a_damaged_line_is_named(tmp_path: Path, row: str) -> None:
     path = monitor(tmp_path, HEAD + f"r,l,t,step\n1,2,3,4\n{row}\n1,2,3,9\n")
     with pytest.raises(DataError, match="line 4"):
-        plots.read_monitor(path)
+        logger.read_monitor(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for text in ("", "\n", "r,l,t\n1,2,3\n", "#{bad\nr,l,t\n", HEAD + "a,b\n", HEAD):
         with pytest.raises(DataError, match="not a monitor file"):
-            plots.read_monitor(monitor(tmp_path, text))
+            logger.read_monitor(monitor(tmp_path, text))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError):
-        plots.read_monitor(tmp_path / "binary")
+        logger.read_monitor(tmp_path / "binary")
     with pytest.raises(DataError):
-        plots.read_monitor(tmp_path)
+        logger.read_monitor(tmp_path)
     with pytest.raises(UsageError, match="there is no file"):
-        plots.read_monitor(tmp_path / "none.csv")
+        logger.read_monitor(tmp_path / "none.csv")
 
 
 def test_monitor_with_mixed_line_ends(tmp_path: Path) -> None:
     """csv.DictWriter ends its rows with CRLF, the comment line ends with LF."""
     text = '#{"t_start": 1.0, "env_id": "None"}\nr,l,t\n1.0,10,0.5\r\n2.0,20,0.9\r\n'
-    assert [g[0] for g in plots.read_monitor(monitor(tmp_path, text))] == [10, 30]
+    assert [g[0] for g in logger.read_monitor(monitor(tmp_path, text))] == [10, 30]

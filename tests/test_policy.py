@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from game_replays import CARTPOLE, replay
-from playfield import checkpoint
-from playfield.actor_critic import ActorCritic, load_network
 from playfield.algos import ppo
-from playfield.envs import EnvSpec
+from playfield.algos._actor_critic import ActorCritic, load_network
+from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, PlayfieldError, UsageError
-from playfield.evaluation import evaluate
-from playfield.policy import ProbabilityPolicy, RandomPolicy, default_temperature, find_agent, load_policy, newest_run
+from playfield.play.agent import find_agent, load_policy
+from playfield.play.evaluate import evaluate
+from playfield.play.policy import ProbabilityPolicy, RandomPolicy, default_temperature
+from playfield.runs import checkpoint
+from playfield.runs.info import newest_run
 
 LOGITS = np.log(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32))
 TOY = EnvSpec("toy", "gymnasium", (2,), "float32", 3, ("a", "b", "c"), {})

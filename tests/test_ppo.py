@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from playfield.actor_critic import log_softmax, sample
 from playfield.algos import ppo
 from playfield.errors import UsageError
+from playfield.play.policy import log_softmax, sample
 from ppo_runs import SMALL
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import checkpoint
 from playfield.algos import ppo
-from playfield.run import Run
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import SMALL, named
 
 pytestmark = pytest.mark.usefixtures("one_thread")

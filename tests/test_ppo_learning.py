@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import checkpoint
 from playfield.algos import ppo
-from playfield.envs import EnvSpec, Episode, Step
+from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.errors import DivergedError
+from playfield.runs import checkpoint
 from ppo_runs import SMALL, Corridor, named, run_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")

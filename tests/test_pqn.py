@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from playfield import checkpoint
-from playfield.actor_critic import Rollout, collect
 from playfield.algos import pqn
+from playfield.algos._actor_critic import Rollout, collect
+from playfield.algos._q_network import QNetwork
+from playfield.algos._returns import gae, next_values
 from playfield.compute import Compute
 from playfield.errors import UsageError
-from playfield.policy import ProbabilityPolicy
-from playfield.returns import gae, next_values
-from playfield.run import Run
-from playfield.values import QNetwork
+from playfield.play.policy import ProbabilityPolicy
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import Corridor, named, run_for
 from test_dqn import Table
 from test_ppo_learning import Identity

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 import playfield
-from playfield import compute, prepare, values
+from playfield import compute
 from playfield.cli import main
 from playfield.envs import make_envs
 from playfield.errors import DataError, UsageError
-from playfield.plan import Request
-from playfield.prepare import Need, fit_together
+from playfield.replay import budget
+from playfield.training import prepare
+from playfield.training.plan import Request
+from playfield.training.prepare import Need, fit_together
 
 SMALL = {"capacity": 2_000, "learning_starts": 256, "batch_size": 32}
 
@@ -26,7 +28,7 @@ def free(monkeypatch):
     """Sets what memory is free, for all that ask."""
 
     def setter(count: int) -> None:
-        monkeypatch.setattr(values, "free_memory", lambda: count)
+        monkeypatch.setattr(budget, "free_memory", lambda: count)
         monkeypatch.setattr(compute, "free_memory", lambda: count)
 
     return setter
@@ -37,7 +39,8 @@ def free(monkeypatch):
 PEAK = """
 import numpy as np, torch
 from playfield.envs.base import EnvSpec
-from playfield.values import QNetwork, drawn_bytes
+from playfield.algos._q_network import QNetwork
+from playfield.replay.budget import drawn_bytes
 torch.set_num_threads(1)
 spec = EnvSpec("x", "atari", (84, 84, 4), "uint8", 4, ("a",) * 4, {{"stack": 4}})
 net, n = QNetwork(spec, "{net}"), {n}
@@ -73,10 +76,10 @@ def test_a_round_counts(free) -> None:
     cfg = small.cfg
     assert cfg.drawn == 64 * 64
     env = make_envs("breakout", 1)
-    alone = values.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
+    alone = budget.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
     games = cfg.num_envs * prepare.EMULATOR
-    assert small.need.memory == alone + values.drawn_bytes(env.spec, cfg.net, cfg.drawn) + games
-    assert values.drawn_bytes(env.spec, cfg.net, cfg.drawn) > 64 * 64 * 2 * 84 * 84 * 4
+    assert small.need.memory == alone + budget.drawn_bytes(env.spec, cfg.net, cfg.drawn) + games
+    assert budget.drawn_bytes(env.spec, cfg.net, cfg.drawn) > 64 * 64 * 2 * 84 * 84 * 4
     env.close()
 
 
@@ -193,7 +196,7 @@ def test_the_largest_needs_may_come_together(free, tmp_path, monkeypatch) -> Non
     free(5 * 10**9)
     with pytest.raises(UsageError, match="--jobs 1"):
         fit_together(needs, 2, tmp_path)
-    monkeypatch.setattr("playfield.storage.free_disk", lambda place: 10**9)
+    monkeypatch.setattr("playfield.runs.storage.free_disk", lambda place: 10**9)
     mapped = [dataclasses.replace(need, memory=0.0, disk=0.5e9) for need in needs]
     with pytest.raises(UsageError, match=r"2 trainings at once take up to 1\.00 GB of disk.*--jobs 1"):
         fit_together(mapped, 2, tmp_path)

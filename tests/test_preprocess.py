@@ -12,7 +12,7 @@ from PIL import Image
 from playfield.cli import main
 from playfield.envs import make_envs
 from playfield.envs.catalog import open_game
-from playfield.preprocess import luminance, play
+from playfield.show.preprocess import luminance, play
 
 
 def test_luminance_is_the_weighted_mean_and_ales_own_grey() -> None:

@@ -13,9 +13,9 @@ from torch import nn
 from playfield.algos import dqn
 from playfield.cli import main
 from playfield.envs import make_envs
-from playfield.plan import Request, default_minutes, presets_for
-from playfield.session import configure
-from playfield.show import evaluate_and_save
+from playfield.play.evaluate import evaluate_and_save
+from playfield.training.plan import Request, default_minutes, presets_for
+from playfield.training.prepare import configure
 from ppo_runs import named
 
 

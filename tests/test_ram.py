@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from playfield.envs import action_log, make_envs, make_from
 from playfield.envs.atari import protocol
+from playfield.envs.atari_ram import AtariRam
 from playfield.envs.base import VectorEnv
-from playfield.envs.ram import AtariRam
 from playfield.errors import DataError, EnvError, UsageError
 
 

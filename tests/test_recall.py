@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import playfield
-from playfield import checkpoint
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.lock import RunLock
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
+from playfield.runs import checkpoint
+from playfield.runs.lock import RunLock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,7 @@ from memory_games import GAMMA, SIDE, Games, check, play, spec
 from playfield import bench
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import DivergedError, StorageError, UsageError
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 
 from memory_games import Games, check, play
 from playfield.errors import DataError
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
 
 
 @pytest.mark.parametrize(("packed", "alpha"), [(False, 0.0), (True, 0.0), (True, 0.6)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memory_games import Games, expected, play, spec
 from playfield.errors import DataError
-from playfield.replay import Replay
+from playfield.replay.buffer import Replay
 
 
 def naive(games: Games, n: int) -> list[tuple]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import playfield
-from playfield import checkpoint, values
 from playfield.algos import dqn
 from playfield.envs import make_envs
 from playfield.errors import StorageError, UsageError
-from playfield.run import Run
+from playfield.replay import budget
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 from ppo_runs import named
 from test_dqn import SMALL
 from test_dqn_runs import BREAKOUT
@@ -63,25 +64,25 @@ def test_a_resumed_run_ends_as_one_in_memory_does(tmp_path: Path, env: str, cfg,
 
 def test_room_on_the_disk_is_checked_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env = make_envs("breakout", 1)
-    monkeypatch.setattr(values, "free_disk", lambda place: 8 * 10**9)
-    monkeypatch.setattr(values, "free_memory", lambda: 10**9)
-    line = values.memory_line(env, 1_000_000, True, 0.0, tmp_path)
+    monkeypatch.setattr(budget, "free_disk", lambda place: 8 * 10**9)
+    monkeypatch.setattr(budget, "free_memory", lambda: 10**9)
+    line = budget.memory_line(env, 1_000_000, True, 0.0, tmp_path)
     assert line == "1,000,000 observations in a mapped file of 7.06 GB on the disk, and about 0.01 GB of memory"
     with pytest.raises(UsageError, match="--mmap true"):
-        values.memory_line(env, 1_000_000, False, 0.0)
+        budget.memory_line(env, 1_000_000, False, 0.0)
     with pytest.raises(StorageError, match=r"needs 10\.58 GB on the disk") as told:
-        values.memory_line(env, 1_500_000, True, 0.0, tmp_path)
+        budget.memory_line(env, 1_500_000, True, 0.0, tmp_path)
     fits = int(re.search(r"--capacity (\d+)", str(told.value))[1])
-    assert "in a mapped file" in values.memory_line(env, fits, True, 0.0, tmp_path)
-    monkeypatch.setattr(values, "free_memory", lambda: 10**7)
+    assert "in a mapped file" in budget.memory_line(env, fits, True, 0.0, tmp_path)
+    monkeypatch.setattr(budget, "free_memory", lambda: 10**7)
     with pytest.raises(UsageError, match=r"0\.01 GB are free"):
-        values.memory_line(env, 1_000_000, True, 0.6, tmp_path)
+        budget.memory_line(env, 1_000_000, True, 0.6, tmp_path)
     env.close()
 
 
 def test_a_memory_too_large_for_the_disk_leaves_nothing_behind(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(values, "free_disk", lambda place: 10**6)
+    monkeypatch.setattr(budget, "free_disk", lambda place: 10**6)
     with pytest.raises(StorageError, match="on the disk of runs"):
         playfield.train("breakout", "dqn", steps=64, config={"mmap": True})
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.returns import explained_variance, gae, next_values
+from playfield.algos._returns import explained_variance, gae, next_values
 
 
 def column(*numbers: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield import saliency
+from playfield.show import saliency
 
 
 def looks_at(row: int, column: int, size: int = 6):

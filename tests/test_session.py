@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import playfield
-from playfield import signals
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.plan import clock, snap
-from playfield.session import Result
+from playfield.runs import signals
+from playfield.runs.console import clock
+from playfield.training.plan import snap
+from playfield.training.train import Result
 
 SMALL = {"num_envs": 4, "rollout_steps": 32, "epochs": 2, "minibatches": 2}
 
@@ -248,7 +249,7 @@ def test_a_run_directory_is_never_overwritten(whole):
 
 
 def test_two_writers_are_one_too_many(tmp_path):
-    from playfield.lock import RunLock
+    from playfield.runs.lock import RunLock
 
     run = tmp_path / "run"
     small(run)
@@ -271,7 +272,7 @@ def test_divergence_stops_with_code_4_and_keeps_the_last_good_checkpoint(tmp_pat
     if (run / "checkpoints").exists() and any((run / "checkpoints").glob("ckpt-*")):
         import numpy as np
 
-        from playfield.policy import find_agent
+        from playfield.play.agent import find_agent
 
         assert all(np.isfinite(w.numpy()).all() for w in find_agent(str(run)).weights.values())
 

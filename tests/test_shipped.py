@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from playfield.evaluation import evaluate
-from playfield.policy import SHIPPED, find_agent, load_policy, shipped
+from playfield.play.agent import SHIPPED, find_agent, load_policy, shipped
+from playfield.play.evaluate import evaluate
 
 
 def test_what_ships():

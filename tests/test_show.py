@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from playfield import film, panels, show
 from playfield.envs import make_envs
 from playfield.errors import UsageError
-from playfield.player import Player
-from playfield.policy import RandomPolicy
+from playfield.play import player
+from playfield.play.player import Player
+from playfield.play.policy import RandomPolicy
+from playfield.show import film, panels, record
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def shortened(text: str, width: int, size: int = 16) -> bool:
 
 def test_a_mosaic_says_game_agent_and_the_score_of_each_tile(captions, tmp_path):
     policy = policy_for("CartPole-v1")
-    pictures = show.film_mosaic(policy, 4, tmp_path / "m.gif", seed=3)
+    pictures = record.film_mosaic(policy, 4, tmp_path / "m.gif", seed=3)
     heads = [(text, right) for text, right, _ in captions if text.startswith("CartPole-v1")]
     assert heads == [(f"CartPole-v1 · {policy.label}", f"step {t}") for t in range(pictures)]
     lengths = []
@@ -71,28 +72,28 @@ def test_a_mosaic_says_game_agent_and_the_score_of_each_tile(captions, tmp_path)
 
 
 def test_a_mosaic_of_atari_fits_its_words(captions, tmp_path):
-    show.film_mosaic(policy_for("breakout"), 9, tmp_path / "m.mp4", steps=2)
+    record.film_mosaic(policy_for("breakout"), 9, tmp_path / "m.mp4", steps=2)
     assert {panel.shape for text, _, panel in captions if text.startswith("score")} == {(210, 320, 3)}
     assert not shortened("score 1,234,567" + "game 25, over" + "mm", 320)
     assert not shortened(
         "breakout · shipped agent breakout, sampled at temperature 0.5 (training: 1)" + "step 10,000mm", 972
     )
-    assert show.fps_of(policy_for("breakout").spec) == 15
+    assert player.fps_of(policy_for("breakout").spec) == 15
 
 
 def test_only_square_mosaics(tmp_path):
     for count in (0, 5, 121):
         with pytest.raises(UsageError, match="square number"):
-            show.film_mosaic(policy_for("CartPole-v1"), count, tmp_path / "m.gif")
+            record.film_mosaic(policy_for("CartPole-v1"), count, tmp_path / "m.gif")
 
 
-@pytest.mark.parametrize("style", show.STYLES)
+@pytest.mark.parametrize("style", record.STYLES)
 def test_a_page_names_its_panels(captions, style):
     policy = policy_for("breakout")
     player = Player(policy, 0)
     moment = next(itertools.islice(player.moments(), 5, None))
     player.close()
-    picture = show.page(moment, policy.spec, style)
+    picture = record.page(moment, policy.spec, style)
     sees = "what the net sees (orange: where it was before)"
     wants = ["what it wants to do"] if "probs" in moment.thoughts else []
     expected = {"plain": [], "bars": [], "net": ["the game", sees], "all": ["the game", sees, *wants]}[style]
@@ -112,27 +113,27 @@ def test_values_of_actions_are_drawn_before_probabilities(monkeypatch):
     player.close()
     valued = dataclasses.replace(moment, thoughts={**moment.thoughts, "q": np.array([1.0, 3.0])})
     drawn = panels.q_bars([1.0, 3.0], policy.spec.action_names, (moment.frame.shape[0], 260), moment.action)
-    assert (show.page(valued, policy.spec, "bars")[-drawn.shape[0] :, -260:] == drawn).all()
-    assert not np.array_equal(show.page(moment, policy.spec, "bars"), show.page(valued, policy.spec, "bars"))
+    assert (record.page(valued, policy.spec, "bars")[-drawn.shape[0] :, -260:] == drawn).all()
+    assert not np.array_equal(record.page(moment, policy.spec, "bars"), record.page(valued, policy.spec, "bars"))
 
 
 @pytest.mark.parametrize("mosaic", [0, 4])
 def test_a_long_film_says_how_far_it_is(mosaic, tmp_path, monkeypatch):
     now, said, path = [0.0], [], tmp_path / "long.gif"
-    tick = show.Film.add
+    tick = record.Film.add
     monkeypatch.setattr(
-        show.Film, "add", lambda self, picture: (tick(self, picture), now.__setitem__(0, now[0] + 4.0))
+        record.Film, "add", lambda self, picture: (tick(self, picture), now.__setitem__(0, now[0] + 4.0))
     )
     monkeypatch.setattr(film.time, "monotonic", lambda: now[0])
-    show.record("CartPole-v1", agent="random", out=path, steps=7, mosaic=mosaic, style="plain", say=said.append)
+    record.record("CartPole-v1", agent="random", out=path, steps=7, mosaic=mosaic, style="plain", say=said.append)
     assert said[:-1] == [f"filming {path}: {count} pictures of 7" for count in (3, 6)]  # every 10 seconds, at 4 each
     assert said[-1].startswith(f"wrote {path}: 7 pictures")
 
 
 def test_a_film_may_start_later(tmp_path):
     whole, late, said = tmp_path / "whole.gif", tmp_path / "late.gif", []
-    show.record("CartPole-v1", agent="random", out=whole, steps=10, seed=1, style="plain", say=said.append)
-    show.record("CartPole-v1", agent="random", out=late, steps=3, start=7, seed=1, style="plain", say=said.append)
+    record.record("CartPole-v1", agent="random", out=whole, steps=10, seed=1, style="plain", say=said.append)
+    record.record("CartPole-v1", agent="random", out=late, steps=3, start=7, seed=1, style="plain", say=said.append)
     assert said.pop(1) == "playing 7 steps before the film begins"
     assert [line.split(": ")[1].split(",")[0] for line in said] == ["10 pictures", "3 pictures"]
     with Image.open(whole) as a, Image.open(late) as b:
@@ -141,7 +142,7 @@ def test_a_film_may_start_later(tmp_path):
         a.seek(6)
         assert (np.asarray(a.convert("RGB")) != np.asarray(b.convert("RGB"))).any()
     with pytest.raises(UsageError, match="no film is written"):
-        show.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=10_000, seed=1)
+        record.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=10_000, seed=1)
     assert not (tmp_path / "none.gif").exists()
     with pytest.raises(UsageError, match="leave out --mosaic"):
-        show.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=5, mosaic=4)
+        record.record("CartPole-v1", agent="random", out=tmp_path / "none.gif", start=5, mosaic=4)

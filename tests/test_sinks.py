@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield import _table, sinks
-from playfield.checkpoint import tree_hash
 from playfield.errors import DataError, StorageError
-from playfield.sinks import MetricsCsv, MonitorCsv, Sinks, TensorBoard
+from playfield.runs import csv_table, logger
+from playfield.runs.logger import MetricsCsv, MonitorCsv, Sinks, TensorBoard
+from playfield.runs.tree import tree_hash
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -178,7 +178,7 @@ def test_full_disk_loses_no_row_and_flush_says_so(tmp_path: Path, monkeypatch: p
         raise StorageError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_table, "atomic_write", refuse)
+        patch.setattr(csv_table, "atomic_write", refuse)
         metrics.log(3, {"b": 3})
     metrics.log(4, {"a": 4})
     metrics.close()
@@ -329,9 +329,9 @@ def test_tensorboard_failure_is_told_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_importing_sinks_is_light() -> None:
     script = """
-    import sys, playfield.sinks
+    import sys, playfield.runs.logger
     heavy = {"torch", "tensorboard", "rich", "matplotlib", "gymnasium"} & set(sys.modules)
     assert not heavy, heavy
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=30)
-    assert sinks.WINDOW == 100
+    assert logger.WINDOW == 100

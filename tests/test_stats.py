@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from playfield.stats import difference_interval, t_interval, t_quantile
+from playfield.play.statistics import difference_interval, t_interval, t_quantile
 
 # Percentage points as every table of Student's t prints them.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 9: 2.262, 10: 2.228, 30: 2.042, 120: 1.980}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.sumtree import SumTree
+from playfield.replay.sum_tree import SumTree
 
 
 def naive(values: np.ndarray, amount: float) -> int:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from playfield.envs import action_log, make_envs, make_from
 from playfield.envs.atari import Atari, protocol
+from playfield.envs.atari_viewed import Viewed
 from playfield.envs.base import Step, VectorEnv
-from playfield.envs.viewed import Viewed
 from playfield.envs.views import View
 from playfield.errors import DataError, EnvError, UsageError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from playfield.watch.game import Source
+from playfield.show.watch.game import Source
 from watch_fixtures import make_run, served
 
 

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from playfield.watch.game import Source
-from playfield.watch.guard import HEADERS, hosts_for
+from playfield.show.watch.game import Source
+from playfield.show.watch.guard import HEADERS, hosts_for
 from watch_fixtures import TOKEN, served
 
 

@@ -17,9 +17,9 @@ import pytest
 import websockets
 
 from playfield.errors import UsageError
-from playfield.watch import server as server_module
-from playfield.watch.game import Session, Source, action_for, pack
-from playfield.watch.server import listen
+from playfield.show.watch import server as server_module
+from playfield.show.watch.game import Session, Source, action_for, pack
+from playfield.show.watch.server import listen
 from watch_fixtures import TOKEN, add_checkpoint, make_run, served, unpack
 
 
@@ -214,7 +214,7 @@ def test_watching_changes_nothing_in_the_run(run, page):
 
 
 def test_a_link_out_of_the_run_is_not_read(tmp_path):
-    from playfield.watch.rundata import learning_curve
+    from playfield.show.watch.rundata import learning_curve
 
     run = make_run(tmp_path / "run")
     assert learning_curve(run)
@@ -335,7 +335,7 @@ def test_a_busy_port_names_a_free_one():
 def test_ctrl_c_ends_it_without_a_traceback():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from playfield.watch.server import watch\n"
+        "from playfield.show.watch.server import watch\n"
         "try:\n    watch('CartPole-v1', agent='random', open_browser=False)\n"
         "except KeyboardInterrupt:\n    raise SystemExit(130)"
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 import uvicorn
 
-from playfield import checkpoint
-from playfield.actor_critic import ActorCritic
+from playfield.algos._actor_critic import ActorCritic
 from playfield.envs import make_envs
-from playfield.watch.game import Source
-from playfield.watch.guard import hosts_for
-from playfield.watch.server import Hub, configure, listen
+from playfield.runs import checkpoint
+from playfield.show.watch.game import Source
+from playfield.show.watch.guard import hosts_for
+from playfield.show.watch.server import Hub, configure, listen
 
 TOKEN = "a-test-token"
 

@@ -11,33 +11,35 @@ Names are loaded on first use, so that `import playfield` is fast.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "evaluate": "playfield.evaluation",
-    "experiment": "playfield.linear",
-    "load_policy": "playfield.policy",
+    "evaluate": "playfield.play.evaluate",
+    "experiment": "playfield.linear.many",
+    "load_policy": "playfield.play.agent",
     "make_envs": "playfield.envs",
-    "open_replay": "playfield.recall",
-    "record": "playfield.show",
-    "train": "playfield.session",
+    "open_replay": "playfield.replay.saved",
+    "record": "playfield.show.record",
+    "train": "playfield.training.train",
 }
 
 __all__ = ["__version__", "evaluate", "experiment", "load_policy", "make_envs", "open_replay", "record", "train"]
 
 if TYPE_CHECKING:
+    __version__: str
     from playfield.envs import make_envs
-    from playfield.evaluation import evaluate
-    from playfield.linear import experiment
-    from playfield.policy import load_policy
-    from playfield.recall import open_replay
-    from playfield.session import train
-    from playfield.show import record
+    from playfield.linear.many import experiment
+    from playfield.play.agent import load_policy
+    from playfield.play.evaluate import evaluate
+    from playfield.replay.saved import open_replay
+    from playfield.show.record import record
+    from playfield.training.train import train
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("playfield")
     if name not in _HOMES:
         raise AttributeError(f"module 'playfield' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from playfield.actor_critic import ActorCritic, collect, load_network
+from playfield.algos._actor_critic import ActorCritic, collect, load_network, make_rollouts
+from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.learner import Learner
-from playfield.returns import explained_variance, gae, next_values
-from playfield.run import Run
+from playfield.nets.learner import Learner
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.RMSprop(params, cfg.lr, alpha=0.99, eps=cfg.eps)
 
     learner = run.track("learner", Learner(net, optimizer, run.compute, cfg.max_grad_norm))
-    rollouts = run.rollouts(cfg.num_envs, cfg.rollout_steps)
+    rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):
         lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr

@@ -1,7 +1,7 @@
 """Deep Q-networks (Mnih et al. 2015): the value of each action, learnt towards a target network by the Huber loss.
 
 The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
-`offpolicy.py`. Presets of classic control: `default`, another for CartPole from pixels, and `sparse`, whose random
+`_dqn_config.py`. Presets of classic control: `default`, another for CartPole from pixels, and `sparse`, whose random
 actions are held for a while: that is MountainCar's default. Presets of Atari:
 
 * `default`: a small net and half the papers' samples per step; another for RAM.
@@ -16,24 +16,28 @@ actions are held for a while: that is MountainCar's default. Presets of Atari:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from playfield import offpolicy
+from playfield.algos import _dqn_config
+from playfield.algos._actor import Target, linear, make_actors
+from playfield.algos._dqn_presets import ATARI, PIXELS, RAM, SPARSE, VECTOR
+from playfield.algos._q_network import Expect, QNetwork, identity, noise_for
 from playfield.envs.base import EnvSpec
-from playfield.learner import load_weights
-from playfield.offpolicy import Minibatch
-from playfield.presets import ATARI, PIXELS, RAM, SPARSE, VECTOR
-from playfield.run import Run
-from playfield.values import QNetwork, identity
+from playfield.nets.learner import Learner, Team, load_weights
+from playfield.nets.rmsprop import CentredRMSProp
+from playfield.replay.buffer import Batch
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config(offpolicy.Config):
+class Config(_dqn_config.Config):
     """Hyper-parameters of DQN."""
 
     huber: bool = True
@@ -99,9 +103,181 @@ def train(run: Run, cfg: Config) -> None:
     cfg.check(run.compute.workers)
     with run.seeded():
         net = network(run.spec, vars(cfg))
-    offpolicy.learn(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
+    learn(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
     """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return offpolicy.policy(load_weights(network(spec, config), weights, device), identity, config, device)
+    return policy(load_weights(network(spec, config), weights, device), identity, config, device)
+
+
+Loss = Callable[[Tensor, "Minibatch"], tuple[Tensor, Tensor]]
+"""(what the network says of the actions taken [B, ...], minibatch) to (loss of each sample [B], its error [B])."""
+
+
+@dataclass(slots=True)
+class Minibatch:
+    """What a loss gets to see: tensors of a worker's share of a minibatch.
+
+    Attributes:
+        returns, discounts: [B] float32, see `replay.Batch`.
+        following: [B, ...] what the target network says of the best action after these rewards.
+        weights: [B] float32 importance weights, the largest of the whole minibatch 1.
+    """
+
+    obs: Tensor
+    actions: Tensor
+    returns: Tensor
+    discounts: Tensor
+    following: Tensor
+    weights: Tensor
+    index: np.ndarray
+
+
+def prepare(
+    net: nn.Module,
+    target: nn.Module,
+    noise: np.random.Generator,
+    drawn: Batch,
+    expect: Expect,
+    cfg: _dqn_config.Config,
+) -> dict[str, Tensor]:
+    """Tensors of `drawn`, with what the target network says of the best action in `next_obs`."""
+    device = next(net.parameters()).device
+    names = ("obs", "actions", "returns", "discounts", "weights")
+    out = {name: torch.from_numpy(getattr(drawn, name)).to(device) for name in names}
+    next_obs = torch.from_numpy(drawn.next_obs).to(device)
+    with torch.no_grad():
+        following = target(next_obs, noise_for(target, noise, len(next_obs)))
+        judge = net(next_obs, noise_for(net, noise, len(next_obs))) if cfg.double else following
+        out["following"] = chosen(following, expect(judge).argmax(-1))
+    return out
+
+
+def chosen(outputs: Tensor, actions: Tensor) -> Tensor:
+    """[B, A, ...] outputs and [B] actions to the outputs [B, ...] of these actions."""
+    return outputs[torch.arange(len(actions), device=actions.device), actions]
+
+
+def learn(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss, expect: Expect) -> None:
+    """Train `net` until `run` says that it is enough.
+
+    Args:
+        net: maps observations to outputs [N, A, ...].
+        loss: of the algorithm; its errors are what prioritised replay goes by.
+        expect: outputs [N, A, ...] to values [N, A].
+    """
+    compute = run.compute
+
+    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+        if cfg.optimizer == "rmsprop":
+            return CentredRMSProp(params, cfg.lr, eps=cfg.adam_eps)
+        return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
+
+    learner = run.track("learner", Learner(net, optimizer, compute, cfg.max_grad_norm))
+    target = run.track("target", Target(learner.replicas[0]))
+    actors = make_actors(
+        run,
+        cfg.num_envs,
+        cfg.capacity,
+        n_step=cfg.n_step,
+        gamma=cfg.gamma,
+        packed=cfg.packed,
+        alpha=cfg.alpha,
+        mmap=cfg.mmap,
+    )
+    updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
+    players = Team(compute.workers, beside=True) if cfg.concurrent else learner.team
+    if cfg.concurrent:
+        run.on_close.append(players.close)
+    # Numbers of their own for what plays and what learns, which may happen at once.
+    noises = [actor.replay.random if cfg.concurrent else actor.noise for actor in actors]
+
+    def improve(progress: float) -> dict[str, float]:
+        """Learn from minibatches drawn together; what to log of them."""
+        beta = linear(cfg.beta, 1.0, progress)
+        lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
+
+        def targets(k: int) -> list[Minibatch]:
+            drawn = actors[k].replay.sample(share * updates, beta)
+            tensors = prepare(learner.replicas[k], target.net, noises[k], drawn, expect, cfg)
+            # Every updates-th, since a prioritised draw is ordered by lane; views, since copies of pictures cost.
+            return [
+                Minibatch(**{n: t[m::updates] for n, t in tensors.items()}, index=drawn.index[m::updates])
+                for m in range(updates)
+            ]
+
+        with run.phase("targets"):
+            minibatches = list(zip(*learner.team.run(targets), strict=True))
+        stats = np.zeros(3)
+        with run.phase("training"):
+            for minibatch in minibatches:
+                top = max(float(part.weights.max()) for part in minibatch)
+                for part in minibatch:
+                    part.weights /= top
+
+                def share_of_loss(
+                    k: int, replica: nn.Module, minibatch: tuple[Minibatch, ...] = minibatch
+                ) -> tuple[Tensor, list[float]]:
+                    batch = minibatch[k]
+                    outputs = replica(batch.obs, noise_for(replica, noises[k], share))
+                    losses, errors = loss(chosen(outputs, batch.actions), batch)
+                    value = (losses * batch.weights).sum() / cfg.batch_size
+                    actors[k].replay.reprioritise(batch.index, errors.detach().cpu().numpy())
+                    with torch.no_grad():
+                        q = chosen(expect(outputs), batch.actions).sum()
+                        told = torch.stack([value.detach(), q / cfg.batch_size, errors.abs().sum() / cfg.batch_size])
+                    return value, told.tolist()
+
+                parts, _ = learner.update(share_of_loss, lr)
+                stats += np.sum(parts, axis=0)
+        told = zip(("train/loss", "train/q_value", "train/td_error"), (stats / updates).tolist(), strict=True)
+        return {**dict(told), "train/learning_rate": lr}
+
+    for progress in run.steps(cfg.batch):
+        start, epsilon = run.step, cfg.epsilon(run.step, progress)
+        learning = start >= cfg.learning_starts
+        beside = cfg.concurrent and learning
+        if learning and start % cfg.target_period < cfg.batch:
+            target.sync(learner.replicas[0])
+
+        def play(k: int, epsilon: float = epsilon, beside: bool = beside) -> None:
+            net = target.net if cfg.concurrent else learner.replicas[k]
+            actors[k].play(net, expect, cfg.rollout_steps, epsilon, cfg.clip_reward, cfg.epsilon_zeta, stage=beside)
+
+        told: dict[str, float] = {}
+        if beside:
+            players.start(play)
+            try:
+                told = improve(progress)
+            finally:  # whatever happens, no thread is left playing
+                with run.phase("rollout"):
+                    players.wait()
+            for actor in actors:
+                actor.remember()
+        else:
+            with run.phase("rollout"):
+                players.run(play)
+        run.record(actors)
+        if learning and not beside:
+            told = improve(progress)
+        run.log(told | {"rollout/exploration_rate": epsilon}, updates=updates if learning else 0)
+
+
+def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) -> Any:
+    """A trained network as a function of observations to (logits, value, values of all actions).
+
+    The logits are those of the policy that it ended its training with: a random action with probability
+    `epsilon_end` (noisy networks: none, and no noise), else the best. A temperature below 1 makes random actions
+    rarer, 0 leaves none.
+    """
+    epsilon = min(max(0.0 if config.get("noisy") else config["epsilon_end"], 1e-6), 1 - 1e-6)
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            q = expect(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
+        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
+        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
+        return np.log(probs), q.max(-1), q
+
+    return network

@@ -21,18 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from playfield import offpolicy
+from playfield.algos import _dqn_config, dqn
+from playfield.algos._dqn_presets import ATARI, VECTOR
+from playfield.algos._q_network import QNetwork
+from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.learner import load_weights
-from playfield.offpolicy import Minibatch
-from playfield.presets import ATARI, VECTOR
-from playfield.run import Run
-from playfield.values import QNetwork
+from playfield.nets.learner import load_weights
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config(offpolicy.Config):
+class Config(_dqn_config.Config):
     """Hyper-parameters of HL-Gauss."""
 
     bins: int = 51
@@ -119,10 +119,10 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = network(run.spec, vars(cfg))
     loss = partial(hlgauss_loss, v_min=cfg.v_min, v_max=cfg.v_max, sigma=cfg.sigma)
-    offpolicy.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
+    dqn.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
     """The trained network as a function of observations (see `offpolicy.policy`)."""
     expect = partial(expectation, v_min=config["v_min"], v_max=config["v_max"])
-    return offpolicy.policy(load_weights(network(spec, config), weights, device), expect, config, device)
+    return dqn.policy(load_weights(network(spec, config), weights, device), expect, config, device)

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from playfield import online
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.linear import online
+from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
-from playfield.linear.loop import loop
-from playfield.linear.maths import ONGOING, TERMINATED, dot, fade, follow, mark
-from playfield.run import Run
+from playfield.linear.kernels import ONGOING, TERMINATED, dot, fade, follow, mark
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield import nets, offpolicy
+from playfield.algos import _dqn_config
+from playfield.algos._actor import Actor, make_actors
+from playfield.algos._returns import explained_variance
 from playfield.envs.base import EnvSpec
-from playfield.fixed import Fixed, check_name
-from playfield.learner import Learner, load_weights
-from playfield.replay import TERMINATED, TRUNCATED, Replay
-from playfield.returns import explained_variance
-from playfield.run import Run
-from playfield.values import Actor, make_actors
+from playfield.nets import bodies
+from playfield.nets.learner import Learner, load_weights
+from playfield.play.fixed import Fixed, check_name
+from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
+from playfield.runs.run import Run
 
 JUDGE_STEPS, JUDGED = 2_000, 512  # steps between two judgements, and how many values each looks at
 
@@ -86,8 +87,8 @@ class Config:
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together, or there is no such policy."""
-        shared = {f.name for f in dataclasses.fields(offpolicy.Config)}
-        offpolicy.Config(**{k: v for k, v in dataclasses.asdict(self).items() if k in shared}).check(workers)
+        shared = {f.name for f in dataclasses.fields(_dqn_config.Config)}
+        _dqn_config.Config(**{k: v for k, v in dataclasses.asdict(self).items() if k in shared}).check(workers)
         check_name(self.policy)
 
 
@@ -106,7 +107,7 @@ class ValueNetwork(nn.Module):
 
     def __init__(self, spec: EnvSpec, net: str) -> None:
         super().__init__()
-        self.body = nets.make(net, spec.obs_shape)
+        self.body = bodies.make(net, spec.obs_shape)
         self.value = nn.Linear(self.body.out_features, 1)
 
     def forward(self, obs: Tensor) -> Tensor:

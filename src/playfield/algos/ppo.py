@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.actor_critic import ActorCritic, collect, load_network
+from playfield.algos._actor_critic import ActorCritic, collect, load_network, make_rollouts
+from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.learner import Learner
-from playfield.returns import explained_variance, gae, next_values
-from playfield.run import Run
+from playfield.nets.learner import Learner
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
     learner = run.track("learner", Learner(net, adam, compute, cfg.max_grad_norm))
-    rollouts = run.rollouts(cfg.num_envs, cfg.rollout_steps)
+    rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
     share = cfg.batch // compute.workers
     size = cfg.batch // cfg.minibatches
     part = size // compute.workers

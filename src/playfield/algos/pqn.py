@@ -24,14 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.actor_critic import collect
+from playfield.algos._actor import linear
+from playfield.algos._actor_critic import collect, make_rollouts
+from playfield.algos._q_network import QNetwork, identity
+from playfield.algos._returns import explained_variance, gae, next_values
+from playfield.algos.dqn import policy
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.learner import Learner, load_weights
-from playfield.offpolicy import policy
-from playfield.returns import explained_variance, gae, next_values
-from playfield.run import Run
-from playfield.values import QNetwork, identity, linear
+from playfield.nets.learner import Learner, load_weights
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.Adam(params, cfg.lr, eps=1e-5, fused=True)
 
     learner = run.track("learner", Learner(net, optimizer, run.compute, cfg.max_grad_norm))
-    rollouts = run.rollouts(cfg.num_envs, cfg.rollout_steps)
+    rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
     size = cfg.batch // cfg.minibatches
 
     for progress in run.steps(cfg.batch):

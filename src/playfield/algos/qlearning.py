@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from playfield import online
 from playfield.algos import sarsa_lambda
 from playfield.algos.sarsa_lambda import begin, memory, rates, remember, update
+from playfield.linear import online
+from playfield.linear.episodes import loop
 from playfield.linear.jit import piece
-from playfield.linear.loop import loop
-from playfield.linear.maths import TERMINATED, best, choose, dot, fade
-from playfield.run import Run
+from playfield.linear.kernels import TERMINATED, best, choose, dot, fade
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)

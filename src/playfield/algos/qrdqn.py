@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from playfield import offpolicy
+from playfield.algos import _dqn_config, dqn
+from playfield.algos._dqn_presets import ATARI, VECTOR
+from playfield.algos._q_network import QNetwork
+from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.learner import load_weights
-from playfield.offpolicy import Minibatch
-from playfield.presets import ATARI, VECTOR
-from playfield.run import Run
-from playfield.values import QNetwork
+from playfield.nets.learner import load_weights
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config(offpolicy.Config):
+class Config(_dqn_config.Config):
     """Hyper-parameters of QR-DQN."""
 
     quantiles: int = 51
@@ -97,9 +97,9 @@ def train(run: Run, cfg: Config) -> None:
     cfg.check(run.compute.workers)
     with run.seeded():
         net = network(run.spec, vars(cfg))
-    offpolicy.learn(run, cfg, net, partial(qrdqn_loss, kappa=cfg.kappa), mean)
+    dqn.learn(run, cfg, net, partial(qrdqn_loss, kappa=cfg.kappa), mean)
 
 
 def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
     """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return offpolicy.policy(load_weights(network(spec, config), weights, device), mean, config, device)
+    return dqn.policy(load_weights(network(spec, config), weights, device), mean, config, device)

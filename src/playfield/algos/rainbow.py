@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from playfield.algos import c51
+from playfield.algos._dqn_presets import ATARI, VECTOR
 from playfield.envs.base import EnvSpec
-from playfield.presets import ATARI, VECTOR
-from playfield.run import Run
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from playfield.algos._actor_critic import make_rollouts
 from playfield.envs.base import EnvSpec
-from playfield.run import Run
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ PRESETS: dict[str, dict[str, Config]] = {"atari": {"default": Config()}, "vector
 
 def train(run: Run, cfg: Config) -> None:
     """Play until `run` says that it is enough."""
-    rollouts = run.rollouts(cfg.num_envs, 1)
+    rollouts = make_rollouts(run, cfg.num_envs, 1)
     for _ in run.steps(cfg.batch):
         with run.phase("rollout"):
             for r in rollouts:

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from playfield import online
 from playfield.errors import UsageError
+from playfield.linear import online
+from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
-from playfield.linear.loop import loop
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, add_at, choose, dot_at
-from playfield.run import Run
+from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, add_at, choose, dot_at
+from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)

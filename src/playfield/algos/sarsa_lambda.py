@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from playfield import online
 from playfield.errors import UsageError
+from playfield.linear import online
+from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
-from playfield.linear.loop import loop
-from playfield.linear.maths import TERMINATED, add, choose, dot, fade, follow, mark
-from playfield.run import Run
+from playfield.linear.kernels import TERMINATED, add, choose, dot, fade, follow, mark
+from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating", "replacing")
 DUTCH, ACCUMULATING, REPLACING = range(3)

@@ -14,15 +14,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from playfield import online
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.fixed import Fixed, check_name
+from playfield.linear import online
+from playfield.linear.episodes import loop
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import piece
-from playfield.linear.loop import loop
-from playfield.linear.maths import TERMINATED, add, dot, draw, fade, follow, mark
-from playfield.run import Run
+from playfield.linear.kernels import TERMINATED, add, dot, draw, fade, follow, mark
+from playfield.play.fixed import Fixed, check_name
+from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating")
 DUTCH, ACCUMULATING = range(2)

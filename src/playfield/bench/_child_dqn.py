@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from playfield.bench._child import Watch, say
+from playfield.bench._child_ppo import Watch, say
 
 ENVS, ROLLOUT = 32, 1  # ours; SB3 has one environment
 BATCH, PERIOD, TARGET_PERIOD = 32, 4, 1_000
@@ -32,7 +32,7 @@ def ours(rounds: int, part: int, watch: Watch, fused: int = 1, concurrent: bool 
 
     from playfield.algos import dqn
     from playfield.envs import make_envs
-    from playfield.run import Run
+    from playfield.runs.run import Run
 
     cfg = dqn.Config(
         num_envs=ENVS,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from playfield.bench._child import say
+from playfield.bench._child_ppo import say
 
 TILES = 8
 FEATURES = f"onehot:tiles={TILES}"
@@ -76,7 +76,7 @@ def _choose(values: np.ndarray, rng: np.random.Generator) -> int:
 
 def ours(runs: int, episodes: int, threads: int) -> dict[str, Any]:
     """The same runs, all at once, after one short one that loads the compiled code."""
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     def go(runs: int, episodes: int) -> Any:
         seeds = range(runs)
@@ -95,7 +95,7 @@ def lesson_a(episodes: int) -> dict[str, Any]:
     """Experiment A: one run of 45 episodes that explores, twice: the first call also loads compiled code."""
     begun = time.perf_counter()
     from playfield.algos import sarsa
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     sarsa.Config().check()
     clock = [time.perf_counter()]
@@ -109,7 +109,7 @@ def lesson_a(episodes: int) -> dict[str, Any]:
 
 def lesson_c(runs: int, episodes: int) -> dict[str, Any]:
     """Experiment C: three step sizes, 20 runs of 500 episodes each, on the lesson's own car."""
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     def go(alpha: float, runs: int, episodes: int) -> Any:
         return experiment("sarsa", "mountain-car", FEATURES, seeds=range(runs), episodes=episodes, alpha=alpha / 8)

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from playfield import __version__
+from playfield.bench._cleanrl import child_process
 from playfield.bench._progress import Progress
-from playfield.bench._script import child_process
 from playfield.errors import PlayfieldError, UsageError, unknown
 
 PACKAGES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
@@ -129,7 +129,7 @@ def spread(name: str, above: list[float], below: list[float]) -> dict[str, float
 
 
 def measure(
-    arguments: list[str], progress: Callable[[float], None] = lambda share: None, child: str = "_child"
+    arguments: list[str], progress: Callable[[float], None] = lambda share: None, child: str = "_child_ppo"
 ) -> dict[str, Any]:
     """Run a child, a module of bench/, to its end; returns its result. It is killed when this is interrupted.
 
@@ -166,7 +166,7 @@ def _burner(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    with child_process(_command("_child", "spin"), subprocess.DEVNULL):
+    with child_process(_command("_child_ppo", "spin"), subprocess.DEVNULL):
         time.sleep(0.5)  # let it get going
         yield
 

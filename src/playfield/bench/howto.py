@@ -115,7 +115,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
 
     from playfield.algos import ppo
     from playfield.envs import make_envs
-    from playfield.run import Run
+    from playfield.runs.run import Run
 
     cfg = ppo.PRESETS["atari"]["sb3-default"]
     if steps != HOWTO["time/total_timesteps"]:

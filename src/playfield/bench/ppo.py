@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from playfield.bench import _sides
-from playfield.bench._child import ENVS, MINIBATCH, ROLLOUT
-from playfield.bench._script import Script
+from playfield.bench._child_ppo import ENVS, MINIBATCH, ROLLOUT
+from playfield.bench._cleanrl import Script
 from playfield.bench._sides import measure, phase_table
 from playfield.errors import UsageError
 

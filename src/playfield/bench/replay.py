@@ -104,7 +104,7 @@ def run(
 def _fill(capacity: int, progress: Progress) -> dict[str, Any]:
     """The same games in both memories, until both are full."""
     from playfield import load_policy, make_envs
-    from playfield.replay import Replay
+    from playfield.replay.buffer import Replay
 
     env = make_envs("breakout", ENVS)
     policy = load_policy("breakout")
@@ -130,9 +130,9 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
     """Fill a compressed memory of `slots` observations by real play; the process's memory before and after."""
     from playfield import load_policy, make_envs
     from playfield.compute import cores, keep_memory, setup
-    from playfield.policy import RandomPolicy
-    from playfield.replay import Replay
-    from playfield.values import bytes_each
+    from playfield.play.policy import RandomPolicy
+    from playfield.replay.budget import bytes_each
+    from playfield.replay.buffer import Replay
 
     if slots < 1000:
         raise UsageError("--slots must be at least 1000")

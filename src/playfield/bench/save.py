@@ -38,7 +38,7 @@ def run(*, steps: int = 0, rounds: int = 0, capacity: int = 0, json: bool = Fals
     """
     from playfield import load_policy, make_envs
     from playfield.compute import choose, cores, setup
-    from playfield.replay import Replay
+    from playfield.replay.buffer import Replay
 
     steps, rounds, capacity = steps or 12_000, rounds or 7, capacity or 100_000
     if steps % ENVS or capacity < 2 * steps:
@@ -107,9 +107,9 @@ def _networks(spec: Any, directory: Path, compute: Any) -> Any:
     import torch
 
     from playfield.algos import dqn
-    from playfield.learner import Learner
-    from playfield.run import Run
-    from playfield.values import Target
+    from playfield.algos._actor import Target
+    from playfield.nets.learner import Learner
+    from playfield.runs.run import Run
 
     cfg = dqn.PRESETS["atari"]["nature"]
     info = {"env": "breakout", "algo": "dqn", "spec": spec, "seed": 1, "steps": 10**9, "protocol": spec.protocol}

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from playfield import __version__
 from playfield.cli.agents import collect, evaluate, explain, record, watch
 from playfield.cli.autoencoder import autoencoder
+from playfield.cli.bench import bench
 from playfield.cli.compare import compare
+from playfield.cli.games import games
 from playfield.cli.lesson import lesson
-from playfield.cli.memory import replay
 from playfield.cli.nets import nets
 from playfield.cli.preprocess import preprocess
-from playfield.cli.tools import bench, games
+from playfield.cli.replay import replay
 from playfield.cli.train import train
 from playfield.errors import PlayfieldError, UsageError, nearest
 

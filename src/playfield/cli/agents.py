@@ -38,7 +38,7 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
     if a.agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
     if a.agent is None:
-        from playfield.policy import locate
+        from playfield.play.agent import locate
 
         locate(a.agent_name)
     elif not (Path(a.agent_name) / "run.json").exists():
@@ -65,7 +65,7 @@ def evaluate(words: list[str]) -> int:
     p.add_argument("--games", type=whole("--games", 1, 1e6), default=30, help="full games (default 30)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a, who = _parse(p, words)
-    from playfield.show import evaluate_and_save
+    from playfield.play.evaluate import evaluate_and_save
 
     result = evaluate_and_save(**who, games=a.games, say=None if a.json else say_line)
     if a.json:
@@ -92,7 +92,7 @@ def record(words: list[str]) -> int:
     p.add_argument("--fps", type=real("--fps", 1, 240), help="pictures per second (default: the game's own speed)")
     p.add_argument("--human", action="store_true", help="show it in a window")
     a, who = _parse(p, words)
-    from playfield.show import record as film
+    from playfield.show.record import record as film
 
     film(
         **who,
@@ -123,7 +123,7 @@ def watch(words: list[str]) -> int:
     p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     a, who = _parse(p, words)
-    from playfield.watch.server import watch as serve
+    from playfield.show.watch.server import watch as serve
 
     serve(
         **who,
@@ -146,7 +146,7 @@ def explain(words: list[str]) -> int:
     p.add_argument("--method", default="occlusion", help="occlusion or gradient")
     p.add_argument("--out", type=Path, help="directory of the report (default: explain/ of the run)")
     a, who = _parse(p, words)
-    from playfield.explain import explain as report
+    from playfield.show.explain import explain as report
 
     path = report(
         **who,
@@ -181,10 +181,10 @@ def collect(words: list[str]) -> int:
     p.add_argument("--quiet", action="store_true", help="only the directory's name")
     a, who = _parse(p, words)
     if a.out is not None:
-        from playfield.dataset import refuse_existing
+        from playfield.datasets.dataset import refuse_existing
 
         refuse_existing(a.out)
-    from playfield.collect import collect as run
+    from playfield.datasets.collect import collect as run
 
     path = run(
         **who,

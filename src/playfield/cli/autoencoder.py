@@ -57,13 +57,13 @@ def autoencoder(words: list[str]) -> int:
     for name, known in (("loss", ("weighted", "plain")), ("split", ("episodes", "frames"))):
         if name in config and config[name] not in known:
             raise unknown(name, config[name], known)
-    from playfield import dataset
+    from playfield.datasets import dataset
 
     dataset.locate(a.data)
     if a.out is not None and not a.resume:
         dataset.refuse_existing(a.out)
-    from playfield.autoencoder import Config
-    from playfield.reconstruction import summary, train
+    from playfield.datasets.train_autoencoder import summary, train
+    from playfield.nets.autoencoder import Config
 
     quiet = a.quiet or a.json
     out = a.out or Path("autoencoders") / Path(a.data).resolve().name

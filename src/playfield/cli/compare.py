@@ -88,10 +88,10 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
         if algo not in options.algorithms():
             raise unknown("algorithm", algo, options.algorithms())
         _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
-    from playfield import comparison
-    from playfield.trainings import Interrupted, train_all
+    from playfield.experiments import compare
+    from playfield.experiments.many import Interrupted, train_all
 
-    trainings = comparison.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
+    trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
     for training in trainings:
         training.check(a.extend)
     if waiting := [t for t in trainings if not t.done()]:
@@ -99,7 +99,7 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
 
         jobs = a.jobs or cores()
         _understand_all(waiting, jobs, a.dir)
-        comparison.remember(a.dir, trainings)
+        compare.remember(a.dir, trainings)
         try:
             return train_all(trainings, jobs)
         except Interrupted as stop:
@@ -134,8 +134,8 @@ def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
     for t in {t.words: t for t in trainings}.values():
         with _naming(t):
             understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
-    from playfield.plan import Request
-    from playfield.prepare import fit_together, prepare
+    from playfield.training.plan import Request
+    from playfield.training.prepare import fit_together, prepare
 
     needs = {}
     for t, wishes in understood:
@@ -153,12 +153,12 @@ def _naming(t: Any) -> Any:
 
 
 def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
-    from playfield import comparison
+    from playfield.experiments import compare
 
-    findings = comparison.choose(comparison.read(a.dir, a.window), a.env, labels)
-    rows = comparison.rows(findings, a.window)
+    findings = compare.choose(compare.read(a.dir, a.window), a.env, labels)
+    rows = compare.rows(findings, a.window)
     out = a.out or a.dir / "compare.png"
-    comparison.draw(findings, out, a.window)
+    compare.draw(findings, out, a.window)
     if a.json:
         print(json.dumps({"picture": str(out), "rows": rows}))
         return 0
@@ -172,7 +172,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from playfield.console import format_seconds, format_value
+    from playfield.runs.console import format_seconds, format_value
 
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else 110)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from playfield import options
 from playfield.cli.parser import check_env, make, whole
 from playfield.errors import UsageError
+from playfield.nets import names
 
 EXAMPLES = """examples:
   playfield nets                               all network bodies (the values of --net), for Atari's 84x84x4
@@ -18,9 +18,7 @@ EXAMPLES = """examples:
 def nets(words: list[str]) -> int:
     """List network bodies and their size and speed, or one layer by layer."""
     p = make("nets", nets.__doc__ or "", EXAMPLES)
-    p.add_argument(
-        "net", nargs="*", help=f"{', '.join(options.nets())}; with options as in nature:width=2,norm=layer"
-    )
+    p.add_argument("net", nargs="*", help=f"{', '.join(names.nets())}; with options as in nature:width=2,norm=layer")
     p.add_argument("--shape", type=_shape, help="of an observation: 84x84x4, or 4 for a vector (default 84x84x4)")
     p.add_argument("--actions", type=whole("--actions", 1, 10_000), help="outputs of the head (default 4)")
     p.add_argument("--env", help="take shape and actions from a game")
@@ -29,7 +27,7 @@ def nets(words: list[str]) -> int:
     a = p.parse(words)
     for name in a.net:
         try:
-            options.net(name)
+            names.net(name)
         except UsageError:
             if ":" not in name and _is_env(name):
                 raise UsageError(f"{name} is a game, not a network body: use --env {name}") from None
@@ -39,17 +37,18 @@ def nets(words: list[str]) -> int:
         if a.shape is not None or a.actions is not None:
             raise UsageError("--env brings its own shape and actions: leave out --shape and --actions")
         check_env(a.env)
-    from playfield import compute, netinfo
+    from playfield import compute
+    from playfield.nets import summary
 
     compute.setup()
     shape = a.shape or (84, 84, 4)
-    given = netinfo.Input(shape, a.actions or 4, "uint8" if len(shape) == 3 else "float32")
+    given = summary.Input(shape, a.actions or 4, "uint8" if len(shape) == 3 else "float32")
     if a.env is not None:
-        given = netinfo.input_of(a.env)
+        given = summary.input_of(a.env)
     if len(a.net) == 1:
-        netinfo.print_net(a.net[0], given, a.measure, json=a.json)
+        summary.print_net(a.net[0], given, a.measure, json=a.json)
     else:
-        netinfo.print_nets(a.net, given, a.measure, json=a.json)
+        summary.print_nets(a.net, given, a.measure, json=a.json)
     return 0
 
 

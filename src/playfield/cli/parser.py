@@ -95,6 +95,6 @@ def check_env(name: str) -> None:
 
 
 def say_line(line: str) -> None:
-    from playfield.session import print_line
+    from playfield.runs.console import print_line
 
     print_line(line)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playfield.cli.parser import check_env, make, whole
 from playfield.cli.train import protocol_options, protocol_parts
-from playfield.storage import check_picture
+from playfield.show.panels import check_picture
 
 
 def preprocess(words: list[str]) -> int:
@@ -29,7 +29,7 @@ def preprocess(words: list[str]) -> int:
     check_env(a.env)
     if a.out is not None:
         check_picture(a.out)
-    from playfield.preprocess import preprocess as show
+    from playfield.show.preprocess import preprocess as show
 
     wishes = {"steps": a.steps, "seed": a.seed, "protocol": a.protocol, "view": a.view, "out": a.out, "json": a.json}
     show(a.env, **wishes, **protocol_parts(a))

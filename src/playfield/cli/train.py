@@ -7,10 +7,12 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from playfield import defaults, options
+from playfield import options
+from playfield.cli import defaults
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
 from playfield.errors import UsageError, unknown
-from playfield.goal import parse_score, wished
+from playfield.nets import names
+from playfield.runs.goal import parse_score, wished
 
 TRAIN_EXAMPLES = """examples:
   playfield train breakout                              about ten minutes on two cores
@@ -112,7 +114,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         raise unknown(f"{algo} preset", a.preset, options.presets(algo))
     options.agree(config)
     if "net" in config:
-        options.net(config["net"])
+        names.net(config["net"])
     wishes = {
         "env": a.env,
         "algo": a.algo,
@@ -145,10 +147,10 @@ def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, di
 
 
 def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
-    from playfield.session import train as run
+    from playfield.training.train import train as run
 
     if profile:
-        from playfield.profiling import profiled
+        from playfield.cli.profiling import profiled
 
         with profiled():
             result = run(say=say, **wishes)

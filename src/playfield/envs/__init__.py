@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
@@ -51,7 +52,7 @@ def make_envs(
                 f"{found.id} is seen as its state or from pixels: --obs state or --obs pixels, not {obs}"
             )
         if obs == "pixels":
-            from playfield.envs.pixels import CartPolePixels
+            from playfield.envs.cartpole_pixels import CartPolePixels
 
             return CartPolePixels(found.id, num_envs)
         return ClassicVectorEnv(found.id, num_envs)
@@ -68,11 +69,11 @@ def make_envs(
     if chosen.obs == "ram" and view:
         raise UsageError("a view looks at pixels: leave out --view or --obs ram")
     if chosen.obs == "ram":
-        from playfield.envs.ram import AtariRam
+        from playfield.envs.atari_ram import AtariRam
 
         return AtariRam(found.id, num_envs, chosen)
     if view:
-        from playfield.envs.viewed import Viewed
+        from playfield.envs.atari_viewed import Viewed
 
         return Viewed(found.id, num_envs, chosen, view, threads=threads)
     return atari.Atari(found.id, num_envs, chosen, threads=threads)
@@ -95,3 +96,14 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
         raw=raw,
         **settings,
     )
+
+
+def protocol_line(protocol: dict[str, Any]) -> str:
+    """A stored protocol in one line."""
+    if "sticky" in protocol:
+        from playfield.envs.atari import AtariProtocol
+
+        fields = {f.name for f in dataclasses.fields(AtariProtocol)}
+        line = AtariProtocol(**{k: v for k, v in protocol.items() if k in fields}).line()
+        return f"{line}, view {protocol['view']}" if protocol.get("view") else line
+    return ", ".join(f"{k} {v}" for k, v in protocol.items())

@@ -66,6 +66,11 @@ class EnvSpec:
     def pixels(self) -> bool:
         return self.obs_dtype == "uint8" and len(self.obs_shape) == 3
 
+    @property
+    def stack(self) -> int:
+        """How many successive pictures one observation is made of; 1 for all that is not pixels."""
+        return int(self.protocol.get("stack", 1)) if self.pixels else 1
+
 
 @runtime_checkable
 class VectorEnv(Protocol):

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from playfield.lessons._linear import Setting, game, run_all
-from playfield.lessons._outcome import Ask, Curves, Line, Outcome, Row, mean_row
+from playfield.lessons._outcome import Ask, Outcome
+from playfield.lessons._panels import Curves, Line
+from playfield.lessons._rows import Row, mean_row
 
 WINDOW = 100  # episodes in the mean, as Gymnasium has it
 
@@ -49,6 +51,6 @@ def learn(
 
 
 def _smooth(returns: np.ndarray, window: int = 10) -> np.ndarray:
-    from playfield.plots import moving_mean
+    from playfield.show.plots import moving_mean
 
     return np.stack([moving_mean(run, window) for run in returns])

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from playfield.algos import sarsa
-from playfield.linear.choice import coder_for
+from playfield.linear.coders import coder_for
 from playfield.linear.features import encode, fresh
 from playfield.linear.jit import jit
-from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED
+from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
+from playfield.linear.many import configured, spread
 from playfield.linear.problems import CAR_GYM, STATE, observe, problem, step
-from playfield.linear.runs import configured, spread
 
 START = -0.47260777  # where Gymnasium's car starts with seed 0
 MOST = 100_000  # steps of an episode
@@ -64,7 +64,7 @@ def _play(coder, m, h, rng, stop, steps):
 def experiment(
     features: str, *, seeds: range, episodes: int, progress: Callable[[int, int], None], **options: Any
 ) -> Any:
-    """As `playfield.linear.experiment` gives it: steps [R, E], weights, coders, collisions, numbered, seconds."""
+    """As `playfield.experiment` gives it: steps [R, E], weights, coders, collisions, numbered, seconds."""
     spec = problem("mountain-car-gym")
     _, cfg = configured("sarsa", {**options, "features": features})
     coder = coder_for(features, *(np.array(bound, np.float64) for bound in (spec.low, spec.high, spec.tiled)))

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Curves, Frames, Line, Mark, Row, mean_row
+from playfield.lessons._outcome import Ask, Frames
+from playfield.lessons._panels import Curves, Line, Mark
+from playfield.lessons._rows import Row, mean_row
 
 LAST = 50  # episodes that a curve's end is the mean of
 
@@ -30,11 +32,11 @@ class Setting:
 
 
 def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: Sequence[int] = ()) -> list[Any]:
-    """The runs of each setting, seeds from `first_seed` on: one result of `playfield.linear.experiment` each.
+    """The runs of each setting, seeds from `first_seed` on: one result of `playfield.experiment` each.
 
     `limits`: steps after which an episode of each setting is truncated (0: never).
     """
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     ask.progress.parts(len(settings))
     for method in dict.fromkeys(s.method for s in settings):
@@ -65,7 +67,7 @@ def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: 
 
 def warm(method: str, problem: str, features: str) -> None:
     """Have a method's loop compiled, or read from the disk: that is no part of a lesson's seconds."""
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     experiment(method, problem, features, seeds=[0], episodes=1, max_steps=2)
 
@@ -129,7 +131,8 @@ def game(problem: str, out: Any, seed: int = 0, most: int = 500) -> Callable[[],
 
     def frames() -> Frames:
         from playfield.envs import classic_draw
-        from playfield.linear import problems, values
+        from playfield.linear import problems
+        from playfield.linear.many import values
 
         draw = {
             problems.CAR: classic_draw.mountain_car,

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from playfield.errors import UsageError
-from playfield.lessons._outcome import Areas, Curves, Outcome, Panel, Picture, Surface
-from playfield.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, style_axes
-from playfield.plots_compare import STYLES, spread
-from playfield.stats import t_interval
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._panels import Areas, Curves, Panel, Picture, Surface
+from playfield.play.statistics import t_interval
+from playfield.show.compare_plot import STYLES, spread
+from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, style_axes
 
 CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)

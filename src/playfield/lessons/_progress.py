@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from playfield.console import format_seconds
+from playfield.runs.console import format_seconds
 
 PERIOD = 10.0  # seconds between lines where there is no terminal
 

@@ -2,86 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
-from playfield.lessons._outcome import FEW, Outcome, Row
-from playfield.storage import as_storage_error, atomic_write
-
-HEADINGS = ("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict", "s there", "s here")
-TEXTS = ("lesson", "setting", "measure", "pass if", "verdict")
-
-
-def number(value: float | None) -> str:
-    """A number as people read it; `-` for none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if value == round(value) and abs(value) < 1e12:
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """The row as text, one cell for each of HEADINGS."""
-    known = math.isfinite(row.low) and math.isfinite(row.high)
-    interval = f"{number(row.low)} to {number(row.high)}" if known else "-"
-    if known and row.rule_words().startswith("among runs"):
-        interval = f"runs {interval}"
-    seconds = (number(row.seconds_there), "-" if row.seconds_here is None else f"{row.seconds_here:.2f}")
-    return (
-        row.setting,
-        row.measure,
-        number(row.published),
-        number(row.ours),
-        interval,
-        row.rule_words(),
-        row.verdict,
-        *seconds,
-    )
-
-
-def table(rows: Sequence[Row], terminal: bool = False) -> str:
-    """The rows as a table for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    text = io.StringIO()
-    width = None if terminal else 200
-    console = Console(
-        file=text,
-        highlight=False,
-        markup=False,
-        width=width,
-        force_terminal=terminal,
-        force_jupyter=False,  # there it would show the table instead of writing it
-    )
-    lines = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
-    for heading in HEADINGS:
-        lines.add_column(heading, justify="left" if heading in TEXTS else "right")
-    for row in rows:
-        style = {"pass": "green", "differs": "red"}.get(row.verdict) if terminal else None
-        lines.add_row(*cells(row), style=style)
-    console.print(lines)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table for a page."""
-    return _markdown(HEADINGS, [cells(row) for row in rows])
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |"]
-    lines.append("|" + "|".join("---" if heading in TEXTS else "---:" for heading in headings) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._rows import FEW, HEADINGS, Row, _markdown, cells, table
+from playfield.runs.storage import as_storage_error, atomic_write
 
 
 def collected(folder: Path, name: str = "") -> str:
@@ -89,7 +19,7 @@ def collected(folder: Path, name: str = "") -> str:
 
     Raises UsageError where there are none, DataError for a damaged file.
     """
-    from playfield._json import parse_json
+    from playfield.runs.strict_json import parse_json
 
     lines = []
     for path in sorted(folder.glob(f"{name or '*'}.json")):
@@ -132,7 +62,7 @@ def write(outcome: Outcome, folder: Path, gif: bool) -> dict[str, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     files = {"picture": folder / f"{outcome.name}.png", "table": folder / f"{outcome.name}.json"}
     if gif:
-        from playfield.film import Film
+        from playfield.show.film import Film
 
         assert outcome.film is not None
         files["film"] = folder / f"{outcome.name}.gif"

@@ -10,7 +10,8 @@ import numpy as np
 
 from playfield.errors import DivergedError
 from playfield.lessons._linear import warm
-from playfield.lessons._outcome import Ask, Curves, Line, Mark
+from playfield.lessons._outcome import Ask
+from playfield.lessons._panels import Curves, Line, Mark
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def sweep(
     within: bool = True,
 ) -> list[Found]:
     """`measure` of each experiment, [runs], for every branch and step size. `within`: says how many parts."""
-    from playfield.linear import experiment
+    from playfield.linear.many import experiment
 
     if within:
         ask.progress.parts(sum(len(b.sizes) for b in branches))

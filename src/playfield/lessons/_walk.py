@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Outcome, Row, mean_row
+from playfield.lessons._outcome import Ask, Outcome
+from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
 FEATURES = "onehot:tiles=18"  # one feature for each of 19 states

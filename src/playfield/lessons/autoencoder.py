@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Outcome, Picture, Row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Picture
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(steps=40_000, faithful=True)
 GAME = "breakout"
@@ -30,9 +32,9 @@ def run(ask: Ask) -> Outcome:
     """Collect, split, train, and look at screens that were held out."""
     from PIL import Image
 
-    from playfield.autoencoder import Config
-    from playfield.collect import collect
-    from playfield.reconstruction import PICTURE, train
+    from playfield.datasets.collect import collect
+    from playfield.datasets.train_autoencoder import PICTURE, train
+    from playfield.nets.autoencoder import Config
 
     ask.progress.parts(2)
     ask.progress.part("collecting")

@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Curves, Line, Mark, Outcome, Row, mean_row
-from playfield.stats import difference_interval
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Curves, Line, Mark
+from playfield.lessons._rows import Row, mean_row
+from playfield.play.statistics import difference_interval
 
 BUDGET = Budget(runs=3, steps=200_000)
 GAME = "breakout"
@@ -41,10 +43,10 @@ CAP = 18_000  # frames of a game, five minutes: an agent that never lets the bal
 
 def run(ask: Ask) -> Outcome:
     """Collect, train the auto-encoder, predict, play."""
-    from playfield import dataset, reconstruction
-    from playfield.autoencoder import Config
-    from playfield.collect import collect
-    from playfield.plots import read_monitor
+    from playfield.datasets import dataset, train_autoencoder
+    from playfield.datasets.collect import collect
+    from playfield.nets.autoencoder import Config
+    from playfield.runs.logger import read_monitor
 
     kinds = ("latents", "RAM bits", "pixels")
     ask.progress.parts(4 + len(kinds) * ask.runs)
@@ -55,7 +57,7 @@ def run(ask: Ask) -> Outcome:
         screens = min(SCREENS, ask.steps)
         recorded = collect(GAME, steps=screens, out=Path(folder) / "data")
         ask.progress.part("auto-encoder")
-        reconstruction.train(recorded, Config(epochs=EPOCHS), out=Path(folder) / "net")
+        train_autoencoder.train(recorded, Config(epochs=EPOCHS), out=Path(folder) / "net")
         data = dataset.load(recorded)
         texts = (f"autoencoder:{Path(folder) / 'net'}", "bits", f"pixels:size={SIDE}")
         ask.progress.part("prediction")
@@ -110,7 +112,7 @@ def played(
 ) -> np.ndarray:
     """Raw scores of so many games after a training."""
     from playfield import train
-    from playfield.show import evaluate_and_save
+    from playfield.play.evaluate import evaluate_and_save
 
     quiet: dict[str, Any] = {"games": 0, "film": False, "console": False, "tensorboard": False}
     parts = {**parts, "cap": CAP}
@@ -131,10 +133,10 @@ def predicted(data: Any, text: str) -> tuple[float, float, float, float]:
     Judged are whole games that nothing was learnt from.
     """
     from playfield.algos import td_lambda
+    from playfield.algos._returns import explained_variance
+    from playfield.linear.episodes import entries
     from playfield.linear.features import encode
-    from playfield.linear.loop import entries
-    from playfield.linear.maths import ONGOING, TERMINATED, TRUNCATED, dot
-    from playfield.returns import explained_variance
+    from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, dot
 
     x, coder = features(data, text)
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
@@ -194,7 +196,7 @@ def known_returns(rewards: np.ndarray, terminated: np.ndarray, last: np.ndarray)
 def features(data: Any, text: str) -> tuple[np.ndarray, Any]:
     """(prepared observations [rows, D], coder) of a dataset, as `--features` has them of an environment."""
     from playfield.envs import make_envs
-    from playfield.linear.sight import Sight
+    from playfield.linear.observe import Sight
 
     parts: dict[str, Any] = {"obs": "ram"} if text == "bits" else {}
     env = make_envs(GAME, 1, **parts)

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Curves, Line, Outcome, Row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Curves, Line
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(steps=20_000)
 GAME = "pong"
@@ -31,10 +33,11 @@ FLOOR = -21.0  # the lowest score there is
 
 def run(ask: Ask) -> Outcome:
     """Count the network's weights, then train it for a while."""
-    from playfield import netinfo, train
-    from playfield.plots import read_monitor
+    from playfield import train
+    from playfield.nets import summary
+    from playfield.runs.logger import read_monitor
 
-    found = [layer for layer in netinfo.layers("nature", netinfo.Input(SHAPE, ACTIONS)) if layer.parameters]
+    found = [layer for layer in summary.layers("nature", summary.Input(SHAPE, ACTIONS)) if layer.parameters]
     rows = [
         Row(f"{layer.name}: {layer.kind}", "parameters", published, layer.parameters, rule="same")
         for layer, published in zip(found, LAYERS, strict=True)

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from playfield.lessons._linear import game, warm
-from playfield.lessons._outcome import Areas, Ask, Budget, Outcome, Panel, Row, Surface
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Areas, Panel, Surface
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(episodes=9_000, film=True)
 AFTER = (1, 12, 104, 1_000, 9_000)  # episodes, as in the book but for its first picture, after 428 steps
@@ -28,7 +30,7 @@ START, STEEP = 106.0, 0.25  # steps of a good policy from the valley's floor, an
 
 def run(ask: Ask) -> Outcome:
     """One run, looked at after 1, 12, 104, 1000 and 9000 episodes."""
-    from playfield.linear import experiment, values
+    from playfield.linear.many import experiment, values
 
     x, v = np.linspace(-1.2, 0.5, GRID), np.linspace(-0.07, 0.07, GRID)
     states = np.stack([a.ravel() for a in np.meshgrid(x, v)], axis=1)

@@ -7,7 +7,8 @@ and ends better; both step sizes are good ones for their n. The number for n = 1
 from __future__ import annotations
 
 from playfield.lessons._linear import Setting, game, last_rows, run_all, steps_curves
-from playfield.lessons._outcome import Ask, Budget, Outcome, Row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(runs=20, episodes=500, film=True)
 FEATURES = "tilings:tilings=8,tiles=8"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Outcome, Row, mean_row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
 BUDGET = Budget(runs=20, episodes=50)

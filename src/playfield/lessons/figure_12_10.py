@@ -6,7 +6,9 @@ lambda between 0 (one step) and 1 (Monte Carlo) is best. What was published is t
 
 from __future__ import annotations
 
-from playfield.lessons._outcome import Ask, Budget, Mark, Outcome, mean_row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Mark
+from playfield.lessons._rows import mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
 BUDGET = Budget(runs=10, episodes=50)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from playfield.lessons._linear import Setting, game, run_all, steps_curves
-from playfield.lessons._outcome import Ask, Budget, Outcome, mean_row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._rows import mean_row
 
 BUDGET = Budget(runs=20, episodes=45, faithful=True, film=True)
 ALPHA = 0.1 / 8

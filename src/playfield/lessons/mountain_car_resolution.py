@@ -10,7 +10,8 @@ as there: see `mountain-car-onehot`.
 from __future__ import annotations
 
 from playfield.lessons._linear import Setting, game, last_rows, run_all, steps_curves
-from playfield.lessons._outcome import Ask, Budget, Outcome, mean_row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._rows import mean_row
 
 BUDGET = Budget(runs=20, episodes=500, faithful=True, film=True)
 ALPHA = 0.3 / 8

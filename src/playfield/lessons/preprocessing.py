@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Outcome, Picture, Row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Picture
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(steps=100)
 GAME = "breakout"
@@ -25,7 +27,7 @@ def run(ask: Ask) -> Outcome:
     """Random play, then every step from the last frames to the stack."""
     from PIL import Image
 
-    from playfield.preprocess import preprocess
+    from playfield.show.preprocess import preprocess
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "steps.png"

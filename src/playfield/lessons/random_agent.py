@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Curves, Line, Mark, Outcome, mean_row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Curves, Line, Mark
+from playfield.lessons._rows import mean_row
 
 BUDGET = Budget(episodes=100, film=True)
 GAME = "breakout"
@@ -63,8 +65,8 @@ def run(ask: Ask) -> Outcome:
 
 def _film() -> Iterator[np.ndarray]:
     """A game on the screen, at most 400 steps."""
-    from playfield import panels
     from playfield.envs.atari import Atari
+    from playfield.show import panels
 
     env, rng = Atari(GAME, 1, raw=True), np.random.default_rng(0)
     env.reset(np.array([0]))

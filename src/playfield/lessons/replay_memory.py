@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Areas, Ask, Budget, Curves, Line, Mark, Outcome, Row
+from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._panels import Areas, Curves, Line, Mark
+from playfield.lessons._rows import Row
 
 BUDGET = Budget(steps=8)
 CAPACITY = 5
@@ -27,7 +29,7 @@ LESSON_BYTES = 56_448  # of a frame of 84x84 float64, as the lesson keeps it
 def run(ask: Ask) -> Outcome:
     """Fill a memory of five with more steps than it holds, and draw from it."""
     from playfield.envs.base import EnvSpec
-    from playfield.replay import Replay
+    from playfield.replay.buffer import Replay
 
     spec = EnvSpec("counting", "gymnasium", (1,), "float32", 2, ("left", "right"), {})
     memory = Replay(spec, 1, CAPACITY, np.random.SeedSequence(0))
@@ -104,7 +106,7 @@ def _went_on(following: int) -> Any:
 def _correlations() -> tuple[np.ndarray, np.ndarray]:
     """Autocorrelation of the pole's angle, lags 0 to LAGS: in the order of play, and as drawn from a memory."""
     from playfield.envs import make_envs
-    from playfield.replay import Replay
+    from playfield.replay.buffer import Replay
 
     env, rng = make_envs("CartPole-v1", 1), np.random.default_rng(0)
     memory = Replay(env.spec, 1, 2 * PLAYED, np.random.SeedSequence(0))
@@ -127,7 +129,7 @@ def _autocorrelation(x: np.ndarray) -> np.ndarray:
 def _bytes_each() -> float:
     """What a memory of 1,000 screens of 84x84 takes for each, without compressing them."""
     from playfield.envs.base import EnvSpec
-    from playfield.replay import Replay
+    from playfield.replay.buffer import Replay
 
     spec = EnvSpec("screens", "atari", (84, 84, 4), "uint8", 2, ("left", "right"), {})
     memory = Replay(spec, 1, 1_000, np.random.SeedSequence(0), stack=4)

@@ -1,5 +1,1 @@
-"""Linear learning: features, small problems, and many runs at once in compiled loops."""
-
-from playfield.linear.runs import Outcome, experiment, values
-
-__all__ = ["Outcome", "experiment", "values"]
+"""Linear methods: features, small problems, compiled loops, and many runs of them at once."""

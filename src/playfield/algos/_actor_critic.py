@@ -1,0 +1,158 @@
+"""What PPO and A2C share: the network, sampling, and a worker's rollout storage."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from playfield.compute import Compute
+from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.errors import DivergedError
+from playfield.nets import bodies
+from playfield.nets.learner import load_weights
+from playfield.play.policy import log_softmax, sample
+from playfield.runs.run import Run
+
+Acting = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Observations [n, ...] to logits [n, A] and values [n]: what acts in a rollout."""
+
+
+class ActorCritic(nn.Module):
+    """A policy head and a value head on a shared body (pixels) or on two bodies (vectors).
+
+    Heads compute in float32 whatever the body's number format: a bfloat16 value of 10 has steps of 0.06.
+    """
+
+    def __init__(self, spec: EnvSpec, net: str, shared: bool) -> None:
+        super().__init__()
+        self.body = bodies.make(net, spec.obs_shape)
+        self.critic_body = None if shared else bodies.make(net, spec.obs_shape)
+        self.policy = bodies.init_orthogonal(nn.Linear(self.body.out_features, spec.num_actions), 0.01)
+        self.value = bodies.init_orthogonal(nn.Linear(self.body.out_features, 1), 1.0)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, ...] observations to float32 logits [N, A] and values [N]."""
+        features = self.body(obs).float()
+        critic = features if self.critic_body is None else self.critic_body(obs).float()
+        return self.policy(features), self.value(critic).squeeze(-1)
+
+
+class Rollout:
+    """One worker's environments, its random numbers, and the [T, n] record of what they did.
+
+    Each observation is stored once, as the environment gave it.
+    """
+
+    def __init__(self, env: VectorEnv, steps: int, seed: np.random.SeedSequence, compute: Compute) -> None:
+        self.env, self.steps, n = env, steps, env.num_envs
+        spec = env.spec
+        self.device = torch.device(compute.device)
+        env_seed, action_seed, shuffle_seed = seed.spawn(3)
+        self.random = np.random.Generator(np.random.PCG64(action_seed))
+        self.shuffle = np.random.Generator(np.random.PCG64(shuffle_seed))
+        self.next_obs = env.reset(env_seed.generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1))
+        shape = (steps, n)
+        self.obs = torch.empty((*shape, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=self.device)
+        self.actions = np.zeros(shape, np.int64)
+        self.logprobs = np.zeros(shape, np.float32)
+        self.values = np.zeros(shape, np.float32)
+        self.rewards = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, bool)
+        self.truncated = np.zeros(shape, bool)
+        self.cut_values = np.zeros(shape, np.float32)
+        self.last_values = np.zeros(n, np.float32)
+        self.advantages = np.zeros(shape, np.float32)
+        self.returns = np.zeros(shape, np.float32)
+        self.taken = steps
+        self.episodes: list[tuple[int, Episode]] = []
+        self.seconds = {"emulation": 0.0, "inference": 0.0}
+
+    def infer(self, net: Acting, obs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [n, A] and values [n] of a batch on the device."""
+        with torch.no_grad():
+            logits, values = net(obs)
+        return logits.cpu().numpy(), values.cpu().numpy()
+
+    def flat(self, name: str, index: np.ndarray) -> Tensor:
+        """Rows of a stored array for flat indices into [T * n], as a tensor on the device."""
+        array = getattr(self, name)
+        if isinstance(array, Tensor):
+            rows = array.view(array.shape[0] * array.shape[1], -1)
+            picked = rows.index_select(0, torch.from_numpy(index).to(self.device))  # 20x faster than rows[index]
+            return picked.view(len(index), *array.shape[2:])
+        return torch.from_numpy(array.reshape(-1)[index]).to(self.device)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state(),
+            "random": self.random.bit_generator.state,
+            "shuffle": self.shuffle.bit_generator.state,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.next_obs = self.env.restore(state["env"])
+        self.random.bit_generator.state = state["random"]
+        self.shuffle.bit_generator.state = state["shuffle"]
+
+
+def make_rollouts(run: Run, num_envs: int, steps: int) -> list[Rollout]:
+    """A tracked `Rollout` for each worker, with its share of `num_envs` environments."""
+    return run.workers("rollout", num_envs, lambda env, seed, _: Rollout(env, steps, seed, run.compute))
+
+
+def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
+    """Play `rollout.steps` steps with `net`: act, step, store; with `stop_at_end`, until a game ends if earlier.
+
+    `rollout.taken` says how many steps it were. Raises DivergedError when the network's outputs are not finite.
+    """
+    env, seconds = rollout.env, rollout.seconds
+    obs = rollout.next_obs
+    clock = time.perf_counter
+    for t in range(rollout.steps):
+        start = clock()
+        stored = rollout.obs[t]
+        stored.copy_(torch.from_numpy(obs))
+        logits, values = rollout.infer(net, stored)
+        logprobs = log_softmax(logits)
+        if not math.isfinite(float(logprobs.sum())) or not math.isfinite(float(values.sum())):
+            raise DivergedError("the network's output is not finite: lower the learning rate (--lr)")
+        actions = sample(logprobs, rollout.random.random(len(obs)))
+        acted = clock()
+        step = env.step(actions)
+        stepped = clock()
+        rollout.actions[t] = actions
+        rollout.logprobs[t] = np.take_along_axis(logprobs, actions[:, None], 1)[:, 0]
+        rollout.values[t] = values
+        rollout.rewards[t] = np.sign(step.reward) if clip_reward else step.reward
+        rollout.terminated[t] = step.terminated
+        rollout.truncated[t] = step.truncated
+        if step.truncated.any():
+            successor = torch.from_numpy(step.next_obs).to(rollout.device)
+            rollout.cut_values[t] = rollout.infer(net, successor)[1]
+        rollout.episodes += [(t, episode) for episode in step.episodes]
+        obs = step.obs
+        seconds["inference"] += acted - start
+        seconds["emulation"] += stepped - acted
+        rollout.taken = t + 1
+        if stop_at_end and step.episodes:
+            break
+    rollout.next_obs = obs
+    rollout.last_values = rollout.infer(net, torch.from_numpy(obs).to(rollout.device))[1]
+
+
+def load_network(net: ActorCritic, weights: dict[str, Any], device: str) -> Any:
+    """`load_weights` as a function from NumPy observations to NumPy (logits, values)."""
+    net = load_weights(net, weights, device)
+
+    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            logits, values = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
+        return logits.cpu().numpy(), values.cpu().numpy()
+
+    return network

@@ -1,0 +1,247 @@
+"""`playfield games`: which games there are, what is known of one, and whether they all run here."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from playfield.envs import catalog
+from playfield.envs.atari_facts import LIVES_AND_ACTIONS
+from playfield.envs.names import classic_games, gym_name, resolve
+from playfield.envs.scores import SCORES
+from playfield.errors import EnvError, PlayfieldError, UsageError
+
+
+def print_games(json: bool = False) -> None:
+    """Print every game with its lives, actions and reference scores; with `json`, one JSON object."""
+    atari = [_atari_row(game) for game in catalog.list_games()]
+    classic = [_gymnasium_row(env_id) for env_id in classic_games()]
+    if json:
+        print(jsonlib.dumps({"atari": atari, "classic": classic}, indent=1))
+        return
+    console = _console()
+    table = _table(console, f"{len(atari)} Atari games", "game", "lives", "actions", "random", "human")
+    for row in atari:
+        numbers = (_count(row["lives"]), _count(row["actions"]), _score(row["random"]), _score(row["human"]))
+        table.add_row(row["id"], *numbers)
+    console.print(table)
+    without = sum(row["human"] is None for row in atari)
+    console.print(f"random, human: mean raw scores (Wang et al. 2016); {without} games have none.")
+    console.print("lives: - where ALE counts none.\n")
+    table = _table(console, "Classic control", "game", "actions", "numbers seen", "step limit", "solved at")
+    for row in classic:
+        sizes = (_count(row["actions"]), _count(row["obs_size"]), _count(row["max_steps"]))
+        table.add_row(row["id"], *sizes, _score(row["solved"]))
+    console.print(table)
+    console.print("Any other Gymnasium id works too, e.g. Taxi-v4, or module:Name-v0 for your own.")
+
+
+def print_game(name: str, json: bool = False) -> None:
+    """Print what is known of one game, in any spelling that `names.resolve` takes.
+
+    Raises UsageError for an unknown name, EnvError if Gymnasium cannot make the environment.
+    """
+    found = resolve(name)
+    info = catalog.game_info(found.id) if found.kind == "atari" else None
+    row = asdict(info) if info else _gymnasium_row(found.id)
+    if json:
+        print(jsonlib.dumps({**row, **asdict(found)}, indent=1))
+        return
+    console = _console()
+    if found.note:
+        console.print(found.note)
+    if info:
+        _print_atari(console, info)
+        return
+    facts = {
+        "actions": _count(row["actions"]),
+        "numbers seen": _count(row["obs_size"]),
+        "step limit": _count(row["max_steps"]),
+        "solved at": _score(row["solved"]),
+    }
+    _print_facts(console, found.id, facts)
+
+
+def check_games(names: Sequence[str] | None = None, frames: int = 100) -> list[tuple[str, bool, str]]:
+    """Play `frames` frames of each game (default: all) with random actions: [(game, ok, detail), ...].
+
+    A game that fails is reported, not raised; an unknown name raises UsageError. Progress goes to stderr.
+    """
+    games = catalog.list_games() if names is None else [_atari_id(name) for name in names]
+    console = Console(stderr=True)
+    steps = track(games, "playing", console=console, transient=True, disable=not console.is_terminal)
+    return [(game, *_play(game, frames)) for game in steps]
+
+
+def print_check(names: Sequence[str] | None = None, frames: int = 100, json: bool = False) -> bool:
+    """`check_games`, printed; True if every game ran."""
+    results = check_games(names, frames)
+    failed = [r for r in results if not r[1]]
+    if json:
+        rows = [{"game": game, "ok": ok, "detail": detail} for game, ok, detail in results]
+        print(jsonlib.dumps({"ok": not failed, "games": rows}, indent=1))
+        return not failed
+    console = _console()
+    for game, ok, detail in failed if names is None else results:
+        console.print(f"{game}: {'ok, ' if ok else ''}{detail}")
+    console.print(f"{len(results) - len(failed)} of {len(results)} games played {frames} frames")
+    return not failed
+
+
+def _play(game: str, frames: int) -> tuple[bool, str]:
+    rng = np.random.default_rng(0)
+    try:
+        ale = catalog.open_game(game)
+        actions = ale.getMinimalActionSet()
+        expected = (*ale.getScreenDims(), 3)
+        games = 1
+        seen = set()
+        for frame in range(frames):
+            if ale.game_over():
+                ale.reset_game()
+                games += 1
+            ale.act(actions[rng.integers(len(actions))])
+            if frame % 10 == 0 or frame == frames - 1:
+                screen = ale.getScreenRGB()
+                if screen.shape != expected or screen.dtype != np.uint8:
+                    return False, f"the screen is {screen.dtype} {screen.shape}, not uint8 {expected}"
+                seen.add(screen.tobytes())
+        memory = ale.getRAM()
+    except (PlayfieldError, RuntimeError, OSError) as error:
+        return False, str(error)
+    if memory.max() == 0:
+        return False, "the console's memory stays empty"
+    height, width, _ = expected
+    return True, f"{height}x{width}, {len(actions)} actions, {len(seen)} different screens, {games} game(s)"
+
+
+def _atari_id(name: str) -> str:
+    found = resolve(name)
+    if found.kind != "atari":
+        raise UsageError(f"{name} is not an Atari game; the check plays ROMs")
+    return found.id
+
+
+def _atari_row(game: str) -> dict[str, Any]:
+    if game in LIVES_AND_ACTIONS:
+        lives, actions = LIVES_AND_ACTIONS[game]
+    else:  # a ROM newer than the table
+        info = catalog.game_info(game)
+        lives, actions = info.lives, len(info.actions)
+    random_score, human_score = SCORES.get(game, (None, None))
+    return {
+        "id": game,
+        "title": gym_name(game),
+        "lives": lives,
+        "actions": actions,
+        "random": random_score,
+        "human": human_score,
+    }
+
+
+def _gymnasium_row(env_id: str) -> dict[str, Any]:
+    """Facts of a Gymnasium environment from its spec and spaces."""
+    import gymnasium
+
+    try:
+        with warnings.catch_warnings():  # CartPole-v0 is out of date, and wanted all the same
+            warnings.simplefilter("ignore")
+            env = gymnasium.make(env_id, disable_env_checker=True)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise EnvError(f"Gymnasium cannot make {env_id}: {error}") from error
+    actions = env.action_space.n if isinstance(env.action_space, gymnasium.spaces.Discrete) else None
+    shape = env.observation_space.shape
+    env.close()
+    return {
+        "id": env_id,
+        "actions": None if actions is None else int(actions),
+        "obs_size": None if shape is None else int(np.prod(shape)),
+        "max_steps": env.spec.max_episode_steps if env.spec else None,
+        "solved": env.spec.reward_threshold if env.spec else None,
+    }
+
+
+def _print_atari(console: Console, info: catalog.GameInfo) -> None:
+    height, width = info.screen
+    if info.human_score is None or info.random_score is None:
+        scores = "none published for this game"
+    else:
+        scores = f"random {_score(info.random_score)}, human {_score(info.human_score)} (Wang et al. 2016)"
+    facts = {
+        "ROM": f"{info.rom}, {info.rom_bytes:,} bytes",
+        "MD5": info.md5,
+        "lives": _count(info.lives),
+        "modes": _ranges(info.modes),
+        "difficulties": _ranges(info.difficulties),
+        "screen": f"{height} x {width} x 3 = {info.rgb_bytes:,} bytes; as greys {info.grey_bytes:,}",
+        "RAM": f"{info.ram_bytes} bytes",
+        "scores": scores,
+    }
+    _print_facts(console, info.title, facts)
+    minimal = {number for number, _ in info.actions}
+    cells = [(f"{number}", f"{name}{'*' if number in minimal else ''}") for number, name in info.all_actions]
+    table = _table(console, "actions (* = the minimal set, the default)")
+    for _ in range(3):
+        table.add_column("no.", justify="right")
+        table.add_column("name")
+    third = -(-len(cells) // 3)
+    for i in range(third):
+        table.add_row(*(text for cell in cells[i::third] for text in cell))
+    console.print(table)
+    console.print(f"Player B: the same numbers + {catalog.PLAYER_B_OFFSET}; reset: {catalog.RESET_ACTION}.")
+
+
+def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
+    table = _table(console, title)
+    table.show_header = False
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(key, value)
+    console.print(table)
+
+
+def _table(console: Console, title: str, *columns: str) -> Table:
+    """A table with a left-aligned first column and numbers to the right; no lines if not on a terminal."""
+    lines = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(box=lines, title=title, title_justify="left", padding=(0, 1))
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left")
+    return table
+
+
+def _console() -> Console:
+    """Standard output: 80 columns and no colour when it is not a terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+
+
+def _count(value: int | None) -> str:
+    return "-" if not value else f"{value:,}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0, 1, 2, 5` -> `0-2, 5`; a very long list is cut in the middle."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    texts = [str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts]
+    if len(texts) > 15:  # video_cube has 153 modes
+        texts = [*texts[:5], "...", f"{texts[-1]} ({len(numbers)} in all)"]
+    return ", ".join(texts)

@@ -1,0 +1,220 @@
+"""Network bodies by name: each public function here that takes a shape and returns a `Body` is a value of `--net`.
+
+A body maps a batch of observations to features [N, body.out_features]. Observations arrive as the environment
+stores them: pixels uint8 [N, height, width, channels], vectors float32 [N, size]. Heads live with their algorithm.
+To add a body, write one public function here that takes the observation shape and returns a module. Its keyword-only
+arguments are its options: `--net impala:width=2,norm=layer` calls impala(shape, width=2.0, norm="layer"). They are
+read from the source (see `options.net`), so they need a type (float, int, bool or Literal) and a default.
+
+`width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`.
+`norm` is `none`, `dense` (LayerNorm after the dense layer) or `layer` (after every convolution as well).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from typing import Literal
+
+import torch
+from torch import nn
+
+from playfield.errors import UsageError
+from playfield.nets.layers import (
+    First,
+    Flatten,
+    MBConv,
+    Pixels,
+    Residual,
+    Vector,
+    init_orthogonal,
+    init_scaled,
+    norm1d,
+    norm2d,
+)
+from playfield.nets.names import net
+
+
+class Body(nn.Sequential):
+    """A sequence of layers that knows the number of features it ends with."""
+
+    def __init__(self, *layers: nn.Module, out_features: int) -> None:
+        super().__init__(*layers)
+        self.out_features = out_features
+
+
+def _need_pixels(shape: tuple[int, ...], net: str, least: int) -> tuple[int, int, int]:
+    if len(shape) == 2 and min(shape) >= least:
+        height, width = shape
+        raise UsageError(f"pictures have channels: with one of them, {height}x{width} is {height}x{width}x1")
+    if len(shape) != 3:
+        raise UsageError(f"--net {net} needs pixels, but observations have shape {shape}: use --net mlp")
+    height, width, channels = shape
+    if min(height, width) < least:
+        raise UsageError(f"--net {net} needs pixels of at least {least}x{least}, not {height}x{width}")
+    return height, width, channels
+
+
+def _out(size: int, *layers: tuple[int, int]) -> int:
+    for kernel, stride in layers:
+        size = (size - kernel) // stride + 1
+    return size
+
+
+def _wide(channels: int, width: float) -> int:
+    return max(round(channels * width), 1)
+
+
+def _first(channels: int, width: int, kernel: int, stride: int, padding: int = 0) -> Pixels:
+    layer = Pixels(channels, width, kernel, stride, padding)
+    init_orthogonal(layer.conv)
+    return layer
+
+
+def mlp(
+    shape: tuple[int, ...],
+    *,
+    width: float = 1,
+    act: Literal["tanh", "relu"] = "tanh",
+    norm: Literal["none", "dense"] = "none",
+) -> Body:
+    """Two layers of 64 (times `width`), for vectors and RAM bytes (which are scaled to [0, 1])."""
+    size, wide = math.prod(shape), _wide(64, width)
+
+    def after() -> list[nn.Module]:
+        return [*norm1d(norm, wide), nn.ReLU() if act == "relu" else nn.Tanh()]
+
+    return Body(
+        Vector(),
+        init_orthogonal(First(size, wide)),
+        *after(),
+        init_orthogonal(nn.Linear(wide, wide)),
+        *after(),
+        out_features=wide,
+    )
+
+
+def relu128(shape: tuple[int, ...]) -> Body:
+    """One ReLU layer of 128: the body of the Keras actor-critic tutorial."""
+    size = math.prod(shape)
+    return Body(Vector(), First(size, 128), nn.ReLU(), out_features=128)
+
+
+def nips(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "dense") -> Body:
+    """The small net of Mnih et al. 2013: conv 16/8/4, 32/4/2, dense 256; LayerNorm before the last ReLU."""
+    h, w, channels = _need_pixels(shape, "nips", 36)
+    layers = ((8, 4), (4, 2))
+    a, b = _wide(16, width), _wide(32, width)
+    flat = b * _out(h, *layers) * _out(w, *layers)
+    return Body(
+        _first(channels, a, 8, 4),
+        *norm2d(norm, a),
+        nn.ReLU(),
+        init_orthogonal(nn.Conv2d(a, b, 4, 2)),
+        *norm2d(norm, b),
+        nn.ReLU(),
+        Flatten(),
+        init_orthogonal(nn.Linear(flat, 256)),
+        *norm1d(norm, 256),
+        nn.ReLU(),
+        out_features=256,
+    )
+
+
+def nature(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
+    """The net of Mnih et al. 2015: conv 32/8/4, 64/4/2, 64/3/1, dense 512."""
+    h, w, channels = _need_pixels(shape, "nature", 36)
+    layers = ((8, 4), (4, 2), (3, 1))
+    a, b = _wide(32, width), _wide(64, width)
+    flat = b * _out(h, *layers) * _out(w, *layers)
+    return Body(
+        _first(channels, a, 8, 4),
+        *norm2d(norm, a),
+        nn.ReLU(),
+        init_orthogonal(nn.Conv2d(a, b, 4, 2)),
+        *norm2d(norm, b),
+        nn.ReLU(),
+        init_orthogonal(nn.Conv2d(b, b, 3, 1)),
+        *norm2d(norm, b),
+        nn.ReLU(),
+        Flatten(),
+        init_orthogonal(nn.Linear(flat, 512)),
+        *norm1d(norm, 512),
+        nn.ReLU(),
+        out_features=512,
+    )
+
+
+def impala(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
+    """The residual net of Espeholt et al. 2018: 16, 32, 32 wide, two residual blocks each, dense 256."""
+    h, w, channels = _need_pixels(shape, "impala", 16)
+    body: list[nn.Module] = []
+    inputs = channels
+    for i, wide in enumerate(_wide(c, width) for c in (16, 32, 32)):
+        conv = init_orthogonal(nn.Conv2d(inputs, wide, 3, padding=1)) if i else _first(channels, wide, 3, 1, 1)
+        # LayerNorm after the pooling: a quarter of the work.
+        body += [conv, nn.MaxPool2d(3, 2, 1), *norm2d(norm, wide), Residual(wide, norm), Residual(wide, norm)]
+        h, w, inputs = (h + 1) // 2, (w + 1) // 2, wide
+    dense = init_orthogonal(nn.Linear(inputs * h * w, 256))
+    return Body(*body, nn.ReLU(), Flatten(), dense, *norm1d(norm, 256), nn.ReLU(), out_features=256)
+
+
+def efficientnet(
+    shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none"
+) -> Body:
+    """A small EfficientNetV2 (Tan and Le 2021): Fused-MBConv 48, 64, gated MBConv 64, 64, dense 256.
+
+    Sized for 84x84 on a CPU: 21, 11, 6 across. The stem is 6x6 with stride 4, and only Fused-MBConv has strides (the
+    gradient of a strided depthwise convolution is slow in bfloat16). Places are flattened, not averaged, since
+    where a thing is matters in a game. No layer knows the batch; the paper's batch normalisation would.
+    """
+    h, w, channels = _need_pixels(shape, "efficientnet", 16)
+    stem, one, two = (_wide(c, width) for c in (32, 48, 64))
+    first = Pixels(channels, stem, 6, 4, 1)
+    init_scaled(first.conv, math.sqrt(2))
+    h, w = ((size // 4 + 3) // 4 for size in (h, w))  # the stem, then twice half, rounded up
+    return Body(
+        first,
+        *norm2d(norm, stem),
+        nn.SiLU(),
+        MBConv(stem, one, 2, expand=2, fused=True, norm=norm),
+        MBConv(one, two, 2, expand=4, fused=True, norm=norm),
+        MBConv(two, two, expand=4, norm=norm),
+        MBConv(two, two, expand=4, norm=norm),
+        Flatten(),
+        init_orthogonal(nn.Linear(two * h * w, 256)),
+        *norm1d(norm, 256),
+        nn.ReLU(),
+        out_features=256,
+    )
+
+
+def names() -> list[str]:
+    """Every body in this file, by name."""
+    functions = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+    return sorted(name for name, f in functions if f.__module__ == __name__ and _is_body(name, f))
+
+
+def _is_body(name: str, f: object) -> bool:
+    parameters = inspect.signature(f).parameters.values()  # type: ignore[arg-type]
+    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    return not name.startswith("_") and len(positional) == 1 and f.__annotations__.get("return") == "Body"
+
+
+def make(name: str, shape: tuple[int, ...]) -> Body:
+    """The body called `name` for observations of `shape`; `auto` picks `nature` for pixels, `mlp` otherwise.
+
+    `name` may carry options, as in `impala:width=2`. Raises UsageError where there is no such body or option, or
+    where the shape does not fit.
+    """
+    name, chosen = net(name)
+    if name == "auto":
+        name = "nature" if len(shape) == 3 else "mlp"
+    return getattr(sys.modules[__name__], name)(shape, **chosen)
+
+
+def check(name: str, shape: tuple[int, ...]) -> None:
+    """Raise UsageError unless `make(name, shape)` works. Costs no memory for weights."""
+    with torch.device("meta"):
+        make(name, shape)

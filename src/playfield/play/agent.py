@@ -1,0 +1,229 @@
+"""Trained agents by name: a run directory, one of its checkpoints, or one that ships with the package."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playfield.errors import DataError, UsageError, nearest
+from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy, default_temperature
+from playfield.runs import encoder
+from playfield.runs.info import _all_runs, newest_run, read_info, spec_from
+from playfield.runs.storage import atomic_write
+
+SHIPPED = Path(__file__).parent / "agents"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A trained agent as stored: everything but the network object.
+
+    Attributes:
+        info: what `run.json` says: env, algo, config, protocol, spec, seed, steps.
+        weights: float32 tensors by parameter name.
+        label: for reports, such as `runs/breakout/ppo/1, step 1,000,448`.
+        step: training steps behind these weights.
+        home: directory for films and results of this agent.
+    """
+
+    info: dict[str, Any]
+    weights: dict[str, Any]
+    label: str
+    step: int
+    home: Path
+
+
+def shipped() -> list[str]:
+    """Names of the agents that come with the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob("*/agent.safetensors"))
+
+
+def locate(name: str) -> None:
+    """Raise the UsageError that `find_agent` would raise for a name that leads nowhere; reads no weights."""
+    path = Path(name)
+    if name in ("best", "last"):
+        newest_run()
+    elif not (path / "run.json").exists() and not (path.is_dir() and path.parent.name == "checkpoints"):
+        _shipped_key(name)
+
+
+def find_agent(name: str, which: str = "last") -> Agent:
+    """The agent called `name`.
+
+    Args:
+        name: a run directory, a checkpoint directory in it, `best` or `last` (of the newest run under `runs/`),
+            or the name of a shipped agent.
+        which: for a run directory: `last`, `best`, or a step.
+
+    Raises:
+        UsageError: nothing of that name. DataError: something, but damaged.
+    """
+    path = Path(name)
+    if name in ("best", "last"):
+        path, which = newest_run(), name
+    elif not (path / "run.json").exists():
+        if path.is_dir() and path.parent.name == "checkpoints":
+            return _from_checkpoint(path.parent.parent, path)
+        key = _shipped_key(name)
+        if which not in ("last", "best"):
+            raise UsageError(f"{key} ships with one checkpoint, and has none called {which}: leave out --checkpoint")
+        return _shipped(key)
+    folder = path / "checkpoints"
+    if which == "last":
+        return _from_checkpoint(path, folder)
+    if which == "best":
+        if not (folder / "best").exists():
+            raise UsageError(f"{path} has no best checkpoint yet: use --checkpoint last")
+        return _from_checkpoint(path, folder / "best")
+    digits = which.replace(",", "").replace("_", "")
+    if not digits.isdigit():
+        raise UsageError(f"--checkpoint must be last, best or a step, not {which!r}")
+    chosen = folder / f"ckpt-{int(digits):012d}"
+    if not chosen.is_dir():
+        kept = ", ".join(str(int(p.name[5:])) for p in sorted(folder.glob("ckpt-" + "[0-9]" * 12)))
+        raise UsageError(f"{path} keeps no checkpoint of step {which}: it has {kept or 'none'}")
+    return _from_checkpoint(path, chosen)
+
+
+def _from_checkpoint(run: Path, where: Path) -> Agent:
+    from playfield.runs import checkpoint
+
+    info = read_info(run)
+    found = checkpoint.load(where, only=["parts/learner/weights"])  # every byte verified, only these kept
+    try:
+        weights = {} if info["algo"] == "random" else found.tree["parts"]["learner"]["weights"]
+    except (KeyError, TypeError):
+        raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
+    return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
+
+
+def _environments() -> list[str]:
+    from playfield.envs.names import atari_games, classic_games
+
+    return [*atari_games(), *classic_games()]
+
+
+def _shipped_key(name: str) -> str:
+    from playfield.envs.names import resolve
+
+    known = shipped()
+    key = name
+    if key not in known:
+        try:
+            key = resolve(name).id
+        except UsageError:
+            key = name
+    if key not in known:
+        close = nearest(name, [*_all_runs(), *known])
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent."
+        )
+        if key != name or name in _environments():
+            hint = f"to see random play add --agent random; or train one: playfield train {name}."
+        raise UsageError(f"no agent {name!r}: {hint} Shipped agents: {', '.join(known) or 'none'}")
+    return key
+
+
+def _shipped(key: str) -> Agent:
+    from playfield.runs.weights import import_weights
+
+    weights, meta = import_weights(SHIPPED / key / "agent.safetensors")
+    return Agent(meta, weights, f"shipped agent {key}", int(meta["step"]), Path("runs") / "shipped" / key)
+
+
+def load_policy(
+    source: str | Path | Agent,
+    which: str = "last",
+    *,
+    temperature: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Policy:
+    """A policy that is ready to act.
+
+    Args:
+        source: see `find_agent`; or an `Agent`.
+        which: `last`, `best` or a step of a run.
+        temperature: 1 samples as in training, 0 is greedy; None: see `default_temperature`.
+        seed: of its own sampling, where `act` is not given random numbers.
+
+    Example:
+        >>> policy = load_policy("breakout")
+        >>> action = policy.act(obs)
+    """
+    agent = source if isinstance(source, Agent) else find_agent(str(source), which)
+    name = agent.info["algo"]
+    try:
+        module = importlib.import_module(f"playfield.algos.{name}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("playfield.algos"):
+            raise
+        raise DataError(f"run.json names an algorithm that is not here: {name!r}") from None
+    spec = spec_from(agent.info)
+    try:
+        config = agent.info["config"]
+        if "features" in config:
+            config = {**config, "features": encoder.kept(config["features"], agent.home)}
+        network = module.load(spec, config, agent.weights, device)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
+    if temperature is None:
+        temperature = default_temperature(agent.info["config"])
+    return ProbabilityPolicy(spec, network, agent.label, temperature, seed)
+
+
+def agent_or_random(
+    source: str, which: str, agent: str | None, temperature: float | None, seed: int
+) -> tuple[Policy, Path]:
+    """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
+    if agent not in (None, "random"):
+        raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
+    if agent is None:
+        found: Agent = find_agent(source, which)
+        return load_policy(found, temperature=temperature, seed=seed), found.home
+    from playfield.envs import make_envs
+
+    if (Path(source) / "run.json").exists():
+        from playfield.runs.info import read_info
+
+        return RandomPolicy(spec_from(read_info(Path(source))), seed), Path(source)
+    env = make_envs(source, 1)
+    spec = env.spec
+    env.close()
+    return RandomPolicy(spec, seed), Path("runs") / "random" / spec.id.replace("/", "-")
+
+
+def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last") -> Path:
+    """Ship the agent of a run with the package: weights in half the size (bfloat16 where exact enough) and a card."""
+    import torch
+
+    from playfield.play.agent import SHIPPED
+    from playfield.runs.info import read_info
+    from playfield.runs.weights import export_weights
+
+    agent = find_agent(str(run), which)
+    info = read_info(run)
+    folder = SHIPPED / name
+    folder.mkdir(parents=True, exist_ok=True)
+    keep = (
+        "env",
+        "algo",
+        "preset",
+        "config",
+        "spec",
+        "protocol",
+        "seed",
+        "steps",
+        "compute",
+        "versions",
+        "command",
+    )
+    meta = {k: info[k] for k in keep} | {"step": agent.step, "card": card}
+    tensors = {k: v.to(torch.bfloat16) if v.dim() > 1 else v for k, v in agent.weights.items()}
+    path = folder / "agent.safetensors"
+    export_weights(path, tensors, meta)
+    atomic_write(folder / "card.json", json.dumps(meta, indent=2) + "\n")
+    return path

@@ -1,0 +1,211 @@
+"""Full games of a policy: raw scores, with the protocol they were played under."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield import compute
+from playfield.envs import make_from
+from playfield.envs.catalog import human_normalized
+from playfield.errors import UsageError
+from playfield.play.agent import agent_or_random
+from playfield.play.policy import Policy
+from playfield.play.statistics import interval
+from playfield.runs.console import Say
+from playfield.runs.storage import as_storage_error, atomic_write
+
+
+@dataclass(frozen=True)
+class Game:
+    """One full game: raw score, length in steps, and how to replay it.
+
+    It was game number `number` (from 0) of an environment that was reset with `seed` and given `actions`,
+    which hold all games of that environment up to the end of this one.
+    """
+
+    score: float
+    length: int
+    seed: int
+    number: int
+    actions: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of full games and all that a reader needs to compare them."""
+
+    env: str
+    policy: str
+    protocol: dict[str, Any]
+    games: list[Game]
+    seed: int
+    seconds: float
+    human_normalized: float | None
+
+    @property
+    def scores(self) -> np.ndarray:
+        return np.array([g.score for g in self.games])
+
+    @property
+    def best(self) -> Game:
+        """The highest-scoring game; the first of them."""
+        return max(self.games, key=lambda g: g.score)
+
+    @property
+    def cut(self) -> int:
+        """How many games of Atari were cut off at the protocol's cap of frames (give or take those of its start)."""
+        cap, skip = self.protocol.get("cap"), self.protocol.get("skip")
+        return sum(g.length >= (cap - 60) // skip for g in self.games) if cap and isinstance(skip, int) else 0
+
+    def summary(self) -> dict[str, Any]:
+        """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
+        s = self.scores
+        low, high = interval(s.tolist())
+        return {
+            "env": self.env,
+            "policy": self.policy,
+            "games": len(s),
+            "mean": float(s.mean()),
+            "median": float(np.median(s)),
+            "min": float(s.min()),
+            "max": float(s.max()),
+            "std": float(s.std()),
+            "ci95": [low, high],
+            "human_normalized": self.human_normalized,
+            "cut": self.cut,
+            "mean_length": float(np.mean([g.length for g in self.games])),
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "protocol": self.protocol,
+            "scores": s.tolist(),
+        }
+
+
+def evaluate(
+    policy: Policy,
+    games: int = 30,
+    *,
+    seed: int = 0,
+    num_envs: int = 0,
+    threads: int = 0,
+    on_game: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Play `games` full games: all lives, raw score, the protocol of the policy's training.
+
+    Every environment plays a share that is fixed beforehand, so long games count as often as short ones.
+
+    Args:
+        seed: of games and of sampling; evaluations with one seed are identical.
+        num_envs: environments at once (0: up to 10).
+        threads: emulator threads (0: one per core).
+        on_game: called with (games done, games) after each game.
+    """
+    if games < 1:
+        raise UsageError(f"--games must be at least 1, not {games}")
+    if num_envs < 0:
+        raise UsageError(f"--num-envs must be 0 (choose) or more, not {num_envs}")
+    from playfield.compute import cores
+
+    n = min(num_envs or 10, games)
+    quota = np.array([games // n + (i < games % n) for i in range(n)])
+    start = time.monotonic()
+    env = make_from(policy.spec, n, threads=min(threads or cores(), n))
+    seeds = np.random.SeedSequence([seed, 7]).generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1)
+    random = np.random.default_rng([seed, 8])
+    logs: list[list[int]] = [[] for _ in range(n)]
+    done: list[Game] = []
+    count = np.zeros(n, np.int64)
+    obs = env.reset(seeds)
+    try:
+        while (count < quota).any():
+            actions = policy.act(obs, random.random(n))
+            for i in np.flatnonzero(count < quota):
+                logs[i].append(int(actions[i]))
+            record = env.step(actions)
+            obs = record.obs
+            for e in record.episodes:
+                if count[e.env] < quota[e.env]:
+                    trace = np.array(logs[e.env], np.int64)
+                    done.append(Game(e.score, e.length, int(seeds[e.env]), int(count[e.env]), trace))
+                    count[e.env] += 1
+                    if on_game is not None:
+                        on_game(len(done), games)
+    finally:
+        env.close()
+    done.sort(key=lambda g: (np.flatnonzero(seeds == g.seed)[0], g.number))
+    mean = float(np.mean([g.score for g in done]))
+    return Evaluation(
+        env=policy.spec.id,
+        policy=policy.label,
+        protocol=policy.spec.protocol,
+        games=done,
+        seed=seed,
+        seconds=time.monotonic() - start,
+        human_normalized=human_normalized(policy.spec.id, mean) if policy.spec.kind == "atari" else None,
+    )
+
+
+def evaluate_and_save(
+    source: str | Path,
+    which: str,
+    games: int,
+    *,
+    seed: int = 0,
+    temperature: float | None = None,
+    agent: str | None = None,
+    say: Say | None = None,
+    save: bool = True,
+) -> Evaluation:
+    """Evaluate, with progress for a person, and keep the result under `eval/` of a run directory."""
+    compute.setup()
+    policy, home = agent_or_random(str(source), which, agent, temperature, seed)
+
+    def progress(done: int, total: int) -> None:
+        if say is not None and (done == total or done % max(1, total // 5) == 0):
+            say(f"evaluation: {done} of {total} games")
+
+    result = evaluate(policy, games, seed=seed, on_game=progress)
+    if say is not None:
+        say(report(result))
+    if save and home.is_dir():
+        with as_storage_error(f"write to {home / 'eval'}"):
+            (home / "eval").mkdir(exist_ok=True)
+        place = Path(source)
+        who = agent or (place.name if place.parent.name == "checkpoints" else which)
+        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}.json"
+        atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
+    return result
+
+
+FEW = 5  # games; the bootstrap of fewer says little more than the scores do
+
+
+def report(result: Evaluation) -> str:
+    """An evaluation as a few lines for a person."""
+    from playfield.envs import protocol_line
+    from playfield.runs.console import clock
+
+    s = result.summary()
+    low, high = s["ci95"]
+    spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] >= FEW else "too few games for an interval"
+    lines = [
+        f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
+        f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
+        f"  agent     {result.policy}",
+        f"  protocol  {protocol_line(result.protocol)}; raw score, all lives",
+    ]
+    if s["human_normalized"] is not None:
+        lines.append(
+            f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score"
+        )
+    if s["cut"]:
+        lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
+    lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""One game, step by step, as a person watches it: the picture, what the net sees, what it thinks and does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from playfield.envs import make_from
+from playfield.envs.base import EnvSpec
+from playfield.play.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a game, before and after the action.
+
+    Attributes:
+        frame: uint8 [H, W, 3] picture of the game when the action was chosen.
+        obs: what the agent saw then, without a batch axis.
+        thoughts: what `Policy.explain` told, without a batch axis.
+        action, reward: what it did and what it got.
+        score: raw score of the game after the step.
+        step: number of the step in this game, from 0.
+        game: number of the game, from 0.
+        over: the game ended with this step.
+    """
+
+    frame: np.ndarray
+    obs: np.ndarray
+    thoughts: dict[str, Any]
+    action: int
+    reward: float
+    score: float
+    step: int
+    game: int
+    over: bool
+
+
+class Player:
+    """Plays games of `policy` from `seed`, or replays `actions` of games that were played from that seed.
+
+    Atari frames come from a second emulator that gets the same seed and actions with its picture unprocessed;
+    under RAM observations from the emulator itself, whose seeds mean other games.
+    """
+
+    def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
+        self.policy, self.spec = policy, policy.spec
+        self.env: Any = make_from(self.spec, 1)
+        twin = self.spec.kind == "atari" and self.spec.protocol.get("obs") != "ram"
+        self._twin: Any = make_from(self.spec, 1, raw=True) if twin else None
+        self._actions = None if actions is None else list(actions)
+        self._random = np.random.default_rng([seed, 1])
+        seeds = np.array([seed])
+        self._obs = self.env.reset(seeds)
+        self._picture = self._twin.reset(seeds) if self._twin is not None else None
+        self._game = self._step = self._played = 0
+        self._score = 0.0
+
+    def frame(self) -> np.ndarray:
+        """The picture now, uint8 [H, W, 3]."""
+        return self._picture[0] if self._picture is not None else self.env.render(0)
+
+    def moments(self, first_game: int = 0, last_game: int | None = None) -> Iterator[Moment]:
+        """Moments from the start of game `first_game` to the end of `last_game`; earlier games are skipped fast."""
+        while last_game is None or self._game <= last_game:
+            if self._actions is not None and self._played >= len(self._actions):
+                return
+            shown = self._game >= first_game
+            obs = self._obs[0].copy()
+            frame = self.frame().copy() if shown else None
+            uniform = self._random.random(1)
+            if self._actions is not None:
+                action = int(self._actions[self._played])
+            else:
+                action = int(self.policy.act(self._obs, uniform)[0])
+            thoughts = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
+            record = self.env.step(np.array([action]))
+            if self._twin is not None:
+                self._picture = self._twin.step(np.array([action])).obs
+            self._played += 1
+            self._obs = record.obs
+            self._score += float(record.reward[0])
+            over = bool(record.episodes)
+            if frame is not None:
+                yield Moment(
+                    frame,
+                    obs,
+                    thoughts,
+                    action,
+                    float(record.reward[0]),
+                    self._score,
+                    self._step,
+                    self._game,
+                    over,
+                )
+            self._step += 1
+            if over:
+                self._game, self._step, self._score = self._game + 1, 0, 0.0
+
+    def close(self) -> None:
+        self.env.close()
+        if self._twin is not None:
+            self._twin.close()
+
+
+def fps_of(spec: EnvSpec) -> float:
+    """Pictures per second at which a film of this environment runs at the speed of the game."""
+    if spec.kind == "atari":
+        return 60.0 / int(spec.protocol.get("skip", 1))
+    return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
+
+
+def lives_of(player: Player) -> int | None:
+    """Lives left in an Atari game that counts them."""
+    if player.spec.kind != "atari":
+        return None
+    from playfield.envs.atari import Atari
+    from playfield.envs.atari_ram import AtariRam
+    from playfield.envs.atari_viewed import Viewed
+
+    env = player.env
+    return int(env.lives[0]) or None if isinstance(env, Atari | AtariRam | Viewed) else None

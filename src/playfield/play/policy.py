@@ -1,0 +1,126 @@
+"""What acts: `act(obs) -> actions`, `explain(obs) -> what it thinks`, and where trained ones are found.
+
+An agent is a run directory, one of its checkpoints, or one that ships with the package (`breakout`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError
+
+GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing logits by them would overflow
+
+
+class Policy(Protocol):
+    """Acts in environments of one `spec`.
+
+    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it draws
+    its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
+    `value` [N], `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
+    """
+
+    spec: EnvSpec
+    label: str
+    temperature: float
+
+    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray: ...
+
+    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def default_temperature(config: dict[str, Any]) -> float:
+    """How agents are judged and shown: sharper than they explore, but not greedily, since a game can loop for ever.
+
+    One that explores by epsilon plays with the last epsilon of its training, as its papers do, and one whose policy
+    was given plays that.
+    """
+    return 1.0 if {"epsilon", "epsilon_end", "policy"} & config.keys() else 0.5
+
+
+class ProbabilityPolicy:
+    """A policy given by logits and a value: samples at a temperature, or takes the likeliest action.
+
+    What it explains are the probabilities that it plays with; those of the net, at temperature 1, are `net_probs`.
+
+    Args:
+        network: maps observations [N, ...] to (logits [N, A], value [N]), NumPy float32; where it learns the values
+            of actions, these too [N, A].
+        temperature: 1 samples as in training, less is greedier, 0 is greedy.
+        seed: of its own random numbers.
+    """
+
+    def __init__(self, spec: EnvSpec, network: Any, label: str, temperature: float = 1.0, seed: int = 0) -> None:
+        if not 0 <= temperature <= 100:
+            raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
+        self.spec, self.network, self.temperature = spec, network, temperature
+        how = (
+            "greedy"
+            if temperature == 0
+            else "sampled"
+            if temperature == 1
+            else f"sampled at temperature {temperature:g} (training: 1)"
+        )
+        self.label = f"{label}, {how}"
+        self._random = np.random.default_rng(seed)
+
+    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        from playfield.play.policy import log_softmax, sample
+
+        single = np.ndim(obs) == len(self.spec.obs_shape)
+        logits = self.network(np.asarray(obs)[None] if single else obs)[0]
+        if self.temperature < GREEDY:
+            actions = logits.argmax(axis=-1)
+        else:
+            if uniform is None:
+                uniform = self._random.random(len(logits))
+            actions = sample(log_softmax(logits / self.temperature), uniform)
+        return actions[0] if single else actions
+
+    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        from playfield.play.policy import log_softmax
+
+        logits, value, *q = self.network(obs)
+        thoughts = {"value": value} | ({"q": q[0]} if q else {})
+        net_probs = np.exp(log_softmax(logits))
+        if self.temperature == 1:
+            return {"probs": net_probs, **thoughts}
+        if self.temperature < GREEDY:
+            probs = np.eye(self.spec.num_actions, dtype=net_probs.dtype)[logits.argmax(axis=-1)]
+        else:
+            probs = np.exp(log_softmax(logits / self.temperature))
+        return {"probs": probs, "net_probs": net_probs, **thoughts}
+
+
+class RandomPolicy:
+    """Every action equally likely."""
+
+    def __init__(self, spec: EnvSpec, seed: int = 0) -> None:
+        self.spec, self.label, self.temperature = spec, "random", 1.0
+        self._random = np.random.default_rng(seed)
+
+    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        single = np.ndim(obs) == len(self.spec.obs_shape)
+        if uniform is None:
+            uniform = self._random.random(1 if single else len(obs))
+        actions = (uniform * self.spec.num_actions).astype(np.int64)
+        return actions[0] if single else actions
+
+    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        return {"probs": np.full((len(obs), self.spec.num_actions), 1 / self.spec.num_actions)}
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def sample(logprobs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Actions [N] from log-probabilities [N, A] and uniform numbers in [0, 1) [N], by inversion."""
+    cumulative = np.cumsum(np.exp(logprobs.astype(np.float64)), axis=-1)
+    chosen = (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=-1)
+    return np.minimum(chosen, logprobs.shape[-1] - 1)

@@ -1,0 +1,97 @@
+"""`run.json`, what a run directory says of itself: read, written, and found by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from playfield.envs.base import EnvSpec
+from playfield.errors import DataError, UsageError, nearest
+
+VERSION = importlib.metadata.version("playfield")
+
+
+def versions() -> dict[str, str]:
+    """Versions that exactness depends on."""
+    import ale_py
+    import gymnasium
+    import numpy
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "ale-py": ale_py.__version__,
+        "gymnasium": gymnasium.__version__,
+        "machine": platform.machine(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def spec_from(info: dict[str, Any]) -> EnvSpec:
+    """The `EnvSpec` stored in `run.json`."""
+    stored = info["spec"]
+    try:
+        return EnvSpec(
+            id=str(stored["id"]),
+            kind=str(stored["kind"]),
+            obs_shape=tuple(int(n) for n in stored["obs_shape"]),
+            obs_dtype=str(stored["obs_dtype"]),
+            num_actions=int(stored["num_actions"]),
+            action_names=tuple(str(a) for a in stored["action_names"]),
+            protocol=dict(stored["protocol"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"run.json has no usable spec ({error})") from None
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    """`run.json` of a run directory. Raises DataError where it is missing or no JSON object."""
+    try:
+        info = json.loads((run / "run.json").read_text("utf-8"))
+    except OSError:
+        raise DataError(f"{run} is not a run directory: it has no run.json") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{run / 'run.json'} is damaged: not JSON") from None
+    if not isinstance(info, dict) or "spec" not in info or "algo" not in info:
+        raise DataError(f"{run / 'run.json'} does not describe a run")
+    return info
+
+
+def newest_run(root: Path = Path("runs")) -> Path:
+    """The run under `root` that wrote a checkpoint last. Raises UsageError when there is none."""
+    marks = list(root.glob("**/checkpoints/last"))
+    if not marks:
+        raise UsageError(f"no run with a checkpoint under {root}/: train one first (`playfield train breakout`)")
+    return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
+
+
+def _all_runs() -> list[str]:
+    return [str(path.parent) for path in Path("runs").glob("**/run.json")]
+
+
+def no_run(name: str | Path) -> UsageError:
+    """The error for a directory that is no run: it names the runs within, or the nearest."""
+    runs = _all_runs()
+    close = [run for run in runs if Path(run).is_relative_to(name)][:3] or nearest(str(name), runs)
+    return UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
+
+
+NEEDED = {"algo", "compute", "config", "extensions", "seed", "spec", "steps", "versions"}
+"""What `run.json` must hold to go on."""
+
+
+def write_info(directory: Path, info: dict[str, Any]) -> None:
+    """Write run.json atomically."""
+    from playfield.runs.storage import atomic_write
+
+    plain = {
+        **info,
+        "spec": info["spec"] if isinstance(info["spec"], dict) else dataclasses.asdict(info["spec"]),
+    }
+    atomic_write(directory / "run.json", json.dumps(plain, indent=2) + "\n")

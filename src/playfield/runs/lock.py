@@ -1,0 +1,165 @@
+"""One writer for each run directory.
+
+The system's own file lock (flock; msvcrt on Windows) decides: it vanishes with its process, however that
+dies. The text in the file only says who holds it. Where a file system has no locks, the process id in the
+text decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from playfield.errors import DataError, StorageError
+from playfield.runs.storage import alive
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK}
+
+
+def _lock_file(fd: int) -> None:
+    """Take the lock at once or raise OSError."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(fd, 1 << 30, os.SEEK_SET)  # beyond the text, which others must be able to read
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class RunLock:
+    """Context manager: this process is the only one that writes to `run_dir` while inside.
+
+    The file `<run_dir>/lock` holds JSON {pid, host, started, command} while it is held and is empty
+    afterwards. `note` says what was found if the last holder never released it (killed, or the machine went
+    down).
+
+    Raises DataError (exit code 3) at once, naming the holder, if another process or another RunLock has it.
+    Raises StorageError if the file cannot be written.
+    """
+
+    def __init__(self, run_dir: Path | str) -> None:
+        self.run_dir = Path(run_dir)
+        self.path = self.run_dir / "lock"
+        self.note = ""
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. See the class."""
+        if self._fd is not None:
+            raise DataError(f"{self.run_dir} is locked by this very process already")
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            fd = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise StorageError(f"cannot lock {self.run_dir}: {error.strerror}") from error
+        try:
+            self._take(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        _held.add(self)
+
+    def _take(self, fd: int) -> None:
+        by_pid = False
+        try:
+            _lock_file(fd)
+        except OSError as error:
+            if error.errno in _BUSY:
+                raise DataError(self._busy(fd)) from None
+            if error.errno not in _NO_LOCKS:
+                raise StorageError(f"cannot lock {self.run_dir}: {error.strerror}") from error
+            by_pid = True
+        holder = _read_holder(fd)
+        here = socket.gethostname()
+        if holder:
+            if by_pid and (holder["host"] != here or alive(holder["pid"])):
+                raise DataError(self._busy(fd))
+            self.note = f"took over the lock of {_who(holder)}, which ended without releasing it"
+        mine = {"pid": os.getpid(), "host": here, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        data = json.dumps(mine | {"command": " ".join(sys.argv)[:1000]}).encode() + b"\n"
+        try:
+            os.ftruncate(fd, 0)
+            os.lseek(fd, 0, os.SEEK_SET)
+            os.write(fd, data)
+            os.fsync(fd)
+        except OSError as error:
+            raise StorageError(f"cannot lock {self.run_dir}: {error.strerror}") from error
+
+    def _busy(self, fd: int) -> str:
+        for _ in range(20):  # the holder may be about to write who it is
+            if holder := _read_holder(fd):
+                break
+            time.sleep(0.01)
+        who = _who(holder) if holder else "another process"
+        return f"{self.run_dir} is in use by {who}: wait for it, stop it, or choose another directory"
+
+    def release(self) -> None:
+        """Give the lock back. Does nothing if it is not held."""
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        _held.discard(self)
+        try:
+            os.ftruncate(fd, 0)
+        except OSError:
+            pass  # the next one reads a stale note, no more
+        finally:
+            os.close(fd)
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _read_holder(fd: int) -> dict[str, Any]:
+    """Who the file says holds it; empty if it says nothing that makes sense."""
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+        holder = json.loads(os.read(fd, 65536))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    match holder:
+        case {"pid": int(), "host": str(), "started": str()}:
+            return holder
+    return {}
+
+
+def _who(holder: dict[str, Any]) -> str:
+    text = f"process {holder['pid']} on {holder['host']}, started {holder['started']}"
+    command = holder.get("command")
+    text += f" ({command})" if isinstance(command, str) and command else ""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+_held: set[RunLock] = set()
+
+
+def _forget_in_child() -> None:
+    """A forked child must not keep its parent's lock alive after the parent has died."""
+    for lock in list(_held):
+        if lock._fd is not None:
+            os.close(lock._fd)
+            lock._fd = None
+    _held.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_in_child)

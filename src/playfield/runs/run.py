@@ -1,0 +1,323 @@
+"""A training run: its directory, lock, seeds, clocks, signals, and the loop that an algorithm trains in.
+
+An algorithm calls `track` for everything that a checkpoint must hold, then loops over `steps`. Saving, resuming,
+logging, stopping and progress happen between two rounds of that loop, so no algorithm mentions them.
+Checkpoints are taken by the clock, at every tenth of the steps and at the end. They never touch what they save:
+training is the same with and without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from playfield.compute import Compute
+from playfield.envs.base import EnvSpec, VectorEnv
+from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
+from playfield.runs import checkpoint, goal
+from playfield.runs.signals import caught
+
+T = TypeVar("T")
+WINDOW = 100  # games in the moving means, as in SB3
+
+
+class Stopped(PlayfieldError):
+    """SIGINT or SIGTERM ended the run after it saved; `exit_code` is 130 or 143."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum
+
+
+class Run:
+    """One training run.
+
+    Args:
+        info: what `run.json` holds: env, algo, config, protocol, seed, steps, target, compute.
+        make_envs: makes `n` environments; called once for each worker.
+        directory: where everything is written; None writes nothing (for measuring and for inline use).
+        sinks: where metrics go; None drops them. `history` holds (step, score) of every game of this session.
+        resume: the checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        info: dict[str, Any],
+        make_envs: Any,
+        directory: Path | None = None,
+        sinks: Any = None,
+        resume: checkpoint.Checkpoint | None = None,
+        save_seconds: float = 60.0,
+        keep: int = 3,
+        on_round: Any = None,
+    ) -> None:
+        self.info, self.directory, self.sinks = info, directory, sinks
+        self.make_envs, self.on_round = make_envs, on_round
+        self.compute = Compute(**info["compute"])
+        self.seed, self.total_steps = int(info["seed"]), int(info["steps"])
+        self.save_seconds, self.keep = save_seconds, keep
+        self.spec: EnvSpec = info["spec"]
+        self.step = self.updates = self.games = 0
+        self.best = float("-inf")
+        self.goal = goal.from_info(info)
+        self.scores: deque[float] = deque(maxlen=max(WINDOW, self.goal.games if self.goal else 0))
+        self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.history: list[tuple[int, float]] = []
+        self.phases: dict[str, float] = {}
+        self._parts: dict[str, Any] = {}
+        self._metrics: dict[str, float] = {}
+        self._signal = self._taken = 0
+        self._seconds_before = 0.0
+        self._saved: dict[str, Any] = {}
+        self._envs: list[VectorEnv] = []
+        self.after_save: list[Callable[[], None]] = []  # called when a checkpoint lies on the disk
+        self.on_close: list[Callable[[], None]] = []
+        if resume is not None:
+            self._saved = resume.tree["parts"]
+            self._restore_books(resume.tree["run"])
+            if directory is not None:
+                with contextlib.suppress(DataError, OSError):  # no best yet
+                    self.best = checkpoint.read_best(directory / "checkpoints")["score"]
+        self._start_step = self.step
+        self._start = self._last_save = time.monotonic()
+
+    # What an algorithm calls -------------------------------------------------------------------------
+
+    def seeded(self) -> contextlib.AbstractContextManager[Any]:
+        """Weights made inside come from the run's seed; torch's own generator is left as it was."""
+        return _seeded(self.seed)
+
+    def track(self, name: str, part: T) -> T:
+        """Save `part` (it has `state` and `restore`) with every checkpoint; restore it now if resuming."""
+        self._parts[name] = part
+        if name in self._saved:
+            part.restore(self._saved[name])  # type: ignore[attr-defined]
+        return part
+
+    def workers(
+        self, name: str, num_envs: int, make: Callable[[VectorEnv, np.random.SeedSequence, int], T]
+    ) -> list[T]:
+        """A tracked part for each worker, which `make` makes of its environments, its seed and its number."""
+        count = self.compute.workers
+        seeds = np.random.SeedSequence(self.seed).spawn(count)
+        made = []
+        for k in range(count):
+            env = self.make_envs(num_envs // count)
+            self._envs.append(env)
+            made.append(self.track(f"{name}-{k}", make(env, seeds[k], k)))
+        return made
+
+    def steps(self, per_round: int) -> Iterator[float]:
+        """Rounds of `per_round` steps until the total or the target is reached; yields the progress in [0, 1)."""
+        self._saved = {}
+        self._start = self._last_save = time.monotonic()
+        if self.sinks is not None:
+            self.sinks.begin()
+        with caught(self._stop, "stopping after this round"):
+            while not self.stop:
+                self._taken = per_round
+                yield self.step / self.total_steps
+                self.step += self._taken
+                self._after_round(self._taken)
+            if self.directory is not None:
+                self.save()
+            if self._signal:  # it came during the last save
+                raise Stopped(self._signal)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to the phase table."""
+        start = time.perf_counter()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+    def record(self, rollouts: list[Any], taken: int | None = None) -> None:
+        """Book the games that ended in a round, in the order in which they ended, and the steps it took.
+
+        `taken` is for rounds that may be shorter than `steps` was told.
+        """
+        if taken is not None:
+            self._taken = taken
+        total = sum(r.env.num_envs for r in rollouts)
+        ended = [(t, k, e) for k, r in enumerate(rollouts) for t, e in r.episodes]
+        ended.sort(key=lambda item: (item[0], item[1], item[2].env))
+        for t, _, episode in ended:
+            self.scores.append(episode.score)
+            self.lengths.append(episode.length)
+            self.games += 1
+            at = self.step + (t + 1) * total
+            self.history.append((at, episode.score))
+            if self.sinks is not None:
+                self.sinks.episode(at, episode.score, episode.length)
+        for r in rollouts:
+            r.episodes.clear()
+            for phase, seconds in r.seconds.items():
+                self.phases[phase] = self.phases.get(phase, 0.0) + seconds / len(rollouts)
+                r.seconds[phase] = 0.0
+
+    def log(self, metrics: dict[str, float], updates: int) -> None:
+        """Metrics of the round just done."""
+        self.updates += updates
+        self._metrics.update(metrics)
+        loss = metrics.get("train/loss", 0.0)
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise DivergedError("the loss is not finite: lower the learning rate (--lr)")
+
+    # Between rounds ----------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all sessions of this run."""
+        return self._seconds_before + time.monotonic() - self._start
+
+    @property
+    def speed(self) -> float:
+        """Steps per second in this session."""
+        return (self.step - self._start_step) / max(time.monotonic() - self._start, 1e-9)
+
+    @property
+    def score(self) -> float:
+        """Mean raw score of the last 100 training games; NaN before the first."""
+        return float(np.mean(list(self.scores)[-WINDOW:])) if self.scores else float("nan")
+
+    @property
+    def stop(self) -> str:
+        """Why training is over: `target`, `steps`; empty while it is not."""
+        if self.goal is not None and self.goal.reached(self.scores):
+            return "target"
+        return "steps" if self.step >= self.total_steps else ""
+
+    def _after_round(self, per_round: int) -> None:
+        period = int(self.info.get("log_period") or per_round)
+        last = bool(self.stop)
+        if self.sinks is not None and (last or self.step // period != (self.step - per_round) // period):
+            self.sinks.log(self.step, self._row())
+        if self.on_round is not None:
+            self.on_round(self)
+        if self.directory is None:
+            if self._signal:
+                raise Stopped(self._signal)
+            return
+        if self._signal:
+            self.save()
+            raise Stopped(self._signal)
+        tenth = 10 * self.step // self.total_steps > 10 * (self.step - per_round) // self.total_steps
+        if not last and (tenth or time.monotonic() - self._last_save >= self.save_seconds):
+            try:
+                self.save()
+            except StorageError as error:  # older checkpoints are intact; there may be room again by the next one
+                print(f"playfield: checkpoint not saved, training goes on: {error}", file=sys.stderr, flush=True)
+            self._last_save = time.monotonic()
+
+    def _row(self) -> dict[str, float]:
+        """One row of metrics under SB3's names; the sinks add moving means, speed and time."""
+        row: dict[str, float] = {
+            "rollout/games": self.games,
+            "time/total_timesteps": self.step,
+            **self._metrics,
+            "train/n_updates": self.updates,
+        }
+        if self.goal is not None and self.goal.games != WINDOW and len(self.scores) >= self.goal.games:
+            row["rollout/target_mean"] = self.goal.mean(self.scores)
+        if self.spec.kind == "atari":
+            row["rollout/frames"] = self.step * self.spec.protocol.get("skip", 1)
+        if self.compute.device == "cuda":
+            row["time/gpu_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
+        return row
+
+    # Saving ------------------------------------------------------------------------------------------
+
+    def tree(self) -> dict[str, Any]:
+        """Everything that decides how training goes on."""
+        return {"parts": {name: part.state() for name, part in self._parts.items()}, "run": self._books()}
+
+    def final_hash(self, tree: dict[str, Any] | None = None) -> str:
+        """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
+        tree = dict(tree or self.tree())
+        tree["run"] = {k: v for k, v in tree["run"].items() if k != "seconds"}
+        tree["parts"] = _without(tree["parts"], "files")  # how saves cut the data depends on the clock
+        return checkpoint.tree_hash(tree)
+
+    def save(self) -> Path:
+        """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite."""
+        assert self.directory is not None
+        learner = self._parts.get("learner")
+        if learner is not None and not learner.weights_finite():
+            raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
+        if self.sinks is not None:
+            self.sinks.flush()
+        meta = {k: self.info[k] for k in ("env", "algo", "seed", "protocol", "config")}
+        tree = self.tree()
+        meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
+        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, _json(meta), self.keep)
+        for told in self.after_save:
+            told()
+        if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
+            self.best = self.score
+            checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})
+        return path
+
+    def _books(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "games": self.games,
+            "scores": list(self.scores),
+            "lengths": list(self.lengths),
+            "seconds": self.seconds,
+        }
+
+    def _restore_books(self, books: dict[str, Any]) -> None:
+        self.step, self.updates, self.games = books["step"], books["updates"], books["games"]
+        self.scores.extend(books["scores"])
+        self.lengths.extend(books["lengths"])
+        self._seconds_before = books["seconds"]
+
+    def _stop(self, signum: int) -> None:
+        self._signal = signum
+
+    def close(self) -> None:
+        """Stop the workers and close the environments and sinks."""
+        learner = self._parts.get("learner")
+        if learner is not None:
+            learner.team.close()
+        for told in self.on_close:
+            told()
+        for env in self._envs:
+            env.close()
+        if self.sinks is not None:
+            self.sinks.close()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrix decomposition behind orthogonal weights rounds by the number of threads
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _without(tree: Any, name: str) -> Any:
+    """A tree of dicts without the keys called `name`."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without(value, name) for key, value in tree.items() if key != name}
+
+
+def _json(value: Any) -> Any:
+    """`value` as plain JSON types."""
+    return json.loads(json.dumps(value, default=str))

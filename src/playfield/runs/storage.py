@@ -1,0 +1,222 @@
+"""Writing to disk without ever leaving half a file, and reading files that a stranger may have made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from playfield.errors import DataError, StorageError
+from playfield.runs.strict_json import MAX_JSON, parse_json
+
+_TEMPORARY = re.compile(r".*\.tmp-(\d+)(-\d+)?")
+_counter = itertools.count()
+_claimed: set[str] = set()  # temporary files that this process has under its hands, absolute
+
+
+def _fault(point: str) -> None:
+    """Called with a name before every write, fsync, rename and removal. Tests replace it to crash there."""
+
+
+@contextlib.contextmanager
+def as_storage_error(action: str) -> Iterator[None]:
+    """Turn OSError into StorageError (exit code 5), keeping the system's words."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{action}: {error.strerror or error}") from error
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable, as fsync of a file does for its content."""
+    _fault(f"fsync {path.name}/")
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, Any]:
+    """Write and sync a new file; returns its size and sha256."""
+    digest, size = hashlib.sha256(), 0
+    _fault(f"create {path.name}")
+    with open(path, "xb", buffering=0) as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                _fault(f"write {path.name}")
+                rest = rest[file.write(rest) :]
+        _fault(f"fsync {path.name}")
+        os.fsync(file.fileno())
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def claim_temporary(path: Path) -> Path:
+    """A temporary name beside `path` that says who writes it; it is this process's until `release_temporary`."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
+    _claimed.add(os.path.abspath(temporary))
+    return temporary
+
+
+def release_temporary(temporary: Path) -> None:
+    """Remove a claimed file if it is still there. Where that fails it is a leftover."""
+    _claimed.discard(os.path.abspath(temporary))
+    with contextlib.suppress(OSError):  # renamed already, or its folder is no folder
+        temporary.unlink()
+
+
+def atomic_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """`atomic_write` in pieces."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
+    with as_storage_error(f"cannot write {path}"):
+        try:
+            temporary.unlink(missing_ok=True)  # of a dead process that had the same id
+            write_file(temporary, chunks)
+            _fault(f"rename {path.name}")
+            os.replace(temporary, path)
+            fsync_directory(path.parent)
+        except (Exception, KeyboardInterrupt):
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def atomic_write(path: Path | str, data: bytes | str) -> None:
+    """Write and sync a whole file so that a reader, or a crash, sees the old content or the new.
+
+    Raises StorageError with the system's words; the old file is then untouched and no temporary file is left.
+    """
+    atomic_chunks(Path(path), [data.encode() if isinstance(data, str) else data])
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory. A directory is renamed first, so that half of one never has a good name."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if not _TEMPORARY.fullmatch(path.name):
+        condemned = path.with_name(f"{path.name}.gone.tmp-{os.getpid()}-{next(_counter)}")
+        _fault(f"rename {path.name} away")
+        os.rename(path, condemned)
+        path = condemned
+    _fault(f"remove {path.name.split('.tmp-')[0]}")
+    shutil.rmtree(path)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine has that id (always true on Windows, where one cannot ask safely)."""
+    if os.name == "nt":  # os.kill would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def remove_leftovers(directory: Path, name: str | None = None) -> None:
+    """Remove temporary files of writers that are gone, and what this process left without a claim on it.
+
+    With `name`, only those that were to become that file.
+    """
+    for path in list(directory.iterdir()):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or (name is not None and not path.name.startswith(f".{name}.tmp-")):
+            continue
+        mine = int(match[1]) == os.getpid()
+        if os.path.abspath(path) not in _claimed if mine else not alive(int(match[1])):
+            remove(path)
+
+
+def replace_directory(new: Path, final: Path) -> None:
+    """Rename `new` to `final`. Until that is done an existing `final` waits as `final.old`."""
+    old = final.with_name(final.name + ".old")
+    if final.exists():
+        if old.exists():
+            remove(old)
+        _fault(f"rename {final.name} to .old")
+        os.rename(final, old)
+    try:
+        _fault(f"rename {final.name}")
+        os.rename(new, final)
+    except (Exception, KeyboardInterrupt):
+        if old.exists():
+            os.rename(old, final)
+        raise
+    fsync_directory(final.parent)
+    if old.exists():
+        remove(old)
+
+
+def _readable(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def preflight(directory: Path | str, need_bytes: int) -> None:
+    """Raise StorageError unless `directory` is writable and has `need_bytes` free. Creates nothing."""
+    place = _existing(directory)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(f"cannot write in {place}: no permission, or a read-only disk")
+    free = free_disk(place)
+    if free < need_bytes:
+        raise StorageError(f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free")
+
+
+def free_disk(directory: Path | str) -> int:
+    """Bytes free on the disk that `directory` is, or would be, on."""
+    place = _existing(directory)
+    with as_storage_error(f"cannot look at the disk of {place}"):
+        return shutil.disk_usage(place).free
+
+
+def _existing(directory: Path | str) -> Path:
+    """`directory`, or the nearest above it that exists."""
+    place = Path(directory).absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def open_regular(directory: Path, name: str) -> IO[bytes]:
+    """Open a regular file. Links and devices are refused: they could stand for any file of the reader's."""
+    path = directory / name
+    if path.is_symlink():
+        raise DataError(f"{name} is a symbolic link")
+    try:
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(path, os.O_RDONLY | flags), "rb", buffering=0)
+    except FileNotFoundError:
+        raise DataError(f"{name} is missing") from None
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{name} is not a regular file")
+    return file
+
+
+def read_json(directory: Path, name: str) -> tuple[bytes, Any]:
+    """The bytes of a file and the JSON in them; DataError naming the file."""
+    with open_regular(directory, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_JSON:
+            raise DataError(f"{name}: {size} bytes of JSON, more than {MAX_JSON}")
+        try:
+            data = file.read(MAX_JSON) or b""
+        except OSError as error:
+            raise DataError(f"{name}: {error.strerror}") from None
+    return data, parse_json(data, name)

@@ -1,0 +1,288 @@
+"""One game for one browser tab: the agent plays, or a person does, and every step can be sent as bytes.
+
+Each tab has a game of its own, so that pausing, speeding up or taking over in one disturbs no other. They share
+the networks, which are read only. A person's steps never reach training: this process only reads run directories.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield.envs import protocol_line
+from playfield.envs.base import EnvSpec
+from playfield.errors import PlayfieldError
+from playfield.play.agent import agent_or_random, find_agent, load_policy
+from playfield.play.player import Moment, Player, fps_of, lives_of
+from playfield.play.policy import Policy
+from playfield.show import saliency
+from playfield.show.watch import rundata
+
+KEYS = ("left", "right", "up", "down", "fire")
+TRAIL = 600  # steps remembered for the strip chart of a client that is slow to ask
+
+
+class Source:
+    """What is watched: policies by checkpoint, loaded once for all tabs.
+
+    Raises UsageError or DataError where `source` names no agent (see `policy.find_agent`).
+    """
+
+    def __init__(
+        self,
+        source: str,
+        which: str = "last",
+        agent: str | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.temperature, self.seed = temperature, seed
+        policy, home = agent_or_random(source, which, agent, temperature, seed)
+        self.spec: EnvSpec = policy.spec
+        self.run: Path | None = home if (home / "run.json").is_file() else None
+        self.random = agent is not None
+        self.first = "follow" if which == "last" and self.run is not None and not self.random else str(which)
+        self._cache: dict[str, Policy] = {}
+        self._first_policy = policy
+        self._lock = threading.Lock()
+
+    def steps(self) -> list[int]:
+        """Training steps of the checkpoints that can be chosen."""
+        return [] if self.run is None or self.random else rundata.kept_steps(self.run)
+
+    def choices(self) -> list[str]:
+        """What the checkpoint picker offers."""
+        if self.run is None or self.random:
+            return []
+        best = ["best"] if rundata.has_best(self.run) else []
+        return ["follow", *best, *[str(step) for step in reversed(self.steps())]]
+
+    def newest(self) -> int | None:
+        return max(self.steps(), default=None)
+
+    def policy(self, which: str) -> Policy:
+        """The policy of a choice: `follow` is the newest checkpoint. Raises PlayfieldError."""
+        if self.run is None or self.random or which == self.first != "follow":
+            return self._first_policy
+        which = "last" if which == "follow" else which
+        key = str(self.newest()) if which == "last" else which
+        with self._lock:
+            if key == "best" or key not in self._cache:
+                found = load_policy(find_agent(str(self.run), which), temperature=self.temperature, seed=self.seed)
+                if found.spec != self.spec:
+                    raise PlayfieldError("the checkpoint is for another environment or protocol")
+                self._cache[key] = found
+                while len(self._cache) > 4:
+                    del self._cache[next(iter(self._cache))]
+            return self._cache[key]
+
+
+class Steered:
+    """A policy that a person can take over."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.human: int | None = None
+        self.use(policy)
+
+    def use(self, policy: Policy) -> None:
+        """Go on with another policy of the same environment."""
+        self.policy, self.spec, self.label = policy, policy.spec, policy.label
+        self.temperature = policy.temperature
+
+    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        if self.human is not None:
+            return np.full(len(obs), self.human, np.int64)
+        return self.policy.act(obs, uniform)
+
+    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        return self.policy.explain(obs)
+
+
+def action_for(names: Sequence[str], keys: Sequence[str]) -> int:
+    """The action that the pressed keys mean: the nearest that the environment has.
+
+    Joystick names (`UPRIGHTFIRE`), and names such as `left` or `torque +1`. Without a key: NOOP, a middle action
+    such as `coast`, or the first.
+    """
+    upper = [name.upper() for name in names]
+    down, fire = set(keys), "FIRE" if "fire" in keys else ""
+    vertical = "" if {"up", "down"} <= down else "UP" if "up" in down else "DOWN" if "down" in down else ""
+    sides = "" if {"left", "right"} <= down else "LEFT" if "left" in down else "RIGHT" if "right" in down else ""
+    for wanted in (vertical + sides + fire, sides + fire, vertical + fire, vertical + sides, sides, vertical, fire):
+        if wanted and wanted in upper:
+            return upper.index(wanted)
+    if "NOOP" in upper:
+        return upper.index("NOOP")
+    middle = len(names) // 2 if len(names) % 2 else 0
+    return {"LEFT": 0, "RIGHT": len(names) - 1}.get(sides, middle)
+
+
+def frame_aspect(spec: EnvSpec, frame: np.ndarray) -> float:
+    """Width / height as a screen shows the frame: the 2600's pixels are 12/7 as wide as they are high."""
+    height, width = frame.shape[:2]
+    return width / height * (12 / 7 if spec.kind == "atari" else 1)
+
+
+def pack(header: dict[str, Any], *buffers: np.ndarray) -> bytes:
+    """A message: uint32 length of the JSON (little-endian), the JSON, then the buffers one after another."""
+    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
+    return b"".join([struct.pack("<I", len(text)), text, *(np.ascontiguousarray(b).tobytes() for b in buffers)])
+
+
+def number(x: Any, digits: int = 4) -> float | None:
+    """A JSON number, None for what is missing or not finite."""
+    return None if x is None or not math.isfinite(float(x)) else round(float(x), digits)
+
+
+class Session:
+    """The game of one tab. Not thread-safe: one call at a time."""
+
+    def __init__(self, source: Source, seed: int) -> None:
+        self.source, self.spec = source, source.spec
+        self.choice = source.first
+        self.loaded = source.newest()
+        self.steered = Steered(source.policy(self.choice))
+        self.names = self.spec.action_names
+        self.overlay = "off"
+        self.keys: list[str] = []
+        self.taken_over = False
+        self._start(seed)
+
+    def _start(self, seed: int) -> None:
+        self.seed = seed
+        self.player = Player(self.steered, seed)
+        self._moments: Iterator[Moment] = self.player.moments()
+        self._now: Moment | None = None
+        self._lives = self._shown_lives = lives_of(self.player)
+        self._value: float | None = None
+        self.human_game = False
+        self.trail: deque[list[Any]] = deque(maxlen=TRAIL)
+        self.scores: list[list[Any]] = []
+
+    def restart(self, seed: int) -> None:
+        """A new game from another seed."""
+        self.player.close()
+        self._start(seed)
+
+    def close(self) -> None:
+        self.player.close()
+
+    def choose(self, which: str) -> None:
+        """Go on with another checkpoint, in the same game. Raises PlayfieldError; the old one then stays."""
+        newest = self.source.newest()  # before loading: one that comes meanwhile is then loaded next
+        self.steered.use(self.source.policy(which))
+        self.choice, self.loaded = which, newest
+
+    def follow(self) -> bool:
+        """Load a newer checkpoint if there is one and it is asked for; whether it did."""
+        newest = self.source.newest()
+        if self.choice != "follow" or newest == self.loaded:
+            return False
+        self.choose("follow")
+        return True
+
+    def take_over(self, on: bool) -> None:
+        self.taken_over, self.keys = on, []
+        self._steer()
+
+    def press(self, keys: Sequence[str]) -> None:
+        self.keys = [key for key in KEYS if key in keys]
+        self._steer()
+
+    def _steer(self) -> None:
+        self.steered.human = action_for(self.names, self.keys) if self.taken_over else None
+
+    def advance(self) -> None:
+        """Play one step."""
+        before = self._now
+        if before is not None and before.over:
+            self.human_game = False
+        self._shown_lives = self._lives
+        now = next(self._moments)
+        self._now = now
+        self._lives = lives_of(self.player)
+        self.human_game |= self.taken_over
+        value = saliency.values_of({k: np.asarray(v)[None] for k, v in now.thoughts.items()})
+        self._value = None if value is None else number(value[0])
+        self.trail.append([now.step, self._value, number(now.reward), int(now.over)])
+        if now.over:
+            self.scores = [*self.scores[-19:], [number(now.score), int(self.human_game)]]
+
+    def hello(self) -> bytes:
+        """What does not change during the connection."""
+        spec = self.spec
+        return pack(
+            {
+                "kind": "hello",
+                "env": spec.id,
+                "actions": list(spec.action_names),
+                "protocol": protocol_line(spec.protocol),
+                "obs_shape": list(spec.obs_shape),
+                "pixels": spec.pixels,
+                "fps": fps_of(spec),
+                "overlay": spec.pixels and not spec.protocol.get("view"),
+                "trained": not self.source.random,
+                "run": None if self.source.run is None else str(self.source.run),
+            }
+        )
+
+    def frame(self) -> bytes:
+        """The step played last: its picture, what the net saw, what it thought and did."""
+        now = self._now
+        if now is None:
+            self.advance()
+            now = self._now
+        assert now is not None
+        stack = now.obs if self.spec.pixels else None
+        overlay = self._overlay(now) if self.overlay != "off" else None
+        thoughts: dict[str, Any] = {
+            k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts
+        }
+        header: dict[str, Any] = {
+            "kind": "frame",
+            "step": now.step,
+            "game": now.game,
+            "seed": self.seed,
+            "score": number(now.score),
+            "reward": number(now.reward),
+            "lives": self._shown_lives,
+            "over": now.over,
+            "action": now.action,
+            "human": self.taken_over,
+            "human_game": self.human_game,
+            "value": self._value,
+            "label": self.steered.label,
+            "choice": self.choice,
+            "trail": list(self.trail),
+            "scores": self.scores,
+            "aspect": round(frame_aspect(self.spec, now.frame), 5),
+            "frame": list(now.frame.shape[:2]),
+            "stack": None if stack is None else list(stack.shape),
+            "obs": None if stack is not None else [number(x) for x in np.ravel(now.obs)[:256]],
+            "overlay": None if overlay is None else list(overlay.shape),
+            **thoughts,
+        }
+        self.trail.clear()
+        parts = [now.frame, *([] if stack is None else [stack.transpose(2, 0, 1)])]
+        return pack(header, *parts, *([] if overlay is None else [overlay]))
+
+    def _overlay(self, now: Moment) -> np.ndarray | None:
+        """Saliency of the value or of the policy as uint8 [H, W], by occlusion."""
+        if not self.spec.pixels:
+            return None
+        seen = saliency.occlusion(self.steered.explain, now.obs).maps()[self.overlay]
+        return np.round(255 * saliency.relative(seen)).astype(np.uint8)
+
+    def news(self) -> bytes:
+        """Checkpoints and the learning curve of the run."""
+        run = self.source.run
+        curve = None if run is None else rundata.learning_curve(run)
+        return pack({"kind": "run", "choices": self.source.choices(), "choice": self.choice, "curve": curve})

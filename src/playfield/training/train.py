@@ -1,0 +1,337 @@
+"""From a request to a finished run: plan, create or reopen the directory, train, judge, show.
+
+`train` is the Python counterpart of `playfield train`; the command line adds only words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playfield.envs.names import resolve
+from playfield.errors import DataError, DivergedError, UsageError, unknown
+from playfield.runs import encoder, goal
+from playfield.runs.console import clock
+from playfield.runs.info import NEEDED, versions, write_info
+from playfield.training.plan import (
+    Request,
+    command_line,
+    default_minutes,
+    envs_of,
+    finite_or_none,
+    info_for,
+    measure_speed,
+    plan_text,
+    schedule,
+    snap,
+)
+from playfield.training.prepare import configure as configure
+from playfield.training.prepare import prepare, reopen
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run left: its directory, final hash, training score, evaluation; `stop` is steps or target."""
+
+    directory: Path
+    steps: int
+    seconds: float
+    score: float
+    hash: str
+    evaluation: dict[str, Any] | None
+    files: dict[str, Path]
+    stop: str
+
+
+def train(
+    env: str | None = None,
+    algo: str = "ppo",
+    *,
+    resume: str | Path | None = None,
+    say: Say | None = None,
+    **wishes: Any,
+) -> Result:
+    """Train an agent, or go on with a run; ends with an evaluation over full games, a film and a curve.
+
+    Args:
+        env: `breakout`, `CartPole-v1`, any Gymnasium id. Leave out with `resume`.
+        algo: a file of algos/.
+        resume: a run directory to go on from; then only `steps` (a new total), `target_score` and `target_games`
+            may be given too.
+        say: receives lines for a person; None is quiet.
+        wishes: fields of `Request`: steps, minutes, target_score, seed, run, preset, config={...}, ... Training
+            ends early when the mean of the last `target_games` (100) reaches `target_score`; infinity lifts it.
+
+    Returns:
+        What was left behind.
+
+    Example:
+        >>> result = playfield.train("CartPole-v1", steps=100_000)
+    """
+    if resume is not None:
+        if env is not None:
+            raise UsageError("the environment is part of the run and cannot be given with resume")
+        return _resume(Path(resume), say or _silent, **wishes)
+    if env is None:
+        raise UsageError("which environment? for example: playfield train breakout")
+    known = {f.name for f in dataclasses.fields(Request)}
+    for wish in wishes:
+        if wish not in known:
+            raise unknown("option", wish, known)
+    if wishes.get("run") is not None:
+        wishes["run"] = Path(wishes["run"])
+    request = Request(env=env, algo=algo, **wishes)
+    goal.wished(request.target_score, request.target_games)  # a mistake is told before anything is loaded
+    return _start(request, say or _silent)
+
+
+def _silent(_line: str) -> None:
+    return None
+
+
+def _start(request: Request, say: Say) -> Result:
+    if request.steps is not None and request.minutes is not None:
+        raise UsageError("give --steps or --minutes, not both")
+    if request.run is not None and (request.run / "run.json").exists():
+        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
+    ready = prepare(request)  # most mistakes are told here, before torch is loaded
+    from playfield import compute
+    from playfield.runs import checkpoint
+    from playfield.runs.lock import RunLock
+    from playfield.runs.run import Stopped
+
+    checkpoint.preflight(request.run or Path("runs"), 200_000_000)
+    compute.setup()
+    request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
+    note = resolve(request.env).note
+    if note:
+        say(note)
+    speed = None
+    if request.steps is None or (request.console and request.steps > 20 * cfg.batch):
+        say("measuring the speed of this machine ...")
+        try:
+            speed = measure_speed(module, cfg, spec, chosen, request.seed)
+        except Stopped as stop:
+            stop.args = ("stopped before the training began; nothing was written",)
+            raise
+    minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
+    steps = request.steps or snap((speed or 0) * minutes * 60)
+    info = info_for(request, cfg, spec, chosen, steps)
+    say(plan_text(info, cfg, chosen, speed, ready.need.line))
+    if steps < 10 * cfg.batch and request.algo != "random":
+        say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
+    if steps <= (begin := getattr(cfg, "learning_starts", 0)):
+        say(
+            f"note: learning starts after {begin:,} steps, so this learns nothing: more --steps, or --learning-starts"
+        )
+    directory = make_directory(request, spec)
+    with RunLock(directory):
+        if (directory / "run.json").exists():  # another process was faster
+            raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
+        if hasattr(cfg, "features"):
+            cfg = dataclasses.replace(cfg, features=encoder.keep(cfg.features, directory))
+        info["command"] = command_line(request, steps, chosen)
+        write_info(directory, info)
+        checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
+        checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
+        return _go(directory, info, module, cfg, request, None, say)
+
+
+def _resume(
+    directory: Path,
+    say: Say,
+    steps: int | None = None,
+    target_score: float | None = None,
+    target_games: int | None = None,
+    **wishes: Any,
+) -> Result:
+    from playfield.replay.saved import refuse_dropped
+    from playfield.runs.info import newest_run, no_run, read_info
+    from playfield.runs.lock import RunLock
+
+    fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
+    for wish in wishes:
+        if wish not in fixed:
+            raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
+    if not directory.is_dir() and directory == Path("last"):
+        directory = newest_run()
+    if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
+        raise no_run(directory)
+    # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
+    info = read_info(directory)
+    if missing := NEEDED.difference(info):
+        listed = ", ".join(sorted(missing))
+        raise DataError(
+            f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
+        )
+    refuse_dropped(directory, info)
+    opened = reopen(directory, info)
+    target = goal.changed(goal.from_info(info), target_score, target_games)
+    with RunLock(directory) as lock:
+        if lock.note:
+            say(lock.note)
+        _sweep(directory)
+        return _resume_locked(directory, say, opened, steps, target, wishes)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the temporary files that killed writers left in a run directory; a live one's stay."""
+    from playfield.runs.storage import remove_leftovers
+
+    for folder in (directory, directory / "films", directory / "eval"):
+        with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
+            remove_leftovers(folder)
+
+
+def _resume_locked(
+    directory: Path, say: Say, opened: Any, steps: int | None, target: goal.Goal | None, wishes: dict[str, Any]
+) -> Result:
+    from playfield import compute
+    from playfield.replay.saved import whole
+    from playfield.runs import checkpoint
+    from playfield.runs.info import read_info
+
+    compute.setup()
+    info = read_info(directory)
+    found = checkpoint.take_over(directory / "checkpoints", whole(directory))
+    for reason in found.skipped if found else ():
+        say(f"skipped a damaged checkpoint: {reason}")
+    done = found.step if found else 0
+    if steps is not None and steps != info["steps"]:
+        if steps <= done:
+            raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
+        info["extensions"].append({"at": done, "from": info["steps"], "to": steps})
+        say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
+        info["steps"] = steps
+        write_info(directory, info)
+    if line := goal.retarget(info, target, done):
+        say(line)
+        write_info(directory, info)
+    info["schedule"] = schedule(info["config"], info["steps"])
+    for name in ("save_seconds", "keep"):
+        if wishes.get(name) is None:
+            wishes[name] = info.get(name, getattr(Request, name))
+    changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}
+    if changed:
+        listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
+        say(f"note: not exact any more, other versions than at the start: {listed}")
+        info["exact"] = False
+        write_info(directory, info)
+    module, cfg, spec, need = opened
+    if need.line:
+        say(f"replay: {need.line}")
+    request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
+    replayed = "; the games under way are played again to where they were" if done and spec.kind == "atari" else ""
+    say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
+    return _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
+
+
+def _go(
+    directory: Path, info: dict[str, Any], module: Any, cfg: Any, request: Request, found: Any, say: Say
+) -> Result:
+    """Train, judge and show; the caller holds the directory's lock."""
+    from playfield.compute import Compute
+    from playfield.runs.info import spec_from
+    from playfield.runs.logger import Sinks
+    from playfield.runs.run import WINDOW, Run, Stopped
+
+    target = goal.from_info(info)
+    sinks = Sinks(
+        directory,
+        info["env"],
+        title=f"{info['algo']} on {info['env']}" + (f", until {target.words()}" if target else ""),
+        total_steps=info["steps"],
+        tensorboard=request.tensorboard,
+        console=request.console,
+    )
+    sinks.resume(found.step if found else 0)
+    spec = spec_from(info)
+    run = Run(
+        {**info, "spec": spec},
+        envs_of(spec, Compute(**info["compute"])),
+        directory,
+        sinks,
+        found,
+        request.save_seconds,
+        request.keep,
+    )
+    try:
+        module.train(run, cfg)
+    except Stopped as stop:
+        stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
+        raise
+    except DivergedError as error:
+        last = f"the last good checkpoint is in {directory / 'checkpoints'}"
+        error.args = (f"{error} (at step {run.step:,}; {last})",)
+        raise
+    finally:
+        run.close()
+    final = run.final_hash()
+    info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score), "games": run.games}
+    info["result"] |= {"stop": run.stop, "seconds": round(run.seconds, 1)}
+    write_info(directory, info)
+    games = min(len(run.scores), WINDOW)
+    mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
+    say(goal.closing(target, run.stop, run.step, run.total_steps, clock(run.seconds), mean))
+    evaluation, files = finish(directory, info, request, say)
+    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop)
+
+
+def finish(
+    directory: Path, info: dict[str, Any], request: Request, say: Say
+) -> tuple[dict[str, Any] | None, dict[str, Path]]:
+    """Judge and show a trained run: evaluation, film of its best game, learning curve, next commands."""
+    from playfield.play.evaluate import evaluate_and_save
+    from playfield.replay import saved
+    from playfield.show.plots import save_curve
+    from playfield.show.record import film_of
+
+    files: dict[str, Path] = {}
+    evaluation = None
+    if request.games:
+        result = evaluate_and_save(directory, "last", request.games, seed=0, say=say)
+        evaluation = result.summary()
+        if request.film:
+            files |= film_of(directory, result, say)
+    curve = save_curve(directory, info, evaluation)
+    if curve is not None:
+        files["curve"] = curve
+        say(f"learning curve: {curve}")
+    run = shlex.quote(str(directory))
+    longer = "--target-score none" if info["result"]["stop"] == "target" else f"--steps {2 * info['steps']}"
+    say(
+        f"watch it:     playfield watch {run}\n"
+        f"curves:       tensorboard --logdir {run}\n"
+        f"evaluate it:  playfield eval {run} --games 100\n"
+        f"film it:      playfield record {run}\n"
+        f"train longer: playfield train --resume {run} {longer}{saved.closing(directory)}"
+    )
+    return evaluation, files
+
+
+def make_directory(request: Request, spec: Any) -> Path:
+    """The run directory: the one asked for, or the next free number under runs/ENV/ALGO/."""
+    from playfield.runs.storage import as_storage_error
+
+    if request.run is not None:
+        with as_storage_error(f"create {request.run}"):
+            request.run.mkdir(parents=True, exist_ok=True)
+        return request.run
+    root = Path("runs") / spec.id.replace("/", "-").replace(":", "-") / request.algo
+    with as_storage_error(f"create {root}"):
+        root.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(p.name) for p in root.iterdir() if p.name.isdigit()), default=0)
+        while True:
+            try:
+                (root / str(number)).mkdir()
+                return root / str(number)
+            except FileExistsError:
+                number += 1
