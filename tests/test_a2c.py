@@ -284,7 +284,7 @@ def test_a_policy_made_of_its_weights(shared: bool) -> None:
     net = run._parts["learner"].net
     assert (net.critic_body is None) == shared
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    logits, values = a2c.load(run.spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
+    logits, values = a2c.load(run.spec, cfg, weights, "cpu")(np.eye(4, dtype=np.float32))
     with torch.no_grad():
         expected = net(torch.eye(4))
     np.testing.assert_allclose(logits, expected[0], rtol=1e-6)

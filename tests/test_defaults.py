@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 
 import pytest
 
-from playfield import options
-from playfield.cli import defaults, main
-
-
-@pytest.mark.parametrize("algo", options.algorithms())
-def test_presets_are_read_from_the_source_as_the_module_has_them(algo: str) -> None:
-    kinds = importlib.import_module(f"playfield.algos.{algo}").PRESETS
-    has = {kind: {name: dataclasses.asdict(cfg) for name, cfg in table.items()} for kind, table in kinds.items()}
-    assert defaults.presets(algo) == has
+from playfield.cli import main
+from playfield.runs import catalog
 
 
 def shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -43,15 +35,15 @@ def shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str
     ids=str,
 )
 def test_with_an_environment_the_help_tells_what_would_be_used(env, algo, more, capsys) -> None:
-    from playfield.training.plan import Request
     from playfield.training.prepare import configure
+    from playfield.training.request import Request
 
     words = [word for name, value in more.items() for word in (f"--{name}", value)]
     parts = {k: v for k, v in more.items() if k == "obs"}
     cfg = configure(Request(env, algo, preset=more.get("preset", "default"), parts=parts))[1]
     told = shown([env, "--algo", algo, *words], capsys)
     assert len(told) >= 0.9 * len(dataclasses.asdict(cfg))
-    for o in options.options(algo):
+    for o in catalog.options(algo):
         if o.flag in told:
             value = getattr(cfg, o.name)
             assert told[o.flag] == (str(value).lower() if isinstance(value, bool) else str(value)), o.flag

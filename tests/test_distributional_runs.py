@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from playfield import options
 from playfield.algos import _dqn_config, c51, dqn, hlgauss, qrdqn, rainbow
-from playfield.runs import checkpoint
+from playfield.runs import catalog, checkpoint
 from playfield.runs.run import Run
 from ppo_runs import Corridor, named, run_for
 from test_dqn import GAMMA, SMALL
@@ -59,7 +58,7 @@ def learned_values(name: str, rounds: int, **corridor) -> np.ndarray:
     run = run_for(env.spec, lambda n: Corridor(n, **corridor), cfg, rounds * cfg.batch)
     module.train(run, cfg)
     obs = torch.ones(1, 1) if env.blind else torch.eye(env.cut + 1)
-    net = module.load(env.spec, dataclasses.asdict(cfg), dict(run._parts["learner"].net.named_parameters()), "cpu")
+    net = module.load(env.spec, cfg, dict(run._parts["learner"].net.named_parameters()), "cpu")
     run.close()
     return net(obs.numpy())[1]
 
@@ -112,9 +111,9 @@ def test_a_policy_made_of_its_weights(name: str) -> None:
     module, cfg = FAMILY[name]
     cfg = dataclasses.replace(cfg, epsilon_end=0.1)
     spec = Identity(1).spec
-    net = module.network(spec, vars(cfg)) if name != "rainbow" else c51.network(spec, vars(cfg))
+    net = module.network(spec, cfg) if name != "rainbow" else c51.network(spec, cfg)
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    logits, value, told = module.load(spec, dataclasses.asdict(cfg), weights, "cpu")(np.eye(4, dtype=np.float32))
+    logits, value, told = module.load(spec, cfg, weights, "cpu")(np.eye(4, dtype=np.float32))
     with torch.no_grad():
         q = values(name, net(torch.eye(4)).numpy())
     np.testing.assert_allclose(told, q, rtol=1e-4, atol=1e-5)
@@ -173,12 +172,12 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, module, env, cfg, worke
 
 
 def test_options_are_those_of_the_family_and_its_own() -> None:
-    found = {o.name: o for o in options.options("rainbow")}
+    found = {o.name: o for o in catalog.options("rainbow")}
     assert set(found) == {f.name for f in dataclasses.fields(rainbow.Config)}
     assert found["n_step"].default == 3
     assert found["alpha"].default == 0.5
     assert all(o.help for o in found.values())
     assert found["v_min"].parse("-100") == -100
-    assert {"default", "paper", "efficient"} == set(options.presets("rainbow"))
+    assert {"default", "paper", "efficient"} == set(catalog.presets("rainbow"))
     for name in NEW:
-        assert {o.name: o.default for o in options.options(name)} == dataclasses.asdict(FAMILY[name][0].Config())
+        assert {o.name: o.default for o in catalog.options(name)} == dataclasses.asdict(FAMILY[name][0].Config())

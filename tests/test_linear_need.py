@@ -16,8 +16,8 @@ from playfield.linear import budget
 from playfield.linear.coders import coder_for
 from playfield.linear.many import METHODS, experiment
 from playfield.linear.problems import PROBLEMS
-from playfield.training.plan import Request
 from playfield.training.prepare import prepare
+from playfield.training.request import Request
 
 SHARED = ("w", "critic", "epsilon")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -13,11 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import playfield
-from playfield import options
 from playfield.algos import dqn, ppo
 from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.nets import bodies, layers, names
+from playfield.runs import catalog
 from ppo_runs import named
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -351,6 +353,9 @@ def test_a_run_keeps_its_options(tmp_path):
 def test_options_of_a_body_of_your_own(tmp_path, monkeypatch):
     """They are read from its keyword-only arguments, of any of the four kinds; helpers are no bodies."""
     source = '''
+from __future__ import annotations
+from typing import Literal
+class Body: ...
 def tiny(shape: tuple[int, ...], *, depth: int = 2, slope: float = 0.1, bias: bool = True,
          kind: Literal["a", "b"] = "a") -> Body:
     """A first look.
@@ -360,9 +365,15 @@ def _hidden(shape: tuple[int, ...]) -> Body: ...
 def helper(shape: tuple[int, ...]) -> int: ...
 def make(name: str, shape: tuple[int, ...]) -> Body: ...
 '''
-    (tmp_path / "nets").mkdir()
-    (tmp_path / "nets" / "bodies.py").write_text(source, "utf-8")
-    monkeypatch.setattr(options, "ALGOS", tmp_path / "algos")
+    (tmp_path / "own_bodies.py").write_text(source, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("own_bodies")
+    module.__name__ = "playfield.nets.bodies"  # as if it were that file
+    for function in vars(module).values():
+        if inspect.isfunction(function):
+            function.__module__ = module.__name__
+    monkeypatch.setitem(sys.modules, "playfield.nets.bodies", module)
+    monkeypatch.setattr(catalog, "_index", lambda: {"algorithms": {}, "nets": {}})
     assert names.nets() == ["tiny"]
     assert names.net_help("tiny") == "A first look."
     meant = {"depth": 3, "slope": 0.5, "bias": False, "kind": "b"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from playfield.cli import main
 from playfield.compute import Compute
-from playfield.nets import bodies, layers, summary
+from playfield.nets import bodies, layers, names, summary
 from playfield.nets.summary import Input, Layer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,7 +99,7 @@ def by_loops(model: nn.Module, obs: Tensor) -> int:
     return work
 
 
-PICTURES = [*bodies.names(), "impala:width=2,norm=layer", "efficientnet:norm=layer", "nips:width=0.5"]
+PICTURES = [*names.nets(), "impala:width=2,norm=layer", "efficientnet:norm=layer", "nips:width=0.5"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_weights_and_products_outside_of_layers_are_counted_once(monkeypatch):
 
 def test_the_list_names_every_body_that_fits(capsys):
     out = told([], capsys)
-    assert {row[0] for row in numbers(out)} == set(bodies.names())
+    assert {row[0] for row in numbers(out)} == set(names.nets())
     assert "Options: width=FLOAT [1.0], norm=none|dense|layer [dense]." in out  # of nips
     out = told(["--shape", "4", "--actions", "2"], capsys)
     assert numbers(out) == [["mlp", "4,610", "4,480"], ["relu128", "898", "768"]]
@@ -213,8 +213,8 @@ def test_mistakes(words, message, capsys):
 def test_what_does_not_fit_is_not_measured(capsys, monkeypatch):
     """Of nature's net at 4096x4096, the dense layer alone has 64 x 508 x 508 x 512 weights, 34 GB."""
     monkeypatch.setattr(summary.computing, "free_memory", lambda: 8 * 10**9)
-    for names in (["nature"], ["nips", "nature"]):
-        assert main(["nets", *names, "--shape", "4096x4096x4", "--measure"]) == 2
+    for given in (["nature"], ["nips", "nature"]):
+        assert main(["nets", *given, "--shape", "4096x4096x4", "--measure"]) == 2
         out, err = capsys.readouterr()
         assert "8.0 GB are free: use a smaller --shape, or leave out --measure" in err
         assert (out, err.count("\n")) == ("", 1)

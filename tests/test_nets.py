@@ -14,6 +14,7 @@ from playfield.algos._actor_critic import ActorCritic
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
+from playfield.nets.names import nets
 
 ATARI = (84, 84, 4)
 NAMES = ("efficientnet", "impala", "mlp", "nature", "nips", "relu128")
@@ -176,8 +177,8 @@ def test_actor_and_critic_share_only_where_asked():
 
 
 def test_names_lists_exactly_the_bodies():
-    assert bodies.names() == sorted(NAMES)
-    for name in bodies.names():
+    assert nets() == sorted(NAMES)
+    for name in nets():
         assert isinstance(bodies.make(name, ATARI), bodies.Body)
 
 

@@ -17,7 +17,7 @@ from playfield.errors import UsageError
 from playfield.nets.rmsprop import CentredRMSProp
 from playfield.replay.buffer import Replay
 from playfield.training import train
-from playfield.training.plan import Request
+from playfield.training.request import Request
 from ppo_runs import run_for
 from test_dqn import SMALL
 from test_ppo_learning import Identity

@@ -17,7 +17,7 @@ from playfield.linear.kernels import fade, follow, mark
 from playfield.linear.many import experiment, values
 from playfield.linear.observe import Sight
 from playfield.training import prepare
-from playfield.training.plan import Request
+from playfield.training.request import Request
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, PlayfieldError, UsageError
 from playfield.play.agent import find_agent, load_policy
 from playfield.play.evaluate import evaluate
-from playfield.play.policy import ProbabilityPolicy, RandomPolicy, default_temperature
-from playfield.runs import checkpoint
+from playfield.play.policy import Network, ProbabilityPolicy, RandomPolicy
+from playfield.runs import algorithm, checkpoint
 from playfield.runs.info import newest_run
 
 LOGITS = np.log(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32))
@@ -29,19 +29,22 @@ def toy_network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return LOGITS[obs[:, 0].astype(int)], obs[:, 1]
 
 
+TOY_NETWORK = Network(toy_network)
+
+
 def obs_of(*rows: int) -> np.ndarray:
     return np.array([[r, 7] for r in rows], np.float32)
 
 
 def test_greedy_takes_the_likeliest():
-    policy = ProbabilityPolicy(TOY, toy_network, "toy", temperature=0)
+    policy = ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature=0)
     assert policy.act(obs_of(0, 1), np.array([0.99, 0.99])).tolist() == [1, 0]
     assert policy.label == "toy, greedy"
 
 
 @pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0])
 def test_sampling_at_a_temperature(temperature):
-    policy = ProbabilityPolicy(TOY, toy_network, "toy", temperature, seed=4)
+    policy = ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature, seed=4)
     n = 20_000
     drawn = np.bincount(policy.act(obs_of(*[0] * n)), minlength=3) / n
     powered = np.array([0.1, 0.6, 0.3]) ** (1 / temperature)
@@ -53,7 +56,7 @@ def test_sampling_at_a_temperature(temperature):
 
 @pytest.mark.parametrize("temperature", [0, 1e-3, 1e-6, 1e-30, 1e-45, 1e-310])
 def test_a_tiny_temperature_is_greedy(temperature):
-    policy = ProbabilityPolicy(TOY, toy_network, "toy", temperature)
+    policy = ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature)
     assert policy.act(obs_of(0, 1, 0)).tolist() == [1, 0, 1]
     shown = policy.explain(obs_of(0, 1))
     assert shown["probs"].tolist() == [[0, 1, 0], [1, 0, 0]]
@@ -63,19 +66,19 @@ def test_a_tiny_temperature_is_greedy(temperature):
 @pytest.mark.parametrize("temperature", [-1, 101, float("nan"), float("inf")])
 def test_impossible_temperatures(temperature):
     with pytest.raises(UsageError, match="temperature"):
-        ProbabilityPolicy(TOY, toy_network, "toy", temperature)
+        ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature)
 
 
 def test_one_observation_without_a_batch_axis():
-    for policy in (ProbabilityPolicy(TOY, toy_network, "toy", 0), RandomPolicy(TOY)):
+    for policy in (ProbabilityPolicy(TOY, TOY_NETWORK, "toy", 0), RandomPolicy(TOY)):
         action = policy.act(obs_of(1)[0])
         assert np.ndim(action) == 0
         assert 0 <= int(action) < 3
-    assert ProbabilityPolicy(TOY, toy_network, "toy", 0).act(obs_of(1)[0]) == 0
+    assert ProbabilityPolicy(TOY, TOY_NETWORK, "toy", 0).act(obs_of(1)[0]) == 0
 
 
 def test_explain():
-    thoughts = ProbabilityPolicy(TOY, toy_network, "toy").explain(obs_of(1, 0))
+    thoughts = ProbabilityPolicy(TOY, TOY_NETWORK, "toy").explain(obs_of(1, 0))
     np.testing.assert_allclose(thoughts["probs"], [[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]], rtol=1e-5)
     assert thoughts["value"].tolist() == [7, 7]
 
@@ -86,13 +89,13 @@ def test_explain_tells_the_values_of_actions_where_there_are_any(temperature):
         q = obs @ np.array([[1.0, 2, 3]])
         return q, q.max(-1), q
 
-    policy = ProbabilityPolicy(TOY, network, "toy", temperature)
+    policy = ProbabilityPolicy(TOY, Network(network), "toy", temperature)
     obs = np.array([[1.0], [-1.0]])
     thoughts = policy.explain(obs)
     assert thoughts["q"].tolist() == [[1, 2, 3], [-1, -2, -3]]
     assert thoughts["value"].tolist() == [3, -1]
     assert policy.act(obs).shape == (2,)
-    assert "q" not in ProbabilityPolicy(TOY, toy_network, "toy", temperature).explain(obs_of(1))
+    assert "q" not in ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature).explain(obs_of(1))
 
 
 def test_random_policy_is_uniform_and_seeded():
@@ -231,9 +234,9 @@ def test_missing_and_extra_weights_are_named_and_nothing_is_copied():
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
     missing = {n: w for n, w in weights.items() if n != "value.weight"}
     with pytest.raises(DataError, match=r"value\.weight is missing"):
-        load_network(net, missing, "cpu")
+        load_network(lambda: net, missing, "cpu")
     with pytest.raises(DataError, match=r"zz is \(1,\), expected missing"):
-        load_network(net, weights | {"zz": torch.zeros(1)}, "cpu")
+        load_network(lambda: net, weights | {"zz": torch.zeros(1)}, "cpu")
     assert all((p == before[n]).all() for n, p in net.named_parameters())
 
 
@@ -256,7 +259,8 @@ def test_a_damaged_checkpoint(tmp_path):
 
 def test_each_kind_of_agent_has_its_own_default_temperature() -> None:
     """A softmax policy is sharpened; one that explores by epsilon plays with the epsilon it ended with."""
-    assert default_temperature({"ent_coef": 0.01}) == 0.5
-    assert default_temperature({"epsilon_end": 0.01, "lr": 1.0}) == 1.0
+    own = {name: algorithm.load(name).Config.evaluation_temperature for name in algorithm.names()}
+    assert {name for name, temperature in own.items() if temperature == 0.5} == {"ppo", "a2c"}
+    assert {temperature for name, temperature in own.items() if name not in ("ppo", "a2c")} == {1.0}
     assert load_policy("breakout").temperature == 0.5
     assert load_policy("breakout", temperature=0.0).temperature == 0.0

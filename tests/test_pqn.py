@@ -175,7 +175,7 @@ def test_the_policy_made_of_its_weights_is_greedy_but_for_epsilon() -> None:
     spec = Identity(1).spec
     net = QNetwork(spec, "mlp")
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    network = pqn.load(spec, dataclasses.asdict(SMALL), weights, "cpu")
+    network = pqn.load(spec, SMALL, weights, "cpu")
     obs = np.eye(4, dtype=np.float32)
     logits, value, _ = network(obs)
     with torch.no_grad():

@@ -16,9 +16,10 @@ from playfield.cli import main
 from playfield.envs import make_envs
 from playfield.errors import DataError, UsageError
 from playfield.replay import budget
+from playfield.runs import catalog
 from playfield.training import prepare
-from playfield.training.plan import Request
 from playfield.training.prepare import Need, fit_together
+from playfield.training.request import Request
 
 SMALL = {"capacity": 2_000, "learning_starts": 256, "batch_size": 32}
 
@@ -74,12 +75,12 @@ def test_a_round_counts(free) -> None:
     small = prepare.prepare(Request("breakout", "dqn", workers=1, config={**huge, "batch_size": 64}))
     assert "0." in small.need.line
     cfg = small.cfg
-    assert cfg.drawn == 64 * 64
+    assert cfg.sampled == 64 * 64
     env = make_envs("breakout", 1)
     alone = budget.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
     games = cfg.num_envs * prepare.EMULATOR
-    assert small.need.memory == alone + budget.drawn_bytes(env.spec, cfg.net, cfg.drawn) + games
-    assert budget.drawn_bytes(env.spec, cfg.net, cfg.drawn) > 64 * 64 * 2 * 84 * 84 * 4
+    assert small.need.memory == alone + budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) + games
+    assert budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) > 64 * 64 * 2 * 84 * 84 * 4
     env.close()
 
 
@@ -87,7 +88,7 @@ def test_a_round_counts(free) -> None:
 def test_emulators_count(free, algo: str) -> None:
     free(2 * 10**9)
     config = {"num_envs": 1600, "rollout_steps": 4}
-    with pytest.raises(UsageError, match=r"1,600 emulators take 2\.72 GB, .* 2\.00 GB are free: lower --num-envs"):
+    with pytest.raises(UsageError, match=r"1,600 emulators need 2\.72 GB, .* 2\.00 GB is free: lower --num-envs"):
         prepare.prepare(Request("breakout", algo, workers=1, config=config))
     prepare.prepare(Request("CartPole-v1", algo, workers=1, config=config))
 
@@ -196,7 +197,7 @@ def test_the_largest_needs_may_come_together(free, tmp_path, monkeypatch) -> Non
     free(5 * 10**9)
     with pytest.raises(UsageError, match="--jobs 1"):
         fit_together(needs, 2, tmp_path)
-    monkeypatch.setattr("playfield.runs.storage.free_disk", lambda place: 10**9)
+    monkeypatch.setattr(prepare, "free_disk", lambda place: 10**9)
     mapped = [dataclasses.replace(need, memory=0.0, disk=0.5e9) for need in needs]
     with pytest.raises(UsageError, match=r"2 trainings at once take up to 1\.00 GB of disk.*--jobs 1"):
         fit_together(mapped, 2, tmp_path)
@@ -209,9 +210,9 @@ def test_packed_and_mapped_exclude_each_other(capsys, tmp_path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     assert main(["train", "breakout", "--algo", "dqn", "--packed", "true", "--mmap", "true", "--steps", "64"]) == 2
     err = capsys.readouterr().err
-    assert "leave out --packed" in err
+    assert "--packed and --mmap exclude each other, leave one out" in err
     assert err.count("\n") == 1
-    with pytest.raises(UsageError, match="else --mmap"):
+    with pytest.raises(UsageError, match="--packed and --mmap exclude"):
         playfield.train("breakout", "dqn", steps=64, config={"packed": True, "mmap": True})
     assert list(tmp_path.iterdir()) == []
 
@@ -219,10 +220,10 @@ def test_packed_and_mapped_exclude_each_other(capsys, tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize("preset", [{"packed": True}, {"mmap": True}])
 @pytest.mark.parametrize("given", ["packed", "mmap"])
 def test_what_is_given_wins_over_the_preset(preset, given, monkeypatch) -> None:
-    from playfield.algos import dqn
-
-    kinds = {kind: {"default": dqn.Config(**{"packed": False, **preset})} for kind in ("atari", "vector")}
-    monkeypatch.setattr(dqn, "PRESETS", kinds)
+    entry = catalog.entry("dqn")
+    values = {o.name: o.default for o in entry.options} | {"packed": False, **preset}
+    changed = dataclasses.replace(entry, presets={"vector": {"default": values}})
+    monkeypatch.setattr(catalog, "entry", lambda name: changed)
     cfg = prepare.configure(Request("CartPole-v1", "dqn", config={given: True}))[1]
     assert (cfg.packed, cfg.mmap) == (given == "packed", given == "mmap")
     cfg = prepare.configure(Request("CartPole-v1", "dqn", config={given: False}))[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +12,12 @@ from torch import nn
 from playfield.algos import dqn
 from playfield.cli import main
 from playfield.envs import make_envs
+from playfield.errors import UsageError
 from playfield.play.evaluate import evaluate_and_save
-from playfield.training.plan import Request, default_minutes, presets_for
-from playfield.training.prepare import configure
+from playfield.runs import catalog
+from playfield.training.plan import default_minutes
+from playfield.training.prepare import configure, preset_kinds
+from playfield.training.request import Request
 from ppo_runs import named
 
 
@@ -33,19 +35,33 @@ def test_what_is_seen_decides_the_defaults():
     assert chosen("CartPole-v1-pixels", "sparse") == dqn.PRESETS["vector"]["sparse"]
 
 
-def test_an_algorithm_without_special_presets_has_those_of_the_kind():
-    module = SimpleNamespace(PRESETS={"atari": {"default": 1, "long": 2}, "vector": {"default": 3}})
-    seen = {
-        name: presets_for(module, make_envs(name, 1).spec)
-        for name in ("breakout", "Breakout-ram-v4", "CartPole-v1", "CartPole-v1-pixels")
-    }
-    assert list(seen.values()) == [{"default": 1, "long": 2}] * 2 + [{"default": 3}] * 2
-    module.PRESETS["ram"] = {"default": 4}
-    assert presets_for(module, make_envs("Breakout-ram-v4", 1).spec) == {"default": 4, "long": 2}
+def test_an_algorithm_without_special_presets_has_those_of_the_kind(monkeypatch):
+    presets = {"atari": {"default": {"x": 1}, "long": {"x": 2}}, "vector": {"default": {"x": 3}}}
+    monkeypatch.setattr(catalog, "entry", lambda name: catalog.Entry((), presets, True, False))
+
+    def seen(name: str) -> dict:
+        return catalog.presets_for("any", preset_kinds(make_envs(name, 1).spec))
+
+    atari = {"default": {"x": 1}, "long": {"x": 2}}
+    assert seen("breakout") == seen("Breakout-ram-v4") == atari
+    assert seen("CartPole-v1") == seen("CartPole-v1-pixels") == {"default": {"x": 3}}
+    presets["ram"] = {"default": {"x": 4}}
+    assert seen("Breakout-ram-v4") == {"default": {"x": 4}, "long": {"x": 2}}
+
+
+def test_presets_for_ram_have_a_dense_body():
+    """Where a preset for pixels names the small convolutional body, RAM gets a dense one; others are refused."""
+    assert chosen("breakout", "pong").net == "nips"
+    assert chosen("Breakout-ram-v4", "pong").net == "mlp"
+    assert configure(Request("Breakout-ram-v4", "ppo"))[1].net == "mlp"
+    with pytest.raises(UsageError, match="--net nature needs pixels"):
+        chosen("Breakout-ram-v4", "cleanrl")
 
 
 def test_pictures_of_classic_control_get_minutes():
-    minutes = [default_minutes(make_envs(n, 1).spec, "dqn") for n in ("CartPole-v1", "CartPole-v1-pixels", "pong")]
+    minutes = [
+        default_minutes(make_envs(n, 1).spec, dqn.Config()) for n in ("CartPole-v1", "CartPole-v1-pixels", "pong")
+    ]
     assert minutes == [0.5, 3.0, 10.0]
 
 

@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playfield.errors import UsageError
 
@@ -41,8 +41,7 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        import torch
-
+        torch = _torch()
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
@@ -91,12 +90,22 @@ def free_memory() -> int | None:
         return free
 
 
-def setup() -> None:
-    """Process-wide settings of the command line; a library user may call it too."""
+def _torch() -> Any:
+    """torch, imported on first use: it takes seconds, and a mistake is reported before."""
     import torch
 
+    return torch
+
+
+def has_cuda() -> bool:
+    """Whether torch finds a CUDA device."""
+    return bool(_torch().cuda.is_available())
+
+
+def setup() -> None:
+    """Process-wide settings of the command line; a library user may call it too."""
     keep_memory()
-    torch.set_num_threads(1)
+    _torch().set_num_threads(1)
     sys.setswitchinterval(0.0005)  # workers hand the interpreter over in 0.5 ms instead of 5
 
 
@@ -109,8 +118,7 @@ def bf16_pays() -> bool:
     flags = _processor_flags()
     if flags:
         return bool(flags & {"avx512_bf16", "amx_bf16"})
-    import torch
-
+    torch = _torch()
     a32, b32 = torch.ones(512, 512), torch.ones(512, 512)
     times = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -144,13 +152,11 @@ def choose(
         raise UsageError(f"--device must be auto, cpu or cuda, not {device!r}")
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision must be auto, bf16 or fp32, not {precision!r}")
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
+    torch, cuda = _torch(), has_cuda()
+    if device == "cuda" and not cuda:
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
     if device == "auto":
-        device = "cuda" if has_cuda and pixels else "cpu"
+        device = "cuda" if cuda and pixels else "cpu"
     notes = []
     if precision == "auto":
         if not pixels:
@@ -160,7 +166,7 @@ def choose(
             why = "the GPU's best"
         else:
             precision = "bf16" if bf16_pays() else "fp32"
-            why = f"bf16 {'pays' if precision == 'bf16' else 'does not pay'} on this processor"
+            why = f"bf16 is {'faster' if precision == 'bf16' else 'not faster'} on this CPU"
         notes.append(why)
     if workers < 0:
         raise UsageError(f"--workers must be 0 (choose) or more, not {workers}")
@@ -175,7 +181,5 @@ def choose(
 
 def describe(compute: Compute) -> str:
     """One line for the log: the device's name, number format, threads."""
-    import torch
-
-    name = torch.cuda.get_device_name() if compute.device == "cuda" else f"CPU, {cores()} cores"
+    name = _torch().cuda.get_device_name() if compute.device == "cuda" else f"CPU, {cores()} cores"
     return f"{name}; {compute.precision}; {compute.workers} worker{'s' if compute.workers > 1 else ''}"

@@ -1,80 +1,109 @@
-"""What the command line knows about algorithms without importing them.
+"""Options of algorithms and network bodies: their types, ranges and defaults, and how text becomes values.
 
-An algorithm's `Config` is read from its source as data: names, types, defaults and the docstring under each
-field. So `--help` and a mistyped option answer at once, before torch is loaded.
+A `Config` is a frozen dataclass. The annotation of a field says which values it takes: `int`, `float`, `bool`, `str`,
+a `Literal`, or one of the annotated types below. The docstring under a field is its help on the command line.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
+import inspect
 import math
 import numbers
+import textwrap
+import typing
+from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
 from playfield.errors import UsageError, unknown
 
-ALGOS = Path(__file__).parent / "algos"
-# Options that only make sense in [0, 1].
-_FRACTIONS = {
-    "gamma",
-    "gae_lambda",
-    "q_lambda",
-    "clip",
-    "anneal_to",
-    "correction",
-    "correction_actor",
-    "beta",
-    "epsilon_start",
-    "epsilon_end",
-    "epsilon_share",
-    "epsilon",
-    "epsilon_decay",
-    "lam",
-}
-_POSITIVE = {"correction", "correction_actor", "tau", "kappa"}  # 0 makes no sense
-# Options that may be negative.
-_SIGNED = {"v_min", "v_max", "initial"}
+MOST = 1e12  # the largest number that an option takes unless it says another
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; with `above`, `low` itself is excluded."""
+
+    low: float = 0.0
+    high: float = MOST
+    above: bool = False
+
+
+@dataclass(frozen=True)
+class Names:
+    """A string that names a `net` or `features`, with options, or a `policy`."""
+
+    what: Literal["net", "features", "policy"]
+
+
+@dataclass(frozen=True)
+class Excludes:
+    """A switch that turns another one off; both cannot be given as true."""
+
+    other: str
+
+
+Count = Annotated[int, Range(1)]
+"""A whole number, at least 1."""
+Fraction = Annotated[float, Range(0, 1)]
+"""A number between 0 and 1."""
+PositiveFraction = Annotated[float, Range(0, 1, above=True)]
+Positive = Annotated[float, Range(0, above=True)]
+Signed = Annotated[float, Range(-MOST)]
+"""A number that may be negative. All others are at least 0."""
+NetName = Annotated[str, Names("net")]
+FeaturesName = Annotated[str, Names("features")]
+PolicyName = Annotated[str, Names("policy")]
+
+BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One field of a `Config`."""
+    """One field of a `Config`, or one keyword-only argument of a network body.
+
+    Attributes:
+        type: `int`, `float`, `bool` or `str`.
+        choices: the strings that it takes; empty for any.
+        low, high, above: range of a number, see `Range`.
+        names: what a string names, see `Names`; empty for a plain string.
+        excludes: see `Excludes`.
+    """
 
     name: str
-    type: str  # int, float, bool or str
+    type: str
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = MOST
+    above: bool = False
+    names: str = ""
+    excludes: str = ""
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
 
     def parse(self, text: str, where: str = "") -> Any:
-        """The value that `text` means. Raises UsageError for what is no value of this option (`where` names it)."""
+        """The value that `text` stands for. Raises UsageError for what is no value of this option.
+
+        `where` names the option in the error; without it, its flag.
+        """
         if self.type == "bool":
-            words = {
-                "true": True,
-                "yes": True,
-                "1": True,
-                "on": True,
-                "false": False,
-                "no": False,
-                "0": False,
-            }
-            words["off"] = False
-            if text.lower() not in words:
+            if text.lower() not in BOOLEANS:
                 raise UsageError(f"{where or self.flag} takes true or false, not {text!r}")
-            return words[text.lower()]
+            return BOOLEANS[text.lower()]
         if self.type == "str":
             if self.choices and text not in self.choices:
                 raise unknown(where or self.name.replace("_", " "), text, self.choices)
             return text
-        value = number(self.flag, text, whole=self.type == "int", low=self._low(), high=self._high())
-        if self.name in _POSITIVE and not value:
-            raise UsageError(f"{self.flag} must be above 0, not {text}")
+        value = number(where or self.flag, text, whole=self.type == "int", low=self.low, high=self.high)
+        if self.above and value == self.low:
+            raise UsageError(f"{where or self.flag} must be above {self.low:g}, not {text}")
         return value
 
     def check(self, value: Any) -> None:
@@ -85,16 +114,8 @@ class Option:
             raise UsageError(f"{self.name} takes {words[self.type]}, not {value!r}")
         self.parse(str(value))
 
-    def _low(self) -> float:
-        if self.name in _SIGNED:
-            return -1e12
-        return 1 if self.type == "int" and self.default >= 1 else 0
 
-    def _high(self) -> float:
-        return 1 if self.name in _FRACTIONS else 1e12
-
-
-def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = 1e12) -> Any:
+def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = MOST) -> Any:
     """A finite number between `low` and `high`; whole numbers may be written 1_000, 1,000, 10k, 3M or 1e6."""
     plain = text.replace(",", "").replace("_", "")
     factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(plain[-1:].lower(), 1)
@@ -104,7 +125,9 @@ def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = 1
         kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number"
         raise UsageError(f"{flag} takes {kind}, not {text!r}") from None
     if not math.isfinite(value) or not low <= value <= high:
-        raise UsageError(f"{flag} must be between {low:g} and {high:g}, not {text}")
+        if high == MOST and value < low:
+            raise UsageError(f"{flag} must be at least {low:g}, not {text}")
+        raise UsageError(f"{flag} must be between {low:,g} and {_plain(high)}, not {text}")
     if not whole:
         return value
     if value != int(value):
@@ -112,86 +135,63 @@ def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = 1
     return int(value)
 
 
-def algorithms() -> list[str]:
-    """Names of all algorithms: the files in algos/."""
-    return sorted(p.stem for p in ALGOS.glob("*.py") if not p.stem.startswith("_"))
+def _plain(limit: float) -> str:
+    """A limit in full, not rounded: 9007199254740991, 0.99, 1e+12."""
+    return str(int(limit)) if limit == int(limit) and limit != MOST else f"{limit:g}"
 
 
-def options(algo: str) -> list[Option]:
-    """The options of an algorithm, in the order of its `Config`. Raises UsageError for an unknown algorithm."""
-    if algo not in algorithms():
-        raise unknown("algorithm", algo, algorithms())
-    return list(_fields(ALGOS / f"{algo}.py", "Config").values())
+def options_of(config: type) -> tuple[Option, ...]:
+    """The options of a `Config` class, in the order of its fields."""
+    return _options_of(cast(Hashable, config))
 
 
-def _fields(file: Path, name: str) -> dict[str, Option]:
-    """The fields of a dataclass in a source file, those of its base first.
+@functools.cache
+def _options_of(config: Any) -> tuple[Option, ...]:
+    hints = typing.get_type_hints(config, include_extras=True)
+    helps = field_docstrings(config)
+    return tuple(
+        option(field.name, hints[field.name], field.default, helps.get(field.name, ""))
+        for field in dataclasses.fields(config)
+    )
 
-    A base is written `module.Class`, of a module of this package.
-    """
-    tree = ast.parse(file.read_text("utf-8"))
-    config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
-    found: dict[str, Option] = {}
-    for base in config.bases:
-        if isinstance(base, ast.Attribute):
-            folder = next(
-                f for f in (ALGOS, ALGOS.parent / "linear") if (f / f"{ast.unparse(base.value)}.py").exists()
-            )
-            found |= _fields(folder / f"{ast.unparse(base.value)}.py", base.attr)
-    for node, following in zip(config.body, [*config.body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            text = found[node.target.id].help if node.target.id in found else ""
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                text = " ".join(str(following.value.value).split())
-            kind, choices = _type(node.annotation)
-            found[node.target.id] = Option(node.target.id, kind, ast.literal_eval(node.value), text, choices)
+
+def option(name: str, annotation: Any, default: Any, help: str = "") -> Option:
+    """The option that an annotation describes. Raises TypeError for an annotation that no option can have."""
+    more: dict[str, Any] = {}
+    if typing.get_origin(annotation) is Annotated:
+        annotation, *notes = typing.get_args(annotation)
+        for note in notes:
+            if isinstance(note, Range):
+                more |= dataclasses.asdict(note)
+            elif isinstance(note, Names):
+                more["names"] = note.what
+            elif isinstance(note, Excludes):
+                more["excludes"] = note.other
+    if typing.get_origin(annotation) is Literal:
+        return Option(name, "str", default, help, typing.get_args(annotation), **more)
+    if annotation not in (int, float, bool, str):
+        raise TypeError(f"{name} is annotated as {annotation}: an option is int, float, bool, str or a Literal")
+    return Option(name, annotation.__name__, default, help, **more)
+
+
+def field_docstrings(config: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, those of its base classes included."""
+    found: dict[str, str] = {}
+    for cls in reversed(config.__mro__):
+        if not dataclasses.is_dataclass(cls):
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(cls))
+        except OSError:  # made at a prompt: there is no file to read
+            continue
+        body = ast.parse(source).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for node, following in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+            ):
+                found[node.target.id] = " ".join(str(following.value.value).split())
     return found
-
-
-def _type(annotation: ast.expr) -> tuple[str, tuple[str, ...]]:
-    """int, float, bool or str, and the choices of a Literal, whose type is str."""
-    kind = ast.unparse(annotation)
-    if kind.startswith("Literal["):
-        return "str", ast.literal_eval("(" + kind[8:-1] + ",)")
-    return kind, ()
-
-
-def check(algo: str, config: dict[str, Any]) -> None:
-    """Raise UsageError for what is no option of an algorithm, or no value of it."""
-    known = {o.name: o for o in options(algo)}
-    for name, value in config.items():
-        if name not in known:
-            raise unknown(f"{algo} option", name, known)
-        known[name].check(value)
-
-
-def agree(config: dict[str, Any]) -> dict[str, Any]:
-    """Options as they were given, with those that they switch off: --packed and --mmap are two ways to keep pixels.
-
-    What is given wins over what a preset says. Raises UsageError where both are given.
-    """
-    if config.get("packed") and config.get("mmap"):
-        raise UsageError(
-            "--packed true compresses observations in memory, --mmap true keeps them plain in a file: leave out "
-            "--packed to have more of them than memory holds, else --mmap"
-        )
-    switched = {"packed": False} if config.get("mmap") else {"mmap": False} if config.get("packed") else {}
-    return {**switched, **config}
-
-
-def presets(algo: str) -> list[str]:
-    """Names of an algorithm's presets, over all kinds of environments."""
-    tree = ast.parse((ALGOS / f"{algo}.py").read_text("utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PRESETS" and node.value is not None:
-            kinds = node.value
-            assert isinstance(kinds, ast.Dict)
-            names = [
-                k.value
-                for v in kinds.values
-                if isinstance(v, ast.Dict)
-                for k in v.keys
-                if isinstance(k, ast.Constant)
-            ]
-            return list(dict.fromkeys(str(n) for n in names))
-    return []

@@ -16,7 +16,7 @@ from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DivergedError
 from playfield.nets import bodies
 from playfield.nets.learner import load_weights
-from playfield.play.policy import log_softmax, sample
+from playfield.play.policy import Network, log_softmax, sample
 from playfield.runs.run import Run
 
 Acting = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -146,13 +146,13 @@ def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool 
     rollout.last_values = rollout.infer(net, torch.from_numpy(obs).to(rollout.device))[1]
 
 
-def load_network(net: ActorCritic, weights: dict[str, Any], device: str) -> Any:
-    """`load_weights` as a function from NumPy observations to NumPy (logits, values)."""
-    net = load_weights(net, weights, device)
+def load_network(build: Callable[[], ActorCritic], weights: dict[str, Any], device: str) -> Network:
+    """A trained actor-critic as an agent: (logits, values) of observations; `build` makes its untrained network."""
+    net = load_weights(build(), weights, device)
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
             logits, values = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
         return logits.cpu().numpy(), values.cpu().numpy()
 
-    return network
+    return Network(forward, net, build)

@@ -21,85 +21,95 @@ Dabney et al. 2021). Where this differs from those papers:
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import numpy as np
 
 from playfield.algos._actor import linear
+from playfield.envs import make_from
+from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.nets import bodies
+from playfield.options import Count, Excludes, Fraction, NetName
+from playfield.replay.budget import drawn_bytes, memory_need
+from playfield.runs import algorithm
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters that DQN and its family share."""
 
-    num_envs: int = 8
-    """Environments stepped at once."""
-    rollout_steps: int = 4
-    """Steps of each environment between two rounds of learning."""
-    capacity: int = 100_000
-    """Observations in the replay memory."""
-    packed: bool = True
-    """Keep pixel observations compressed."""
-    mmap: bool = False
-    """Keep observations plain in a file of the run, mapped into memory: for more of them than memory holds."""
-    learning_starts: int = 10_000
-    """Steps before the first update."""
-    train_period: int = 4
-    """Steps to an update."""
-    batch_size: int = 32
-    """Transitions in a minibatch."""
-    target_period: int = 1_000
-    """Steps between two updates of the target network."""
+    uses_replay = True
+    evaluation_temperature = 1.0  # epsilon-greedy with the final epsilon of training
+
+    num_envs: Count = 8
+    """Number of parallel environments."""
+    rollout_steps: Count = 4
+    """Steps per environment per rollout."""
+    capacity: Count = 100_000
+    """Replay buffer size, in observations."""
+    packed: Annotated[bool, Excludes("mmap")] = True
+    """Compress pixel observations in the replay buffer."""
+    mmap: Annotated[bool, Excludes("packed")] = False
+    """Keep the replay buffer's observations in a memory-mapped file of the run, for more than fit into memory."""
+    learning_starts: Count = 10_000
+    """Environment steps before the first update."""
+    train_period: Count = 4
+    """Environment steps between updates (SB3: train_freq)."""
+    batch_size: Count = 32
+    """Minibatch size, in transitions."""
+    target_period: Count = 1_000
+    """Environment steps between updates of the target network."""
     lr: float = 1e-4
-    """The optimizer's learning rate."""
+    """Learning rate."""
     anneal: bool = False
-    """Let the learning rate fall linearly to zero."""
+    """Anneal the learning rate linearly to 0."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """adam, or rmsprop (centred, decay 0.95)."""
     adam_eps: float = 1.5e-4
-    """The optimizer's epsilon (of rmsprop: under the root)."""
+    """Optimizer epsilon (RMSprop: inside the square root)."""
     max_grad_norm: float = 10.0
-    """Global gradient norm that is clipped to."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    n_step: int = 1
-    """Rewards in a target before it bootstraps."""
-    epsilon_start: float = 1.0
-    """Share of random actions at the start."""
-    epsilon_end: float = 0.01
-    """Share of random actions from `epsilon_share` on."""
-    epsilon_share: float = 0.1
-    """Share of the training in which epsilon falls."""
+    """Maximum gradient norm (0: no clipping)."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
+    n_step: Count = 1
+    """The n of n-step returns."""
+    epsilon_start: Fraction = 1.0
+    """Initial epsilon."""
+    epsilon_end: Fraction = 0.01
+    """Final epsilon."""
+    epsilon_share: Fraction = 0.1
+    """Exploration fraction: the part of training over which epsilon is annealed."""
     epsilon_steps: int = 0
-    """Steps in which epsilon falls, instead of a share (0: see `epsilon_share`)."""
+    """Steps over which epsilon is annealed, instead of a fraction (0: see `epsilon_share`)."""
     epsilon_zeta: float = 0.0
-    """Exponent, above 1, of the zeta distribution of how many steps a random action is held (0: one step)."""
+    """Exponent, above 1, of the zeta distribution of how many steps a random action is repeated (0: one step)."""
     double: bool = False
-    """Choose the target's action by the learning network."""
+    """Double DQN: select the target action with the online network."""
     dueling: bool = False
-    """Value and advantage heads."""
+    """Dueling heads: a value and advantages."""
     noisy: bool = False
-    """Explore by noise in the heads that learns how large to be, not by epsilon."""
+    """NoisyNet exploration instead of epsilon-greedy."""
     noise_std: float = 0.5
-    """Noise at the start, over the square root of a layer's inputs."""
-    alpha: float = 0.0
-    """Exponent of priorities (0: uniform replay)."""
-    beta: float = 0.4
-    """Exponent of importance weights at the start; 1 at the end."""
-    net: str = "auto"
+    """Initial noise standard deviation (sigma_0), divided by the square root of a layer's inputs."""
+    alpha: Fraction = 0.0
+    """Priority exponent of prioritised replay (0: uniform replay)."""
+    beta: Fraction = 0.4
+    """Initial exponent of the importance-sampling weights; annealed to 1."""
+    net: NetName = "auto"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     concurrent: bool = False
-    """Act by the target network, in threads of their own, while the steps before are learnt from."""
+    """Collect with the target network in parallel with learning."""
     clip_reward: bool = True
-    """Learn from the sign of Atari rewards (scores stay raw)."""
+    """Learn from the sign of each reward; scores are not clipped."""
 
     @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
-
-    @property
-    def drawn(self) -> int:
-        """Transitions drawn at once, at the beginning of a round of learning."""
+    def sampled(self) -> int:
+        """Transitions sampled at once, for all updates of a rollout."""
         return self.batch_size * (self.batch // self.train_period)
 
     @property
@@ -107,10 +117,15 @@ class Config:
         """Steps after which every memory has enough to draw from."""
         return max(self.batch_size, 2 * self.num_envs) * self.n_step
 
-    def epsilon(self, step: int, progress: float) -> float:
-        """Share of random actions at a step, `progress` of the whole training.
+    @property
+    def final_epsilon(self) -> float:
+        """Probability of a random action at the end of training."""
+        return 0.0 if self.noisy else self.epsilon_end
 
-        Until learning starts nothing has been learnt: an untrained network would favour the same few actions.
+    def epsilon(self, step: int, progress: float) -> float:
+        """Probability of a random action at a step, `progress` of the whole training.
+
+        Before learning starts it stays at its initial value: an untrained network favours the same few actions.
         """
         if step < self.learning_starts:
             return 1.0 if self.noisy else self.epsilon_start
@@ -121,26 +136,13 @@ class Config:
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        for name in (
-            "num_envs",
-            "rollout_steps",
-            "capacity",
-            "train_period",
-            "batch_size",
-            "target_period",
-            "n_step",
-        ):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        super().check(workers)
         if self.batch % self.train_period:
-            raise UsageError(f"--train-period {self.train_period} must divide a round of {self.batch} steps")
+            raise UsageError(f"--train-period {self.train_period} must divide the rollout of {self.batch} steps")
         if self.batch_size % workers:
             raise UsageError(
                 f"--batch-size {self.batch_size} must divide by the {workers} workers (or use --workers 1)"
             )
-        for name in ("epsilon_start", "epsilon_end", "alpha", "beta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1")
         if 0 < self.epsilon_zeta <= 1:
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
         if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
@@ -151,7 +153,77 @@ class Config:
             raise UsageError(f"--batch-size {self.batch_size} is more than --capacity {self.capacity} holds")
         if self.batch > self.capacity:
             raise UsageError(
-                f"a round of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
+                f"a rollout of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
             )
         if self.learning_starts < self.first_minibatch:
             raise UsageError(f"--learning-starts must be at least {self.first_minibatch}: one minibatch")
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the first update."""
+        return self.learning_starts
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """Raise UsageError where the network does not take these observations."""
+        bodies.check(self.net, spec.obs_shape)
+        return self
+
+    def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
+        """The replay buffer, and what is sampled from it at once."""
+        waiting = 3 * self.batch if self.concurrent else 0  # observations that are not in the buffer yet
+        return buffer_need(
+            spec,
+            self.net,
+            self.capacity,
+            self.sampled,
+            packed=self.packed,
+            alpha=self.alpha,
+            mapped=directory if self.mmap else None,
+            waiting=waiting,
+        )
+
+    def timing(self) -> tuple[Self, int]:
+        """Start learning at once: what comes before is faster."""
+        return timing(self)
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        clauses = algorithm.annealed(["learning rate"] * self.anneal, steps)
+        if not self.noisy:
+            last = self.epsilon_steps or round(self.epsilon_share * steps)
+            clauses.append(f"epsilon: {self.epsilon_start:g} to {self.epsilon_end:g} at step {last:,}")
+        if self.alpha:
+            clauses.append(f"beta: {self.beta:g} to 1 at step {steps:,}")
+        return clauses
+
+
+C = TypeVar("C", bound=algorithm.Config)
+
+
+def timing(cfg: C) -> tuple[C, int]:
+    """To measure speed with: a Config that learns from its first minibatch on, and has a small replay buffer."""
+    early: Any = cfg
+    capacity = min(early.capacity, max(10_000, 2 * early.num_envs * (early.n_step + 8)))
+    changed = dataclasses.replace(early, learning_starts=early.first_minibatch, capacity=capacity)
+    return changed, -(-changed.learning_starts // changed.batch)
+
+
+def buffer_need(
+    spec: EnvSpec,
+    net: str,
+    capacity: int,
+    sampled: int,
+    *,
+    packed: bool,
+    alpha: float = 0.0,
+    mapped: Path | None = None,
+    waiting: int = 0,
+) -> algorithm.Need:
+    """Memory and disk of a replay buffer, of `sampled` transitions, and of `waiting` observations beside it."""
+    env = make_from(spec, 1)
+    try:
+        extra = drawn_bytes(spec, net, sampled)
+        extra += waiting * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize
+        return algorithm.Need(*memory_need(env, capacity, packed, alpha, mapped, extra))
+    finally:
+        env.close()

@@ -13,7 +13,8 @@ means, Adam at 0.01 on a shared layer of 128.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,28 +25,32 @@ from playfield.algos._actor_critic import ActorCritic, collect, load_network, ma
 from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.nets import bodies
 from playfield.nets.learner import Learner
+from playfield.options import Count, Fraction, NetName
+from playfield.play.policy import Network
+from playfield.runs import algorithm
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters of A2C."""
 
-    num_envs: int = 16
-    """Environments stepped at once."""
-    rollout_steps: int = 5
-    """Steps of each environment in one update."""
+    num_envs: Count = 16
+    """Number of parallel environments."""
+    rollout_steps: Count = 5
+    """Steps per environment per rollout, which is one update."""
     whole_games: bool = False
-    """Collect until the game of the one environment ends instead (at most `rollout_steps`)."""
+    """One rollout is one game, of at most `rollout_steps` steps; needs one environment."""
     lr: float = 7e-4
-    """The optimizer's learning rate."""
+    """Learning rate."""
     anneal: bool = True
-    """Let the learning rate fall linearly to 0 over the whole training."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    gae_lambda: float = 1.0
-    """Trace decay of the advantage estimates; 1 gives n-step returns."""
+    """Anneal the learning rate linearly to 0."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
+    gae_lambda: Fraction = 1.0
+    """Lambda of generalised advantage estimation; 1 gives n-step returns."""
     norm_returns: bool = False
     """Normalise the returns of each update. The critic then predicts normalised ones, also where a cut game
     bootstraps from it, so this is for whole games."""
@@ -56,35 +61,38 @@ class Config:
     sum_losses: bool = False
     """Sum the losses of an update's steps instead of averaging them."""
     ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    """Entropy coefficient."""
     vf_coef: float = 0.5
-    """Weight of the value loss."""
+    """Value loss coefficient."""
     max_grad_norm: float = 0.5
-    """Global gradient norm that is clipped to (0: no clipping)."""
+    """Maximum gradient norm (0: no clipping)."""
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """rmsprop or adam."""
     eps: float = 1e-5
-    """The optimizer's epsilon."""
-    net: str = "auto"
+    """Optimizer epsilon."""
+    net: NetName = "auto"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     shared: bool = False
     """Share one body between policy and value on vectors too (pixels always do)."""
     clip_reward: bool = True
-    """Learn from the sign of Atari rewards (scores stay raw)."""
-
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
+    """Learn from the sign of each reward; scores are not clipped."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        for name in ("num_envs", "rollout_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        super().check(workers)
         if self.whole_games and self.num_envs != 1:
             raise UsageError("--whole-games needs --num-envs 1")
         if (self.norm_advantage or self.norm_returns) and self.batch == 1:
             raise UsageError("one step leaves nothing to normalise: raise --num-envs or --rollout-steps")
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """Raise UsageError where the network does not take these observations."""
+        bodies.check(self.net, spec.obs_shape)
+        return self
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        return algorithm.annealed(["learning rate"] * self.anneal, steps)
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -126,6 +134,11 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
+def network(spec: EnvSpec, cfg: Config) -> ActorCritic:
+    """Policy and value: on one body for pixels and where `shared` says so, else on two."""
+    return ActorCritic(spec, cfg.net, shared=cfg.shared or len(spec.obs_shape) == 3)
+
+
 def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -> tuple[Tensor, dict[str, float]]:
     """Policy gradient, value loss and entropy bonus of a share of the batch.
 
@@ -160,7 +173,7 @@ def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check()
     with run.seeded():
-        net = ActorCritic(run.spec, cfg.net, shared=cfg.shared or len(run.spec.obs_shape) == 3)
+        net = network(run.spec, cfg)
 
     def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
         if cfg.optimizer == "adam":
@@ -230,7 +243,6 @@ def scale(rollouts: list[Any], name: str) -> None:
         setattr(r, name, ((getattr(r, name) - mean) / std).astype(np.float32))
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `load_network`)."""
-    net = ActorCritic(spec, config["net"], shared=config["shared"] or len(spec.obs_shape) == 3)
-    return load_network(net, weights, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `load_network`."""
+    return load_network(partial(network, spec, cfg), weights, device)

@@ -24,6 +24,8 @@ from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import load_weights
+from playfield.options import Count, Signed
+from playfield.play.policy import Network
 from playfield.runs.run import Run
 
 
@@ -31,12 +33,12 @@ from playfield.runs.run import Run
 class Config(_dqn_config.Config):
     """Hyper-parameters of C51."""
 
-    atoms: int = 51
-    """Returns that have a probability."""
-    v_min: float = -10.0
-    """The lowest of them; what is below counts as this."""
-    v_max: float = 10.0
-    """The highest of them; what is above counts as this."""
+    atoms: Count = 51
+    """Number of atoms."""
+    v_min: Signed = -10.0
+    """The lowest atom; returns below count as this."""
+    v_max: Signed = 10.0
+    """The highest atom; returns above count as this."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
@@ -113,21 +115,21 @@ def c51_loss(logits: Tensor, batch: Minibatch, v_min: float, v_max: float) -> tu
     return cross, cross.detach() + aim.xlogy(aim).sum(-1)
 
 
-def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
-    noise_std = config["noise_std"] * config["noisy"]
-    return QNetwork(spec, config["net"], config["dueling"], config["atoms"], noise_std)
+def network(spec: EnvSpec, cfg: Config) -> QNetwork:
+    """Action values, as atoms of each action's return."""
+    return QNetwork(spec, cfg.net, cfg.dueling, cfg.atoms, cfg.noise_std * cfg.noisy)
 
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check(run.compute.workers)
     with run.seeded():
-        net = network(run.spec, vars(cfg))
+        net = network(run.spec, cfg)
     loss = partial(c51_loss, v_min=cfg.v_min, v_max=cfg.v_max)
     dqn.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    expect = partial(expectation, v_min=config["v_min"], v_max=config["v_max"])
-    return dqn.policy(load_weights(network(spec, config), weights, device), expect, config, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `dqn.policy`."""
+    expect = partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max)
+    return dqn.policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)

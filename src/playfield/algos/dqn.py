@@ -32,6 +32,7 @@ from playfield.algos._q_network import Expect, QNetwork, identity, noise_for
 from playfield.envs.base import EnvSpec
 from playfield.nets.learner import Learner, Team, load_weights
 from playfield.nets.rmsprop import CentredRMSProp
+from playfield.play.policy import Network
 from playfield.replay.buffer import Batch
 from playfield.runs.run import Run
 
@@ -41,7 +42,7 @@ class Config(_dqn_config.Config):
     """Hyper-parameters of DQN."""
 
     huber: bool = True
-    """Huber loss, which clips errors; else half the squared error."""
+    """Huber loss, which clips errors, instead of half the squared error."""
 
 
 PAPERS: dict[str, Any] = {
@@ -94,21 +95,22 @@ def dqn_loss(q: Tensor, batch: Minibatch, huber: bool = True) -> tuple[Tensor, T
     return 0.5 * error.square(), error
 
 
-def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
-    return QNetwork(spec, config["net"], config["dueling"], noise_std=config["noise_std"] * config["noisy"])
+def network(spec: EnvSpec, cfg: Config) -> QNetwork:
+    """Action values."""
+    return QNetwork(spec, cfg.net, cfg.dueling, noise_std=cfg.noise_std * cfg.noisy)
 
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check(run.compute.workers)
     with run.seeded():
-        net = network(run.spec, vars(cfg))
+        net = network(run.spec, cfg)
     learn(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return policy(load_weights(network(spec, config), weights, device), identity, config, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `dqn.policy`."""
+    return policy(load_weights(network(spec, cfg), weights, device), identity, cfg.final_epsilon, device)
 
 
 Loss = Callable[[Tensor, "Minibatch"], tuple[Tensor, Tensor]]
@@ -264,20 +266,19 @@ def learn(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss, expect: 
         run.log(told | {"rollout/exploration_rate": epsilon}, updates=updates if learning else 0)
 
 
-def policy(net: nn.Module, expect: Expect, config: dict[str, Any], device: str) -> Any:
-    """A trained network as a function of observations to (logits, value, values of all actions).
+def policy(net: nn.Module, expect: Expect, epsilon: float, device: str) -> Network:
+    """A trained network as an agent: (logits, value, action values) of observations.
 
-    The logits are those of the policy that it ended its training with: a random action with probability
-    `epsilon_end` (noisy networks: none, and no noise), else the best. A temperature below 1 makes random actions
-    rarer, 0 leaves none.
+    The logits are those of its epsilon-greedy policy, without noise in noisy networks. A temperature below 1 makes
+    random actions rarer, 0 leaves none.
     """
-    epsilon = min(max(0.0 if config.get("noisy") else config["epsilon_end"], 1e-6), 1 - 1e-6)
+    epsilon = min(max(epsilon, 1e-6), 1 - 1e-6)
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with torch.no_grad():
             q = expect(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
         probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
         probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
         return np.log(probs), q.max(-1), q
 
-    return network
+    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}")

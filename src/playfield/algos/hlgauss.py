@@ -28,6 +28,8 @@ from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import load_weights
+from playfield.options import Count, Signed
+from playfield.play.policy import Network
 from playfield.runs.run import Run
 
 
@@ -35,12 +37,12 @@ from playfield.runs.run import Run
 class Config(_dqn_config.Config):
     """Hyper-parameters of HL-Gauss."""
 
-    bins: int = 51
-    """Bins of a histogram."""
-    v_min: float = -10.0
-    """Where the first bin begins."""
-    v_max: float = 10.0
-    """Where the last bin ends."""
+    bins: Count = 51
+    """Number of bins."""
+    v_min: Signed = -10.0
+    """Lower end of the support."""
+    v_max: Signed = 10.0
+    """Upper end of the support."""
     sigma: float = 0.75
     """Standard deviation of a target's Gaussian, in widths of a bin."""
 
@@ -108,21 +110,21 @@ def hlgauss_loss(logits: Tensor, batch: Minibatch, v_min: float, v_max: float, s
     return -(shares * logits.log_softmax(-1)).sum(-1), aim - expectation(logits, v_min, v_max)
 
 
-def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
-    noise_std = config["noise_std"] * config["noisy"]
-    return QNetwork(spec, config["net"], config["dueling"], config["bins"], noise_std)
+def network(spec: EnvSpec, cfg: Config) -> QNetwork:
+    """Action values, as bins of each action's return."""
+    return QNetwork(spec, cfg.net, cfg.dueling, cfg.bins, cfg.noise_std * cfg.noisy)
 
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check(run.compute.workers)
     with run.seeded():
-        net = network(run.spec, vars(cfg))
+        net = network(run.spec, cfg)
     loss = partial(hlgauss_loss, v_min=cfg.v_min, v_max=cfg.v_max, sigma=cfg.sigma)
     dqn.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    expect = partial(expectation, v_min=config["v_min"], v_max=config["v_max"])
-    return dqn.policy(load_weights(network(spec, config), weights, device), expect, config, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `dqn.policy`."""
+    expect = partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max)
+    return dqn.policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)

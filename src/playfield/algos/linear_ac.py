@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield.envs.base import EnvSpec
-from playfield.errors import UsageError
 from playfield.linear import online
 from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
 from playfield.linear.kernels import ONGOING, TERMINATED, dot, fade, follow, mark
+from playfield.options import Fraction, Positive, PositiveFraction
+from playfield.play.policy import Network
 from playfield.runs.run import Run
 
 
@@ -34,27 +35,16 @@ class Config(online.Config):
 
     alpha_actor: float = 0.0
     """The actor's step size; `alpha` is the critic's. 0: correction_actor / squared length of the features."""
-    correction_actor: float = 0.16
-    """Where alpha_actor is 0: what the actor's step size is, times the squared length of the features."""
-    lam: float = 0.8
-    """Decay of both traces (lambda)."""
-    tau: float = 1.0
+    correction_actor: PositiveFraction = 0.16
+    """Where alpha_actor is 0: the actor's step size, times the squared length of the features."""
+    lam: Fraction = 0.8
+    """Lambda, the decay of both eligibility traces."""
+    tau: Positive = 1.0
     """Temperature of the softmax."""
     discounted: bool = False
-    """Let the actor's step shrink by gamma every step of an episode."""
+    """Multiply the actor's update by gamma^t, as the policy gradient theorem does."""
     taken_only: bool = False
-    """Move the preferences of the action taken alone."""
-
-    def check(self, workers: int = 1) -> None:
-        super().check(workers)
-        if not self.alpha_actor >= 0:
-            raise UsageError(f"--alpha-actor must be 0 (which chooses) or above, not {self.alpha_actor:g}")
-        if not self.correction_actor > 0:
-            raise UsageError(f"--correction-actor must be above 0, not {self.correction_actor:g}")
-        if not 0 <= self.lam <= 1:
-            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
-        if self.tau <= 0:
-            raise UsageError(f"--tau must be above 0, not {self.tau:g}")
+    """Update only the preferences of the action taken."""
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""
@@ -191,11 +181,11 @@ def train(run: Run, cfg: Config) -> None:
     online.learn_from(run, cfg, memory, rates, begin, learn)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The agent as a function of observations to (logits, value)."""
-    sums = online.linear(spec, config, weights)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent: (logits, value) of observations."""
+    sums = online.linear(spec, cfg, weights)
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return sums(obs, "w") / np.float32(config["tau"]), sums(obs, "critic")[:, 0]
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return sums(obs, "w") / np.float32(cfg.tau), sums(obs, "critic")[:, 0]
 
-    return network
+    return Network(forward)

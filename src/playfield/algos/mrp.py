@@ -16,7 +16,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,57 +29,52 @@ from playfield.algos._returns import explained_variance
 from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
+from playfield.options import Count, Fraction, NetName, PolicyName
 from playfield.play.fixed import Fixed, check_name
+from playfield.play.policy import Network
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
+from playfield.runs import algorithm
 from playfield.runs.run import Run
 
 JUDGE_STEPS, JUDGED = 2_000, 512  # steps between two judgements, and how many values each looks at
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters of value prediction."""
 
-    policy: str = "random"
-    """Whose states are valued: random, a run directory, a checkpoint or a shipped agent (at temperature 1); a run
+    uses_replay = True
+    evaluation_temperature = 1.0  # the fixed policy itself
+
+    policy: PolicyName = "random"
+    """The policy to evaluate: random, a run directory, a checkpoint or a shipped agent (at temperature 1); a run
     keeps its name with the sha256 of its weights."""
-    num_envs: int = 8
-    """Environments stepped at once."""
-    rollout_steps: int = 4
-    """Steps of each environment between two rounds of learning."""
-    capacity: int = 10_000
-    """Observations in the replay memory."""
-    learning_starts: int = 2_000
-    """Steps before the first update."""
-    train_period: int = 4
-    """Steps to an update."""
-    batch_size: int = 32
-    """Transitions in a minibatch."""
-    n_step: int = 1
-    """Rewards in a target before it bootstraps."""
-    gamma: float = 0.99
-    """Discount of a step."""
+    num_envs: Count = 8
+    """Number of parallel environments."""
+    rollout_steps: Count = 4
+    """Steps per environment per rollout."""
+    capacity: Count = 10_000
+    """Replay buffer size, in observations."""
+    learning_starts: Count = 2_000
+    """Environment steps before the first update."""
+    train_period: Count = 4
+    """Environment steps between updates (SB3: train_freq)."""
+    batch_size: Count = 32
+    """Minibatch size, in transitions."""
+    n_step: Count = 1
+    """The n of n-step returns."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
     lr: float = 3e-4
-    """Adam's learning rate."""
+    """Learning rate of Adam."""
     anneal: bool = True
-    """Let the learning rate fall linearly to 0 over the whole training."""
+    """Anneal the learning rate linearly to 0."""
     max_grad_norm: float = 10.0
-    """Global gradient norm that is clipped to."""
-    net: str = "nips"
+    """Maximum gradient norm (0: no clipping)."""
+    net: NetName = "nips"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
-    """Learn from the sign of Atari rewards (scores stay raw)."""
-
-    packed, alpha = False, 0.0  # of the replay memory
-
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
-
-    @property
-    def drawn(self) -> int:
-        """Transitions drawn at once."""
-        return self.batch_size
+    """Learn from the sign of each reward; scores are not clipped."""
 
     @property
     def first_minibatch(self) -> int:
@@ -87,9 +83,37 @@ class Config:
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together, or there is no such policy."""
+        super().check(workers)
         shared = {f.name for f in dataclasses.fields(_dqn_config.Config)}
         _dqn_config.Config(**{k: v for k, v in dataclasses.asdict(self).items() if k in shared}).check(workers)
         check_name(self.policy)
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the first update."""
+        return self.learning_starts
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """With the hash of the policy's weights. Raises UsageError where the policy or the network is for others."""
+        bodies.check(self.net, spec.obs_shape)
+        return dataclasses.replace(self, policy=Fixed(self.policy, spec).pinned)
+
+    def reopen(self, spec: EnvSpec, directory: Path) -> Self:
+        """Raise DataError where the policy has changed or is gone."""
+        Fixed(self.policy, spec)
+        return self
+
+    def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
+        """The replay buffer, and one minibatch."""
+        return _dqn_config.buffer_need(spec, self.net, self.capacity, self.batch_size, packed=False)
+
+    def timing(self) -> tuple[Self, int]:
+        """Start learning at once: what comes before is faster."""
+        return _dqn_config.timing(self)
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        return algorithm.annealed(["learning rate"] * self.anneal, steps)
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -178,7 +202,7 @@ def train(run: Run, cfg: Config) -> None:
 
     adam = partial(torch.optim.Adam, lr=cfg.lr, eps=1e-5, fused=True)
     learner = run.track("learner", Learner(net, adam, run.compute, cfg.max_grad_norm))
-    actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=cfg.packed)
+    actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=False)
 
     def loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
         drawn = actors[k].replay.sample(cfg.batch_size // workers)
@@ -205,15 +229,15 @@ def train(run: Run, cfg: Config) -> None:
         run.log(stats | {"train/learning_rate": lr}, updates=len(told))
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """A function of observations to (logits, value): those of the fixed policy, and the value learnt for it."""
-    net = load_weights(ValueNetwork(spec, config["net"]), weights, device)
-    policy = Fixed(config["policy"], spec, device).policy
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The fixed policy as an agent, with the values learnt for it."""
+    net = load_weights(ValueNetwork(spec, cfg.net), weights, device)
+    policy = Fixed(cfg.policy, spec, device).policy
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probs = policy.explain(obs)["probs"]
         with torch.no_grad():
             value = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
         return np.log(np.maximum(probs, 1e-30)).astype(np.float32), value.cpu().numpy()
 
-    return network
+    return Network(forward)

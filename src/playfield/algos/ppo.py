@@ -10,7 +10,8 @@ Where this differs from that code:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,66 +21,64 @@ from playfield.algos._actor_critic import ActorCritic, collect, load_network, ma
 from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.nets import bodies
 from playfield.nets.learner import Learner
+from playfield.options import Count, Fraction, NetName
+from playfield.play.policy import Network
+from playfield.runs import algorithm
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters of PPO."""
 
-    num_envs: int = 16
-    """Environments stepped at once."""
-    rollout_steps: int = 64
-    """Steps of each environment between two rounds of learning."""
-    epochs: int = 4
-    """Passes over each rollout."""
-    minibatches: int = 4
-    """Updates in each pass."""
+    num_envs: Count = 16
+    """Number of parallel environments."""
+    rollout_steps: Count = 64
+    """Steps per environment per rollout."""
+    epochs: Count = 4
+    """Epochs per rollout."""
+    minibatches: Count = 4
+    """Minibatches per epoch."""
     lr: float = 6e-4
-    """Adam's learning rate."""
+    """Learning rate of Adam."""
     anneal: bool = True
-    """Let the learning rate fall linearly over the whole training."""
+    """Anneal the learning rate linearly to `anneal_to`."""
     anneal_clip: bool = False
-    """Let the clip range fall in the same way."""
+    """Anneal the clip range linearly to `anneal_to`."""
     anneal_ent: bool = False
-    """Let the entropy bonus fall in the same way."""
-    anneal_to: float = 0.0
-    """Fraction that is left at the end of what falls."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    gae_lambda: float = 0.95
-    """Trace decay of the advantage estimates."""
-    clip: float = 0.1
+    """Anneal the entropy coefficient linearly to `anneal_to`."""
+    anneal_to: Fraction = 0.0
+    """Final value of annealed quantities, as a fraction of the initial one."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
+    gae_lambda: Fraction = 0.95
+    """Lambda of generalised advantage estimation."""
+    clip: Fraction = 0.1
     """Clip range of the probability ratio."""
     clip_value: bool = True
     """Clip the value loss to `clip` around the old value."""
     norm_advantage: bool = True
     """Normalise advantages in each minibatch."""
     ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    """Entropy coefficient."""
     vf_coef: float = 0.5
-    """Weight of the value loss."""
+    """Value loss coefficient."""
     max_grad_norm: float = 0.5
-    """Global gradient norm that is clipped to."""
+    """Maximum gradient norm (0: no clipping)."""
     target_kl: float = 0.0
-    """Stop a round of learning when the approximate KL divergence passes this (0: never)."""
+    """Stop the epochs of an update when the approximate KL divergence exceeds this (0: never)."""
     adam_eps: float = 1e-5
-    """Adam's epsilon."""
-    net: str = "auto"
+    """Epsilon of Adam."""
+    net: NetName = "auto"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
-    """Learn from the sign of Atari rewards (scores stay raw)."""
-
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
+    """Learn from the sign of each reward; scores are not clipped."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        for name in ("num_envs", "rollout_steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        super().check(workers)
         if self.batch % self.minibatches:
             raise UsageError(f"--minibatches {self.minibatches} must divide the rollout of {self.batch} steps")
         size = self.batch // self.minibatches
@@ -90,6 +89,16 @@ class Config:
             )
         if self.norm_advantage and size == 1:
             raise UsageError(f"--minibatches {self.minibatches} leaves one sample to normalise: use fewer")
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """Raise UsageError where the network does not take these observations."""
+        bodies.check(self.net, spec.obs_shape)
+        return self
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        switches = {"learning rate": self.anneal, "clip range": self.anneal_clip, "entropy bonus": self.anneal_ent}
+        return algorithm.annealed([name for name, on in switches.items() if on], steps, self.anneal_to)
 
 
 SB3 = Config(
@@ -127,6 +136,11 @@ PRESETS: dict[str, dict[str, Config]] = {
         "sb3-default": SB3,
     },
 }
+
+
+def network(spec: EnvSpec, cfg: Config) -> ActorCritic:
+    """Policy and value: on one body for pixels, on two for vectors."""
+    return ActorCritic(spec, cfg.net, shared=len(spec.obs_shape) == 3)
 
 
 def ppo_loss(
@@ -174,7 +188,7 @@ def train(run: Run, cfg: Config) -> None:
     compute = run.compute
     cfg.check(compute.workers)
     with run.seeded():
-        net = ActorCritic(run.spec, cfg.net, shared=len(run.spec.obs_shape) == 3)
+        net = network(run.spec, cfg)
 
     def adam(params: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
@@ -244,7 +258,6 @@ def train(run: Run, cfg: Config) -> None:
         )
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `load_network`)."""
-    net = ActorCritic(spec, config["net"], shared=len(spec.obs_shape) == 3)
-    return load_network(net, weights, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `load_network`."""
+    return load_network(partial(network, spec, cfg), weights, device)

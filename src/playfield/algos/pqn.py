@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -31,59 +31,70 @@ from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.algos.dqn import policy
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
+from playfield.options import Count, Fraction, NetName
+from playfield.play.policy import Network
+from playfield.runs import algorithm
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters of PQN."""
 
-    num_envs: int = 32
-    """Environments stepped at once."""
-    rollout_steps: int = 32
-    """Steps of each environment between two rounds of learning."""
-    epochs: int = 2
-    """Passes over each rollout."""
-    minibatches: int = 8
-    """Updates in each pass."""
+    evaluation_temperature = 1.0  # epsilon-greedy with the final epsilon of training
+
+    num_envs: Count = 32
+    """Number of parallel environments."""
+    rollout_steps: Count = 32
+    """Steps per environment per rollout."""
+    epochs: Count = 2
+    """Epochs per rollout."""
+    minibatches: Count = 8
+    """Minibatches per epoch."""
     lr: float = 5e-4
-    """The optimizer's learning rate."""
+    """Learning rate."""
     anneal: bool = True
-    """Let the learning rate fall linearly to 0 over the whole training."""
+    """Anneal the learning rate linearly to 0."""
     optimizer: Literal["adam", "radam"] = "adam"
     """adam or radam."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    q_lambda: float = 0.65
-    """Trace decay of the returns (0: one step, 1: to the rollout's end)."""
-    epsilon_start: float = 1.0
-    """Share of random actions at the start."""
-    epsilon_end: float = 0.01
-    """Share of random actions from `epsilon_share` on."""
-    epsilon_share: float = 0.1
-    """Share of the training in which epsilon falls."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
+    q_lambda: Fraction = 0.65
+    """Lambda of the Q(lambda) returns (0: one step, 1: to the end of the rollout)."""
+    epsilon_start: Fraction = 1.0
+    """Initial epsilon."""
+    epsilon_end: Fraction = 0.01
+    """Final epsilon."""
+    epsilon_share: Fraction = 0.1
+    """Exploration fraction: the part of training over which epsilon is annealed."""
     max_grad_norm: float = 10.0
-    """Global gradient norm that is clipped to."""
-    net: str = "nips"
+    """Maximum gradient norm (0: no clipping)."""
+    net: NetName = "nips"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
-    """Learn from the sign of Atari rewards (scores stay raw)."""
-
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
+    """Learn from the sign of each reward; scores are not clipped."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        least_one = {name: getattr(self, name) for name in ("num_envs", "rollout_steps", "epochs", "minibatches")}
-        if wrong := [f"--{name.replace('_', '-')}" for name, value in least_one.items() if value < 1]:
-            raise UsageError(f"{', '.join(wrong)} must be at least 1")
+        super().check(workers)
         if self.batch % (self.minibatches * workers):
             shares = f" shared by {workers} workers" if workers > 1 else ""
             raise UsageError(
                 f"--minibatches {self.minibatches}{shares} must divide the rollout of {self.batch} steps"
             )
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """Raise UsageError where the network does not take these observations."""
+        bodies.check(self.net, spec.obs_shape)
+        return self
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        last = round(self.epsilon_share * steps)
+        epsilon = f"epsilon: {self.epsilon_start:g} to {self.epsilon_end:g} at step {last:,}"
+        return [*algorithm.annealed(["learning rate"] * self.anneal, steps), epsilon]
 
 
 VECTOR = Config(
@@ -208,6 +219,6 @@ def train(run: Run, cfg: Config) -> None:
         )
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return policy(load_weights(QNetwork(spec, config["net"]), weights, device), identity, config, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `dqn.policy`."""
+    return policy(load_weights(QNetwork(spec, cfg.net), weights, device), identity, cfg.epsilon_end, device)

@@ -19,6 +19,7 @@ from playfield.linear import online
 from playfield.linear.episodes import loop
 from playfield.linear.jit import piece
 from playfield.linear.kernels import TERMINATED, best, choose, dot, fade
+from playfield.options import Fraction
 from playfield.runs.run import Run
 
 
@@ -26,8 +27,8 @@ from playfield.runs.run import Run
 class Config(sarsa_lambda.Config):
     """Hyper-parameters of Q-learning."""
 
-    lam: float = 0.0
-    """Decay of traces (lambda): 0 is one-step Q-learning."""
+    lam: Fraction = 0.0
+    """Lambda, the decay of eligibility traces; 0 is one-step Q-learning."""
 
 
 PRESETS: dict[str, dict[str, Config]] = {

@@ -24,6 +24,8 @@ from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import load_weights
+from playfield.options import Count, Positive
+from playfield.play.policy import Network
 from playfield.runs.run import Run
 
 
@@ -31,10 +33,10 @@ from playfield.runs.run import Run
 class Config(_dqn_config.Config):
     """Hyper-parameters of QR-DQN."""
 
-    quantiles: int = 51
-    """Quantiles of an action's return."""
-    kappa: float = 1.0
-    """Error from which the loss is linear."""
+    quantiles: Count = 51
+    """Number of quantiles."""
+    kappa: Positive = 1.0
+    """Huber threshold."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
@@ -87,19 +89,19 @@ def qrdqn_loss(quantiles: Tensor, batch: Minibatch, kappa: float) -> tuple[Tenso
     return (weight * huber).mean(-1).sum(-1), aim.mean(-1) - quantiles.mean(-1)
 
 
-def network(spec: EnvSpec, config: dict[str, Any]) -> QNetwork:
-    noise_std = config["noise_std"] * config["noisy"]
-    return QNetwork(spec, config["net"], config["dueling"], config["quantiles"], noise_std)
+def network(spec: EnvSpec, cfg: Config) -> QNetwork:
+    """Action values, as quantiles of each action's return."""
+    return QNetwork(spec, cfg.net, cfg.dueling, cfg.quantiles, cfg.noise_std * cfg.noisy)
 
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     cfg.check(run.compute.workers)
     with run.seeded():
-        net = network(run.spec, vars(cfg))
+        net = network(run.spec, cfg)
     dqn.learn(run, cfg, net, partial(qrdqn_loss, kappa=cfg.kappa), mean)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return dqn.policy(load_weights(network(spec, config), weights, device), mean, config, device)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `dqn.policy`."""
+    return dqn.policy(load_weights(network(spec, cfg), weights, device), mean, cfg.final_epsilon, device)

@@ -7,11 +7,10 @@ prioritised replay goes by the Kullback-Leibler divergence. Every switch may be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from playfield.algos import c51
 from playfield.algos._dqn_presets import ATARI, VECTOR
-from playfield.envs.base import EnvSpec
+from playfield.options import Count
 from playfield.runs.run import Run
 
 
@@ -20,9 +19,9 @@ class Config(c51.Config):
     """Hyper-parameters of Rainbow."""
 
     lr: float = 6.25e-5
-    target_period: int = 8_000
-    learning_starts: int = 20_000
-    n_step: int = 3
+    target_period: Count = 8_000
+    learning_starts: Count = 20_000
+    n_step: Count = 3
     double: bool = True
     dueling: bool = True
     noisy: bool = True
@@ -59,6 +58,4 @@ def train(run: Run, cfg: Config) -> None:
     c51.train(run, cfg)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The trained network as a function of observations (see `offpolicy.policy`)."""
-    return c51.load(spec, config, weights, device)
+load = c51.load

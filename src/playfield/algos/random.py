@@ -9,24 +9,24 @@ import numpy as np
 
 from playfield.algos._actor_critic import make_rollouts
 from playfield.envs.base import EnvSpec
+from playfield.options import Count
+from playfield.play.policy import Network
+from playfield.runs import algorithm
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """The random agent has nothing to tune but its speed."""
 
-    num_envs: int = 8
-    """Environments stepped at once."""
-    rollout_steps: int = 128
-    """Steps of each environment between two reports."""
+    learns = False
+    evaluation_temperature = 1.0
+    default_minutes = 0.25
 
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
-
-    def check(self, workers: int = 1) -> None:
-        """Nothing can be wrong."""
+    num_envs: Count = 8
+    """Number of parallel environments."""
+    rollout_steps: Count = 128
+    """Steps per environment between two rows of metrics."""
 
 
 PRESETS: dict[str, dict[str, Config]] = {"atari": {"default": Config()}, "vector": {"default": Config()}}
@@ -45,11 +45,11 @@ def train(run: Run, cfg: Config) -> None:
         run.log({}, updates=0)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """Equal logits and no value, as a function of observations."""
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """Equal logits for all actions, and a value of 0."""
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n = len(obs)
         return np.zeros((n, spec.num_actions), np.float32), np.zeros(n, np.float32)
 
-    return network
+    return Network(forward)

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from playfield.errors import UsageError
 from playfield.linear import online
 from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, add_at, choose, dot_at
+from playfield.options import Count
 from playfield.runs.run import Run
 
 
@@ -28,13 +28,8 @@ from playfield.runs.run import Run
 class Config(online.Config):
     """Hyper-parameters of Sarsa."""
 
-    n_step: int = 1
-    """Rewards in a target before it bootstraps."""
-
-    def check(self, workers: int = 1) -> None:
-        super().check(workers)
-        if self.n_step < 1:
-            raise UsageError(f"--n-step must be at least 1, not {self.n_step}")
+    n_step: Count = 1
+    """The n of n-step returns."""
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""

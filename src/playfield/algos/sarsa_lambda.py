@@ -19,12 +19,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from playfield.errors import UsageError
 from playfield.linear import online
 from playfield.linear.episodes import loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import piece
 from playfield.linear.kernels import TERMINATED, add, choose, dot, fade, follow, mark
+from playfield.options import Fraction
 from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating", "replacing")
@@ -35,15 +35,10 @@ DUTCH, ACCUMULATING, REPLACING = range(3)
 class Config(online.Config):
     """Hyper-parameters of Sarsa(lambda)."""
 
-    lam: float = 0.9
-    """Decay of traces (lambda): 0 is one-step Sarsa."""
+    lam: Fraction = 0.9
+    """Lambda, the decay of eligibility traces; 0 is one-step Sarsa."""
     trace: Literal["dutch", "accumulating", "replacing"] = "dutch"
     """dutch (true online), accumulating or replacing."""
-
-    def check(self, workers: int = 1) -> None:
-        super().check(workers)
-        if not 0 <= self.lam <= 1:
-            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""

@@ -9,19 +9,22 @@ lambda-return algorithm would, or `accumulating` for TD(lambda) as Sutton define
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec
-from playfield.errors import UsageError
 from playfield.linear import online
 from playfield.linear.episodes import loop
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import piece
 from playfield.linear.kernels import TERMINATED, add, dot, draw, fade, follow, mark
+from playfield.options import Fraction, PolicyName
 from playfield.play.fixed import Fixed, check_name
+from playfield.play.policy import Network
 from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating")
@@ -32,18 +35,25 @@ DUTCH, ACCUMULATING = range(2)
 class Config(online.Config):
     """Hyper-parameters of TD(lambda)."""
 
-    lam: float = 0.8
-    """Decay of traces (lambda): 0 is TD(0)."""
+    lam: Fraction = 0.8
+    """Lambda, the decay of eligibility traces; 0 is TD(0)."""
     trace: Literal["dutch", "accumulating"] = "dutch"
     """dutch (true online) or accumulating."""
-    policy: str = "random"
-    """Whose play is valued: random, a run directory, or an agent that ships."""
+    policy: PolicyName = "random"
+    """The policy to evaluate: random, a run directory, or a shipped agent."""
 
     def check(self, workers: int = 1) -> None:
         super().check(workers)
-        if not 0 <= self.lam <= 1:
-            raise UsageError(f"--lam must be between 0 and 1, not {self.lam:g}")
         check_name(self.policy)
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """With step sizes, and the hash of the policy's weights."""
+        return dataclasses.replace(super().fit(spec), policy=Fixed(self.policy, spec).pinned)
+
+    def reopen(self, spec: EnvSpec, directory: Path) -> Self:
+        """Raise DataError where the policy has changed or is gone."""
+        Fixed(self.policy, spec)
+        return super().reopen(spec, directory)
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""
@@ -168,11 +178,11 @@ def train(run: Run, cfg: Config) -> None:
     online.learn_from(run, cfg, memory, rates, begin, learn, fixed.act)
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """A function of observations to (logits, value): those of the policy that was given, and the value learnt."""
-    values, policy = online.linear(spec, config, weights), Fixed(config["policy"], spec, device).policy
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The fixed policy as an agent, with the values learnt for it."""
+    values, policy = online.linear(spec, cfg, weights), Fixed(cfg.policy, spec, device).policy
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.log(np.maximum(policy.explain(obs)["probs"], 1e-30)), values(obs, "w")[:, 0]
 
-    return network
+    return Network(forward)

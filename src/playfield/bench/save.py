@@ -116,7 +116,7 @@ def _networks(spec: Any, directory: Path, compute: Any) -> Any:
     info |= {"compute": dataclasses.asdict(compute), "config": dataclasses.asdict(cfg)}
     run = Run(info, lambda n: None, directory)
     with run.seeded():
-        net = dqn.network(spec, dataclasses.asdict(cfg))
+        net = dqn.network(spec, cfg)
     learner = Learner(net, lambda params: torch.optim.Adam(params, fused=True), compute, 0.0)
     run.track("learner", learner)
     run.track("target", Target(learner.replicas[0]))

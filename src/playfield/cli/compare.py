@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playfield import options
 from playfield.cli.parser import check_env, kebab, make, say_line, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
+from playfield.runs import catalog
 
 EXAMPLES = """examples:
   playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
@@ -85,8 +85,8 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
     _check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
     for label in labels:
         algo, *own = _split(label)
-        if algo not in options.algorithms():
-            raise unknown("algorithm", algo, options.algorithms())
+        if algo not in catalog.algorithms():
+            raise unknown("algorithm", algo, catalog.algorithms())
         _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
     from playfield.experiments import compare
     from playfield.experiments.many import Interrupted, train_all
@@ -114,7 +114,7 @@ def _split(label: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"--algo {label!r}: {error}") from None
     if not words:
-        raise UsageError(f"--algo takes an algorithm and its options: {', '.join(options.algorithms())}")
+        raise UsageError(f"--algo takes an algorithm and its options: {', '.join(catalog.algorithms())}")
     return words
 
 
@@ -134,8 +134,8 @@ def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
     for t in {t.words: t for t in trainings}.values():
         with _naming(t):
             understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
-    from playfield.training.plan import Request
     from playfield.training.prepare import fit_together, prepare
+    from playfield.training.request import Request
 
     needs = {}
     for t, wishes in understood:

@@ -12,6 +12,7 @@ from playfield.cli import defaults
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
 from playfield.errors import UsageError, unknown
 from playfield.nets import names
+from playfield.runs import catalog
 from playfield.runs.goal import parse_score, wished
 
 TRAIN_EXAMPLES = """examples:
@@ -41,11 +42,11 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
             algo = words[i + 1]
         elif word.startswith("--algo="):
             algo = word[7:]
-    own = options.options(algo)
+    own = catalog.options(algo)
     p = make("train", train.__doc__ or "", TRAIN_EXAMPLES)
     p.add_argument("env", nargs="?", help="breakout, ALE/Pong-v5, CartPole-v1, any Gymnasium id")
-    p.add_argument("--algo", default="ppo", help=f"{', '.join(options.algorithms())} (default ppo)")
-    p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(options.presets(algo))}")
+    p.add_argument("--algo", default="ppo", help=f"{', '.join(catalog.algorithms())} (default ppo)")
+    p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(catalog.presets(algo))}")
     p.add_argument(
         "--steps",
         type=whole("--steps", 1),
@@ -110,9 +111,9 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)
     wished(a.target_score, a.target_games)
-    if a.preset not in options.presets(algo):
-        raise unknown(f"{algo} preset", a.preset, options.presets(algo))
-    options.agree(config)
+    if a.preset not in catalog.presets(algo):
+        raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))
+    catalog.agree(algo, config)
     if "net" in config:
         names.net(config["net"])
     wishes = {
@@ -139,11 +140,11 @@ def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, di
     env, preset, obs = None, "default", None
     with contextlib.suppress(UsageError):  # help comes first
         a = p.parse([w for w in words if w not in ("-h", "--help")])
-        preset, obs = a.preset if a.preset in options.presets(algo) else "default", a.obs
+        preset, obs = a.preset if a.preset in catalog.presets(algo) else "default", a.obs
         if a.env is not None:
             check_env(a.env)
             env = a.env
-    return env, preset, defaults.told(algo, preset, env, obs)
+    return env, preset, defaults.values_in_words(algo, preset, env, obs)
 
 
 def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:

@@ -6,7 +6,6 @@ Runs are spread over threads; what a run computes does not depend on which other
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from playfield import options
 from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
 from playfield.linear import budget, features, problems
 from playfield.linear.coders import coder_for, settled
 from playfield.linear.kernels import ENDLESS
+from playfield.runs import algorithm, catalog
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
 
@@ -54,8 +53,8 @@ def configured(method: str, wishes: dict[str, Any]) -> tuple[Any, Any]:
     """(module, Config) of a linear method with `wishes` as fields. Raises UsageError for unknown ones."""
     if method not in METHODS:
         raise unknown("linear method", method, METHODS)
-    module = importlib.import_module(f"playfield.algos.{method}")
-    options.check(method, wishes)
+    module: Any = algorithm.load(method)
+    catalog.check(method, wishes)
     cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **wishes)
     cfg.check()
     return module, cfg

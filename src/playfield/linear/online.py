@@ -12,66 +12,81 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv
 from playfield.errors import DataError, DivergedError, UsageError
+from playfield.linear import budget
 from playfield.linear.coders import settled
 from playfield.linear.episodes import entries
 from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, LEGENDRE, POLYNOMIAL, TABLE, Coder, encode
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Sight
+from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
+from playfield.play.policy import Network
+from playfield.runs import algorithm, encoder
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(algorithm.Config):
     """Hyper-parameters that linear methods share."""
 
-    num_envs: int = 1
-    """Environments side by side; they share weights."""
-    rollout_steps: int = 500
-    """Steps of each environment between two reports."""
-    features: str = "tilings:tilings=8,tiles=8"
-    """What is seen, with its options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
+    most_workers = 1
+    evaluation_temperature = 1.0  # the final policy of training
+
+    num_envs: Count = 1
+    """Number of parallel environments; they share weights."""
+    rollout_steps: Count = 500
+    """Steps per environment between two rows of metrics."""
+    features: FeaturesName = "tilings:tilings=8,tiles=8"
+    """Features and their options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
     identity; of pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0
-    """Step size; 0: correction / squared length of the features (n with n tilings), known before the start."""
-    correction: float = 0.5
-    """Where alpha is 0: the share of an error that a step corrects (Sutton and Barto 2018, section 9.6)."""
+    """Step size; 0: correction / squared length of the features (n with n tilings)."""
+    correction: PositiveFraction = 0.5
+    """Where alpha is 0: the fraction of an error that one step corrects (Sutton and Barto 2018, section 9.6)."""
     anneal: bool = False
-    """Let the step size fall linearly to zero."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    epsilon: float = 0.05
-    """Share of random actions at the start (linear_ac draws by softmax instead, td_lambda has its policy)."""
-    epsilon_decay: float = 1.0
-    """What epsilon is multiplied by after every episode."""
-    initial: float = 0.0
-    """Value of every state and action at the start: above what can be had, it makes an agent explore."""
+    """Anneal the step size linearly to 0."""
+    gamma: Fraction = 0.99
+    """Discount factor."""
+    epsilon: Fraction = 0.05
+    """Initial epsilon (not used by linear_ac, whose policy is a softmax, nor by td_lambda, whose policy is fixed)."""
+    epsilon_decay: Fraction = 1.0
+    """Factor by which epsilon is multiplied after every episode."""
+    initial: Signed = 0.0
+    """Initial value of every state and action; an optimistic one makes an agent explore."""
     clip_reward: bool = False
-    """Learn from the sign of rewards (scores stay raw)."""
-
-    @property
-    def batch(self) -> int:
-        return self.num_envs * self.rollout_steps
+    """Learn from the sign of each reward; scores are not clipped."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
-        for name in ("num_envs", "rollout_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        for name in ("gamma", "epsilon", "epsilon_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be between 0 and 1, not {getattr(self, name):g}")
-        if not self.alpha >= 0:
-            raise UsageError(f"--alpha must be 0 (which chooses) or above, not {self.alpha:g}")
-        if not self.correction > 0:
-            raise UsageError(f"--correction must be above 0, not {self.correction:g}")
+        super().check(1)
         if workers > 1:
             raise UsageError("linear methods learn from one step after the other: use --workers 1")
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """With step sizes for these features. Raises UsageError where they do not take these observations."""
+        return settled(self, Sight(self.features, spec).coder)
+
+    def keep(self, directory: Path) -> Self:
+        """Copy the auto-encoder that the features come from into the run."""
+        return dataclasses.replace(self, features=encoder.keep(self.features, directory))
+
+    def kept(self, directory: Path) -> Self:
+        """With the auto-encoder that the run keeps."""
+        return dataclasses.replace(self, features=encoder.kept(self.features, directory))
+
+    def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
+        """Weights, traces and past steps."""
+        return algorithm.Need(budget.of_training(self, spec.num_actions, Sight(self.features, spec).coder))
+
+    def schedule(self, steps: int) -> list[str]:
+        """What is annealed."""
+        return algorithm.annealed(["learning rate"] * self.anneal, steps)
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers the method's `memory` has (but for a few): shared, and of each environment."""
@@ -215,23 +230,23 @@ def _annealed(cfg: Config, progress: float) -> Config:
     return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in sizes})
 
 
-def q_network(spec: EnvSpec, config: dict[str, Any], saved: dict[str, Any]) -> Any:
-    """A function of observations to (logits, value, values of all actions) of an epsilon-greedy linear agent."""
-    values = linear(spec, config, saved)
+def q_network(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Network:
+    """An epsilon-greedy linear agent: (logits, value, action values) of observations."""
+    values = linear(spec, cfg, saved)
     epsilon = min(max(float(np.asarray(saved["epsilon"])[0]), 1e-6), 1 - 1e-6)
 
-    def network(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         q = values(obs, "w")
         probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
         probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
         return np.log(probs), q.max(-1), q
 
-    return network
+    return Network(forward)
 
 
-def linear(spec: EnvSpec, config: dict[str, Any], saved: dict[str, Any]) -> Callable[[np.ndarray, str], np.ndarray]:
+def linear(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Callable[[np.ndarray, str], np.ndarray]:
     """A function of observations [N, ...] and the name of saved weights [A, F] to sums [N, A], float32."""
-    sight = Sight(config["features"], spec)
+    sight = Sight(cfg.features, spec)
     arrays = {name: np.asarray(saved[name], np.float64) for name in SHARED if name in saved}
     for name, a in arrays.items():
         if name != "epsilon" and a.shape[-1] != sight.coder.size:
@@ -249,6 +264,6 @@ def linear(spec: EnvSpec, config: dict[str, Any], saved: dict[str, Any]) -> Call
     return sums
 
 
-def load(spec: EnvSpec, config: dict[str, Any], weights: dict[str, Any], device: str) -> Any:
-    """The agent as a function of observations (see `q_network`)."""
-    return q_network(spec, config, weights)
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `q_network`."""
+    return q_network(spec, cfg, weights)

@@ -2,9 +2,10 @@
 
 A body maps a batch of observations to features [N, body.out_features]. Observations arrive as the environment
 stores them: pixels uint8 [N, height, width, channels], vectors float32 [N, size]. Heads live with their algorithm.
-To add a body, write one public function here that takes the observation shape and returns a module. Its keyword-only
-arguments are its options: `--net impala:width=2,norm=layer` calls impala(shape, width=2.0, norm="layer"). They are
-read from the source (see `options.net`), so they need a type (float, int, bool or Literal) and a default.
+To add a body, write one public function here that takes the observation shape and returns a `Body`; another package
+names such a function in the entry-point group `playfield.nets`. Its keyword-only arguments are its options, each with
+a type (float, int, bool or Literal) and a default: `--net impala:width=2,norm=layer` calls
+impala(shape, width=2.0, norm="layer").
 
 `width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`.
 `norm` is `none`, `dense` (LayerNorm after the dense layer) or `layer` (after every convolution as well).
@@ -12,10 +13,8 @@ read from the source (see `options.net`), so they need a type (float, int, bool 
 
 from __future__ import annotations
 
-import inspect
 import math
-import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
@@ -34,6 +33,11 @@ from playfield.nets.layers import (
     norm2d,
 )
 from playfield.nets.names import net
+from playfield.options import Range
+from playfield.runs import catalog
+
+Width = Annotated[float, Range(0.25, 8)]
+"""A factor on the sizes of a body's layers."""
 
 
 class Body(nn.Sequential):
@@ -75,7 +79,7 @@ def _first(channels: int, width: int, kernel: int, stride: int, padding: int = 0
 def mlp(
     shape: tuple[int, ...],
     *,
-    width: float = 1,
+    width: Width = 1.0,
     act: Literal["tanh", "relu"] = "tanh",
     norm: Literal["none", "dense"] = "none",
 ) -> Body:
@@ -101,7 +105,7 @@ def relu128(shape: tuple[int, ...]) -> Body:
     return Body(Vector(), First(size, 128), nn.ReLU(), out_features=128)
 
 
-def nips(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "dense") -> Body:
+def nips(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "dense") -> Body:
     """The small net of Mnih et al. 2013: conv 16/8/4, 32/4/2, dense 256; LayerNorm before the last ReLU."""
     h, w, channels = _need_pixels(shape, "nips", 36)
     layers = ((8, 4), (4, 2))
@@ -122,7 +126,7 @@ def nips(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "d
     )
 
 
-def nature(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
+def nature(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
     """The net of Mnih et al. 2015: conv 32/8/4, 64/4/2, 64/3/1, dense 512."""
     h, w, channels = _need_pixels(shape, "nature", 36)
     layers = ((8, 4), (4, 2), (3, 1))
@@ -146,7 +150,7 @@ def nature(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", 
     )
 
 
-def impala(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
+def impala(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
     """The residual net of Espeholt et al. 2018: 16, 32, 32 wide, two residual blocks each, dense 256."""
     h, w, channels = _need_pixels(shape, "impala", 16)
     body: list[nn.Module] = []
@@ -161,7 +165,7 @@ def impala(shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", 
 
 
 def efficientnet(
-    shape: tuple[int, ...], *, width: float = 1.0, norm: Literal["none", "dense", "layer"] = "none"
+    shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "none"
 ) -> Body:
     """A small EfficientNetV2 (Tan and Le 2021): Fused-MBConv 48, 64, gated MBConv 64, 64, dense 256.
 
@@ -190,18 +194,6 @@ def efficientnet(
     )
 
 
-def names() -> list[str]:
-    """Every body in this file, by name."""
-    functions = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-    return sorted(name for name, f in functions if f.__module__ == __name__ and _is_body(name, f))
-
-
-def _is_body(name: str, f: object) -> bool:
-    parameters = inspect.signature(f).parameters.values()  # type: ignore[arg-type]
-    positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    return not name.startswith("_") and len(positional) == 1 and f.__annotations__.get("return") == "Body"
-
-
 def make(name: str, shape: tuple[int, ...]) -> Body:
     """The body called `name` for observations of `shape`; `auto` picks `nature` for pixels, `mlp` otherwise.
 
@@ -211,7 +203,8 @@ def make(name: str, shape: tuple[int, ...]) -> Body:
     name, chosen = net(name)
     if name == "auto":
         name = "nature" if len(shape) == 3 else "mlp"
-    return getattr(sys.modules[__name__], name)(shape, **chosen)
+    body: Body = catalog.body_function(name)(shape, **chosen)
+    return body
 
 
 def check(name: str, shape: tuple[int, ...]) -> None:

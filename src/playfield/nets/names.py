@@ -1,44 +1,27 @@
-"""Network bodies by name, with their options, as in `impala:width=2,norm=layer`; torch is not imported."""
+"""Network bodies by name, with their options, as in `impala:width=2,norm=layer`. Nothing here imports torch."""
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
-from playfield import options
 from playfield.errors import UsageError, unknown
-from playfield.options import Option, _type, number
+from playfield.options import Option
+from playfield.runs import catalog
 
 
 def nets() -> list[str]:
-    """Names of all network bodies: the public functions of nets.py that take a shape and return a Body."""
-    return sorted(_bodies())
-
-
-def _bodies() -> dict[str, ast.FunctionDef]:
-    tree = ast.parse((options.ALGOS.parent / "nets" / "bodies.py").read_text("utf-8"))
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
-    return {n.name: n for n in functions if len(n.args.args) == 1 and n.returns and ast.unparse(n.returns) == "Body"}
+    """Names of all network bodies."""
+    return sorted(catalog.bodies())
 
 
 def net_help(name: str) -> str:
     """The first line of a network body's docstring."""
-    if name == "auto":
-        return "nature for pixels, mlp otherwise."
-    return (ast.get_docstring(_bodies()[name]) or "").partition("\n")[0]
+    return "nature for pixels, mlp otherwise." if name == "auto" else catalog.bodies()[name].about
 
 
 def net_options(name: str) -> list[Option]:
-    """The options of a network body: its keyword-only arguments. `auto` has none."""
-    if name == "auto":
-        return []
-    args, found = _bodies()[name].args, []
-    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        assert arg.annotation is not None
-        assert default is not None
-        kind, choices = _type(arg.annotation)
-        found.append(Option(arg.arg, kind, ast.literal_eval(default), "", choices))
-    return found
+    """The options of a network body. `auto` has none."""
+    return [] if name == "auto" else list(catalog.bodies()[name].options)
 
 
 def net(text: str) -> tuple[str, dict[str, Any]]:
@@ -62,13 +45,5 @@ def net(text: str) -> tuple[str, dict[str, Any]]:
         if not sign or option in chosen:
             why = "is given twice" if sign else "lacks a value"
             raise UsageError(f"--net {text}: {option} {why}; options are written as in {name}:width=2,norm=layer")
-        chosen[option] = _net_value(name, known[option], value)
+        chosen[option] = known[option].parse(value, f"{option} of --net {name}")
     return name, chosen
-
-
-def _net_value(net: str, option: Option, text: str) -> Any:
-    where = f"{option.name} of --net {net}"
-    if option.type in ("bool", "str"):
-        return option.parse(text, where)
-    low, high = (0.25, 8) if option.name == "width" else (0, 1e12)
-    return number(where, text, whole=option.type == "int", low=low, high=high)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from playfield import compute as computing
-from playfield import options
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import UsageError
@@ -27,6 +26,7 @@ from playfield.nets import bodies
 from playfield.nets import names as net_names
 from playfield.nets.layers import Pixels
 from playfield.nets.learner import Learner
+from playfield.options import Option
 
 INFERENCE_BATCH, TRAINING_BATCH = 16, 32
 
@@ -280,7 +280,7 @@ def print_nets(names: Sequence[str], given: Input, timed: bool = False, json: bo
     console.print("Layer by layer: playfield nets nature. In a training: --net nature:width=2,norm=layer")
 
 
-def _offer(option: options.Option) -> str:
+def _offer(option: Option) -> str:
     return f"{option.name}={'|'.join(option.choices) or option.type.upper()} [{option.default}]"
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield.envs.names import atari_games, classic_games, resolve
 from playfield.errors import DataError, UsageError, nearest
-from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy, default_temperature
-from playfield.runs import encoder
+from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
+from playfield.runs import algorithm, catalog, checkpoint
 from playfield.runs.info import _all_runs, newest_run, read_info, spec_from
 from playfield.runs.storage import atomic_write
+from playfield.runs.weights import import_weights
 
 SHIPPED = Path(__file__).parent / "agents"
 
@@ -89,26 +90,21 @@ def find_agent(name: str, which: str = "last") -> Agent:
 
 
 def _from_checkpoint(run: Path, where: Path) -> Agent:
-    from playfield.runs import checkpoint
-
     info = read_info(run)
     found = checkpoint.load(where, only=["parts/learner/weights"])  # every byte verified, only these kept
     try:
-        weights = {} if info["algo"] == "random" else found.tree["parts"]["learner"]["weights"]
+        learns = catalog.entry(algorithm.stored_name(info)).learns
+        weights = found.tree["parts"]["learner"]["weights"] if learns else {}
     except (KeyError, TypeError):
         raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
     return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
 
 
 def _environments() -> list[str]:
-    from playfield.envs.names import atari_games, classic_games
-
     return [*atari_games(), *classic_games()]
 
 
 def _shipped_key(name: str) -> str:
-    from playfield.envs.names import resolve
-
     known = shipped()
     key = name
     if key not in known:
@@ -128,8 +124,6 @@ def _shipped_key(name: str) -> str:
 
 
 def _shipped(key: str) -> Agent:
-    from playfield.runs.weights import import_weights
-
     weights, meta = import_weights(SHIPPED / key / "agent.safetensors")
     return Agent(meta, weights, f"shipped agent {key}", int(meta["step"]), Path("runs") / "shipped" / key)
 
@@ -147,7 +141,7 @@ def load_policy(
     Args:
         source: see `find_agent`; or an `Agent`.
         which: `last`, `best` or a step of a run.
-        temperature: 1 samples as in training, 0 is greedy; None: see `default_temperature`.
+        temperature: 1 samples as in training, 0 is greedy; None: as the algorithm evaluates its agents.
         seed: of its own sampling, where `act` is not given random numbers.
 
     Example:
@@ -155,23 +149,15 @@ def load_policy(
         >>> action = policy.act(obs)
     """
     agent = source if isinstance(source, Agent) else find_agent(str(source), which)
-    name = agent.info["algo"]
+    name = algorithm.stored_name(agent.info)
+    module, spec = algorithm.load(name), spec_from(agent.info)
+    cfg = algorithm.stored_config(module, name, agent.info["config"]).kept(agent.home)
     try:
-        module = importlib.import_module(f"playfield.algos.{name}")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("playfield.algos"):
-            raise
-        raise DataError(f"run.json names an algorithm that is not here: {name!r}") from None
-    spec = spec_from(agent.info)
-    try:
-        config = agent.info["config"]
-        if "features" in config:
-            config = {**config, "features": encoder.kept(config["features"], agent.home)}
-        network = module.load(spec, config, agent.weights, device)
+        network = module.load(spec, cfg, agent.weights, device)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
     if temperature is None:
-        temperature = default_temperature(agent.info["config"])
+        temperature = cfg.evaluation_temperature
     return ProbabilityPolicy(spec, network, agent.label, temperature, seed)
 
 

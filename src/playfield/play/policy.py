@@ -5,6 +5,8 @@ An agent is a run directory, one of its checkpoints, or one that ships with the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,13 +34,25 @@ class Policy(Protocol):
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
-def default_temperature(config: dict[str, Any]) -> float:
-    """How agents are judged and shown: sharper than they explore, but not greedily, since a game can loop for ever.
+@dataclass(frozen=True)
+class Network:
+    """A trained agent as a function of observations.
 
-    One that explores by epsilon plays with the last epsilon of its training, as its papers do, and one whose policy
-    was given plays that.
+    Attributes:
+        forward: observations [N, ...] to NumPy (logits [N, A], values [N]), and action values [N, A] where it learns
+            them.
+        module: the torch module behind it, where that maps observations to (logits, values); None: it has no such.
+        build: makes `module` with fresh weights.
+        policy: how it acts at temperature 1.
     """
-    return 1.0 if {"epsilon", "epsilon_end", "policy"} & config.keys() else 0.5
+
+    forward: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    module: Any = None
+    build: Callable[[], Any] | None = None
+    policy: str = "sampled"
+
+    def __call__(self, obs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.forward(obs)
 
 
 class ProbabilityPolicy:
@@ -47,23 +61,20 @@ class ProbabilityPolicy:
     What it explains are the probabilities that it plays with; those of the net, at temperature 1, are `net_probs`.
 
     Args:
-        network: maps observations [N, ...] to (logits [N, A], value [N]), NumPy float32; where it learns the values
-            of actions, these too [N, A].
+        network: see `Network`.
         temperature: 1 samples as in training, less is greedier, 0 is greedy.
         seed: of its own random numbers.
     """
 
-    def __init__(self, spec: EnvSpec, network: Any, label: str, temperature: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, spec: EnvSpec, network: Network, label: str, temperature: float = 1.0, seed: int = 0) -> None:
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
         self.spec, self.network, self.temperature = spec, network, temperature
-        how = (
-            "greedy"
-            if temperature == 0
-            else "sampled"
-            if temperature == 1
-            else f"sampled at temperature {temperature:g} (training: 1)"
-        )
+        how = f"{network.policy}, at temperature {temperature:g} (training: 1)"
+        if temperature == 0:
+            how = "greedy"
+        elif temperature == 1:
+            how = network.policy
         self.label = f"{label}, {how}"
         self._random = np.random.default_rng(seed)
 

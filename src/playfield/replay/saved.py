@@ -18,6 +18,7 @@ from playfield.errors import DataError, UsageError
 from playfield.play.agent import shipped
 from playfield.replay.buffer import Replay
 from playfield.replay.segments import Segments, needed
+from playfield.runs import catalog
 from playfield.runs.info import newest_run, no_run, read_info, spec_from
 
 DROPPED = "replay_dropped"  # in run.json: since when a run has no replay files any more
@@ -69,7 +70,7 @@ def locate_run(name: str | Path, even_dropped: bool = False) -> Path:
             raise UsageError(f"{name} is an agent that ships without its replay memory: give a run directory or last")
         raise no_run(name)
     info = read_info(run)
-    if "capacity" not in (config := info.get("config") or {}) or not isinstance(config, dict):
+    if not catalog.entry(info["algo"]).uses_replay:
         raise UsageError(f"{run} has no replay memory: {info['algo']} learns without one")
     if not even_dropped:
         refuse_dropped(run, info)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from playfield.errors import UsageError
 from playfield.play.agent import Agent, find_agent, load_policy
 from playfield.play.player import Moment, Player
-from playfield.play.policy import Policy
-from playfield.runs.info import spec_from
+from playfield.play.policy import Network, Policy, ProbabilityPolicy
 from playfield.runs.storage import as_storage_error, atomic_write
 from playfield.show import panels, saliency
 from playfield.show.explain_page import page_html
@@ -147,35 +147,25 @@ def feature_bars(effects: Effects, obs: np.ndarray, size: tuple[int, int]) -> np
     return panels.probability_bars(saliency.relative(effects.strength)[:24], names, size)
 
 
-def _network(agent: Agent, random: int | None = None) -> Any:
-    """The torch module of an actor-critic agent; `random`: with fresh weights from this seed."""
-    import torch
-
-    from playfield.algos._actor_critic import ActorCritic, load_network
-
-    if not {"policy.weight", "value.weight"} <= agent.weights.keys():
+def untrained(network: Network, seed: int = 1) -> Any:
+    """The agent's torch module with fresh weights; None where it has no module."""
+    if network.build is None:
         return None
-    spec = spec_from(agent.info)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random or 0)
-        net = ActorCritic(spec, agent.info["config"]["net"], shared=len(spec.obs_shape) == 3)
-    if random is None:
-        load_network(net, agent.weights, "cpu")
-    else:
-        net.eval()
-    return net
+        torch.manual_seed(seed)
+        return network.build().eval()
 
 
 class Explainer:
     """Maps, effects and sanity check for one policy."""
 
-    def __init__(self, policy: Policy, agent: Agent | None, method: str, replace: np.ndarray | None = None) -> None:
+    def __init__(self, policy: Policy, method: str, replace: np.ndarray | None = None) -> None:
         if method not in METHODS:
             raise UsageError(f"--method must be occlusion or gradient, not {method!r}")
         self.policy, self.method, self.replace = policy, method, replace
         self.net = self.untrained = None
-        if agent is not None:
-            self.net, self.untrained = _network(agent), _network(agent, random=1)
+        if isinstance(policy, ProbabilityPolicy):
+            self.net, self.untrained = policy.network.module, untrained(policy.network)
         if method == "gradient" and self.net is None:
             raise UsageError("this agent has no gradients: use --method occlusion")
 
@@ -333,7 +323,7 @@ def _report(policy: Policy, found: Agent | None, folder: Path, moments: int, see
     entropies = [float(saliency.entropy(p)) for p in certain if p is not None]
     picks = pick_moments(numbers or None, entropies or None, [m.reward for m in game], losses, moments)
     mean = None if policy.spec.pixels else np.mean([m.obs for m in game], 0).astype(game[0].obs.dtype)
-    explainer = Explainer(policy, found, method, mean)
+    explainer = Explainer(policy, method, mean)
     with as_storage_error(f"write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     entries: list[tuple[str, str, bytes]] = []

@@ -1,6 +1,6 @@
-"""From a request to a finished run: plan, create or reopen the directory, train, judge, show.
+"""One training, from request to result: plan, create or reopen the run directory, train, evaluate, film.
 
-`train` is the Python counterpart of `playfield train`; the command line adds only words.
+`train` is the Python counterpart of `playfield train`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,28 @@ import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield import compute
+from playfield.compute import Compute
+from playfield.envs.base import EnvSpec
 from playfield.envs.names import resolve
 from playfield.errors import DataError, DivergedError, UsageError, unknown
-from playfield.runs import encoder, goal
-from playfield.runs.console import clock
-from playfield.runs.info import NEEDED, versions, write_info
+from playfield.play.evaluate import evaluate_and_save
+from playfield.replay import saved
+from playfield.runs import checkpoint, goal
+from playfield.runs.algorithm import Algorithm, Config, Need
+from playfield.runs.console import Say, clock
+from playfield.runs.info import NEEDED, newest_run, no_run, read_info, spec_from, versions, write_info
+from playfield.runs.lock import RunLock
+from playfield.runs.logger import Sinks
+from playfield.runs.run import WINDOW, Run, Stopped
+from playfield.runs.storage import as_storage_error, remove_leftovers
+from playfield.show.plots import save_curve
+from playfield.show.record import film_of
 from playfield.training.plan import (
-    Request,
     command_line,
     default_minutes,
     envs_of,
@@ -28,18 +38,23 @@ from playfield.training.plan import (
     info_for,
     measure_speed,
     plan_text,
-    schedule,
     snap,
 )
-from playfield.training.prepare import configure as configure
 from playfield.training.prepare import prepare, reopen
-
-Say = Callable[[str], None]
+from playfield.training.request import Request
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run left: its directory, final hash, training score, evaluation; `stop` is steps or target."""
+    """What a finished run left.
+
+    Attributes:
+        score: mean raw score of the last 100 training games.
+        hash: sha256 over the final state, see `Run.final_hash`.
+        evaluation: summary of the full games at the end; None without.
+        files: film and learning curve by kind.
+        stop: `steps` or `target`.
+    """
 
     directory: Path
     steps: int
@@ -103,10 +118,6 @@ def _start(request: Request, say: Say) -> Result:
     if request.run is not None and (request.run / "run.json").exists():
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
     ready = prepare(request)  # most mistakes are told here, before torch is loaded
-    from playfield import compute
-    from playfield.runs import checkpoint
-    from playfield.runs.lock import RunLock
-    from playfield.runs.run import Stopped
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
@@ -122,22 +133,20 @@ def _start(request: Request, say: Say) -> Result:
         except Stopped as stop:
             stop.args = ("stopped before the training began; nothing was written",)
             raise
-    minutes = request.minutes if request.minutes is not None else default_minutes(spec, request.algo)
+    minutes = request.minutes if request.minutes is not None else default_minutes(spec, cfg)
     steps = request.steps or snap((speed or 0) * minutes * 60)
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
-    if steps < 10 * cfg.batch and request.algo != "random":
-        say(f"note: {steps:,} steps are only {-(-steps // cfg.batch)} rounds of learning: expect no skill from them")
-    if steps <= (begin := getattr(cfg, "learning_starts", 0)):
-        say(
-            f"note: learning starts after {begin:,} steps, so this learns nothing: more --steps, or --learning-starts"
-        )
+    if steps < 10 * cfg.batch and cfg.learns:
+        rollouts = -(-steps // cfg.batch)
+        say(f"note: {steps:,} steps are only {rollouts} rollout{'s' * (rollouts > 1)}: too few to learn")
+    if steps <= cfg.first_update:
+        say(f"note: training ends before --learning-starts {cfg.first_update:,}: raise --steps or lower it")
     directory = make_directory(request, spec)
     with RunLock(directory):
         if (directory / "run.json").exists():  # another process was faster
             raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
-        if hasattr(cfg, "features"):
-            cfg = dataclasses.replace(cfg, features=encoder.keep(cfg.features, directory))
+        cfg = cfg.keep(directory)
         info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
@@ -153,10 +162,6 @@ def _resume(
     target_games: int | None = None,
     **wishes: Any,
 ) -> Result:
-    from playfield.replay.saved import refuse_dropped
-    from playfield.runs.info import newest_run, no_run, read_info
-    from playfield.runs.lock import RunLock
-
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
     for wish in wishes:
         if wish not in fixed:
@@ -172,7 +177,7 @@ def _resume(
         raise DataError(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
-    refuse_dropped(directory, info)
+    saved.refuse_dropped(directory, info)
     opened = reopen(directory, info)
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
@@ -184,24 +189,22 @@ def _resume(
 
 def _sweep(directory: Path) -> None:
     """Remove the temporary files that killed writers left in a run directory; a live one's stay."""
-    from playfield.runs.storage import remove_leftovers
-
     for folder in (directory, directory / "films", directory / "eval"):
         with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
             remove_leftovers(folder)
 
 
 def _resume_locked(
-    directory: Path, say: Say, opened: Any, steps: int | None, target: goal.Goal | None, wishes: dict[str, Any]
+    directory: Path,
+    say: Say,
+    opened: tuple[Algorithm, Config, EnvSpec, Need],
+    steps: int | None,
+    target: goal.Goal | None,
+    wishes: dict[str, Any],
 ) -> Result:
-    from playfield import compute
-    from playfield.replay.saved import whole
-    from playfield.runs import checkpoint
-    from playfield.runs.info import read_info
-
     compute.setup()
     info = read_info(directory)
-    found = checkpoint.take_over(directory / "checkpoints", whole(directory))
+    found = checkpoint.take_over(directory / "checkpoints", saved.whole(directory))
     for reason in found.skipped if found else ():
         say(f"skipped a damaged checkpoint: {reason}")
     done = found.step if found else 0
@@ -215,7 +218,8 @@ def _resume_locked(
     if line := goal.retarget(info, target, done):
         say(line)
         write_info(directory, info)
-    info["schedule"] = schedule(info["config"], info["steps"])
+    module, cfg, spec, need = opened
+    info["schedule"] = "; ".join(cfg.schedule(info["steps"])) or "constant"
     for name in ("save_seconds", "keep"):
         if wishes.get(name) is None:
             wishes[name] = info.get(name, getattr(Request, name))
@@ -225,7 +229,6 @@ def _resume_locked(
         say(f"note: not exact any more, other versions than at the start: {listed}")
         info["exact"] = False
         write_info(directory, info)
-    module, cfg, spec, need = opened
     if need.line:
         say(f"replay: {need.line}")
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
@@ -235,14 +238,15 @@ def _resume_locked(
 
 
 def _go(
-    directory: Path, info: dict[str, Any], module: Any, cfg: Any, request: Request, found: Any, say: Say
+    directory: Path,
+    info: dict[str, Any],
+    module: Algorithm,
+    cfg: Config,
+    request: Request,
+    found: checkpoint.Checkpoint | None,
+    say: Say,
 ) -> Result:
-    """Train, judge and show; the caller holds the directory's lock."""
-    from playfield.compute import Compute
-    from playfield.runs.info import spec_from
-    from playfield.runs.logger import Sinks
-    from playfield.runs.run import WINDOW, Run, Stopped
-
+    """Train, evaluate and film; the caller holds the directory's lock."""
     target = goal.from_info(info)
     sinks = Sinks(
         directory,
@@ -288,12 +292,7 @@ def _go(
 def finish(
     directory: Path, info: dict[str, Any], request: Request, say: Say
 ) -> tuple[dict[str, Any] | None, dict[str, Path]]:
-    """Judge and show a trained run: evaluation, film of its best game, learning curve, next commands."""
-    from playfield.play.evaluate import evaluate_and_save
-    from playfield.replay import saved
-    from playfield.show.plots import save_curve
-    from playfield.show.record import film_of
-
+    """Evaluate and show a trained run: evaluation, film of its best game, learning curve, next commands."""
     files: dict[str, Path] = {}
     evaluation = None
     if request.games:
@@ -317,10 +316,8 @@ def finish(
     return evaluation, files
 
 
-def make_directory(request: Request, spec: Any) -> Path:
+def make_directory(request: Request, spec: EnvSpec) -> Path:
     """The run directory: the one asked for, or the next free number under runs/ENV/ALGO/."""
-    from playfield.runs.storage import as_storage_error
-
     if request.run is not None:
         with as_storage_error(f"create {request.run}"):
             request.run.mkdir(parents=True, exist_ok=True)

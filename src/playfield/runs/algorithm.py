@@ -1,0 +1,191 @@
+"""What an algorithm is to the rest of the package: a module with `Config`, `PRESETS`, `train` and `load`.
+
+A file in `algos/` is an algorithm, under its own name; so is a module that an installed package names in the
+entry-point group `playfield.algorithms`. What a training must know of an algorithm beforehand (memory, schedule, how
+it is timed and evaluated) its `Config` says: the methods of `Config` here are what holds unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+
+import numpy as np
+
+from playfield.compute import free_memory
+from playfield.envs.base import EnvSpec
+from playfield.errors import DataError, UsageError, unknown
+from playfield.options import Count, options_of
+
+if TYPE_CHECKING:
+    from playfield.runs.run import Run  # it imports torch, which `names` and `load` do without
+
+ALGORITHMS = Path(__file__).parent.parent / "algos"
+GROUP = "playfield.algorithms"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of memory and of disk that a training takes, and a line that describes its replay buffer."""
+
+    memory: float
+    disk: float = 0.0
+    line: str | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of every algorithm's hyper-parameters.
+
+    Class attributes:
+        learns: False for an agent without weights.
+        uses_replay: it keeps a replay buffer in the run directory.
+        most_workers: worker threads that it can use; 0: any number.
+        evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy of training. Less
+            is greedier, but not greedy, since a greedy agent can repeat itself for ever.
+        default_minutes: length of a training; None: as the environment says.
+    """
+
+    learns: ClassVar[bool] = True
+    uses_replay: ClassVar[bool] = False
+    most_workers: ClassVar[int] = 0
+    evaluation_temperature: ClassVar[float] = 0.5
+    default_minutes: ClassVar[float | None] = None
+
+    num_envs: Count
+    """Number of parallel environments."""
+    rollout_steps: Count
+    """Steps per environment per rollout."""
+
+    @property
+    def batch(self) -> int:
+        """Environment steps per rollout, over all environments."""
+        return self.num_envs * self.rollout_steps
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the first update."""
+        return 0
+
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError for values out of their range, or that cannot go together or with so many workers."""
+        for option in options_of(type(self)):
+            option.check(getattr(self, option.name))
+        if self.most_workers and workers > self.most_workers:
+            raise UsageError(f"this algorithm uses at most {self.most_workers} worker: use --workers 1")
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """The Config as it is used on `spec`. Raises UsageError where it cannot be used there."""
+        return self
+
+    def keep(self, directory: Path) -> Self:
+        """Copy files that the run depends on into its directory; the Config that reads them there."""
+        return self
+
+    def kept(self, directory: Path) -> Self:
+        """The Config of a run that goes on or is evaluated, with what `keep` copied."""
+        return self
+
+    def reopen(self, spec: EnvSpec, directory: Path) -> Self:
+        """As `kept`, for a run that is to train further. Raises DataError where what it depends on is gone."""
+        return self.kept(directory)
+
+    def need(self, spec: EnvSpec, directory: Path) -> Need:
+        """Memory and disk that training takes, without the environments; `directory` is the run's.
+
+        Raises UsageError where that is more than is free, StorageError for a disk that is too full.
+        """
+        need = self.batch * (math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + 40)
+        if (free := free_memory()) is not None and need > 0.9 * free:
+            raise UsageError(
+                f"a rollout of {self.batch:,} steps takes {need / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are free: "
+                "lower --rollout-steps or --num-envs"
+            )
+        return Need(need)
+
+    def timing(self) -> tuple[Self, int]:
+        """To measure speed with: (a Config as fast as this that starts to learn early, its rollouts before that)."""
+        return self, 0
+
+    def schedule(self, steps: int) -> list[str]:
+        """What changes over a training of `steps`, one clause each."""
+        return []
+
+    def summary(self) -> str:
+        """What the plan says of these hyper-parameters, besides the preset."""
+        named = [f"{o.names} {getattr(self, o.name)}" for o in options_of(type(self)) if o.names]
+        return ", ".join([*named, f"{self.num_envs} environments x {self.rollout_steps} steps"])
+
+
+def annealed(quantities: Iterable[str], steps: int, final: float = 0.0) -> list[str]:
+    """The clause of a schedule for quantities that fall linearly to `final` times their value."""
+    names = ", ".join(quantities)
+    return [f"{names}: linear to {final:.0%} at step {steps:,}"] if names else []
+
+
+class Algorithm(Protocol):
+    """A module that trains agents."""
+
+    @property
+    def Config(self) -> type[Config]:
+        """Its hyper-parameters: a frozen dataclass."""
+
+    @property
+    def PRESETS(self) -> Mapping[str, Mapping[str, Any]]:
+        """{kind of environment: {preset: Config}}; the kinds `atari` and `vector`, and more special ones."""
+
+    def train(self, run: Run, cfg: Any, /) -> None:
+        """Train until `run` ends."""
+
+    def load(self, spec: EnvSpec, cfg: Any, weights: dict[str, Any], device: str, /) -> Any:
+        """The trained agent as a `playfield.play.policy.Network`."""
+
+
+def names() -> list[str]:
+    """Names of all algorithms."""
+    own = [p.stem for p in ALGORITHMS.glob("*.py") if not p.stem.startswith("_")]
+    return sorted({*own, *importlib.metadata.entry_points(group=GROUP).names})
+
+
+def load(name: str) -> Algorithm:
+    """The module of an algorithm. Raises UsageError where there is none, or where another package's is broken."""
+    if (ALGORITHMS / f"{name}.py").exists() and not name.startswith("_"):
+        return cast(Algorithm, importlib.import_module(f"playfield.algos.{name}"))
+    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+        try:
+            return cast(Algorithm, entry.load())
+        except Exception as error:
+            raise UsageError(f"algorithm {name} ({entry.value}) cannot be imported: {error}") from error
+    raise unknown("algorithm", name, names())
+
+
+def stored_name(info: Mapping[str, Any]) -> str:
+    """The algorithm that `run.json` or an agent's card names. Raises DataError where it is not here."""
+    name = info["algo"]
+    if not isinstance(name, str) or name not in names():
+        raise DataError(f"run.json names an algorithm that is not here: {name!r}")
+    return name
+
+
+def stored_config(module: Algorithm, name: str, values: Any) -> Config:
+    """The Config that `run.json` or an agent's card holds. Raises DataError where it does not fit the algorithm."""
+    try:
+        known = {f.name for f in dataclasses.fields(module.Config)}
+        if extra := values.keys() - known:
+            raise DataError(f"run.json has options that {name} does not know: {', '.join(sorted(extra))}")
+        # Options that a later version added may be missing, but not what decides the network.
+        if missing := {o.name for o in options_of(module.Config) if o.names} - values.keys():
+            raise DataError(f"run.json lacks options of {name}: {', '.join(sorted(missing))}")
+        cfg = module.Config(**values)
+        cfg.check()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
+    except UsageError as error:
+        raise DataError(f"run.json has no usable config for {name}: {error}") from error
+    return cfg
