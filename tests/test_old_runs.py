@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import playfield
-from playfield.runs.info import versions
+from playfield.compute import versions
 
 RUNS = Path(__file__).parent / "runs_before_the_move"
 

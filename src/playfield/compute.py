@@ -7,6 +7,7 @@ faster only while nothing else runs: beside another busy program their barriers 
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 import platform
 import sys
@@ -100,6 +101,18 @@ def _torch() -> Any:
 def has_cuda() -> bool:
     """Whether torch finds a CUDA device."""
     return bool(_torch().cuda.is_available())
+
+
+def versions() -> dict[str, str]:
+    """Versions that exactness depends on, with the processor's kind."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "ale-py", "gymnasium")}
+    processor = _torch().backends.cpu.get_cpu_capability()
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "machine": platform.machine(),
+        "processor": processor,
+    }
 
 
 def setup() -> None:

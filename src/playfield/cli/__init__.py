@@ -9,34 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from playfield import __version__
-from playfield.cli.agents import collect, evaluate, explain, record, watch
-from playfield.cli.autoencoder import autoencoder
-from playfield.cli.bench import bench
-from playfield.cli.compare import compare
-from playfield.cli.games import games
-from playfield.cli.lesson import lesson
-from playfield.cli.nets import nets
-from playfield.cli.preprocess import preprocess
-from playfield.cli.replay import replay
-from playfield.cli.train import train
+from playfield.cli.verbs import VERBS as VERBS
 from playfield.errors import PlayfieldError, UsageError, nearest
-
-VERBS = {
-    "train": train,
-    "eval": evaluate,
-    "record": record,
-    "watch": watch,
-    "explain": explain,
-    "collect": collect,
-    "autoencoder": autoencoder,
-    "replay": replay,
-    "preprocess": preprocess,
-    "compare": compare,
-    "lesson": lesson,
-    "games": games,
-    "nets": nets,
-    "bench": bench,
-}
 
 
 def _usage() -> str:
@@ -44,9 +18,9 @@ def _usage() -> str:
     lines = [
         f"playfield {__version__}: train, evaluate, watch and explain agents that learn to play",
         "",
-        "usage: playfield VERB ...      (playfield VERB --help tells more)",
+        "usage: playfield COMMAND ...   (playfield COMMAND --help has its options)",
         "",
-        *(f"  {verb:<{width}}{fn.__doc__}" for verb, fn in VERBS.items()),
+        *(f"  {verb:<{width}}{command.about}" for verb, command in VERBS.items()),
         "",
         "examples:",
         "  playfield train breakout      learns Breakout from the screen in about ten minutes",
@@ -58,7 +32,7 @@ def _usage() -> str:
 
 
 class _Notices(logging.Handler):
-    """What the package logs, as plain lines on standard error."""
+    """Log records of the package as plain lines on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on
@@ -67,8 +41,8 @@ class _Notices(logging.Handler):
 
 
 @contextlib.contextmanager
-def _told(level: int) -> Iterator[None]:
-    """Tell what the package logs from `level` on; afterwards its logger is as it was."""
+def _logging(level: int) -> Iterator[None]:
+    """Print log records of the package from `level` on; afterwards its logger is as it was."""
     logger, notices = logging.getLogger("playfield"), _Notices()
     before, propagate = logger.level, logger.propagate
     logger.addHandler(notices)
@@ -95,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             close = nearest(words[0], VERBS)
             hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
-            raise UsageError(f"no verb {words[0]!r}: {hint}")
-        with _told(logging.WARNING if "--quiet" in words else logging.INFO):
+            raise UsageError(f"unknown command {words[0]!r}: {hint}")
+        with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
             return VERBS[words[0]](words[1:])
     except PlayfieldError as error:
         print(f"playfield: {error}", file=sys.stderr)

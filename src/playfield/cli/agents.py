@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, make, real, say_line, whole
+from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
+from playfield.play.agent import locate
 
 
 def _parser(verb: str, about: str | None, examples: str) -> Parser:
@@ -18,11 +20,11 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
         "agent_name", metavar="RUN", help="a run directory, best, last, or a shipped agent such as breakout"
     )
     p.add_argument("--checkpoint", default="last", help="last, best or a step of the run (default last)")
-    p.add_argument("--agent", help="random: a random agent; RUN may then be an environment")
+    p.add_argument("--agent", help="random: a random agent; RUN may be an environment name")
     p.add_argument(
         "--temperature",
         type=real("--temperature", 0, 100),
-        help="1 samples as in training, 0 is greedy (default 0.5; 1 for agents that explore by epsilon)",
+        help="of sampling: 1 as in training, 0 greedy (default: as the algorithm evaluates its agents)",
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")
@@ -38,8 +40,6 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
     if a.agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
     if a.agent is None:
-        from playfield.play.agent import locate
-
         locate(a.agent_name)
     elif not (Path(a.agent_name) / "run.json").exists():
         check_env(a.agent_name)
@@ -53,7 +53,7 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
 
 
 def evaluate(words: list[str]) -> int:
-    """Play full games and report raw scores with their protocol."""
+    """Evaluate an agent over full games: raw scores and their protocol."""
     p = _parser(
         "eval",
         evaluate.__doc__,
@@ -159,7 +159,7 @@ def explain(words: list[str]) -> int:
 
 
 def collect(words: list[str]) -> int:
-    """Let an agent play and keep screens, RAM, actions and rewards."""
+    """Record a dataset of an agent's play: screens, RAM, actions, rewards."""
     p = _parser(
         "collect",
         collect.__doc__,
@@ -169,7 +169,10 @@ def collect(words: list[str]) -> int:
     )
     p.add_argument("--steps", type=whole("--steps", 1, 1e8), default=40_000, help="of all games (default 40,000)")
     p.add_argument(
-        "--epsilon", type=real("--epsilon", 0, 1), default=0.1, help="share of random actions mixed in (default 0.1)"
+        "--epsilon",
+        type=real("--epsilon", 0, 1),
+        default=0.1,
+        help="probability of a random action (default 0.1)",
     )
     p.add_argument(
         "--num-envs",
@@ -181,8 +184,6 @@ def collect(words: list[str]) -> int:
     p.add_argument("--quiet", action="store_true", help="only the directory's name")
     a, who = _parse(p, words)
     if a.out is not None:
-        from playfield.datasets.dataset import refuse_existing
-
         refuse_existing(a.out)
     from playfield.datasets.collect import collect as run
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from playfield.cli.parser import kebab, make, real, say_line, whole
+from playfield.datasets import dataset
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
 
@@ -57,13 +58,10 @@ def autoencoder(words: list[str]) -> int:
     for name, known in (("loss", ("weighted", "plain")), ("split", ("episodes", "frames"))):
         if name in config and config[name] not in known:
             raise unknown(name, config[name], known)
-    from playfield.datasets import dataset
-
     dataset.locate(a.data)
     if a.out is not None and not a.resume:
         dataset.refuse_existing(a.out)
-    from playfield.datasets.train_autoencoder import summary, train
-    from playfield.nets.autoencoder import Config
+    from playfield.datasets.train_autoencoder import Config, summary, train
 
     quiet = a.quiet or a.json
     out = a.out or Path("autoencoders") / Path(a.data).resolve().name

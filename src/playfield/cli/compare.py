@@ -11,10 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from playfield import compute
 from playfield.cli.parser import check_env, kebab, make, say_line, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.runs import catalog
+from playfield.runs.console import format_seconds, format_value
+from playfield.training.prepare import fit_together, prepare
+from playfield.training.request import Request
 
 EXAMPLES = """examples:
   playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
@@ -88,21 +96,18 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
         if algo not in catalog.algorithms():
             raise unknown("algorithm", algo, catalog.algorithms())
         _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
-    from playfield.experiments import compare
-    from playfield.experiments.many import Interrupted, train_all
+    from playfield.experiments import compare, many
 
     trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
     for training in trainings:
         training.check(a.extend)
     if waiting := [t for t in trainings if not t.done()]:
-        from playfield.compute import cores
-
-        jobs = a.jobs or cores()
+        jobs = a.jobs or compute.cores()
         _understand_all(waiting, jobs, a.dir)
         compare.remember(a.dir, trainings)
         try:
-            return train_all(trainings, jobs)
-        except Interrupted as stop:
+            return many.train_all(trainings, jobs)
+        except many.Interrupted as stop:
             stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
             raise
     return []
@@ -134,9 +139,6 @@ def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
     for t in {t.words: t for t in trainings}.values():
         with _naming(t):
             understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
-    from playfield.training.prepare import fit_together, prepare
-    from playfield.training.request import Request
-
     needs = {}
     for t, wishes in understood:
         with _naming(t):
@@ -168,12 +170,6 @@ def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from playfield.runs.console import format_seconds, format_value
-
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else 110)
     table = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))

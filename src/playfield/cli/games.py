@@ -6,7 +6,7 @@ from playfield.cli.parser import check_env, make
 
 
 def games(words: list[str]) -> int:
-    """List all games, or tell everything about one."""
+    """List all games, or all that is known of one."""
     p = make(
         "games",
         games.__doc__ or "",

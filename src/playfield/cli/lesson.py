@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from playfield.cli.parser import make, say_line, whole
 from playfield.errors import UsageError
@@ -19,7 +20,7 @@ EXAMPLES = """examples:
 
 
 def lesson(words: list[str]) -> int:
-    """Run an experiment of a course or a book, and see its numbers beside yours."""
+    """Run an experiment of a course or a book, its results beside yours."""
     p = make("lesson", lesson.__doc__ or "", EXAMPLES)
     p.add_argument("name", nargs="?", help="a lesson; without one, they are listed")
     p.add_argument("--about", action="store_true", help="say what the lesson teaches, and stop")
@@ -39,41 +40,34 @@ def lesson(words: list[str]) -> int:
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
     from playfield import lessons
+    from playfield.lessons import _picture, _progress, _report
 
     if a.table is not None:
-        from playfield.lessons import _report
-
         one = "" if a.name is None else lessons.canonical(a.name)
         sys.stdout.write(_report.collected(a.table, one) + "\n")
         return 0
     if a.name is None:
         if len(words) > 0:
             raise UsageError(f"{words[0]}: of which lesson? For example: playfield lesson mountain-car-tilings")
-        _list()
+        _list(lessons)
         return 0
     text = lessons.about(a.name)
     if a.about:
         say_line(text)
         return 0
-    from playfield.lessons import _report
-
     _report.check_folder(a.out)
     if a.show:
-        from playfield.lessons import _picture
-
         _picture.check_display()
     if a.gif and not lessons.load(a.name).BUDGET.film:
         raise UsageError(f"lesson {a.name} plays no game: leave out --gif")
-    from playfield.lessons._progress import Silent, Told
-
-    progress = Silent() if a.quiet or a.json else Told(a.name)
+    progress = _progress.Silent() if a.quiet or a.json else _progress.Told(a.name)
     if not a.json:
         say_line(text.partition("\n")[0])
     try:
         wishes = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
         outcome = lessons.run(a.name, progress=progress, **wishes)
     finally:
-        if isinstance(progress, Told):
+        if isinstance(progress, _progress.Told):
             progress.close()
     files = _report.write(outcome, a.out, a.gif)
     _report.say(outcome, files, a.json)
@@ -82,9 +76,8 @@ def lesson(words: list[str]) -> int:
     return 0
 
 
-def _list() -> None:
-    from playfield import lessons
-
+def _list(lessons: Any) -> None:
+    """All lessons, one line each."""
     names = lessons.names()
     width = max(map(len, names)) + 2
     sys.stdout.write("".join(f"{name:<{width}}{lessons.about(name).partition(chr(10))[0]}\n" for name in names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from playfield import compute
 from playfield.cli.parser import check_env, make, whole
 from playfield.errors import UsageError
 from playfield.nets import names
@@ -16,7 +17,7 @@ EXAMPLES = """examples:
 
 
 def nets(words: list[str]) -> int:
-    """List network bodies and their size and speed, or one layer by layer."""
+    """List network bodies with their size and speed, or one layer by layer."""
     p = make("nets", nets.__doc__ or "", EXAMPLES)
     p.add_argument("net", nargs="*", help=f"{', '.join(names.nets())}; with options as in nature:width=2,norm=layer")
     p.add_argument("--shape", type=_shape, help="of an observation: 84x84x4, or 4 for a vector (default 84x84x4)")
@@ -37,7 +38,6 @@ def nets(words: list[str]) -> int:
         if a.shape is not None or a.actions is not None:
             raise UsageError("--env brings its own shape and actions: leave out --shape and --actions")
         check_env(a.env)
-    from playfield import compute
     from playfield.nets import summary
 
     compute.setup()

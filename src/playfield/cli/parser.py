@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest
 from playfield.options import number
+from playfield.runs.console import print_line
 
 # What other libraries call these options.
 ALIASES = {
@@ -89,12 +91,8 @@ def make(verb: str, about: str, examples: str) -> Parser:
 
 def check_env(name: str) -> None:
     """A wrong name fails here, before torch is loaded."""
-    from playfield.envs.names import resolve
-
     resolve(name)
 
 
 def say_line(line: str) -> None:
-    from playfield.runs.console import print_line
-
     print_line(line)

@@ -10,7 +10,7 @@ from playfield.show.panels import check_picture
 
 
 def preprocess(words: list[str]) -> int:
-    """Show what happens to a screen before the network sees it."""
+    """Show how a screen becomes an observation."""
     p = make(
         "preprocess",
         preprocess.__doc__ or "",

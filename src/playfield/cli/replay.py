@@ -1,16 +1,17 @@
-"""`playfield replay`: what a run remembers."""
+"""`playfield replay`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from playfield.cli.parser import make, whole
+from playfield.cli.parser import make, say_line, whole
 from playfield.errors import UsageError
+from playfield.replay import saved
 from playfield.show.panels import check_picture
 
 
 def replay(words: list[str]) -> int:
-    """Look into the replay memory of a run."""
+    """Inspect a run's replay buffer."""
     p = make(
         "replay",
         replay.__doc__ or "",
@@ -43,13 +44,9 @@ def replay(words: list[str]) -> int:
         raise UsageError("--yes goes with --drop")
     if a.out is not None:
         check_picture(a.out)
-    from playfield.replay.saved import drop, locate_run
-
-    locate_run(a.run_name, even_dropped=a.drop)
+    saved.locate_run(a.run_name, even_dropped=a.drop)
     if a.drop:
-        from playfield.cli.parser import say_line
-
-        drop(a.run_name, anyway=a.yes, say=say_line)
+        saved.drop(a.run_name, anyway=a.yes, say=say_line)
         return 0
     from playfield.show.replay import show
 

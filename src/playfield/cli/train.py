@@ -7,13 +7,18 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import playfield
 from playfield import options
 from playfield.cli import defaults
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
+from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.nets import names
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, wished
+from playfield.runs.info import run_to_resume
+from playfield.training.prepare import check
+from playfield.training.request import Request
 
 TRAIN_EXAMPLES = """examples:
   playfield train breakout                              about ten minutes on two cores
@@ -28,13 +33,18 @@ TRAIN_EXAMPLES = """examples:
 
 def train(words: list[str]) -> int:
     """Train an agent, or go on with a run."""
-    return _train(*understand(words))
+    wishes, say, profile = understand(words)
+    if "resume" in wishes:
+        run_to_resume(Path(wishes["resume"]))
+    else:
+        check(Request(**wishes))
+    return _train(wishes, say, profile)
 
 
 def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
-    """What the words of `train` ask for: the arguments of `session.train`, `say`, and whether to profile.
+    """What the words of `train` ask for: the arguments of `playfield.train`, `say`, and whether to profile.
 
-    Raises UsageError for what can be told to be wrong before torch is loaded.
+    Raises UsageError for a mistake. Nothing here imports torch.
     """
     algo = "ppo"
     for i, word in enumerate(words):
@@ -50,30 +60,39 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument(
         "--steps",
         type=whole("--steps", 1),
-        help="agent steps in all (1M, 500k); default: what fits --minutes",
+        help="total timesteps (1M, 500k); default: as many as fit in --minutes",
     )
-    p.add_argument("--minutes", type=real("--minutes", 0.01, 1e6), help="budget of time at the measured speed")
+    p.add_argument(
+        "--minutes", type=real("--minutes", 0.01, 1e6), help="length of the training, at the measured speed"
+    )
     p.add_argument(
         "--target-score",
         type=parse_score,
         metavar="SCORE",
-        help="end when the last games' mean raw score reaches this; --steps, --minutes stay limits (none: no target)",
+        help="stop early when the mean raw score of the last K games reaches this (none: no target)",
     )
     p.add_argument(
-        "--target-games", type=whole("--target-games", 1, 1e6), metavar="K", help="games in that mean (default 100)"
+        "--target-games",
+        type=whole("--target-games", 1, 1e6),
+        metavar="K",
+        help="the K of --target-score (default 100)",
     )
-    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=1, help="fixes everything (default 1)")
+    p.add_argument(
+        "--seed", type=whole("--seed", 0, 2**53 - 1), default=1, help="seed of everything random (default 1)"
+    )
     p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
-    p.add_argument("--resume", metavar="DIR", help="go on with a run, exactly; --steps, --target-score may change")
+    p.add_argument("--resume", metavar="DIR", help="resume a run, exactly; --steps and --target-score may change")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
     p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
-    p.add_argument("--save-seconds", type=real("--save-seconds", 0), help="most between two checkpoints (default 60)")
+    p.add_argument(
+        "--save-seconds", type=real("--save-seconds", 0), help="maximum seconds between checkpoints (default 60)"
+    )
     p.add_argument("--keep", type=whole("--keep", 1, 1e6), help="checkpoints to keep (default 3)")
     p.add_argument("--games", type=whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
-    p.add_argument("--quiet", action="store_true", help="only the result")
+    p.add_argument("--quiet", action="store_true", help="print only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
     protocol_options(p)
     group = p.add_argument_group(f"{algo}'s own options")
@@ -148,15 +167,11 @@ def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, di
 
 
 def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
-    from playfield.training.train import train as run
-
     if profile:
-        from playfield.cli.profiling import profiled
-
         with profiled():
-            result = run(say=say, **wishes)
+            result = playfield.train(say=say, **wishes)
     else:
-        result = run(say=say, **wishes)
+        result = playfield.train(say=say, **wishes)
     if say is None:
         print(f"{result.directory} steps {result.steps} score {result.score:g} hash {result.hash}")
     return 0
@@ -166,13 +181,19 @@ def protocol_options(p: Parser) -> None:
     group = p.add_argument_group("Atari protocol")
     group.add_argument("--protocol", help="classic (Nature DQN, CleanRL) or v5 (Machado et al. 2018)")
     group.add_argument("--view", help="observation view, such as mono,trim,aimbot")
-    group.add_argument("--sticky", type=real("--sticky", 0, 0.99), help="probability that a frame repeats the action")
+    group.add_argument(
+        "--sticky",
+        type=real("--sticky", 0, 0.99),
+        help="probability of repeating the previous action (sticky actions)",
+    )
     group.add_argument("--skip", type=whole("--skip", 1, 60), help="frames per step")
     group.add_argument("--noop", type=whole("--noop", 0, 300), help="random no-ops at a game's start")
     group.add_argument("--cap", type=whole("--cap", 100, 1e7), help="frames until a game is truncated")
-    group.add_argument("--life-loss", type=_switch("--life-loss"), help="a lost life is terminal for the learner")
     group.add_argument(
-        "--fire-reset", type=_switch("--fire-reset"), help="press FIRE for the agent when a life starts"
+        "--life-loss", type=_switch("--life-loss"), help="losing a life ends the episode for the learner"
+    )
+    group.add_argument(
+        "--fire-reset", type=_switch("--fire-reset"), help="press FIRE automatically when a life starts"
     )
     group.add_argument("--full-actions", type=_switch("--full-actions"), help="all 18 actions")
     group.add_argument("--stack", type=whole("--stack", 1, 8), help="frames in an observation")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield.envs import make_envs
 from playfield.envs.names import atari_games, classic_games, resolve
 from playfield.errors import DataError, UsageError, nearest
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, catalog, checkpoint
-from playfield.runs.info import _all_runs, newest_run, read_info, spec_from
+from playfield.runs.info import all_runs, newest_run, read_info, spec_from
 from playfield.runs.storage import atomic_write
-from playfield.runs.weights import import_weights
+from playfield.runs.weights import export_weights, import_weights
 
 SHIPPED = Path(__file__).parent / "agents"
 
@@ -113,7 +114,7 @@ def _shipped_key(name: str) -> str:
         except UsageError:
             key = name
     if key not in known:
-        close = nearest(name, [*_all_runs(), *known])
+        close = nearest(name, [*all_runs(), *known])
         hint = (
             f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent."
         )
@@ -170,11 +171,7 @@ def agent_or_random(
     if agent is None:
         found: Agent = find_agent(source, which)
         return load_policy(found, temperature=temperature, seed=seed), found.home
-    from playfield.envs import make_envs
-
     if (Path(source) / "run.json").exists():
-        from playfield.runs.info import read_info
-
         return RandomPolicy(spec_from(read_info(Path(source))), seed), Path(source)
     env = make_envs(source, 1)
     spec = env.spec
@@ -184,12 +181,6 @@ def agent_or_random(
 
 def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last") -> Path:
     """Ship the agent of a run with the package: weights in half the size (bfloat16 where exact enough) and a card."""
-    import torch
-
-    from playfield.play.agent import SHIPPED
-    from playfield.runs.info import read_info
-    from playfield.runs.weights import export_weights
-
     agent = find_agent(str(run), which)
     info = read_info(run)
     folder = SHIPPED / name
@@ -208,7 +199,7 @@ def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last"
         "command",
     )
     meta = {k: info[k] for k in keep} | {"step": agent.step, "card": card}
-    tensors = {k: v.to(torch.bfloat16) if v.dim() > 1 else v for k, v in agent.weights.items()}
+    tensors = {k: v.bfloat16() if v.dim() > 1 else v for k, v in agent.weights.items()}
     path = folder / "agent.safetensors"
     export_weights(path, tensors, meta)
     atomic_write(folder / "card.json", json.dumps(meta, indent=2) + "\n")

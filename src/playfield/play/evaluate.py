@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from playfield import compute
-from playfield.envs import make_from
+from playfield.envs import make_from, protocol_line
 from playfield.envs.catalog import human_normalized
 from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random
 from playfield.play.policy import Policy
 from playfield.play.statistics import interval
-from playfield.runs.console import Say
+from playfield.runs.console import Say, clock
 from playfield.runs.storage import as_storage_error, atomic_write
 
 
@@ -111,12 +111,10 @@ def evaluate(
         raise UsageError(f"--games must be at least 1, not {games}")
     if num_envs < 0:
         raise UsageError(f"--num-envs must be 0 (choose) or more, not {num_envs}")
-    from playfield.compute import cores
-
     n = min(num_envs or 10, games)
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()
-    env = make_from(policy.spec, n, threads=min(threads or cores(), n))
+    env = make_from(policy.spec, n, threads=min(threads or compute.cores(), n))
     seeds = np.random.SeedSequence([seed, 7]).generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1)
     random = np.random.default_rng([seed, 8])
     logs: list[list[int]] = [[] for _ in range(n)]
@@ -163,7 +161,7 @@ def evaluate_and_save(
     say: Say | None = None,
     save: bool = True,
 ) -> Evaluation:
-    """Evaluate, with progress for a person, and keep the result under `eval/` of a run directory."""
+    """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
     compute.setup()
     policy, home = agent_or_random(str(source), which, agent, temperature, seed)
 
@@ -184,14 +182,12 @@ def evaluate_and_save(
     return result
 
 
-FEW = 5  # games; the bootstrap of fewer says little more than the scores do
+FEW = 5  # games; a bootstrap interval of fewer means little
 
 
 def report(result: Evaluation) -> str:
-    """An evaluation as a few lines for a person."""
-    from playfield.envs import protocol_line
-    from playfield.runs.console import clock
-
+    """An evaluation as a few lines of text."""
+    scores = "raw score, all lives" if "life_loss" in result.protocol else "undiscounted return"
     s = result.summary()
     low, high = s["ci95"]
     spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] >= FEW else "too few games for an interval"
@@ -199,12 +195,10 @@ def report(result: Evaluation) -> str:
         f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
         f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
         f"  agent     {result.policy}",
-        f"  protocol  {protocol_line(result.protocol)}; raw score, all lives",
+        f"  protocol  {protocol_line(result.protocol)}; {scores}",
     ]
     if s["human_normalized"] is not None:
-        lines.append(
-            f"  human     {100 * s['human_normalized']:.0f} % of the way from random play to a human's score"
-        )
+        lines.append(f"  human     human-normalised score {s['human_normalized']:.2f} (0 random play, 1 a human)")
     if s["cut"]:
         lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
     lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from playfield.envs import make_from
+from playfield.envs.atari import Atari
+from playfield.envs.atari_ram import AtariRam
+from playfield.envs.atari_viewed import Viewed
 from playfield.envs.base import EnvSpec
 from playfield.play.policy import Policy
 
@@ -117,9 +120,5 @@ def lives_of(player: Player) -> int | None:
     """Lives left in an Atari game that counts them."""
     if player.spec.kind != "atari":
         return None
-    from playfield.envs.atari import Atari
-    from playfield.envs.atari_ram import AtariRam
-    from playfield.envs.atari_viewed import Viewed
-
     env = player.env
     return int(env.lives[0]) or None if isinstance(env, Atari | AtariRam | Viewed) else None

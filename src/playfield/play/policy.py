@@ -1,7 +1,4 @@
-"""What acts: `act(obs) -> actions`, `explain(obs) -> what it thinks`, and where trained ones are found.
-
-An agent is a run directory, one of its checkpoints, or one that ships with the package (`breakout`).
-"""
+"""Policies: `act(obs)` gives actions, `explain(obs)` the probabilities and values behind them."""
 
 from __future__ import annotations
 
@@ -58,7 +55,7 @@ class Network:
 class ProbabilityPolicy:
     """A policy given by logits and a value: samples at a temperature, or takes the likeliest action.
 
-    What it explains are the probabilities that it plays with; those of the net, at temperature 1, are `net_probs`.
+    `explain` gives the probabilities that it acts with; those of the network, at temperature 1, are `net_probs`.
 
     Args:
         network: see `Network`.
@@ -79,8 +76,6 @@ class ProbabilityPolicy:
         self._random = np.random.default_rng(seed)
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
-        from playfield.play.policy import log_softmax, sample
-
         single = np.ndim(obs) == len(self.spec.obs_shape)
         logits = self.network(np.asarray(obs)[None] if single else obs)[0]
         if self.temperature < GREEDY:
@@ -92,8 +87,6 @@ class ProbabilityPolicy:
         return actions[0] if single else actions
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
-        from playfield.play.policy import log_softmax
-
         logits, value, *q = self.network(obs)
         thoughts = {"value": value} | ({"q": q[0]} if q else {})
         net_probs = np.exp(log_softmax(logits))

@@ -5,32 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
+from playfield.runs.storage import atomic_write
 
 VERSION = importlib.metadata.version("playfield")
-
-
-def versions() -> dict[str, str]:
-    """Versions that exactness depends on."""
-    import ale_py
-    import gymnasium
-    import numpy
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "ale-py": ale_py.__version__,
-        "gymnasium": gymnasium.__version__,
-        "machine": platform.machine(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 def spec_from(info: dict[str, Any]) -> EnvSpec:
@@ -58,7 +40,7 @@ def read_info(run: Path) -> dict[str, Any]:
         raise DataError(f"{run} is not a run directory: it has no run.json") from None
     except (ValueError, RecursionError):
         raise DataError(f"{run / 'run.json'} is damaged: not JSON") from None
-    if not isinstance(info, dict) or "spec" not in info or "algo" not in info:
+    if not isinstance(info, dict) or "spec" not in info or "algo" not in info or not isinstance(info["algo"], str):
         raise DataError(f"{run / 'run.json'} does not describe a run")
     return info
 
@@ -71,13 +53,23 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
 
 
-def _all_runs() -> list[str]:
+def run_to_resume(directory: Path) -> Path:
+    """The run directory that `--resume` names; `last` is the newest. Raises UsageError where there is no run."""
+    if not directory.is_dir() and directory == Path("last"):
+        directory = newest_run()
+    if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
+        raise no_run(directory)
+    return directory
+
+
+def all_runs() -> list[str]:
+    """Every run directory under `runs/`."""
     return [str(path.parent) for path in Path("runs").glob("**/run.json")]
 
 
 def no_run(name: str | Path) -> UsageError:
     """The error for a directory that is no run: it names the runs within, or the nearest."""
-    runs = _all_runs()
+    runs = all_runs()
     close = [run for run in runs if Path(run).is_relative_to(name)][:3] or nearest(str(name), runs)
     return UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
 
@@ -88,8 +80,6 @@ NEEDED = {"algo", "compute", "config", "extensions", "seed", "spec", "steps", "v
 
 def write_info(directory: Path, info: dict[str, Any]) -> None:
     """Write run.json atomically."""
-    from playfield.runs.storage import atomic_write
-
     plain = {
         **info,
         "spec": info["spec"] if isinstance(info["spec"], dict) else dataclasses.asdict(info["spec"]),

@@ -20,6 +20,11 @@ from typing import Any
 from playfield.errors import DataError, StorageError
 from playfield.runs.storage import alive
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK}
 
@@ -27,13 +32,9 @@ _BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK}
 def _lock_file(fd: int) -> None:
     """Take the lock at once or raise OSError."""
     if sys.platform == "win32":
-        import msvcrt
-
         os.lseek(fd, 1 << 30, os.SEEK_SET)  # beyond the text, which others must be able to read
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
     else:
-        import fcntl
-
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import IO, Any, TextIO
 
 import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from playfield.errors import DataError, UsageError
 from playfield.runs.console import Console
@@ -103,11 +105,9 @@ class TensorBoard:
         numbers = {k: v for k, v in ((k, plain(v, k)) for k, v in values.items()) if not isinstance(v, str)}
         if self.error or not numbers:
             return
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-
         try:
             if self._file is None:
-                self._start(event_pb2)
+                self._start()
             summary = summary_pb2.Summary()
             for name, value in numbers.items():
                 summary.value.add(tag=name, simple_value=value)
@@ -115,7 +115,7 @@ class TensorBoard:
         except OSError as error:
             self.error = f"TensorBoard is off: {error.strerror or error}"
 
-    def _start(self, event_pb2: Any) -> None:
+    def _start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files in the order of their names: a new one must come last.
         stamps = [re.fullmatch(r"events\.out\.tfevents\.(\d+)\..*", p.name) for p in self.run_dir.iterdir()]
@@ -128,8 +128,6 @@ class TensorBoard:
             self._write(event_pb2.Event(wall_time=time.time(), step=self._purge, session_log=start))
 
     def _write(self, event: Any) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         buffer = io.BytesIO()
         RecordWriter(buffer).write(event.SerializeToString())
         assert self._file is not None

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from playfield.compute import Compute, cores, describe
+from playfield.compute import Compute, cores, describe, versions
 from playfield.envs import make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.runs import goal
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import clock
-from playfield.runs.info import VERSION, versions
+from playfield.runs.info import VERSION
 from playfield.runs.run import Run
 from playfield.training.request import Request
 

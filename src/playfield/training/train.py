@@ -23,7 +23,7 @@ from playfield.replay import saved
 from playfield.runs import checkpoint, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.console import Say, clock
-from playfield.runs.info import NEEDED, newest_run, no_run, read_info, spec_from, versions, write_info
+from playfield.runs.info import NEEDED, read_info, run_to_resume, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.run import WINDOW, Run, Stopped
@@ -166,10 +166,7 @@ def _resume(
     for wish in wishes:
         if wish not in fixed:
             raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
-    if not directory.is_dir() and directory == Path("last"):
-        directory = newest_run()
-    if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
-        raise no_run(directory)
+    directory = run_to_resume(directory)
     # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
     info = read_info(directory)
     if missing := NEEDED.difference(info):
@@ -223,7 +220,7 @@ def _resume_locked(
     for name in ("save_seconds", "keep"):
         if wishes.get(name) is None:
             wishes[name] = info.get(name, getattr(Request, name))
-    changed = {k: (info["versions"].get(k), v) for k, v in versions().items() if info["versions"].get(k) != v}
+    changed = {k: (info["versions"].get(k), v) for k, v in compute.versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
         say(f"note: not exact any more, other versions than at the start: {listed}")

@@ -1,0 +1,41 @@
+"""The commands of `playfield`. A command's module is imported when it is run, so that `playfield --help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `function` of `cli/module.py` takes words and returns the exit code; `about` is its docstring."""
+
+    module: str
+    function: str
+    about: str
+
+    def __call__(self, words: list[str]) -> int:
+        code: int = getattr(importlib.import_module(f"playfield.cli.{self.module}"), self.function)(words)
+        return code
+
+
+VERBS = {
+    "train": Command("train", "train", "Train an agent, or go on with a run."),
+    "eval": Command("agents", "evaluate", "Evaluate an agent over full games: raw scores and their protocol."),
+    "record": Command("agents", "record", "Film an agent: MP4 and GIF."),
+    "watch": Command("agents", "watch", "Watch an agent play and think, live in the browser."),
+    "explain": Command("agents", "explain", "Show what an agent looks at, and what would change its mind."),
+    "collect": Command("agents", "collect", "Record a dataset of an agent's play: screens, RAM, actions, rewards."),
+    "autoencoder": Command(
+        "autoencoder", "autoencoder", "Train an auto-encoder on collected screens; its latents are features."
+    ),
+    "replay": Command("replay", "replay", "Inspect a run's replay buffer."),
+    "preprocess": Command("preprocess", "preprocess", "Show how a screen becomes an observation."),
+    "compare": Command(
+        "compare", "compare", "Train algorithms side by side, or draw what was trained: one picture, one table."
+    ),
+    "lesson": Command("lesson", "lesson", "Run an experiment of a course or a book, its results beside yours."),
+    "games": Command("games", "games", "List all games, or all that is known of one."),
+    "nets": Command("nets", "nets", "List network bodies with their size and speed, or one layer by layer."),
+    "bench": Command("bench", "bench", "Measure speed beside a peer, both in one run."),
+}
