@@ -201,7 +201,7 @@ def test_mistakes_in_python_too(tmp_path, wishes):
 
 
 def test_none_on_the_command_line_is_no_target():
-    assert goal.wished(goal.parse_score("none"), None) is None
+    assert goal.requested(goal.parse_score("none"), None) is None
     assert goal.changed(Goal(5.0), goal.parse_score("None"), None) is None
     assert goal.changed(Goal(5.0, 7), None, 9) == Goal(5.0, 9)
     assert goal.parse_score("-110") == -110

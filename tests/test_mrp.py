@@ -227,7 +227,7 @@ def test_it_acts_as_the_policy_does(trained) -> None:
         run = named("CartPole-v1", dataclasses.replace(SMALL, policy=name), 40 * SMALL.batch)
         mrp.train(run, dataclasses.replace(SMALL, policy=name))
         drawn = run._parts["actor-0"].replay.sample(2_000)
-        probs = mrp.Fixed(name, run.spec).policy.explain(drawn.obs)["probs"]
+        probs = mrp.FrozenPolicy(name, run.spec).policy.explain(drawn.obs)["probs"]
         assert np.mean(drawn.actions) == pytest.approx(probs[:, 1].mean(), abs=0.04)
         assert np.mean(drawn.actions == probs.argmax(1)) == pytest.approx(probs.max(1).mean(), abs=0.04) or (
             name == "random"
@@ -261,7 +261,7 @@ def test_mistakes_are_told(change: dict, message: str) -> None:
 
 def test_a_policy_of_another_game_is_refused(trained, tmp_path) -> None:
     with pytest.raises(UsageError, match="plays another game: id CartPole-v1"):
-        mrp.Fixed(str(trained), RandomWalk(1).spec)
+        mrp.FrozenPolicy(str(trained), RandomWalk(1).spec)
     with pytest.raises(UsageError, match="plays another game: id"):
         playfield.train("MountainCar-v0", "mrp", steps=64, run=tmp_path / "x", config={"policy": str(trained)})
     assert not (tmp_path / "x").exists()
@@ -299,7 +299,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, trained, workers) -> No
 
 
 def test_a_policy_that_learnt_since_is_refused(trained) -> None:
-    fixed = mrp.Fixed(str(trained), playfield.load_policy(trained).spec)
+    fixed = mrp.FrozenPolicy(str(trained), playfield.load_policy(trained).spec)
     fixed.restore(fixed.state())
     with pytest.raises(DataError, match="has learnt since, or was replaced"):
         fixed.restore({"hash": "0" * 64})
@@ -323,7 +323,7 @@ def test_a_run_remembers_whose_values_it_learnt(trained, tmp_path, capsys) -> No
     next(iter(found.tree["parts"]["learner"]["weights"].values())).add_(1)
     checkpoint.save(policy / "checkpoints", found.step + 1, found.tree, found.meta)
     words = ["train", "--resume", str(run), "--steps", "384"]
-    for message in (f"the policy {policy} is not the one", f"the policy {policy}, whose values these are, is gone"):
+    for message in (f"the policy {policy} has changed", f"the policy {policy} is gone"):
         for command in (words, ["eval", str(run), "--games", "1"]):
             assert main(command) == 3
             err = capsys.readouterr().err

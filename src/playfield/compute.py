@@ -43,7 +43,8 @@ class Compute:
     @property
     def dtype(self) -> torch.dtype:
         torch = _torch()
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+        found: torch.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return found
 
 
 def keep_memory() -> bool:

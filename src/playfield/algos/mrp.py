@@ -30,7 +30,7 @@ from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
 from playfield.options import Count, Fraction, NetName, PolicyName
-from playfield.play.fixed import Fixed, check_name
+from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.play.policy import Network
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
 from playfield.runs import algorithm
@@ -96,11 +96,11 @@ class Config(algorithm.Config):
     def fit(self, spec: EnvSpec) -> Self:
         """With the hash of the policy's weights. Raises UsageError where the policy or the network is for others."""
         bodies.check(self.net, spec.obs_shape)
-        return dataclasses.replace(self, policy=Fixed(self.policy, spec).pinned)
+        return dataclasses.replace(self, policy=FrozenPolicy(self.policy, spec).pinned)
 
     def reopen(self, spec: EnvSpec, directory: Path) -> Self:
         """Raise DataError where the policy has changed or is gone."""
-        Fixed(self.policy, spec)
+        FrozenPolicy(self.policy, spec)
         return self
 
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
@@ -196,7 +196,7 @@ def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
     workers = run.compute.workers
     cfg.check(workers)
-    fixed = run.track("policy", Fixed(cfg.policy, run.spec, run.compute.device))
+    fixed = run.track("policy", FrozenPolicy(cfg.policy, run.spec, run.compute.device))
     with run.seeded():
         net = ValueNetwork(run.spec, cfg.net)
 
@@ -232,7 +232,7 @@ def train(run: Run, cfg: Config) -> None:
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The fixed policy as an agent, with the values learnt for it."""
     net = load_weights(ValueNetwork(spec, cfg.net), weights, device)
-    policy = Fixed(cfg.policy, spec, device).policy
+    policy = FrozenPolicy(cfg.policy, spec, device).policy
 
     def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probs = policy.explain(obs)["probs"]

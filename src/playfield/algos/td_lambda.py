@@ -23,7 +23,7 @@ from playfield.linear.features import Coder, encode
 from playfield.linear.jit import piece
 from playfield.linear.kernels import TERMINATED, add, dot, draw, fade, follow, mark
 from playfield.options import Fraction, PolicyName
-from playfield.play.fixed import Fixed, check_name
+from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.play.policy import Network
 from playfield.runs.run import Run
 
@@ -48,11 +48,11 @@ class Config(online.Config):
 
     def fit(self, spec: EnvSpec) -> Self:
         """With step sizes, and the hash of the policy's weights."""
-        return dataclasses.replace(super().fit(spec), policy=Fixed(self.policy, spec).pinned)
+        return dataclasses.replace(super().fit(spec), policy=FrozenPolicy(self.policy, spec).pinned)
 
     def reopen(self, spec: EnvSpec, directory: Path) -> Self:
         """Raise DataError where the policy has changed or is gone."""
-        Fixed(self.policy, spec)
+        FrozenPolicy(self.policy, spec)
         return super().reopen(spec, directory)
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
@@ -174,13 +174,13 @@ play = loop(begin, learn, _after)
 
 def train(run: Run, cfg: Config) -> None:
     """Train until `run` says that it is enough."""
-    fixed = run.track("policy", Fixed(cfg.policy, run.spec, run.compute.device))
+    fixed = run.track("policy", FrozenPolicy(cfg.policy, run.spec, run.compute.device))
     online.learn_from(run, cfg, memory, rates, begin, learn, fixed.act)
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The fixed policy as an agent, with the values learnt for it."""
-    values, policy = online.linear(spec, cfg, weights), Fixed(cfg.policy, spec, device).policy
+    values, policy = online.linear(spec, cfg, weights), FrozenPolicy(cfg.policy, spec, device).policy
 
     def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.log(np.maximum(policy.explain(obs)["probs"], 1e-30)), values(obs, "w")[:, 0]

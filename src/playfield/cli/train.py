@@ -15,7 +15,7 @@ from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.nets import names
 from playfield.runs import catalog
-from playfield.runs.goal import parse_score, wished
+from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
 from playfield.training.prepare import check
 from playfield.training.request import Request
@@ -129,7 +129,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if a.env is None:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)
-    wished(a.target_score, a.target_games)
+    requested(a.target_score, a.target_games)
     if a.preset not in catalog.presets(algo):
         raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))
     catalog.agree(algo, config)

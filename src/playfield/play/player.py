@@ -1,4 +1,4 @@
-"""One game, step by step, as a person watches it: the picture, what the net sees, what it thinks and does."""
+"""Games step by step: the picture, the observation, what the policy says of it, and the action."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Moment:
 
     Attributes:
         frame: uint8 [H, W, 3] picture of the game when the action was chosen.
-        obs: what the agent saw then, without a batch axis.
-        thoughts: what `Policy.explain` told, without a batch axis.
-        action, reward: what it did and what it got.
+        obs: the observation, without a batch axis.
+        thoughts: `Policy.explain` of it, without a batch axis.
+        action, reward: of this step.
         score: raw score of the game after the step.
         step: number of the step in this game, from 0.
         game: number of the game, from 0.
@@ -64,7 +64,8 @@ class Player:
 
     def frame(self) -> np.ndarray:
         """The picture now, uint8 [H, W, 3]."""
-        return self._picture[0] if self._picture is not None else self.env.render(0)
+        picture: np.ndarray = self._picture[0] if self._picture is not None else self.env.render(0)
+        return picture
 
     def moments(self, first_game: int = 0, last_game: int | None = None) -> Iterator[Moment]:
         """Moments from the start of game `first_game` to the end of `last_game`; earlier games are skipped fast."""

@@ -84,19 +84,19 @@ class ProbabilityPolicy:
             if uniform is None:
                 uniform = self._random.random(len(logits))
             actions = sample(log_softmax(logits / self.temperature), uniform)
-        return actions[0] if single else actions
+        return _unbatched(actions, single)
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         logits, value, *q = self.network(obs)
-        thoughts = {"value": value} | ({"q": q[0]} if q else {})
+        outputs = {"value": value} | ({"q": q[0]} if q else {})
         net_probs = np.exp(log_softmax(logits))
         if self.temperature == 1:
-            return {"probs": net_probs, **thoughts}
+            return {"probs": net_probs, **outputs}
         if self.temperature < GREEDY:
             probs = np.eye(self.spec.num_actions, dtype=net_probs.dtype)[logits.argmax(axis=-1)]
         else:
             probs = np.exp(log_softmax(logits / self.temperature))
-        return {"probs": probs, "net_probs": net_probs, **thoughts}
+        return {"probs": probs, "net_probs": net_probs, **outputs}
 
 
 class RandomPolicy:
@@ -111,15 +111,20 @@ class RandomPolicy:
         if uniform is None:
             uniform = self._random.random(1 if single else len(obs))
         actions = (uniform * self.spec.num_actions).astype(np.int64)
-        return actions[0] if single else actions
+        return _unbatched(actions, single)
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         return {"probs": np.full((len(obs), self.spec.num_actions), 1 / self.spec.num_actions)}
 
 
+def _unbatched(actions: np.ndarray, single: bool) -> np.ndarray:
+    """Actions [N], or the only one of them as a scalar."""
+    return np.asarray(actions[0]) if single else actions
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities over the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted: np.ndarray = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 

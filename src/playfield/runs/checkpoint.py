@@ -287,7 +287,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
             "tensors": dict(),
             "files": {"tree.json": dict(), "tensors.safetensors": dict(), **others},
         } if not others:
-            return manifest
+            return dict(manifest)
     raise DataError(f"manifest.json must list exactly the files {' and '.join(_FILES)}")
 
 

@@ -1,7 +1,4 @@
-"""When a training has reached what it was for: a mean score over its last games.
-
-Some courses stop their DQN at a score `R_star` over the last k games; here every algorithm can.
-"""
+"""A target score: training stops early when the mean score of the last games reaches it."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from typing import Any
 
 from playfield.errors import UsageError
 
-GAMES = 100  # that the mean is taken over unless told otherwise
+GAMES = 100  # in the mean, by default
 
 
 @dataclass(frozen=True)
 class Goal:
     """The mean raw score of the last `games` training games is to reach `score`.
 
-    It is looked at after every round, so that a run which was killed stops where it would have stopped.
+    It is checked after every rollout, so that a run which was killed and resumed stops at the same step.
     """
 
     score: float
@@ -38,7 +35,7 @@ class Goal:
         return f"a mean of {self.score:g} over the last {self.games} games"
 
 
-def wished(score: float | None, games: int | None) -> Goal | None:
+def requested(score: float | None, games: int | None) -> Goal | None:
     """The goal of a new run; None where none was asked for (`score` None or infinite).
 
     Raises UsageError for what is no score or no number of games, and for `games` without a score.
@@ -47,9 +44,9 @@ def wished(score: float | None, games: int | None) -> Goal | None:
 
 
 def changed(old: Goal | None, score: float | None, games: int | None) -> Goal | None:
-    """`old` with what a resumed run was told: another score, another number of games; an infinite score lifts it.
+    """`old` with another score or number of games; an infinite score removes it.
 
-    Raises UsageError as `wished` does.
+    Raises UsageError as `requested` does.
     """
     if games is not None and (isinstance(games, bool) or games != int(games) or games < 1):
         raise UsageError(f"--target-games must be a whole number of at least 1, not {games}")
@@ -61,7 +58,7 @@ def changed(old: Goal | None, score: float | None, games: int | None) -> Goal | 
         score = old.score
     if score is None or math.isinf(score):
         if games is not None:
-            raise UsageError("--target-games says over how many games: it needs --target-score")
+            raise UsageError("--target-games needs --target-score")
         return None
     return Goal(float(score), int(games) if games is not None else old.games if old else GAMES)
 
@@ -85,9 +82,9 @@ def to_info(goal: Goal | None) -> dict[str, Any] | None:
 
 
 def from_info(info: dict[str, Any]) -> Goal | None:
-    """The goal that `run.json` holds; runs of before there were goals have none."""
-    told = info.get("target")
-    return None if told is None else Goal(float(told["score"]), int(told["games"]))
+    """The goal that `run.json` holds, if any."""
+    stored = info.get("target")
+    return None if stored is None else Goal(float(stored["score"]), int(stored["games"]))
 
 
 def retarget(info: dict[str, Any], goal: Goal | None, at: int) -> str:
@@ -97,7 +94,7 @@ def retarget(info: dict[str, Any], goal: Goal | None, at: int) -> str:
         return ""
     info["target"] = to_info(goal)
     info["extensions"].append({"at": at, "what": "target", "from": to_info(old), "to": to_info(goal)})
-    return f"the target is now {goal.words()}" if goal else "no target any more"
+    return f"the target is now {goal.words()}" if goal else "the target is removed"
 
 
 def closing(goal: Goal | None, stop: str, steps: int, total: int, time: str, mean: str) -> str:

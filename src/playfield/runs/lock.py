@@ -139,7 +139,7 @@ def _read_holder(fd: int) -> dict[str, Any]:
         return {}
     match holder:
         case {"pid": int(), "host": str(), "started": str()}:
-            return holder
+            return dict(holder)
     return {}
 
 

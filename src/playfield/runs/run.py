@@ -123,7 +123,7 @@ class Run:
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
             self.sinks.begin()
-        with caught(self._stop, "stopping after this round"):
+        with caught(self._stop, "finishing this update, then saving"):
             while not self.stop:
                 self._taken = per_round
                 yield self.step / self.total_steps

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a training to save and stop, another one leaves at once."""
+"""Ctrl-C and SIGTERM: the first asks a training to save and stop, a second one ends the process."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
         if not first:
             first = now
             came(signum)
-            _tell(f"{words}; once more to leave at once")
+            _print(f"{words}; press Ctrl-C again to quit now")
         elif now - first > SAME:
-            _tell("left at once: what came after the last save is lost")
+            _print("quit: training since the last checkpoint is lost")
             os._exit(128 + signum)
 
     try:
@@ -43,6 +43,6 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
             signal.signal(s, previous)
 
 
-def _tell(words: str) -> None:
+def _print(words: str) -> None:
     with contextlib.suppress(OSError):
         print(f"\n{words}", file=sys.stderr, flush=True)

@@ -91,7 +91,8 @@ def raw_bytes(leaf: Any) -> memoryview:
         array = leaf if leaf.dtype.isnative else leaf.astype(leaf.dtype.newbyteorder("="))
         array = array if array.flags.c_contiguous else array.copy(order="C")
         array = array.reshape(-1).view(np.uint8)
-    return array.data
+    data: memoryview = array.data
+    return data
 
 
 def chunks(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:

@@ -78,7 +78,7 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "protocol": spec.protocol,
         "seed": request.seed,
         "steps": steps,
-        "target": goal.to_info(goal.wished(request.target_score, request.target_games)),
+        "target": goal.to_info(goal.requested(request.target_score, request.target_games)),
         "schedule": "; ".join(cfg.schedule(steps)) or "constant",
         "save_seconds": request.save_seconds,
         "keep": request.keep,
@@ -107,7 +107,7 @@ def command_line(request: Request, steps: int, compute: Compute) -> str:
     """The command that repeats this run exactly, with what was chosen for this machine."""
     words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]
     words += ["--seed", str(request.seed)]
-    if target := goal.wished(request.target_score, request.target_games):
+    if target := goal.requested(request.target_score, request.target_games):
         words += [f"--target-score={target.score!r}", "--target-games", str(target.games)]
     if request.preset != "default":
         words += ["--preset", request.preset]

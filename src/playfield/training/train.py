@@ -104,7 +104,7 @@ def train(
     if wishes.get("run") is not None:
         wishes["run"] = Path(wishes["run"])
     request = Request(env=env, algo=algo, **wishes)
-    goal.wished(request.target_score, request.target_games)  # a mistake is told before anything is loaded
+    goal.requested(request.target_score, request.target_games)  # a mistake is told before anything is loaded
     return _start(request, say or _silent)
 
 

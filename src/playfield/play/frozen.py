@@ -1,4 +1,4 @@
-"""A policy that stays as it is, known by its weights: value prediction (`mrp`, `td_lambda`) is about such a one."""
+"""A frozen policy, identified by its weights' hash: what value prediction (`mrp`, `td_lambda`) evaluates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playfield.runs.info import spec_from
 from playfield.runs.tree import tree_hash
 
 MARK = "@sha256:"
-CHANGED = "the policy {} is not the one whose values these are: it has learnt since, or was replaced"
+CHANGED = "the policy {} has changed since these values were learnt: it was trained further, or replaced"
 
 
 def named(policy: str) -> tuple[str, str]:
@@ -24,20 +24,20 @@ def named(policy: str) -> tuple[str, str]:
 
 
 def check_name(policy: str) -> None:
-    """Raise UsageError for a policy that is not there, or whose name means another one soon."""
+    """Raise UsageError for a policy that does not exist, or whose name will mean another one later."""
     if policy in ("best", "last"):
-        raise UsageError(f"--policy {policy} would soon mean this run: give the run directory")
+        raise UsageError(f"--policy {policy} would mean this run itself: give the run directory")
     if policy != "random":
         locate(named(policy)[0])
 
 
-class Fixed:
-    """The policy that is valued: it must be the same when a run goes on, and when its values are looked at.
+class FrozenPolicy:
+    """The policy whose values are learnt: it must be the same when a run is resumed, and when its values are used.
 
     `name` may say which weights it must have (see `named`); `pinned` is the name that does.
 
     Raises UsageError where it is for other observations, actions or another game than `spec`, DataError where its
-    weights are others, or it is gone although `name` says that it was there.
+    weights have changed, or it is gone although `name` holds its hash.
     """
 
     def __init__(self, name: str, spec: EnvSpec, device: str = "cpu") -> None:
@@ -50,7 +50,7 @@ class Fixed:
         except UsageError:
             if not pinned:
                 raise
-            raise DataError(f"the policy {self.name}, whose values these are, is gone: put it back there") from None
+            raise DataError(f"the policy {self.name} is gone: these values are of that policy") from None
         other = spec_from(agent.info)
         pairs = {what: (getattr(spec, what), getattr(other, what)) for what in ("id", "obs_shape", "action_names")}
         pairs |= {
