@@ -42,8 +42,8 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        torch = _torch()
-        found: torch.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        library = _torch()
+        found: torch.dtype = library.bfloat16 if self.precision == "bf16" else library.float32
         return found
 
 

@@ -125,11 +125,12 @@ def _unbatched(actions: np.ndarray, single: bool) -> np.ndarray:
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities over the last axis."""
     shifted: np.ndarray = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    out: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return out
 
 
 def sample(logprobs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Actions [N] from log-probabilities [N, A] and uniform numbers in [0, 1) [N], by inversion."""
     cumulative = np.cumsum(np.exp(logprobs.astype(np.float64)), axis=-1)
     chosen = (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=-1)
-    return np.minimum(chosen, logprobs.shape[-1] - 1)
+    return np.asarray(np.minimum(chosen, logprobs.shape[-1] - 1))
