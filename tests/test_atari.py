@@ -264,6 +264,6 @@ def test_a_replay_that_strays_is_told(kind):
     state = env.state()
     state["log"][10:20] = 3 - state["log"][10:20]  # as if another emulator played it
     other = kind("breakout", 2, protocol())
-    with pytest.warns(RuntimeWarning, match="breakout: env (0, 1|[01]) did not come back") as warned:
+    with pytest.warns(RuntimeWarning, match="breakout: env (0, 1|[01]) did not reach its saved state") as warned:
         other.restore(state)
     assert [w.filename for w in warned] == [__file__]  # it points at the caller

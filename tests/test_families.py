@@ -14,6 +14,7 @@ from playfield.envs.base import EnvSpec, env_seeds
 from playfield.envs.family import FAMILIES, Family, family, family_of_protocol
 from playfield.envs.names import resolve
 from playfield.errors import DataError
+from playfield.training.plan import default_minutes
 
 ROOT = Path(playfield.__file__).parent
 NAMES = {
@@ -80,8 +81,6 @@ def test_a_family_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def default_minutes(self, pixels: bool) -> float:
             return 7.0
-
-    from playfield.training.plan import default_minutes
 
     monkeypatch.setitem(FAMILIES, "grid", Grid())
     spec = EnvSpec("grid", "grid", (1,), "float32", 2, ("a", "b"), {"size": 4})

@@ -274,7 +274,7 @@ def test_an_env_that_heeds_no_seed_is_named():
     env.restore(state)
     assert env.exact  # nothing drawn yet
     play(env, np.zeros((3, 2), int))
-    with pytest.warns(RuntimeWarning, match="env 0, 1 did not come back"):
+    with pytest.warns(RuntimeWarning, match="env 0, 1 did not reach its saved state"):
         env.restore(env.state())
     assert not env.exact
 

@@ -141,7 +141,7 @@ class AtariLog(ActionLog):
         obs = execute(cls.load(state, spec.protocol, num_envs))
         wrong = np.flatnonzero(_checksums(obs) != np.asarray(state["digest"])).tolist()
         saved, here = state["protocol"].get("ale_py"), spec.protocol["ale_py"]
-        warn_not_reached(spec, wrong, f" with ale-py {saved} (this is {here})", stacklevel=4)
+        warn_not_reached(spec, wrong, f" (saved with ale-py {saved}, this is {here})", stacklevel=4)
         return obs
 
 
@@ -172,7 +172,7 @@ def warn_not_reached(spec: EnvSpec, envs: list[int], why: str, stacklevel: int) 
     """Warn (RuntimeWarning) of the `envs` that did not reach their saved state after a replay; nothing if none."""
     if envs:
         warnings.warn(
-            f"{spec.id}: env {', '.join(map(str, envs))} did not come back to where it was saved{why}, "
+            f"{spec.id}: env {', '.join(map(str, envs))} did not reach its saved state{why}, "
             "so this is not an exact continuation",
             RuntimeWarning,
             stacklevel=stacklevel,

@@ -73,8 +73,8 @@ class Viewed:
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions` int64 [N]. Raises EnvError before the first `reset` and for actions out of range."""
         record = self._raw.step(actions)
-        seen = self.view(record.next_obs, self._raw.life_lost)
-        next_obs = obs = np.concatenate([self._stack[..., self._channels :], seen], axis=-1)
+        viewed = self.view(record.next_obs, self._raw.life_lost)
+        next_obs = obs = np.concatenate([self._stack[..., self._channels :], viewed], axis=-1)
         if record.next_obs is not record.obs:
             ended = np.zeros(self.num_envs, bool)
             ended[[episode.env for episode in record.episodes]] = True
@@ -83,9 +83,9 @@ class Viewed:
         self._stack = obs
         return dataclasses.replace(record, obs=obs, next_obs=next_obs)
 
-    def _filled(self, seen: np.ndarray) -> np.ndarray:
+    def _filled(self, frames: np.ndarray) -> np.ndarray:
         """The stack of copies [n, H, W, C * stack] of frames [n, H, W, C]."""
-        return np.tile(seen, self.protocol.stack)
+        return np.tile(frames, self.protocol.stack)
 
     def _first_view(self, frames: np.ndarray, envs: np.ndarray) -> np.ndarray:
         """Views of the first frames, [n, 210, 160, 3], of new episodes in the envs marked in `envs` (bool [N]).
@@ -93,12 +93,12 @@ class Viewed:
         Of those envs the view's ball positions are set; of the others they stay.
         """
         fresh = View.parse(self.view.spec)
-        seen = fresh(frames, np.ones(len(frames), bool))
+        viewed = fresh(frames, np.ones(len(frames), bool))
         state, began = self.view.state(), fresh.state()
         for i, ball in zip(np.flatnonzero(envs).tolist(), began["balls"], strict=False):  # no HUD: no balls
             state["balls"][i] = ball
         self.view.restore(state)
-        return seen
+        return viewed
 
     def state(self) -> dict[str, Any]:
         """A snapshot: the games' log, the view's ball positions and the frame stack.

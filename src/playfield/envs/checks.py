@@ -90,7 +90,7 @@ def check_seeds(seeds: np.ndarray, num_envs: int) -> list[int]:
 
 def not_reset() -> EnvError:
     """The error of an environment that is used before its first `reset`."""
-    return EnvError("no game has been started: call reset(seeds) first")
+    return EnvError("no episode has been started: call reset(seeds) first")
 
 
 def check_num_envs(num_envs: int) -> int:

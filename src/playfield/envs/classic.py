@@ -37,9 +37,9 @@ class Game:
     Attributes:
         action_names: one name for each action.
         obs_size: K.
-        draws: uniform random numbers that a reset takes from the env's generator.
+        reset_size: uniform random numbers R that a reset takes from the env's generator.
         low, high: their range.
-        reset: these numbers, float64 [N, draws] -> states [N, D] (float32 where Gymnasium rounds its first state).
+        reset: these numbers, float64 [N, R] -> states [N, D] (float32 where Gymnasium rounds its first state).
         dynamics: states float64 [N, D], actions int64 [N] -> new states [N, D], rewards float32 [N],
             terminated bool [N].
         observe: states [N, D] -> observations float32 [N, K].
@@ -48,7 +48,7 @@ class Game:
 
     action_names: tuple[str, ...]
     obs_size: int
-    draws: int
+    reset_size: int
     low: float
     high: float
     reset: Callable[[np.ndarray], np.ndarray]
@@ -68,8 +68,8 @@ _POLE_MASS_LENGTH = 0.1 * 0.5
 _ANGLE_LIMIT = 12 * 2 * np.pi / 360
 
 
-def _cartpole_reset(draws: np.ndarray) -> np.ndarray:
-    return draws
+def _cartpole_reset(uniform: np.ndarray) -> np.ndarray:
+    return uniform
 
 
 def _cartpole(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,8 +91,8 @@ def _cartpole(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.n
 # MountainCar: state = position, velocity.
 
 
-def _mountain_car_reset(draws: np.ndarray) -> np.ndarray:
-    return np.concatenate([draws, np.zeros_like(draws)], axis=1)
+def _mountain_car_reset(uniform: np.ndarray) -> np.ndarray:
+    return np.concatenate([uniform, np.zeros_like(uniform)], axis=1)
 
 
 def _mountain_car(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,8 +109,8 @@ def _mountain_car(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, 
 # velocities.
 
 
-def _acrobot_reset(draws: np.ndarray) -> np.ndarray:
-    return draws.astype(np.float32)
+def _acrobot_reset(uniform: np.ndarray) -> np.ndarray:
+    return uniform.astype(np.float32)
 
 
 def _acrobot_rates(state: np.ndarray, torque: np.ndarray) -> np.ndarray:
@@ -263,8 +263,8 @@ class ClassicVectorEnv:
     def _first_states(self, envs: np.ndarray) -> np.ndarray:
         """First states of new episodes of `envs`, sampled with the generators of those envs only."""
         game = self.game
-        draws = [self._generators[i].uniform(game.low, game.high, game.draws) for i in envs]
-        return game.reset(np.stack(draws))
+        uniform = [self._generators[i].uniform(game.low, game.high, game.reset_size) for i in envs]
+        return game.reset(np.stack(uniform))
 
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions` int64 [N].

@@ -127,7 +127,7 @@ class Family:
         return True
 
 
-class Atari(Family):
+class AtariFamily(Family):
     """Atari 2600 games in ale-py."""
 
     kind = "atari"
@@ -180,7 +180,7 @@ class Atari(Family):
         return int(protocol.get("skip", 1))
 
     def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
-        # 60 frames of tolerance: an episode may begin after no-ops that count towards the emulator's own cap
+        # 60 frames of tolerance for the no-op frames at the start of an episode
         return (protocol["cap"] - 60) // protocol["skip"] if protocol.get("cap") else None
 
     def reference_scores(self, id: str) -> tuple[float | None, float | None]:
@@ -196,7 +196,7 @@ class Atari(Family):
         return not protocol.get("view")
 
 
-class Classic(Family):
+class ClassicFamily(Family):
     """CartPole, MountainCar and Acrobot, stepped by NumPy."""
 
     kind = "classic"
@@ -221,7 +221,7 @@ class Classic(Family):
         return {"CartPole": 50.0, "Acrobot": 15.0}.get(id.split("-v")[0], 30.0)
 
 
-class Gymnasium(Family):
+class GymnasiumFamily(Family):
     """Any other environment in Gymnasium's registry with discrete actions."""
 
     kind = "gymnasium"
@@ -236,7 +236,7 @@ class Gymnasium(Family):
         return gym_env.GymVectorEnv(id, num_envs)
 
 
-FAMILIES: dict[str, Family] = {family.kind: family for family in (Atari(), Classic(), Gymnasium())}
+FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}
 
 
 def family(kind: str) -> Family:

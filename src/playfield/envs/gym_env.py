@@ -130,7 +130,7 @@ class GymVectorEnv:
         check_finite(next_obs, reward32, actions, self._steps)
         ended = np.flatnonzero(terminated | truncated)
         if not len(ended):
-            self._obs = next_obs.copy()  # a learner may normalise what it gets in place
+            self._obs = next_obs.copy()  # a learner may change the returned array in place
             return Step(next_obs, next_obs, reward32, terminated, truncated)
         obs = next_obs.copy()
         episodes = []
@@ -185,7 +185,7 @@ class GymVectorEnv:
             obs[env.index] = env.replay(seed, actions)
         wrong = [env.index for env in self._envs if env.digest(obs[env.index]) != state["digests"][env.index]]
         self.exact = self.exact and not wrong
-        warn_not_reached(self.spec, wrong, ": its games depend on more than seed and actions", stacklevel=3)
+        warn_not_reached(self.spec, wrong, ": it depends on more than seed and actions", stacklevel=3)
         self._steps = int(state["steps"])
         self._log = log
         self._obs = obs.copy()

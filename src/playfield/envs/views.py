@@ -243,10 +243,10 @@ class View:
         landing = self._aimbot.step(frames)
         if self.hud == "aimbot":
             return colour(dim(paint_landing(frames, landing), self.dim), self.colour)
-        seen = colour(dim(frames, self.dim), self.colour)
+        viewed = colour(dim(frames, self.dim), self.colour)
         counters = predict_counters(self._aimbot, find_paddle(frames))
-        seen[:, 0, :NUM_COUNTERS] = counters[:, :, None]
-        return seen
+        viewed[:, 0, :NUM_COUNTERS] = counters[:, :, None]
+        return viewed
 
     def state(self) -> dict[str, Any]:
         """A snapshot for `restore`, as JSON values."""
