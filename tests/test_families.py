@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_family_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(FAMILIES, "grid", Grid())
     spec = EnvSpec("grid", "grid", (1,), "float32", 2, ("a", "b"), {"size": 4})
-    assert default_minutes(spec, "ppo") == 7.0
+    assert default_minutes(spec, SimpleNamespace(default_minutes=None)) == 7.0
     assert spec.family.protocol_line(spec.protocol) == "size 4"
 
 
