@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atari_play import digest, play, seeds
-from playfield.envs import action_log
-from playfield.envs.atari import PROTOCOLS, Atari, AtariProtocol, protocol
+from playfield.envs.action_log import AtariLog
+from playfield.envs.atari import Atari
+from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol, protocol
 from playfield.envs.atari_ram import AtariRam
 from playfield.envs.names import TWO_PLAYER
 from playfield.errors import DataError
@@ -158,13 +159,13 @@ def test_a_fresh_object_continues_exactly(game, sticky):
 )
 def test_any_moment_through_anchors_and_caps(game, before, n, anchor, cap, name):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(action_log, "ANCHOR_STEPS", anchor)
+        patch.setattr(AtariLog, "limit", anchor)
         continues(game, protocol(name, cap=cap), n, before, before)
 
 
 def test_moments_that_matter(monkeypatch):
     """Saved right after a lost life (FIRE pending), an end, an end with a new anchor; logs of different lengths."""
-    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 250)
+    monkeypatch.setattr(AtariLog, "limit", 250)
     env = Atari("breakout", 3)
     env.reset(seeds(3, 11))
     draws = np.random.default_rng(4).integers(4, size=(800, 3))
@@ -191,7 +192,7 @@ def test_moments_that_matter(monkeypatch):
 
 
 def test_saving_does_not_change_the_games(monkeypatch):
-    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 60)
+    monkeypatch.setattr(AtariLog, "limit", 60)
     a, b = (
         Atari("breakout", 2, PROTOCOLS["v5"].changed(cap=300)),
         Atari("breakout", 2, PROTOCOLS["v5"].changed(cap=300)),
@@ -263,6 +264,6 @@ def test_a_replay_that_strays_is_told(kind):
     state = env.state()
     state["log"][10:20] = 3 - state["log"][10:20]  # as if another emulator played it
     other = kind("breakout", 2, protocol())
-    with pytest.warns(RuntimeWarning, match="breakout: env (0, 1|[01]) did not come back") as warned:
+    with pytest.warns(RuntimeWarning, match="breakout: env (0, 1|[01]) did not reach its saved state") as warned:
         other.restore(state)
     assert [w.filename for w in warned] == [__file__]  # it points at the caller

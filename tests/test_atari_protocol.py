@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from playfield.envs import make_envs, make_from
-from playfield.envs.atari import protocol
+from playfield.envs.atari_protocol import protocol
 from playfield.errors import UsageError
 
 

@@ -11,8 +11,10 @@ import pytest
 from ale_py import ALEInterface, roms
 
 from atari_play import copied, play, seeds
-from playfield.envs import action_log, make_envs
-from playfield.envs.atari import PROTOCOLS, Atari, protocol
+from playfield.envs import make_envs
+from playfield.envs.action_log import AtariLog
+from playfield.envs.atari import Atari
+from playfield.envs.atari_protocol import PROTOCOLS, protocol
 from playfield.errors import EnvError, UsageError
 
 
@@ -63,7 +65,7 @@ class Plain:
     [("breakout", "classic"), ("breakout", "v5"), ("seaquest", "classic"), ("ms_pacman", "classic"), ("pong", "v5")],
 )
 def test_rewards_scores_and_lives_are_those_of_a_plain_emulator(game, name, monkeypatch):
-    monkeypatch.setattr(action_log, "ANCHOR_STEPS", 10**6)  # a new seed would be news to the plain emulator
+    monkeypatch.setattr(AtariLog, "limit", 10**6)  # a new seed would be news to the plain emulator
     rules = protocol(name, noop=0)
     env = Atari(game, 2, rules)
     env.reset(seeds(2, 3))

@@ -9,6 +9,7 @@ import pytest
 
 from playfield.envs import catalog
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
+from playfield.envs.family import family
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
 
@@ -75,10 +76,10 @@ def test_reference_scores() -> None:
 
 
 def test_human_normalized() -> None:
-    assert catalog.human_normalized("breakout", 1.7) == 0.0
-    assert catalog.human_normalized("breakout", 30.5) == 1.0
-    assert catalog.human_normalized("pong", 20.0) == pytest.approx((20.0 + 20.7) / (14.6 + 20.7))
-    assert catalog.human_normalized("tetris", 10.0) is None  # nobody published a score
+    assert family("atari").human_normalized("breakout", 1.7) == 0.0
+    assert family("atari").human_normalized("breakout", 30.5) == 1.0
+    assert family("atari").human_normalized("pong", 20.0) == pytest.approx((20.0 + 20.7) / (14.6 + 20.7))
+    assert family("atari").human_normalized("tetris", 10.0) is None  # nobody published a score
 
 
 def test_an_unknown_game() -> None:

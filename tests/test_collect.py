@@ -10,7 +10,8 @@ import pytest
 from playfield.cli import main
 from playfield.datasets import dataset
 from playfield.datasets.collect import Screens, _progress, collect, play
-from playfield.envs.atari import Atari, protocol
+from playfield.envs.atari import Atari
+from playfield.envs.atari_protocol import protocol
 from playfield.envs.atari_ram import AtariRam
 from playfield.envs.classic import ClassicVectorEnv
 from playfield.errors import UsageError

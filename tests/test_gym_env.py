@@ -13,10 +13,10 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.envs import gym_env
+from playfield.envs.action_log import GymnasiumLog
 from playfield.envs.base import Episode, VectorEnv
 from playfield.envs.classic import ClassicVectorEnv
-from playfield.envs.gym_env import GymVectorEnv, anchor_seed
+from playfield.envs.gym_env import GymVectorEnv
 from playfield.errors import DataError, EnvError, UsageError
 
 
@@ -161,7 +161,7 @@ def test_the_time_limit_of_gymnasium_truncates():
 
 def test_plays_the_games_of_the_vectorised_cartpole(monkeypatch):
     """Two ways to the same numbers: one env at a time, and all at once."""
-    monkeypatch.setattr(gym_env, "LOG_LIMIT", 10**9)
+    monkeypatch.setattr(GymnasiumLog, "limit", 10**9)
     ours, fast = GymVectorEnv("CartPole-v1", 3), ClassicVectorEnv("CartPole-v1", 3)
     seeds = np.array([7, 8, 2**40])
     np.testing.assert_array_equal(ours.reset(seeds), fast.reset(seeds))
@@ -206,7 +206,7 @@ def copied(state: dict[str, Any]) -> dict[str, Any]:
 @given(st.sampled_from(["CartPole-v1", "Dice-v0"]), st.integers(0, 300), st.integers(0, 2**62))
 def test_a_restored_env_goes_on_exactly(id, before, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gym_env, "LOG_LIMIT", 60)  # several anchors within the test
+        patch.setattr(GymnasiumLog, "limit", 60)  # several anchors within the test
         env = GymVectorEnv(id, 3)
         env.reset(np.array([seed, 1, 2]))
         actions = np.random.default_rng(seed).integers(env.spec.num_actions, size=(before + 120, 3))
@@ -241,18 +241,18 @@ def test_logs_stay_short():
     actions = np.random.default_rng(0).integers(4, size=(5000, 2))
     for row in actions:
         record = env.step(row)
-        state_lengths = [len(lane.log) for lane in env._lanes]
+        state_lengths = env._log.lengths.tolist()
         longest = max(longest, *state_lengths)
         for e in record.episodes:
-            assert state_lengths[e.env] <= gym_env.LOG_LIMIT
-    assert gym_env.LOG_LIMIT < longest < gym_env.LOG_LIMIT + 500
+            assert state_lengths[e.env] <= GymnasiumLog.limit
+    assert GymnasiumLog.limit < longest < GymnasiumLog.limit + 500
     state = env.state()
     assert state["anchors"].tolist() == [2, 2]
-    assert state["anchor_seeds"].tolist() == [anchor_seed(4, 2), anchor_seed(9, 2)]
+    assert state["anchor_seeds"].tolist() == [GymnasiumLog.anchor_seed(4, 2), GymnasiumLog.anchor_seed(9, 2)]
     assert len(state["actions"]) == state["log_lengths"].sum() < 2000
     # the anchor is an explicit reset with that seed, followed by the saved actions
     game = gymnasium.make("Dice-v0", disable_env_checker=True)
-    obs, _ = game.reset(seed=anchor_seed(4, 2))
+    obs, _ = game.reset(seed=GymnasiumLog.anchor_seed(4, 2))
     for action in state["actions"][: state["log_lengths"][0]].tolist():
         obs, _, terminated, truncated, _ = game.step(action + 5)
         if terminated or truncated:
@@ -261,8 +261,8 @@ def test_logs_stay_short():
 
 
 def test_anchor_seeds():
-    assert anchor_seed(123, 0) == 123
-    seeds = {anchor_seed(first, k) for first in range(50) for k in range(1, 50)}
+    assert GymnasiumLog(np.array([123])).seed.tolist() == [123]
+    seeds = {GymnasiumLog.anchor_seed(first, k) for first in range(50) for k in range(1, 50)}
     assert len(seeds) == 50 * 49
     assert all(0 <= s < 2**31 for s in seeds)
 
@@ -274,7 +274,7 @@ def test_an_env_that_heeds_no_seed_is_named():
     env.restore(state)
     assert env.exact  # nothing drawn yet
     play(env, np.zeros((3, 2), int))
-    with pytest.warns(RuntimeWarning, match="env 0, 1 did not come back"):
+    with pytest.warns(RuntimeWarning, match="env 0, 1 did not reach its saved state"):
         env.restore(env.state())
     assert not env.exact
 

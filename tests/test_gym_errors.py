@@ -113,7 +113,7 @@ def test_pixels_must_be_what_they_claim():
 def test_the_faulty_env_is_found_among_others():
     env = GymVectorEnv("Faulty-v0", 3, fault="")
     env.reset(np.arange(3))
-    env._lanes[2].env.unwrapped.fault = "raise"
+    env._envs[2].env.unwrapped.fault = "raise"
     play(env, 2)
     with pytest.raises(EnvError, match="env 2 failed in step 3"):
         env.step(np.zeros(3, int))

@@ -194,7 +194,7 @@ def test_light_imports() -> None:
         "resolve('ALE/Breakout-v5'); resolve('cartpole')\n"
         "try: resolve('ALE/Brekout-v5')\n"
         "except UsageError: pass\n"
-        "print([m for m in ('torch', 'gymnasium', 'ale_py', 'rich') if m in sys.modules])\n"
+        "print([m for m in ('torch', 'gymnasium', 'ale_py', 'cv2', 'PIL', 'rich') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

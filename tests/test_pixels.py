@@ -227,8 +227,8 @@ def test_spellings(name):
 @pytest.mark.parametrize(
     ("name", "parts", "message"),
     [
-        ("Acrobot-v1-pixels", {}, "only CartPole can be seen from pixels"),
-        ("Acrobot-v1", {"obs": "pixels"}, "only CartPole can be seen from pixels"),
+        ("Acrobot-v1-pixels", {}, "only CartPole has pixel observations"),
+        ("Acrobot-v1", {"obs": "pixels"}, "only CartPole has pixel observations"),
         ("CartPole-v1", {"obs": "ram"}, "--obs state or --obs pixels, not ram"),
         ("CartPole-v1", {"obs": "pixels", "sticky": 0.25}, "sticky is for Atari games"),
         ("CartPole-v1-pixel", {}, "did you mean"),
@@ -250,7 +250,7 @@ def test_errors_of_the_contract():
         env.step(np.array([0, 2]))
     plain = ClassicVectorEnv("CartPole-v1", 2)
     plain.reset(np.arange(2))
-    with pytest.raises(DataError, match="seen from pixels"):
+    with pytest.raises(DataError, match="with pixel observations"):
         env.restore(plain.state())
     three = CartPolePixels("CartPole-v1", 3)
     three.reset(np.arange(3))

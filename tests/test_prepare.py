@@ -14,6 +14,7 @@ import playfield
 from playfield import compute
 from playfield.cli import main
 from playfield.envs import make_envs
+from playfield.envs.family import family
 from playfield.errors import DataError, UsageError
 from playfield.replay import budget
 from playfield.runs import catalog
@@ -78,7 +79,7 @@ def test_a_round_counts(free) -> None:
     assert cfg.sampled == 64 * 64
     env = make_envs("breakout", 1)
     alone = budget.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
-    games = cfg.num_envs * prepare.EMULATOR
+    games = cfg.num_envs * family("atari").env_bytes
     assert small.need.memory == alone + budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) + games
     assert budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) > 64 * 64 * 2 * 84 * 84 * 4
     env.close()
@@ -106,7 +107,7 @@ many.reset(np.arange(24))
 print((status() - before) / 24)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 0.5 * prepare.EMULATOR < float(done.stdout) < 1.1 * prepare.EMULATOR, done.stderr
+    assert 0.5 * family("atari").env_bytes < float(done.stdout) < 1.1 * family("atari").env_bytes, done.stderr
 
 
 def test_workers_that_an_algorithm_cannot_use_are_told_by_it() -> None:

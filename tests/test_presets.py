@@ -16,7 +16,7 @@ from playfield.errors import UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.runs import catalog
 from playfield.training.plan import default_minutes
-from playfield.training.prepare import configure, preset_kinds
+from playfield.training.prepare import configure
 from playfield.training.request import Request
 from ppo_runs import named
 
@@ -40,7 +40,8 @@ def test_an_algorithm_without_special_presets_has_those_of_the_kind(monkeypatch)
     monkeypatch.setattr(catalog, "entry", lambda name: catalog.Entry((), presets, True, False))
 
     def seen(name: str) -> dict:
-        return catalog.presets_for("any", preset_kinds(make_envs(name, 1).spec))
+        spec = make_envs(name, 1).spec
+        return catalog.presets_for("any", spec.family.preset_kinds(spec.id, spec.pixels))
 
     atari = {"default": {"x": 1}, "long": {"x": 2}}
     assert seen("breakout") == seen("Breakout-ram-v4") == atari

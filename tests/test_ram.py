@@ -8,8 +8,9 @@ from ale_py import Action, ALEInterface, roms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.envs import action_log, make_envs, make_from
-from playfield.envs.atari import protocol
+from playfield.envs import make_envs, make_from
+from playfield.envs.action_log import AtariLog
+from playfield.envs.atari_protocol import protocol
 from playfield.envs.atari_ram import AtariRam
 from playfield.envs.base import VectorEnv
 from playfield.errors import DataError, EnvError, UsageError
@@ -123,7 +124,7 @@ def test_fire_after_a_lost_life():
 )
 def test_a_fresh_object_continues_exactly(game, before, n, anchor, name, cap):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(action_log, "ANCHOR_STEPS", anchor)
+        patch.setattr(AtariLog, "limit", anchor)
         env, fresh = (AtariRam(game, n, protocol(name, cap=cap)) for _ in range(2))
         env.reset(seeds(n, before))
         play(env, before, before)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playfield.envs import action_log, make_envs, make_from
-from playfield.envs.atari import Atari, protocol
+from playfield.envs import make_envs, make_from
+from playfield.envs.action_log import AtariLog
+from playfield.envs.atari import Atari
+from playfield.envs.atari_protocol import protocol
 from playfield.envs.atari_viewed import Viewed
 from playfield.envs.base import Step, VectorEnv
 from playfield.envs.views import View
@@ -101,7 +103,7 @@ def play(env: VectorEnv, steps: int, key: int) -> list[Step]:
 )
 def test_a_fresh_object_continues_exactly(before, n, view, anchor, name):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(action_log, "ANCHOR_STEPS", anchor)
+        patch.setattr(AtariLog, "limit", anchor)
         env, fresh = (Viewed("breakout", n, protocol(name, cap=400), view) for _ in range(2))
         env.reset(seeds(n))
         play(env, before, before)

@@ -136,7 +136,7 @@ def test_other_frames_are_refused() -> None:
     with pytest.raises(EnvError, match="uint8"):
         view(np.zeros((1, 210, 160, 3)), np.zeros(1, bool))
     view(noise(2), np.zeros(2, bool))
-    with pytest.raises(EnvError, match="follows 2 games"):
+    with pytest.raises(EnvError, match="tracks 2 games"):
         view(noise(3), np.zeros(3, bool))
 
 

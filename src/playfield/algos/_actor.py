@@ -14,7 +14,7 @@ from torch import nn
 
 from playfield.algos._q_network import Expect, noise_for
 from playfield.compute import Compute
-from playfield.envs.base import Episode, Step, VectorEnv
+from playfield.envs.base import Episode, Step, VectorEnv, env_seeds
 from playfield.errors import DivergedError
 from playfield.replay.buffer import Replay
 from playfield.runs.run import Run
@@ -58,7 +58,7 @@ class Actor:
         self.random = np.random.Generator(np.random.PCG64(action_seed))
         self.noise = np.random.Generator(np.random.PCG64(noise_seed))
         self.held, self.left = np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, np.int64)
-        self.obs = env.reset(env_seed.generate_state(env.num_envs, np.uint32).astype(np.int64) % (2**31 - 1))
+        self.obs = env.reset(env_seeds(env_seed, env.num_envs))
         self.episodes: list[tuple[int, Episode]] = []
         self.staged: list[tuple[np.ndarray, np.ndarray, np.ndarray, Step]] = []  # played, not yet remembered
         self.seconds = {"emulation": 0.0, "inference": 0.0}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from playfield.compute import Compute
-from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DivergedError
 from playfield.nets import bodies
 from playfield.nets.learner import load_weights
@@ -56,7 +56,7 @@ class Rollout:
         env_seed, action_seed, shuffle_seed = seed.spawn(3)
         self.random = np.random.Generator(np.random.PCG64(action_seed))
         self.shuffle = np.random.Generator(np.random.PCG64(shuffle_seed))
-        self.next_obs = env.reset(env_seed.generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1))
+        self.next_obs = env.reset(env_seeds(env_seed, n))
         shape = (steps, n)
         self.obs = torch.empty((*shape, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=self.device)
         self.actions = np.zeros(shape, np.int64)

@@ -32,7 +32,7 @@ def run(
     if kills < 1:
         raise UsageError(f"--kills must be at least 1, not {kills}")
     found = resolve(env)
-    steps = steps or (12_288 if found.kind == "atari" else 60_000)
+    steps = steps or found.family.short_training_steps
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()

@@ -35,12 +35,10 @@ def values_in_words(
 
 
 def _kinds(env: str, obs: str | None) -> tuple[str, str]:
-    """The kinds of an environment (see `training.prepare.preset_kinds`), from its name alone."""
+    """The kinds of an environment (see `envs.family.Family.preset_kinds`), from its name alone."""
     found = resolve(env)
     obs = obs or found.overrides.get("obs")
-    if found.kind == "atari":
-        return "atari", "ram" if obs == "ram" else "atari"
-    return "vector", "pixels" if obs == "pixels" else found.id.split("-v")[0]
+    return found.family.preset_kinds(found.id, (obs or found.family.default_obs) == "pixels")
 
 
 def _text(value: Any) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 
 from playfield import compute
 from playfield.datasets import dataset
-from playfield.envs.atari import AtariProtocol
+from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.atari_ram import RAM_BYTES, AtariRam
-from playfield.envs.base import EnvSpec, Step
+from playfield.envs.base import EnvSpec, Step, env_seeds
 from playfield.errors import StorageError, UsageError
 from playfield.play.policy import Policy
 from playfield.runs import encoder
@@ -87,7 +87,7 @@ class Lane:
 def check_source(spec: EnvSpec) -> None:
     """Raise UsageError for agents whose play cannot be recorded as grey screens and memory."""
     protocol = spec.protocol
-    if spec.kind != "atari":
+    if not spec.family.has_roms:
         raise UsageError(f"only Atari games are collected, not {spec.id}: try playfield collect breakout")
     if protocol.get("view") or protocol.get("colour") != "grey":
         what = f"the view {protocol['view']}" if protocol.get("view") else "colours"
@@ -115,12 +115,10 @@ def play(
     spec = policy.spec
     check_source(spec)
     n = min(num_envs, steps)
-    names = ("env", "ale_py", "view")
-    rules = AtariProtocol(**{k: v for k, v in spec.protocol.items() if k not in names})
-    env = AtariRam(spec.id, n, rules, screens=True)
+    env = AtariRam(spec.id, n, AtariProtocol.from_stored(spec.protocol), screens=True)
     eyes = Screens(spec, n)
     lanes = [Lane(steps // n + (i < steps % n)) for i in range(n)]
-    seeds = np.random.SeedSequence([seed, 11]).generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1)
+    seeds = env_seeds(np.random.SeedSequence([seed, 11]), n)
     chance = np.random.default_rng([seed, 12])
     ram = env.reset(seeds)
     obs = eyes.begin(env, ram)

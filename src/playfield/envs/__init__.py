@@ -1,13 +1,20 @@
-"""Environments: one vector contract over Atari, classic control and any Gymnasium id."""
+"""Environments: one vector contract (`base.py`) over Atari, classic control and any Gymnasium id.
+
+Here live the environments, the names they go by (`names.py`), the protocols that scores depend on and what differs
+between families of environments (`family.py`). Nothing here knows of agents, networks, runs or torch; importing this
+package loads no emulator either.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
+from playfield.envs.family import family_of_protocol
+from playfield.envs.names import resolve
 
-__all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from"]
+__all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", "protocol_line"]
 
 
 def make_envs(
@@ -20,7 +27,7 @@ def make_envs(
     raw: bool = False,
     **parts: Any,
 ) -> VectorEnv:
-    """`num_envs` copies of the environment called `name` behind the vector contract.
+    """`num_envs` environments called `name`, stepped together; see `playfield.envs.base` for the contract.
 
     Args:
         name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, `CartPole-v1-pixels`, any Gymnasium id.
@@ -32,78 +39,31 @@ def make_envs(
 
     Raises:
         UsageError: no such environment, protocol or part; with the nearest right names.
+        EnvError: the environment cannot be made.
     """
-    from playfield.envs.names import resolve
-    from playfield.errors import UsageError
-
     found = resolve(name)
-    if found.kind == "classic" and parts.get("obs") is not None:
-        found.overrides["obs"] = parts.pop("obs")
-    if found.kind != "atari":
-        for option, value in {"protocol": protocol, "view": view, **parts}.items():
-            if value is not None:
-                raise UsageError(f"{option} is for Atari games; {found.id} has no such option")
-    if found.kind == "classic":
-        from playfield.envs.classic import ClassicVectorEnv
-
-        obs = found.overrides.get("obs", "state")
-        if obs not in ("state", "pixels"):
-            raise UsageError(
-                f"{found.id} is seen as its state or from pixels: --obs state or --obs pixels, not {obs}"
-            )
-        if obs == "pixels":
-            from playfield.envs.cartpole_pixels import CartPolePixels
-
-            return CartPolePixels(found.id, num_envs)
-        return ClassicVectorEnv(found.id, num_envs)
-    if found.kind == "gymnasium":
-        from playfield.envs.gym_env import GymVectorEnv
-
-        return GymVectorEnv(found.id, num_envs)
-    from playfield.envs import atari
-
-    settings = {**found.overrides, **{k: v for k, v in parts.items() if v is not None}}
-    chosen = atari.protocol(protocol or found.protocol or "classic", **settings)
-    if raw:
-        return atari.Atari(found.id, num_envs, chosen, threads=threads, raw=True)
-    if chosen.obs == "ram" and view:
-        raise UsageError("a view looks at pixels: leave out --view or --obs ram")
-    if chosen.obs == "ram":
-        from playfield.envs.atari_ram import AtariRam
-
-        return AtariRam(found.id, num_envs, chosen)
-    if view:
-        from playfield.envs.atari_viewed import Viewed
-
-        return Viewed(found.id, num_envs, chosen, view, threads=threads)
-    return atari.Atari(found.id, num_envs, chosen, threads=threads)
+    options = {"protocol": found.protocol, **found.overrides}
+    for option, value in {"protocol": protocol, "view": view, **parts}.items():
+        if value is not None:
+            options[option] = value
+    given = {option: value for option, value in options.items() if value is not None}
+    return found.family.make(found.id, num_envs, given, threads=threads, raw=raw)
 
 
 def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
-    """Environments of the same kind and protocol as `spec` (as stored with a run or a score)."""
-    settings = {k: v for k, v in spec.protocol.items() if k not in ("env", "ale_py", "name", "view", "time_limit")}
-    if spec.kind != "atari":
-        return make_envs(spec.id, num_envs, obs=spec.protocol.get("obs"))
-    from playfield.envs.atari import PROTOCOLS
+    """Environments of the same family and protocol as `spec` (as stored with a run or a score).
 
-    name = spec.protocol.get("name")
-    return make_envs(
-        spec.id,
-        num_envs,
-        protocol=name if name in PROTOCOLS else "classic",
-        view=spec.protocol.get("view"),
-        threads=threads,
-        raw=raw,
-        **settings,
-    )
+    Args:
+        spec: of the environments wanted.
+        num_envs, raw, threads: as in `make_envs`.
+
+    Raises:
+        UsageError: the game is not installed here, or the protocol has an unknown part.
+        EnvError: the environment cannot be made.
+    """
+    return spec.family.make(spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
 
 
-def protocol_line(protocol: dict[str, Any]) -> str:
-    """A stored protocol in one line."""
-    if "sticky" in protocol:
-        from playfield.envs.atari import AtariProtocol
-
-        fields = {f.name for f in dataclasses.fields(AtariProtocol)}
-        line = AtariProtocol(**{k: v for k, v in protocol.items() if k in fields}).line()
-        return f"{line}, view {protocol['view']}" if protocol.get("view") else line
-    return ", ".join(f"{k} {v}" for k, v in protocol.items())
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """A stored protocol (`EnvSpec.protocol`) in one line, for reports."""
+    return family_of_protocol(protocol).protocol_line(protocol)

@@ -1,11 +1,12 @@
 """Lives at the start and size of the minimal action set of each one-player game in ale-py 0.12.1.
 
-Starting an emulator takes about 0.1 s, too long to list a hundred games, so the two numbers that a list shows
-are written down here; a test compares them with the emulator's own. 0 lives means that ALE counts none.
+Starting an emulator takes about 0.1 s, too long for a list of a hundred games, so the two numbers that the list
+shows are kept here; a test compares them with the emulator's own. 0 lives means that ALE counts none.
 """
 
 from __future__ import annotations
 
+#: {game: (lives at the start, size of the minimal action set)}
 LIVES_AND_ACTIONS: dict[str, tuple[int, int]] = {
     "adventure": (1, 18),
     "air_raid": (1, 6),

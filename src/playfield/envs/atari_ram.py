@@ -1,10 +1,10 @@
 """Atari games observed as the console's 128 bytes of RAM, over the vector contract.
 
 The native vector emulator gives no RAM, so N single emulators are stepped in a loop. The rules are those of
-`playfield.envs.atari` (skip, sticky frames, random no-ops, FIRE, lives, cap, logs and replay); the random numbers
-of a seed are not: the same seed plays another game than with pixels.
+`playfield.envs.atari` (frame skip, sticky actions, random no-ops, FIRE, lives, cap, logs and replay); the random
+numbers of a seed are not: the same seed plays another game than with pixels.
 
-With `screens` the same games give their grey screens too, which is how bytes and pictures of one moment are had.
+With `screens` the same games give their grey screens too: RAM and screen of the same step.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import ale_py
 import numpy as np
 from ale_py import ALEInterface
 
-from playfield.envs.action_log import MAX_SEED, ActionLog, restore, started
-from playfield.envs.atari import AtariProtocol, action_names, rom
-from playfield.envs.base import EnvSpec, Episode, Step
-from playfield.envs.checks import check_actions, check_num_envs, check_seeds
+from playfield.envs.action_log import AtariLog
+from playfield.envs.atari import action_names, rom
+from playfield.envs.atari_protocol import AtariProtocol
+from playfield.envs.base import MAX_SEED, EnvSpec, Episode, Step
+from playfield.envs.checks import check_actions, check_num_envs, check_seeds, not_reset
 
 RAM_BYTES = 128
 
@@ -30,12 +31,15 @@ class AtariRam:
     A frame stack of bytes is not offered: `spec.protocol` always says `obs: ram` and `stack: 1`.
 
     Args:
-        screens: keep the grey screens that belong to the bytes.
+        game: ROM name in ale-py, such as `breakout`.
+        num_envs: games at once.
+        protocol: what scores depend on.
+        screens: keep the grey screens of the same steps.
 
     Attributes:
         life_lost: bool [N], where the last step lost a life and the game goes on.
         screens, next_screens: uint8 [N, 210, 160] (a few games: 250 high), those of `obs` and of `next_obs`,
-            max-pooled as the protocol says; empty lists without `screens`.
+            max-pooled as the protocol says; empty without `screens`.
 
     Raises:
         UsageError: unknown game, bad protocol, fewer than one env.
@@ -46,7 +50,7 @@ class AtariRam:
 
     def __init__(self, game: str, num_envs: int, protocol: AtariProtocol, *, screens: bool = False) -> None:
         self.num_envs = check_num_envs(num_envs)
-        self._shows = screens
+        self._keep_screens = screens
         self.screens: list[np.ndarray] = []
         self.next_screens: list[np.ndarray] = []
         self.game, self.protocol = game, protocol.changed(obs="ram", stack=1)
@@ -55,7 +59,7 @@ class AtariRam:
         self._fire = fire
         self._games = [_Game(game, self.protocol, fire, screens) for _ in range(num_envs)]
         self.life_lost = np.zeros(num_envs, bool)
-        self._log: ActionLog | None = None
+        self._log: AtariLog | None = None
         self.spec = EnvSpec(
             id=game,
             kind="atari",
@@ -72,8 +76,11 @@ class AtariRam:
         return np.array([game.lives for game in self._games])
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
-        self._log = ActionLog(np.array(check_seeds(seeds, self.num_envs), np.int64))
+        """Start a new episode in every env, env i seeded with `seeds[i]`; returns obs uint8 [N, 128].
+
+        Raises UsageError for seeds of another shape or below 0.
+        """
+        self._log = AtariLog(np.array(check_seeds(seeds, self.num_envs), np.int64))
         for game, seed in zip(self._games, self._log.seed.tolist(), strict=True):
             game.seed(seed)
         return self._begin()
@@ -85,15 +92,20 @@ class AtariRam:
         return self._obs
 
     def _screens(self) -> list[np.ndarray]:
-        return [game.screen() for game in self._games] if self._shows else []
+        return [game.screen() for game in self._games] if self._keep_screens else []
 
     def executed(self, actions: np.ndarray) -> np.ndarray:
-        """What `step` will press for `actions`: FIRE where a life was lost under `fire_reset`."""
+        """The actions that `step` will execute for `actions`: FIRE where a life was lost under `fire_reset`."""
         return np.where(self.life_lost, self._fire, actions) if self._fire >= 0 else actions.copy()
 
+    def _started(self) -> AtariLog:
+        if self._log is None:
+            raise not_reset()
+        return self._log
+
     def step(self, actions: np.ndarray) -> Step:
-        """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
-        log = started(self._log)
+        """Apply `actions` int64 [N]. Raises EnvError before the first `reset` and for actions out of range."""
+        log = self._started()
         actions = self.executed(check_actions(actions, self.num_envs, self.spec.num_actions))
         log.add(actions)
         n = self.num_envs
@@ -110,12 +122,12 @@ class AtariRam:
                 obs, self.screens = next_obs.copy(), list(self.next_screens)
             game = self._games[i]
             episodes.append(Episode(i, float(game.score), game.length))
-            if log.long(i):
-                game.seed(log.anchor(i))
+            if (seed := log.next_seed(i)) is not None:
+                game.seed(seed)
             else:
                 game.start()
             obs[i] = game.ram()
-            if self._shows:
+            if self._keep_screens:
                 self.screens[i] = game.screen()
         self.life_lost = np.array([game.life_lost for game in self._games])
         self._obs = obs
@@ -129,14 +141,15 @@ class AtariRam:
         )
 
     def state(self) -> dict[str, Any]:
-        return started(self._log).state(self.spec.protocol, self._obs)
+        """A snapshot: see `action_log.AtariLog.state`. Raises EnvError before the first `reset`."""
+        return self._started().state(self.spec.protocol, self._obs)
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to `state` by playing its actions again: see `action_log.restore`."""
-        return restore(state, self.spec, self.num_envs, self._replay)
+        """Continue from `state` by executing its actions again: see `action_log.AtariLog.replay`."""
+        return AtariLog.replay(state, self.spec, self.num_envs, self._replay)
 
-    def _replay(self, log: ActionLog) -> np.ndarray:
-        """Play what `log` holds; returns the obs [N, ...] that it leads to."""
+    def _replay(self, log: AtariLog) -> np.ndarray:
+        """Execute the actions in `log`; returns the obs after them [N, 128]."""
         self._log = log
         for game, seed, actions in zip(self._games, log.seed.tolist(), log.actions, strict=True):
             game.seed(seed)
@@ -148,18 +161,19 @@ class AtariRam:
 
     def render(self, env_index: int) -> np.ndarray:
         """The screen of one env now, uint8 RGB [210, 160, 3] (a few games: [250, 160, 3])."""
-        started(self._log)
+        self._started()
         return self._games[env_index].ale.getScreenRGB()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class _Game:
-    """One emulator with the protocol's rules; does not press FIRE by itself but at the start."""
+    """One emulator under the protocol; by itself it presses FIRE only at the start of a game."""
 
     def __init__(self, game: str, protocol: AtariProtocol, fire: int, screens: bool) -> None:
         self.protocol, self.fire = protocol, fire
-        self.pools = screens and protocol.maxpool and protocol.skip > 1
+        self.max_pools = screens and protocol.maxpool and protocol.skip > 1
         self.before: np.ndarray | None = None  # the screen before the last frame
         self.rom = rom(game)
         self.ale = ALEInterface()
@@ -170,14 +184,14 @@ class _Game:
         self.life_lost = False
 
     def seed(self, seed: int) -> None:
-        """A new game that depends on `seed` alone."""
+        """Start a new game that depends on `seed` alone."""
         self.ale.setInt("random_seed", seed % MAX_SEED)
-        self.ale.loadROM(self.rom)  # only this makes the emulator take its new seed
+        self.ale.loadROM(self.rom)  # the emulator takes its new seed only here
         self.generator = np.random.default_rng(seed)
         self.start()
 
     def start(self) -> None:
-        """A new game: FIRE where the protocol says so, then a random number of no-ops."""
+        """Start a new game: FIRE where the protocol says so, then a random number of no-ops."""
         self.ale.reset_game()
         noops = int(self.generator.integers(max(self.protocol.noop, 1)))
         if self.fire >= 0:
@@ -196,7 +210,7 @@ class _Game:
         """(reward, game over, cap reached) of one action held for `skip` frames."""
         reward, over = 0, False
         for k in range(self.protocol.skip):
-            if self.pools and k:
+            if self.max_pools and k:
                 self.before = self.ale.getScreenGrayscale()
             reward += self.ale.act(self.actions[action])
             over = self.ale.game_over()
@@ -210,8 +224,10 @@ class _Game:
         return reward, over, not over and self.length * self.protocol.skip >= self.protocol.cap
 
     def ram(self) -> np.ndarray:
+        """The console's RAM, uint8 [128]."""
         return self.ale.getRAM()
 
     def screen(self) -> np.ndarray:
+        """The grey screen, uint8 [210, 160], max-pooled over the last two frames where the protocol says so."""
         now = self.ale.getScreenGrayscale()
         return now if self.before is None else np.maximum(self.before, now)

@@ -1,4 +1,4 @@
-"""Atari games seen through a `View`: raw frames reduced to what matters, then stacked."""
+"""Atari games whose raw frames are preprocessed by a `View` and stacked."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from playfield.envs.atari import Atari, AtariProtocol
+from playfield.envs.atari import Atari
+from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.base import Step
+from playfield.envs.checks import not_reset
 from playfield.envs.views import View
-from playfield.errors import DataError, EnvError, UsageError
+from playfield.errors import DataError, UsageError
 
 
 class Viewed:
     """`num_envs` games whose raw 210x160 RGB frames go through `view`.
 
-    Observations are uint8 [N, H, W, C * protocol.stack], the newest frame in the last channels. At the start of a
-    game the stack holds its first frame only. `size` and `colour` of the protocol are the view's business: they
-    are set to the full RGB screen.
+    Observations are uint8 [N, H, W, C * protocol.stack], the newest frame in the last channels. At the start of an
+    episode the stack holds copies of its first frame. `size` and `colour` of the protocol are set to the full RGB
+    screen, since the view decides both.
 
     Args:
         game: ROM name in ale-py, such as `breakout`.
@@ -59,53 +61,62 @@ class Viewed:
         return self._raw.lives
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Start every env anew, env i from `seeds[i]`. Raises UsageError for seeds of another shape or below 0."""
+        """Start a new episode in every env, env i seeded with `seeds[i]`; returns obs uint8 [N, H, W, C].
+
+        Raises UsageError for seeds of another shape or below 0.
+        """
         frames = self._raw.reset(seeds)
         self._stack = self._filled(self.view(frames, np.ones(self.num_envs, bool)))
         self._started = True
         return self._stack
 
     def step(self, actions: np.ndarray) -> Step:
-        """Apply `actions`. Raises EnvError before the first `reset` and for actions out of range."""
+        """Apply `actions` int64 [N]. Raises EnvError before the first `reset` and for actions out of range."""
         record = self._raw.step(actions)
-        seen = self.view(record.next_obs, self._raw.life_lost)
-        next_obs = obs = np.concatenate([self._stack[..., self._channels :], seen], axis=-1)
+        viewed = self.view(record.next_obs, self._raw.life_lost)
+        next_obs = obs = np.concatenate([self._stack[..., self._channels :], viewed], axis=-1)
         if record.next_obs is not record.obs:
             ended = np.zeros(self.num_envs, bool)
             ended[[episode.env for episode in record.episodes]] = True
             obs = next_obs.copy()
-            obs[ended] = self._filled(self._first_look(record.obs[ended], ended))
+            obs[ended] = self._filled(self._first_view(record.obs[ended], ended))
         self._stack = obs
         return dataclasses.replace(record, obs=obs, next_obs=next_obs)
 
-    def _filled(self, seen: np.ndarray) -> np.ndarray:
-        """[n, H, W, C] to a stack of copies [n, H, W, C * stack]."""
-        return np.tile(seen, self.protocol.stack)
+    def _filled(self, frames: np.ndarray) -> np.ndarray:
+        """The stack of copies [n, H, W, C * stack] of frames [n, H, W, C]."""
+        return np.tile(frames, self.protocol.stack)
 
-    def _first_look(self, frames: np.ndarray, envs: np.ndarray) -> np.ndarray:
-        """See the first frames of new games, [n, 210, 160, 3], of the envs marked in `envs`; others see nothing."""
+    def _first_view(self, frames: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        """Views of the first frames, [n, 210, 160, 3], of new episodes in the envs marked in `envs` (bool [N]).
+
+        Of those envs the view's ball positions are set; of the others they stay.
+        """
         fresh = View.parse(self.view.spec)
-        seen = fresh(frames, np.ones(len(frames), bool))
+        viewed = fresh(frames, np.ones(len(frames), bool))
         state, began = self.view.state(), fresh.state()
         for i, ball in zip(np.flatnonzero(envs).tolist(), began["balls"], strict=False):  # no HUD: no balls
             state["balls"][i] = ball
         self.view.restore(state)
-        return seen
+        return viewed
 
     def state(self) -> dict[str, Any]:
-        """The games' past, and what the view and the stack remember."""
+        """A snapshot: the games' log, the view's ball positions and the frame stack.
+
+        Raises EnvError before the first `reset`.
+        """
         if not self._started:
-            raise EnvError("no game has been started: call reset(seeds) first")
+            raise not_reset()
         return {"games": self._raw.state(), "view": self.view.state(), "stack": self._stack.copy()}
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to `state`.
+        """Continue from `state`; returns the obs to act on next [N, H, W, C].
 
         Raises:
             DataError: the state is of other games, another protocol, another view or another number of envs.
 
         Warns:
-            RuntimeWarning: an env did not come back to where it was (another version of ale-py).
+            RuntimeWarning: an env did not reach the state it was saved in (another version of ale-py).
         """
         stack = np.array(state["stack"], np.uint8)
         if stack.shape != self._stack.shape:
@@ -117,4 +128,5 @@ class Viewed:
         return self._stack
 
     def close(self) -> None:
+        """Release the emulators."""
         self._raw.close()

@@ -1,7 +1,6 @@
-"""What is known of each Atari game, read from the emulator and from the ROM file itself.
+"""Facts of each Atari game, read from the emulator and from the ROM file itself.
 
-The numbering of actions is that of the ALE manual: 18 for player A, the same
-plus 18 for player B, 40 to reset.
+Actions are numbered as in the ALE manual: 0 to 17 for player A, the same plus 18 for player B, 40 to reset.
 """
 
 from __future__ import annotations
@@ -9,14 +8,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ale_py import ALEInterface, LoggerMode
 
 from playfield.envs.names import HINT, atari_games, gym_name, roms_dir
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, unknown
-
-if TYPE_CHECKING:
-    from ale_py import ALEInterface
 
 PLAYER_B_OFFSET = 18
 RESET_ACTION = 40
@@ -81,16 +78,21 @@ def rom_path(game: str) -> Path:
 
 
 def open_game(game: str, seed: int = 0, sticky: float = 0.0) -> ALEInterface:
-    """A fresh emulator with `game` loaded, its banner silenced; seeded, with `sticky` action probability.
+    """A new emulator with `game` loaded, its banner silenced.
 
-    Raises DataError if the ROM file is not the one that ale-py knows: ALE itself ends the process then.
+    Args:
+        game: a canonical id.
+        seed: of the emulator's random numbers.
+        sticky: probability that a frame repeats the previous action.
+
+    Raises:
+        UsageError: no such game.
+        DataError: the ROM file is not one that ale-py knows; ALE itself would end the process.
     """
-    from ale_py import ALEInterface, LoggerMode
-
     path = rom_path(game)
     ALEInterface.setLoggerMode(LoggerMode.Error)
     if ALEInterface.isSupportedROM(path) is None:
-        raise DataError(f"{path.name} is damaged or another game's: ale-py does not know MD5 {rom_md5(path)}")
+        raise DataError(f"{path.name} is damaged or of another game: ale-py does not know MD5 {rom_md5(path)}")
     ale = ALEInterface()
     ale.setInt("random_seed", seed)
     ale.setFloat("repeat_action_probability", sticky)
@@ -104,7 +106,10 @@ def rom_md5(path: Path) -> str:
 
 
 def game_info(game: str) -> GameInfo:
-    """Everything about `game` (a canonical id, see `names.resolve`). Starts an emulator: about 0.1 s."""
+    """All facts of `game` (a canonical id, see `names.resolve`). Starts an emulator: about 0.1 s.
+
+    Raises UsageError for an unknown game, DataError for a damaged ROM.
+    """
     path = rom_path(game)
     ale = open_game(game)
     height, width = ale.getScreenDims()
@@ -125,14 +130,3 @@ def game_info(game: str) -> GameInfo:
         random_score=random_score,
         human_score=human_score,
     )
-
-
-def human_normalized(game: str, score: float) -> float | None:
-    """(score - random) / (human - random): 0 is a random player, 1 the human of Wang et al. 2016.
-
-    None for a game without reference scores.
-    """
-    if game not in SCORES:
-        return None
-    random_score, human_score = SCORES[game]
-    return (score - random_score) / (human_score - random_score)

@@ -1,7 +1,7 @@
-"""Checks at the border between learner and environment: what goes in, and what comes out.
+"""Checks of what goes into an environment (seeds, actions) and of what comes out (observations, rewards).
 
-A NaN that enters a replay buffer or a rollout spoils every weight without a trace, so numbers are checked
-where they arise. All checks cost a few microseconds when nothing is wrong.
+A NaN that enters a replay buffer or a rollout ends up in every weight, with nothing to tell where it came from, so
+numbers are checked where they arise. All checks cost a few microseconds when nothing is wrong.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def check_finite(
     """Raise `DivergedError` where an observation or reward is NaN or infinite.
 
     Args:
-        obs: [N, ...]; integer observations (pixels) cannot be wrong and are not looked at.
+        obs: [N, ...]; integer observations (pixels, RAM) are always finite and are not looked at.
         reward: [N], or None at a reset.
-        actions: the actions that led here [N], or None at a reset.
-        step: how many steps the vector env has made, for the message.
+        actions: int64 [N], the actions of this step, or None at a reset.
+        step: number of the vector env's step, for the message.
         envs: the env index of each row [N]; None when row i is env i.
 
     Raises:
@@ -86,6 +86,11 @@ def check_seeds(seeds: np.ndarray, num_envs: int) -> list[int]:
         env = int(np.flatnonzero(given < 0)[0])
         raise UsageError(f"seeds must not be negative: env {env} got {given[env]}")
     return [int(s) for s in given]
+
+
+def not_reset() -> EnvError:
+    """The error of an environment that is used before its first `reset`."""
+    return EnvError("no episode has been started: call reset(seeds) first")
 
 
 def check_num_envs(num_envs: int) -> int:

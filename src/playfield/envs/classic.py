@@ -1,12 +1,12 @@
-"""CartPole, Acrobot and MountainCar, all envs stepped in NumPy at once.
+"""CartPole, Acrobot and MountainCar, all envs stepped by NumPy together.
 
-Each game is a `Game`: a few constants and pure functions on the states of many envs. `ClassicVectorEnv` adds
-what all of them share: seeding, resets, the time limit, scores, exact snapshots.
+Each problem is a `Game`: constants and pure functions on the states of many envs. `ClassicVectorEnv` adds what all
+of them share: seeding, resets, the time limit, scores, exact snapshots.
 
-The games are those of Gymnasium, number for number: an env seeded with s plays the same games as
-`gymnasium.make(id)` reset once with seed s and then without a seed at each end. That needs the same float
-arithmetic in the same order (the states are float64, observations are rounded to float32 at the end, a fresh
-Acrobot state is float32) and the same generator (PCG64). One NumPy call is not the same for arrays and for
+The dynamics are Gymnasium's to the bit: an env seeded with s has the same episodes as `gymnasium.make(id)` reset
+once with seed s and then without a seed after each episode. That needs the same float arithmetic in the same order
+(the states are float64, observations are rounded to float32 at the end, a first Acrobot state is float32) and the
+same generator (PCG64). One NumPy call is not the same for arrays and for
 scalars: `x**2` of a scalar is the C library's `pow`, of an array it is `x*x`, and the two differ in the last
 bit about once in a thousand. `np.float_power` calls `pow` for every element and gives the scalar's bits.
 
@@ -24,31 +24,31 @@ import numpy as np
 
 from playfield.envs import classic_draw
 from playfield.envs.base import EnvSpec, Episode, Step
-from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds
-from playfield.errors import DataError, EnvError, UsageError, unknown
+from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
+from playfield.errors import DataError, UsageError, unknown
 
 Dynamics = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Game:
-    """One classic control problem. N envs, D numbers of state each, K numbers in an observation.
+    """One classic control problem. N envs, states of size D, observations of size K.
 
     Attributes:
         action_names: one name for each action.
         obs_size: K.
-        draws: how many numbers a reset draws from the env's generator.
-        low, high: the range they are drawn from.
-        reset: draws float64 [N, draws] -> states [N, D] (float32 where Gymnasium rounds its first state).
+        reset_size: uniform random numbers R that a reset takes from the env's generator.
+        low, high: their range.
+        reset: these numbers, float64 [N, R] -> states [N, D] (float32 where Gymnasium rounds its first state).
         dynamics: states float64 [N, D], actions int64 [N] -> new states [N, D], rewards float32 [N],
             terminated bool [N].
         observe: states [N, D] -> observations float32 [N, K].
-        draw: one state [D] -> picture, uint8 RGB [height, width, 3].
+        draw: one state [D] -> frame, uint8 RGB [height, width, 3].
     """
 
     action_names: tuple[str, ...]
     obs_size: int
-    draws: int
+    reset_size: int
     low: float
     high: float
     reset: Callable[[np.ndarray], np.ndarray]
@@ -61,15 +61,15 @@ def _as_float32(states: np.ndarray) -> np.ndarray:
     return states.astype(np.float32)
 
 
-# CartPole: state = cart position [m], its velocity, pole angle [rad, 0 upright], its velocity.
+# CartPole: state = cart position [m], its velocity, pole angle [rad, 0 upright], its angular velocity.
 
 _TOTAL_MASS = 0.1 + 1.0
 _POLE_MASS_LENGTH = 0.1 * 0.5
 _ANGLE_LIMIT = 12 * 2 * np.pi / 360
 
 
-def _cartpole_reset(draws: np.ndarray) -> np.ndarray:
-    return draws
+def _cartpole_reset(uniform: np.ndarray) -> np.ndarray:
+    return uniform
 
 
 def _cartpole(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,8 +91,8 @@ def _cartpole(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.n
 # MountainCar: state = position, velocity.
 
 
-def _mountain_car_reset(draws: np.ndarray) -> np.ndarray:
-    return np.concatenate([draws, np.zeros_like(draws)], axis=1)
+def _mountain_car_reset(uniform: np.ndarray) -> np.ndarray:
+    return np.concatenate([uniform, np.zeros_like(uniform)], axis=1)
 
 
 def _mountain_car(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,11 +105,12 @@ def _mountain_car(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, 
     return np.stack([position, velocity], axis=1), np.full(len(states), -1.0, np.float32), terminated
 
 
-# Acrobot: state = angle of the first link [rad, 0 hangs down], of the second relative to it, their spins.
+# Acrobot: state = angle of the first link [rad, 0 hangs down], of the second relative to it, their angular
+# velocities.
 
 
-def _acrobot_reset(draws: np.ndarray) -> np.ndarray:
-    return draws.astype(np.float32)
+def _acrobot_reset(uniform: np.ndarray) -> np.ndarray:
+    return uniform.astype(np.float32)
 
 
 def _acrobot_rates(state: np.ndarray, torque: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def _acrobot_rates(state: np.ndarray, torque: np.ndarray) -> np.ndarray:
 
 
 def _wrap(angle: np.ndarray) -> np.ndarray:
-    """Angles brought into [-pi, pi], one turn at a time as Gymnasium does, for the same rounding."""
+    """Angles wrapped into [-pi, pi], one turn at a time as in Gymnasium, for the same rounding."""
     while (over := angle > np.pi).any():
         angle = np.where(over, angle - 2 * np.pi, angle)
     while (under := angle < -np.pi).any():
@@ -156,7 +157,7 @@ def _acrobot(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _acrobot_observe(states: np.ndarray) -> np.ndarray:
     angles = np.ascontiguousarray(states[:, :2])
-    cos, sin = np.cos(angles), np.sin(angles)  # in float32 for a fresh state, as Gymnasium has it
+    cos, sin = np.cos(angles), np.sin(angles)  # in float32 for a first state, as in Gymnasium
     columns = (cos[:, 0], sin[:, 0], cos[:, 1], sin[:, 1], states[:, 2], states[:, 3])
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -185,7 +186,7 @@ MOUNTAIN_CAR = Game(
     classic_draw.mountain_car,
 )
 
-# id -> the game and its time limit in steps
+# id -> the problem and its time limit in steps
 _GAMES: dict[str, tuple[Game, int]] = {
     "CartPole-v0": (CARTPOLE, 200),
     "CartPole-v1": (CARTPOLE, 500),
@@ -203,17 +204,17 @@ THRESHOLDS: dict[str, float] = {
 
 
 class ClassicVectorEnv:
-    """`num_envs` games of one classic control problem; see `playfield.envs.base` for the contract.
+    """`num_envs` environments of one classic control problem; see `playfield.envs.base` for the contract.
 
-    A step at the time limit that also ends the game sets both `terminated` and `truncated`, as in Gymnasium.
+    A step at the time limit that also terminates the episode sets both `terminated` and `truncated`, as in Gymnasium.
 
     Args:
         id: one of `CLASSIC_IDS`.
-        num_envs: how many games side by side.
-        max_steps: time limit in steps; None takes the problem's own.
+        num_envs: number of environments.
+        max_steps: time limit in steps; None means the problem's own.
 
     Raises:
-        UsageError: unknown id, or a count that is not positive.
+        UsageError: unknown id, or a number that is not positive.
     """
 
     spec: EnvSpec
@@ -245,10 +246,13 @@ class ClassicVectorEnv:
         self._steps = 0
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Start all games anew, env i from `seeds[i]`; returns obs float32 [N, K]."""
+        """Start a new episode in every env, env i seeded with `seeds[i]`; returns obs float32 [N, K].
+
+        Raises UsageError for seeds of another shape or below 0.
+        """
         # the same stream as gymnasium.utils.seeding.np_random(seed)
         self._generators = [np.random.default_rng(seed) for seed in check_seeds(seeds, self.num_envs)]
-        first = self._fresh(np.arange(self.num_envs))
+        first = self._first_states(np.arange(self.num_envs))
         self._states = first.astype(np.float64)
         self._obs = self.game.observe(first)
         self._scores = np.zeros(self.num_envs)
@@ -256,11 +260,11 @@ class ClassicVectorEnv:
         self._steps = 0
         return self._obs.copy()
 
-    def _fresh(self, envs: np.ndarray) -> np.ndarray:
-        """First states of new games for `envs`, drawn from the generators of those envs only."""
+    def _first_states(self, envs: np.ndarray) -> np.ndarray:
+        """First states of new episodes of `envs`, sampled with the generators of those envs only."""
         game = self.game
-        draws = [self._generators[i].uniform(game.low, game.high, game.draws) for i in envs]
-        return game.reset(np.stack(draws))
+        uniform = [self._generators[i].uniform(game.low, game.high, game.reset_size) for i in envs]
+        return game.reset(np.stack(uniform))
 
     def step(self, actions: np.ndarray) -> Step:
         """Apply `actions` int64 [N].
@@ -269,7 +273,7 @@ class ClassicVectorEnv:
             EnvError: called before `reset`, or an action out of range.
             DivergedError: an observation is no longer finite.
         """
-        self._must_have_started()
+        self._check_started()
         actions = check_actions(actions, self.num_envs, self.spec.num_actions)
         self._states, reward, terminated = self.game.dynamics(self._states, actions)
         self._steps += 1
@@ -280,10 +284,10 @@ class ClassicVectorEnv:
         check_finite(next_obs, reward, actions, self._steps)
         ended = np.flatnonzero(terminated | truncated)
         if not len(ended):
-            self._obs = next_obs.copy()  # a learner may normalise what it gets in place
+            self._obs = next_obs.copy()  # a learner may change the returned array in place
             return Step(next_obs, next_obs, reward, terminated, truncated)
         episodes = [Episode(int(i), float(self._scores[i]), int(self._lengths[i])) for i in ended]
-        first = self._fresh(ended)
+        first = self._first_states(ended)
         obs = next_obs.copy()
         obs[ended] = self.game.observe(first)
         self._states[ended] = first
@@ -292,13 +296,13 @@ class ClassicVectorEnv:
         self._obs = obs.copy()
         return Step(obs, next_obs, reward, terminated, truncated, episodes)
 
-    def _must_have_started(self) -> None:
+    def _check_started(self) -> None:
         if not self._generators:
-            raise EnvError("no game has been started: call reset(seeds) first")
+            raise not_reset()
 
     def state(self) -> dict[str, Any]:
-        """A snapshot: arrays, and one JSON dict of ints per generator."""
-        self._must_have_started()
+        """A snapshot: arrays, and one JSON dict of ints per generator. Raises EnvError before the first `reset`."""
+        self._check_started()
         return {
             "id": self.spec.id,
             "states": self._states.copy(),
@@ -310,7 +314,7 @@ class ClassicVectorEnv:
         }
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Go on from `state`; returns the obs to act on next, float32 [N, K].
+        """Continue from `state`; returns the obs to act on next, float32 [N, K].
 
         Raises:
             DataError: the snapshot is of another problem or another number of envs.
@@ -332,8 +336,8 @@ class ClassicVectorEnv:
         return self._obs.copy()
 
     def render(self, env_index: int) -> np.ndarray:
-        """The game of one env now, uint8 RGB [400, 600, 3]."""
-        self._must_have_started()
+        """The current frame of one env, uint8 RGB [400, 600, 3]. Raises EnvError before the first `reset`."""
+        self._check_started()
         return self.game.draw(self._states[env_index])
 
     def close(self) -> None:

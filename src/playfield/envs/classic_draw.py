@@ -1,7 +1,7 @@
-"""Pictures of the classic control problems: pure functions of one state, drawn with Pillow.
+"""Frames of the classic control problems, rendered with Pillow: pure functions of one state.
 
 No display is needed. Every function returns uint8 RGB [400, 600, 3]. Shapes are drawn at twice the size and
-halved, for smooth edges.
+downsampled, for smooth edges.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 600, 400
 _SCALE = 2  # drawn at twice the size
@@ -34,15 +31,11 @@ Colour = tuple[int, int, int]
 
 
 def _canvas() -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    from PIL import Image, ImageDraw
-
     image = Image.new("RGB", (WIDTH * _SCALE, HEIGHT * _SCALE), _SKY)
     return image, ImageDraw.Draw(image)
 
 
 def _on(scene: Image.Image) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    from PIL import ImageDraw
-
     image = scene.copy()
     return image, ImageDraw.Draw(image)
 
@@ -85,13 +78,16 @@ def _cartpole_scene() -> Image.Image:
     for metre in (-2, -1, 0, 1, 2):
         x = WIDTH / 2 + metre * _METRE
         _line(draw, ((x, _TRACK_Y), (x, _TRACK_Y + (16 if metre == 0 else 9))), _LINE, 2)
-    for x in (2, WIDTH - 3):  # the game is lost beyond these
+    for x in (2, WIDTH - 3):  # the episode terminates beyond these
         _line(draw, ((x, _TRACK_Y - 26), (x, _TRACK_Y + 26)), _RED, 4)
     return image
 
 
 def cartpole(state: np.ndarray) -> np.ndarray:
-    """The cart and its pole. `state`: position [m], velocity, angle [rad, 0 upright, right > 0], spin."""
+    """The cart and its pole.
+
+    `state`: position [m], velocity [m/s], pole angle [rad, 0 upright, right > 0], angular velocity [rad/s].
+    """
     image, draw = _on(_cartpole_scene())
     x, y = WIDTH / 2 + float(state[0]) * _METRE, _TRACK_Y - 26.0
     angle = float(state[2])
@@ -123,7 +119,7 @@ def _acrobot_scene() -> Image.Image:
 def acrobot(state: np.ndarray) -> np.ndarray:
     """The two links and the line to reach.
 
-    `state`: angle of the first link [rad, 0 hangs down], of the second relative to it, their spins.
+    `state`: angle of the first link [rad, 0 hangs down], of the second relative to it, their angular velocities.
     """
     image, draw = _on(_acrobot_scene())
     angle1, angle2 = float(state[0]), float(state[0] + state[1])
@@ -166,7 +162,7 @@ def mountain_car(state: np.ndarray) -> np.ndarray:
     slope = math.atan2(3 * math.cos(3 * position) * 0.45 * 300, WIDTH / 1.8)
 
     def at(along: float, up: float) -> Point:
-        """A point in the car's own frame: pixels along the slope and away from it."""
+        """The image point of a point of the car: pixels along the slope and perpendicular to it."""
         return (
             x + along * math.cos(slope) - up * math.sin(slope),
             y - along * math.sin(slope) - up * math.cos(slope),

@@ -1,4 +1,4 @@
-"""`playfield games`: which games there are, what is known of one, and whether they all run here."""
+"""`playfield games`: lists the environments, describes one, and checks that the Atari games run here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import gymnasium
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -23,7 +24,11 @@ from playfield.errors import EnvError, PlayfieldError, UsageError
 
 
 def print_games(json: bool = False) -> None:
-    """Print every game with its lives, actions and reference scores; with `json`, one JSON object."""
+    """Print every game with its lives, actions and reference scores.
+
+    Args:
+        json: print one JSON object instead of tables.
+    """
     atari = [_atari_row(game) for game in catalog.list_games()]
     classic = [_gymnasium_row(env_id) for env_id in classic_games()]
     if json:
@@ -38,7 +43,7 @@ def print_games(json: bool = False) -> None:
     without = sum(row["human"] is None for row in atari)
     console.print(f"random, human: mean raw scores (Wang et al. 2016); {without} games have none.")
     console.print("lives: - where ALE counts none.\n")
-    table = _table(console, "Classic control", "game", "actions", "numbers seen", "step limit", "solved at")
+    table = _table(console, "Classic control", "game", "actions", "observation size", "step limit", "solved at")
     for row in classic:
         sizes = (_count(row["actions"]), _count(row["obs_size"]), _count(row["max_steps"]))
         table.add_row(row["id"], *sizes, _score(row["solved"]))
@@ -47,12 +52,18 @@ def print_games(json: bool = False) -> None:
 
 
 def print_game(name: str, json: bool = False) -> None:
-    """Print what is known of one game, in any spelling that `names.resolve` takes.
+    """Print the facts of one environment.
 
-    Raises UsageError for an unknown name, EnvError if Gymnasium cannot make the environment.
+    Args:
+        name: in any spelling that `names.resolve` takes.
+        json: print one JSON object instead of a table.
+
+    Raises:
+        UsageError: unknown name.
+        EnvError: Gymnasium cannot make the environment.
     """
     found = resolve(name)
-    info = catalog.game_info(found.id) if found.kind == "atari" else None
+    info = catalog.game_info(found.id) if found.family.has_roms else None
     row = asdict(info) if info else _gymnasium_row(found.id)
     if json:
         print(jsonlib.dumps({**row, **asdict(found)}, indent=1))
@@ -65,7 +76,7 @@ def print_game(name: str, json: bool = False) -> None:
         return
     facts = {
         "actions": _count(row["actions"]),
-        "numbers seen": _count(row["obs_size"]),
+        "observation size": _count(row["obs_size"]),
         "step limit": _count(row["max_steps"]),
         "solved at": _score(row["solved"]),
     }
@@ -73,9 +84,17 @@ def print_game(name: str, json: bool = False) -> None:
 
 
 def check_games(names: Sequence[str] | None = None, frames: int = 100) -> list[tuple[str, bool, str]]:
-    """Play `frames` frames of each game (default: all) with random actions: [(game, ok, detail), ...].
+    """Run some frames of each Atari game with random actions. Progress goes to stderr.
 
-    A game that fails is reported, not raised; an unknown name raises UsageError. Progress goes to stderr.
+    Args:
+        names: the games; None means all.
+        frames: frames of each.
+
+    Returns:
+        (game, ok, detail) of each game; a game that fails is reported here, not raised.
+
+    Raises:
+        UsageError: an unknown name, or no Atari game.
     """
     games = catalog.list_games() if names is None else [_atari_id(name) for name in names]
     console = Console(stderr=True)
@@ -84,7 +103,7 @@ def check_games(names: Sequence[str] | None = None, frames: int = 100) -> list[t
 
 
 def print_check(names: Sequence[str] | None = None, frames: int = 100, json: bool = False) -> bool:
-    """`check_games`, printed; True if every game ran."""
+    """Print `check_games` (as JSON with `json`); True if every game ran."""
     results = check_games(names, frames)
     failed = [r for r in results if not r[1]]
     if json:
@@ -120,14 +139,14 @@ def _play(game: str, frames: int) -> tuple[bool, str]:
     except (PlayfieldError, RuntimeError, OSError) as error:
         return False, str(error)
     if memory.max() == 0:
-        return False, "the console's memory stays empty"
+        return False, "the console's RAM stays zero"
     height, width, _ = expected
     return True, f"{height}x{width}, {len(actions)} actions, {len(seen)} different screens, {games} game(s)"
 
 
 def _atari_id(name: str) -> str:
     found = resolve(name)
-    if found.kind != "atari":
+    if not found.family.has_roms:
         raise UsageError(f"{name} is not an Atari game; the check plays ROMs")
     return found.id
 
@@ -150,11 +169,9 @@ def _atari_row(game: str) -> dict[str, Any]:
 
 
 def _gymnasium_row(env_id: str) -> dict[str, Any]:
-    """Facts of a Gymnasium environment from its spec and spaces."""
-    import gymnasium
-
+    """Facts of a Gymnasium environment from its spec and spaces. EnvError if it cannot be made."""
     try:
-        with warnings.catch_warnings():  # CartPole-v0 is out of date, and wanted all the same
+        with warnings.catch_warnings():  # Gymnasium warns that CartPole-v0 is out of date
             warnings.simplefilter("ignore")
             env = gymnasium.make(env_id, disable_env_checker=True)
     except (gymnasium.error.Error, ImportError) as error:
@@ -212,7 +229,7 @@ def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
 
 
 def _table(console: Console, title: str, *columns: str) -> Table:
-    """A table with a left-aligned first column and numbers to the right; no lines if not on a terminal."""
+    """A table with a left-aligned first column and right-aligned numbers; without lines if not on a terminal."""
     lines = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(box=lines, title=title, title_justify="left", padding=(0, 1))
     for i, name in enumerate(columns):

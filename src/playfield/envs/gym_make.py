@@ -1,4 +1,4 @@
-"""Making one Gymnasium env, and turning what it says into what the contract says."""
+"""Makes one Gymnasium env, and converts its observations and actions to those of the contract."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import importlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from playfield.errors import EnvError, PlayfieldError, UsageError, unknown
 
-if TYPE_CHECKING:
-    import gymnasium
-
 
 def find(id: str) -> None:
-    """Import the module of `module:Id`, and make sure that the id is registered.
+    """Import the module of `module:Id`, and check that the id is registered.
 
     Raises:
         UsageError: the module cannot be imported, or nothing of that name is registered.
     """
-    import gymnasium
-
     module, colon, name = id.rpartition(":")
     if colon:
         try:
@@ -36,16 +33,14 @@ def find(id: str) -> None:
 
 
 def make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
-    """One env of a registered `id`, with `kwargs` handed to `gymnasium.make`.
+    """One env of a registered `id`, with `kwargs` passed to `gymnasium.make`.
 
     Raises:
         UsageError: a package is missing, or the env does not take an argument.
         EnvError: the env raised.
     """
-    import gymnasium
-
     try:
-        # our own checks name the env and the step, Gymnasium's checker does not
+        # the checks in gym_env name the env and the step; Gymnasium's checker does not
         return gymnasium.make(id.rpartition(":")[2], **{"disable_env_checker": True, **kwargs})
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"{id} cannot be made: {error}") from error
@@ -56,25 +51,25 @@ def make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
 
 
 def make_first(id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, dict[str, Any]]:
-    """One env, able to draw itself into an array if it can at all, and the arguments that make more of them.
+    """One env, in render mode `rgb_array` if it has that, and the arguments that make more of them.
 
-    An env in this mode draws only when asked, so it costs nothing until `render` is called.
+    An env in this mode renders only when asked, so it costs nothing until `render` is called.
     """
     env = make(id, kwargs)
     if "render_mode" in kwargs or "rgb_array" not in (env.metadata.get("render_modes") or ()):
         return env, kwargs
     env.close()
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen, and without complaining
-    drawing = {**kwargs, "render_mode": "rgb_array"}
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame renders without a display and without warnings
+    rendering = {**kwargs, "render_mode": "rgb_array"}
     try:
-        return make(id, drawing), drawing
-    except PlayfieldError:  # it promises a mode that it does not take
+        return make(id, rendering), rendering
+    except PlayfieldError:  # its metadata names a mode that it does not take
         return make(id, kwargs), kwargs
 
 
-def plain(value: Any) -> Any:
-    """`value` if JSON can hold it, else how it prints."""
+def json_value(value: Any) -> Any:
+    """`value` if JSON can hold it, else its `repr`."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
@@ -82,25 +77,24 @@ def plain(value: Any) -> Any:
 
 
 class Codec:
-    """From the env's own observations and actions to the contract's.
+    """Converts an env's own observations and actions to those of the contract.
 
     Attributes:
-        num_actions: how many actions there are.
+        num_actions: size of the action set.
         first_action: the env's own number of action 0.
+        one_hot: a Discrete observation, which becomes a one-hot vector.
         shape, dtype: of one observation under the contract.
 
     Raises:
-        UsageError: the actions or observations are of an unsupported kind.
+        UsageError: the actions or observations are of an unsupported space.
     """
 
     def __init__(self, id: str, env: gymnasium.Env) -> None:
-        from gymnasium import spaces
-
         actions, obs = env.action_space, env.observation_space
         if not isinstance(actions, spaces.Discrete):
             raise UsageError(
                 f"{id} has actions {actions}: only Discrete actions are supported "
-                "(a continuous space must first be cut into a few choices by a wrapper)"
+                "(a continuous space must first be discretised by a wrapper)"
             )
         if not isinstance(obs, (spaces.Box, spaces.Discrete)):
             raise UsageError(
@@ -114,10 +108,10 @@ class Codec:
         self.dtype = np.dtype(np.uint8 if obs.dtype == np.uint8 else np.float32)
 
     def encode(self, raw: Any) -> np.ndarray:
-        """One observation under the contract; it may be the env's own array, so copy it at once.
+        """One observation under the contract; it may be the env's own array, so copy it.
 
         Raises:
-            EnvError: it is not what the env's observation space declares.
+            EnvError: it is not in the env's observation space.
         """
         if self.one_hot:
             place = int(raw) - self.start
@@ -133,5 +127,5 @@ class Codec:
             raise EnvError(f"an observation has shape {obs.shape}, but {self.shape} was declared")
         if self.dtype == np.uint8 or obs.dtype.kind not in "biuf":
             raise EnvError(f"an observation is {obs.dtype}, but {self.dtype} was declared")
-        with np.errstate(over="ignore"):  # found by check_finite
+        with np.errstate(over="ignore"):  # check_finite finds it
             return obs.astype(self.dtype)

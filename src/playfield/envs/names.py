@@ -1,7 +1,7 @@
-"""From any spelling of an environment's name to its canonical id and the protocol that the name implies.
+"""Names of environments: any spelling gives the canonical id and the protocol that the name implies.
 
 `breakout`, `Breakout`, `ALE/Breakout-v5` and `BreakoutNoFrameskip-v4` are all the game Breakout, but the last
-two are different protocols, and scores under different protocols must not be compared. `resolve` knows all
+two imply different protocols, and scores under different protocols must not be compared. `resolve` knows all
 the ids that Gym, Gymnasium and ALE have used. It imports neither torch nor ale_py, and Gymnasium only to look
 up a name that is neither an Atari game nor a classic control problem.
 """
@@ -12,16 +12,18 @@ import difflib
 import importlib.util
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from playfield.envs.family import Family, family
 from playfield.errors import EnvError, UsageError, unknown
 
 HINT = "(`playfield games` lists all)"
-LONGEST = 200
+MAX_LENGTH = 200  # characters of a name
 
-# These ROMs have no game for one player, and loading one ends the whole process inside ALE.
+# These ROMs have no one-player game, and loading one ends the whole process inside ALE.
 TWO_PLAYER = frozenset({"combat", "joust", "maze_craze", "warlords"})
 
 # Canonical ids, the version that a bare name means first.
@@ -30,7 +32,7 @@ CLASSIC: dict[str, tuple[str, ...]] = {
     "cartpole": ("CartPole-v1", "CartPole-v0"),
     "mountaincar": ("MountainCar-v0",),
 }
-PIXELS = CLASSIC["cartpole"]  # those that can also be seen from pixels
+PIXELS = CLASSIC["cartpole"]  # those that also have pixel observations
 
 _ATARI = re.compile(
     r"(?P<ale>ale/)?(?P<stem>[a-z0-9_\- ]+?)(?P<ram>-ram)?(?P<style>noframeskip|deterministic)?"
@@ -43,15 +45,15 @@ _VERSIONED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a name means.
+    """The environment that a name means.
 
     Attributes:
         id: canonical name: `ms_pacman` (the ROM's name), `CartPole-v1`, or a Gymnasium id as it was given.
         kind: `atari`, `classic` or `gymnasium`.
         protocol: the Atari protocol that the name implies, `classic` or `v5`; None where it implies none.
-        overrides: where the name departs from that protocol: `sticky` (probability), `skip` (frames), `obs`; `obs`
-            also for CartPole seen from pixels.
-        note: one sentence on what the name means, for the user; None where nothing needs saying.
+        overrides: parts of that protocol that the name changes: `sticky` (probability), `skip` (frames), `obs`; `obs`
+            also for CartPole with pixel observations.
+        note: one sentence for the user on what the name means; None where nothing needs saying.
     """
 
     id: str
@@ -59,6 +61,11 @@ class Resolved:
     protocol: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
+
+    @property
+    def family(self) -> Family:
+        """What differs between Atari, classic control and Gymnasium."""
+        return family(self.kind)
 
 
 def roms_dir() -> Path:
@@ -79,7 +86,10 @@ def roms_dir() -> Path:
 
 
 def atari_games() -> list[str]:
-    """The ROM names of all one-player Atari games installed, sorted: `adventure`, ..., `zaxxon`."""
+    """The ROM names of all one-player Atari games installed, sorted: `adventure`, ..., `zaxxon`.
+
+    Raises EnvError if there is no ROM folder.
+    """
     return sorted({file.stem for file in roms_dir().glob("*.bin")} - TWO_PLAYER)
 
 
@@ -96,12 +106,14 @@ def gym_name(game: str) -> str:
 def resolve(name: str) -> Resolved:
     """The environment that `name` means, in any of its usual spellings; see `Resolved`.
 
-    Raises UsageError, with the nearest right names, if there is no such environment.
+    Raises:
+        UsageError: no environment has that name; with the nearest right names.
+        EnvError: ale-py is not installed.
     """
     asked = name.strip()
     if not asked:
-        raise UsageError(f"the name of the game is empty {HINT}")
-    if len(asked) > LONGEST:
+        raise UsageError(f"the name of the environment is empty {HINT}")
+    if len(asked) > MAX_LENGTH:
         raise unknown("game", asked[:40] + "...", ["breakout", *classic_games()], HINT)
     if ":" in asked:  # module:id, Gymnasium's way to name the module that registers the id
         return _with_module(asked)
@@ -112,6 +124,7 @@ def resolve(name: str) -> Resolved:
 
 
 def _squash(name: str) -> str:
+    """`Ms_Pacman` -> `mspacman`."""
     return re.sub(r"[_\- ]", "", name.lower())
 
 
@@ -133,14 +146,14 @@ def _classic(asked: str) -> Resolved | None:
         raise unknown("environment", asked, ids, HINT)
     notes = []
     if env_id == "CartPole-v0":
-        notes.append("CartPole-v0 ends a game after 200 steps; CartPole-v1 after 500.")
+        notes.append("CartPole-v0 truncates an episode after 200 steps; CartPole-v1 after 500.")
     elif match["pixels"] is None and env_id != asked:
         notes.append(f"{asked} means {env_id}.")
     if match["pixels"] is None:
         return Resolved(env_id, "classic", note=" ".join(notes) or None)
     if env_id not in PIXELS:
-        raise UsageError(f"only CartPole can be seen from pixels, not {env_id}")
-    notes.append(f"{asked} means {env_id} with pixels around the cart as observations (--obs pixels).")
+        raise UsageError(f"only CartPole has pixel observations, not {env_id}")
+    notes.append(f"{asked} means {env_id} with the pixels around the cart as observations (--obs pixels).")
     return Resolved(env_id, "classic", overrides={"obs": "pixels"}, note=" ".join(notes))
 
 
@@ -158,10 +171,10 @@ def _atari(asked: str) -> Resolved | None:
 
 
 def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
-    """The protocol of an Atari id: which of the historical families it belongs to."""
+    """The protocol of an Atari id, from its prefix, style and version."""
     style, version = match["style"], match["version"]
     overrides: dict[str, Any] = {"obs": "ram"} if match["ram"] else {}
-    ram = " The net sees the 128 bytes of RAM, not the screen." if match["ram"] else ""
+    ram = " Observations are the 128 bytes of RAM, not the screen." if match["ram"] else ""
 
     if version is None and style is None and not match["ale"]:
         return Resolved(game, "atari", overrides=overrides, note=ram.strip() or None)
@@ -183,7 +196,7 @@ def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
     if style == "noframeskip":
         note = f"{asked} means the classic protocol with its wrappers: 4 frames per step, {sticky}."
     elif style == "deterministic":
-        # Old Gym made this one exception, because with 4 the lasers blink out of sight.
+        # Old Gym made this one exception: with 4 the lasers are invisible, since they blink.
         skip = 3 if game == "space_invaders" else 4
         if skip != 4:
             overrides["skip"] = skip
@@ -191,7 +204,7 @@ def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
     else:
         note = (
             f"{asked} skipped 2 to 4 frames at random; playfield plays it under the classic protocol, "
-            f"always 4 frames per step, {sticky}, so compare its scores with care."
+            f"always 4 frames per step, {sticky}, so its scores are not comparable."
         )
     return Resolved(game, "atari", "classic", overrides, note + ram)
 
@@ -199,15 +212,20 @@ def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
 def _registered(asked: str) -> Resolved | None:
     if not (re.search(r"-v[0-9]+$", asked) or "/" in asked) or asked.lower().startswith("ale/"):
         return None
+    if asked not in _registry():
+        return None
+    return Resolved(asked, "gymnasium", note=f"{asked} is made by Gymnasium, unchanged.")
+
+
+def _registry() -> Mapping[str, Any]:
+    """Gymnasium's registry, {id: its spec}. Imported late: it takes 0.3 s, and most names do not need it."""
     import gymnasium
 
-    if asked not in gymnasium.registry:
-        return None
-    return Resolved(asked, "gymnasium", note=f"{asked} is taken from Gymnasium's registry as it is.")
+    return gymnasium.registry
 
 
 def _no_such(asked: str) -> UsageError:
-    """The error for a name nothing is called by, with suggestions in the style of the name asked for."""
+    """The error for an unknown name, with suggestions in the style of the name asked for."""
     lower = asked.lower()
     games = atari_games()
     styles = {"ale/": "ALE/{}-v5", "noframeskip": "{}NoFrameskip-v4", "deterministic": "{}Deterministic-v4"}
@@ -216,18 +234,15 @@ def _no_such(asked: str) -> UsageError:
             return _suggest("Atari game", asked, {g: template.format(gym_name(g)) for g in games})
     if not re.search(r"-v[0-9]+$", lower):
         return unknown("game", asked, [*games, *classic_games()], HINT)
-    import gymnasium
-
     known = {g: g for g in games}
     # ale_py registers its games here too once imported; they are in `games` already.
-    registry = gymnasium.registry.items()
-    known |= {i: i for i, spec in registry if not str(spec.entry_point).startswith("ale_py")}
+    known |= {i: i for i, spec in _registry().items() if not str(spec.entry_point).startswith("ale_py")}
     hint = f"{HINT}; if a module registers it, write module:{asked}" if "/" in asked else HINT
     return _suggest("environment", asked, known, hint)
 
 
 def _suggest(kind: str, asked: str, known: dict[str, str], hint: str = HINT) -> UsageError:
-    """`unknown`, comparing only the part of each name (a key of `known`) that tells games apart."""
+    """`unknown`, comparing only the part of each name (a key of `known`) that differs between games."""
     stem = _stem(asked)
     likeness = {name: difflib.SequenceMatcher(None, stem, _stem(name)).ratio() for name in known}
     best = sorted(known, key=lambda name: -likeness[name])[:3]

@@ -2,9 +2,9 @@
 
 Each pair is (random, human): mean raw scores of full games that start with 1 to 30 no-ops and end after 30
 minutes (108,000 frames) at the latest. The human is a professional game tester. The numbers are those of
-Wang et al. 2016 (dueling network architectures). Rainbow (Hessel et al. 2018)
-and DQN Zoo use them too, so normalised scores can be compared with theirs. Under another protocol (sticky
-actions, another cap) a random player scores a little differently.
+Wang et al. 2016 (dueling network architectures). Rainbow (Hessel et al. 2018) and DQN Zoo use them too, so
+human-normalised scores can be compared with theirs. Under another protocol (sticky actions, another cap) a random
+player scores a little differently.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
-"""What the net sees of Breakout: colours, a trimmed screen, and an aimbot that shows where the ball lands.
+"""Observation views of Breakout: colours, a cropped screen, and an aimbot that marks where the ball lands.
 
-The ideas are those of mreitschuster's RLbreakout (2022), part 3: a screen reduced to what matters, with the
-landing place of the ball painted below the paddle, let PPO score several times as much in as many steps.
-Differences: the path is folded at both walls (there only at the right one), all painting is on a copy, the
-ball's last position is forgotten at each new life, and a ball cut off by the edge of the searched area keeps
-its true centre.
+The ideas are those of mreitschuster's RLbreakout (2022), part 3: with a smaller screen and the landing place of the
+ball painted below the paddle, PPO reached several times the score in as many steps. Differences: the path is
+reflected at both walls (there only at the right one), frames are painted on a copy, the ball's last position is
+reset at each new life, and a ball cut off by the edge of the searched area keeps its true centre.
 
-The ball's speed is its move since the frame before, so the prediction just after a bounce is wrong once.
-Measured on 87 lost balls seen every 4th frame, 98 % of the predictions over the last 40 frames were within 3
-pixels; seen every frame, where the speed is rounded to whole pixels, only half of them were.
+The ball's speed is its move since the frame before, so the first prediction after a bounce is wrong. Measured on 87
+lost balls at every 4th frame, 98 % of the predictions over the last 40 frames were within 3 pixels; at every frame,
+where the speed is rounded to whole pixels, only half of them were.
 
-All functions take uint8 frames with any leading axes, never change them, and return fresh uint8 arrays. Rows
-and columns are pixels of ALE's 210 x 160 screen.
+All functions take uint8 frames with any leading axes, never change them, and return new uint8 arrays. Rows and
+columns are pixels of ALE's 210 x 160 screen.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ HUD_TOP, HUD_BOTTOM = 200, 205
 HUD_HALF_WIDTH = 3
 BALL_HEIGHT, BALL_WIDTH = 4, 2
 LIT = 50  # a pixel is lit if its red channel is above this
-# The ball's centre turns round here: it dips one pixel under the walls (columns 0..7 and 152..159).
+# The ball's centre is reflected here: it overlaps the walls (columns 0..7 and 152..159) by one pixel.
 LEFT_WALL, RIGHT_WALL = 7.5, 151.5
 
 COLOURS = ("3col", "grey", "mono")
@@ -41,8 +40,12 @@ NUM_COUNTERS = 5
 
 
 def colour(frame: np.ndarray, mode: str) -> np.ndarray:
-    """[..., H, W, 3] -> [..., H, W, C]: `3col` as it is; `grey` the brightest channel (C = 1); `mono` 255
-    where that is above 50, else 0 (C = 1)."""
+    """The colours of frames [..., H, W, 3] reduced to [..., H, W, C].
+
+    Args:
+        mode: `3col` keeps them; `grey` takes the brightest channel (C = 1); `mono` gives 255 where that is above 50,
+            else 0 (C = 1). UsageError for another.
+    """
     if mode == "3col":
         return frame.copy()
     if mode not in COLOURS:
@@ -53,8 +56,12 @@ def colour(frame: np.ndarray, mode: str) -> np.ndarray:
 
 
 def dim(frame: np.ndarray, mode: str) -> np.ndarray:
-    """[..., 210, 160, C]: `keep` as it is; `blacken` and `whiten` blank all outside the play area and HUD;
-    `trim` cuts it away: [..., 173, 143, C]."""
+    """Frames [..., 210, 160, C] without what lies outside the play area and the HUD.
+
+    Args:
+        mode: `keep` changes nothing; `blacken` and `whiten` fill the outside; `trim` crops it: [..., 173, 143, C].
+            UsageError for another.
+    """
     inside = (..., slice(TOP, BOTTOM), slice(LEFT, RIGHT), slice(None))
     if mode == "keep":
         return frame.copy()
@@ -68,7 +75,7 @@ def dim(frame: np.ndarray, mode: str) -> np.ndarray:
 
 
 def find_ball(frames: np.ndarray) -> np.ndarray:
-    """Centre of the ball in raw frames [N, 210, 160, 3]: float64 [N, 2] (row, column); NaN where unseen."""
+    """Centre of the ball in raw frames [N, 210, 160, 3]: float64 [N, 2] (row, column); NaN where it is not found."""
     lit: np.ndarray = frames[:, FLIGHT_TOP:FLIGHT_BOTTOM, LEFT : RIGHT + 1, 0] > LIT
     rows = FLIGHT_TOP + _middle(np.any(lit, axis=2), BALL_HEIGHT)
     columns = LEFT + _middle(np.any(lit, axis=1), BALL_WIDTH)
@@ -76,9 +83,9 @@ def find_ball(frames: np.ndarray) -> np.ndarray:
 
 
 def _middle(lit: np.ndarray, size: int) -> np.ndarray:
-    """Middle of the lit stretch in each row of bool [N, L]: float64 [N], NaN where nothing is lit.
+    """Middle of the lit interval in each row of bool [N, L]: float64 [N], NaN where nothing is lit.
 
-    Where the edge cuts a thing of length `size` off, its visible part is no measure of its middle.
+    An object of length `size` that is cut off by the edge gets the middle of its full length.
     """
     last = lit.shape[1] - 1
     first_lit = lit.argmax(axis=1)
@@ -89,7 +96,7 @@ def _middle(lit: np.ndarray, size: int) -> np.ndarray:
 
 
 def find_paddle(frames: np.ndarray) -> np.ndarray:
-    """Column of the paddle's centre in raw frames [N, 210, 160, 3]: float64 [N]; NaN where none is seen."""
+    """Column of the paddle's centre in raw frames [N, 210, 160, 3]: float64 [N]; NaN where it is not found."""
     lit: np.ndarray = frames[:, PADDLE_TOP:PADDLE_BOTTOM, LEFT : RIGHT + 1, 0] > LIT
     by_column = lit.sum(axis=1)
     total = by_column.sum(axis=1)
@@ -98,9 +105,9 @@ def find_paddle(frames: np.ndarray) -> np.ndarray:
 
 
 def landing_column(row: float, col: float, v_row: float, v_col: float) -> float:
-    """Column where a ball at (row, col), moving by (v_row > 0, v_col) each step, comes down to the paddle.
+    """Column where a ball at (row, col), moving by (v_row > 0, v_col) per step, reaches the paddle's row.
 
-    Side walls reflect it any number of times: the straight line is folded modulo twice the width.
+    Side walls reflect it any number of times: the straight line is taken modulo twice the width.
     """
     straight = col + (PADDLE_TOP - row) / v_row * v_col
     width = RIGHT_WALL - LEFT_WALL
@@ -109,10 +116,10 @@ def landing_column(row: float, col: float, v_row: float, v_col: float) -> float:
 
 
 class Aimbot:
-    """Follows the ball of each of N games from frame to frame and predicts where it lands.
+    """Tracks the ball in each of N games from frame to frame and predicts where it lands.
 
     Attributes:
-        ball: float64 [N, 2], the last seen positions (row, column); NaN where unknown.
+        ball: float64 [N, 2], the last positions found (row, column); NaN where unknown.
         steps: float64 [N], steps until the ball lands; NaN without a prediction.
         landing: float64 [N], the column where it lands; NaN without a prediction.
     """
@@ -123,11 +130,11 @@ class Aimbot:
         self.landing = np.full(num_envs, np.nan)
 
     def reset(self, which: np.ndarray) -> None:
-        """Forget the balls of the games marked in `which` (bool [N]): call it at each new life."""
+        """Clear the ball positions of the games marked in `which` (bool [N]): call it at each new life."""
         self.ball[which] = self.steps[which] = self.landing[which] = np.nan
 
     def step(self, frames: np.ndarray) -> np.ndarray:
-        """Take the next raw frames [N, 210, 160, 3]; returns `landing`, a number for falling balls only."""
+        """Track the ball in the next raw frames [N, 210, 160, 3]; returns `landing`, NaN unless the ball falls."""
         ball = find_ball(frames)
         velocity = ball - self.ball
         self.ball = ball
@@ -155,7 +162,7 @@ def predict_counters(aimbot: Aimbot, paddle: np.ndarray) -> np.ndarray:
     """The aimbot's numbers as pixel values, uint8 [N, 5].
 
     In order: steps until the ball lands (255 = 10 or more, or no prediction), landing column, ball column,
-    ball row, `paddle` column (float [N]). Columns are scaled by 160, rows by 210; what is not seen is 0.
+    ball row, `paddle` column (float [N]). Columns are scaled by 160, rows by 210; what was not found is 0.
     """
     row, column = aimbot.ball.T
     height, width, _ = SCREEN
@@ -166,10 +173,12 @@ def predict_counters(aimbot: Aimbot, paddle: np.ndarray) -> np.ndarray:
 
 
 class View:
-    """A colour, a screen and a HUD, composed: raw frames in, what the net sees out.
+    """A colour, a screen and a HUD applied to raw frames: the preprocessing of observations.
 
-    `aimbot` paints the landing place; `counters` writes five pixels (`predict_counters`) into the top left
-    corner. A View keeps the last position of each ball, so it serves one stream of N games.
+    `aimbot` paints the landing place; `counters` writes five pixels (`predict_counters`) into the top left corner.
+    A View keeps the last position of each ball, so one View serves N games whose frames come in order.
+
+    Raises UsageError for an unknown word.
     """
 
     def __init__(self, colour: str = "3col", dim: str = "keep", hud: str | None = None) -> None:
@@ -183,7 +192,8 @@ class View:
 
     @classmethod
     def parse(cls, text: str) -> View:
-        """`mono,trim,aimbot` -> View. Any order; at most one word of each group; what is left out stays raw.
+        """The View that `mono,trim,aimbot` describes. Any order, at most one word of each group; a group left out
+        changes nothing.
 
         Raises UsageError for an unknown word or two words of one group.
         """
@@ -206,13 +216,13 @@ class View:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of what the net sees."""
+        """(height, width, channels) of a frame after the view."""
         height, width = (BOTTOM - TOP, RIGHT - LEFT) if self.dim == "trim" else SCREEN[:2]
         return height, width, 3 if self.colour == "3col" else 1
 
     @property
     def breakout_only(self) -> bool:
-        """True if the view uses Breakout's geometry; a colour alone fits every game of this screen size."""
+        """Does the view use Breakout's geometry? A colour alone fits every game of this screen size."""
         return self.dim != "keep" or self.hud is not None
 
     def __call__(self, frames: np.ndarray, new_life: np.ndarray) -> np.ndarray:
@@ -228,23 +238,23 @@ class View:
         if self._aimbot is None:
             self._aimbot = Aimbot(len(frames))
         if len(self._aimbot.ball) != len(frames):
-            raise EnvError(f"this view follows {len(self._aimbot.ball)} games, not {len(frames)}")
+            raise EnvError(f"this view tracks {len(self._aimbot.ball)} games, not {len(frames)}")
         self._aimbot.reset(np.asarray(new_life, bool))
         landing = self._aimbot.step(frames)
         if self.hud == "aimbot":
             return colour(dim(paint_landing(frames, landing), self.dim), self.colour)
-        seen = colour(dim(frames, self.dim), self.colour)
+        viewed = colour(dim(frames, self.dim), self.colour)
         counters = predict_counters(self._aimbot, find_paddle(frames))
-        seen[:, 0, :NUM_COUNTERS] = counters[:, :, None]
-        return seen
+        viewed[:, 0, :NUM_COUNTERS] = counters[:, :, None]
+        return viewed
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, as JSON values."""
+        """A snapshot for `restore`, as JSON values."""
         balls = [] if self._aimbot is None else self._aimbot.ball.tolist()
         return {"spec": self.spec, "balls": [None if np.isnan(ball[0]) else ball for ball in balls]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; DataError if it is another view's."""
+        """Continue from `state`; DataError if it is another view's."""
         if state.get("spec") != self.spec:
             raise DataError(f"the saved view is {state.get('spec')!r}, not {self.spec!r}")
         balls = state["balls"]

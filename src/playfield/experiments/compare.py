@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from playfield.envs import protocol_line
+from playfield.envs.family import family
 from playfield.envs.names import resolve
-from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError, unknown
 from playfield.experiments.many import Training, finished, reached
 from playfield.play.statistics import t_interval
@@ -241,8 +241,7 @@ def draw(findings: Sequence[Finding], out: Path, window: int = WINDOW) -> None:
             if not grid.size:
                 raise UsageError(f"the runs of {label} on {env} have no step in common yet")
             lines.append(Line(label, labels.index(label), grid, values))
-        atari = runs[0].info["spec"]["kind"] == "atari"
-        low, high = SCORES.get(env, (None, None)) if atari else (None, None)
+        low, high = family(runs[0].info["spec"]["kind"]).reference_scores(env)
         panels.append(Panel(env, lines, human=high, random=low))
     comparison(out, panels, foot=foot(findings, window), ylabel=f"score, mean of the last {window} games")
 

@@ -22,7 +22,7 @@ ENVS = 8
 
 def run(ask: Ask) -> Outcome:
     """Full games of random play, raw scores."""
-    from playfield.envs import make_envs
+    from playfield.envs import make_envs, protocol_line
 
     env = make_envs(GAME, ENVS)
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def run(ask: Ask) -> Outcome:
         for episode in env.step(rng.integers(env.spec.num_actions, size=ENVS)).episodes:
             scores[episode.env].append(episode.score)
             done(sum(min(len(s), each) for s in scores), each * ENVS)
-    protocol = env.protocol.line() if hasattr(env, "protocol") else ""
+    protocol = protocol_line(env.spec.protocol)
     env.close()
     every = np.array([score for lane in scores for score in lane[:each]])
     counts = np.bincount(every.astype(int)) / len(every)

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from playfield.envs.base import EnvSpec, Episode, VectorEnv
+from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.linear import budget
 from playfield.linear.coders import settled
@@ -139,7 +139,7 @@ class Lanes:
         others = [memory(env.spec.num_actions, self.coder, cfg)._replace(**shared) for _ in range(n - 1)]
         self.memories = [first, *others]
         self.shared = shared
-        self.obs = env.reset(env_seed.generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1))
+        self.obs = env.reset(env_seeds(env_seed, n))
         self.seen = self.sight(self.obs)
         self.actions = np.full(n, -1, np.int64)  # -1: not begun
         self.episodes: list[tuple[int, Episode]] = []

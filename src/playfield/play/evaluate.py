@@ -13,7 +13,8 @@ import numpy as np
 
 from playfield import compute
 from playfield.envs import make_from, protocol_line
-from playfield.envs.catalog import human_normalized
+from playfield.envs.base import env_seeds
+from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random
 from playfield.play.policy import Policy
@@ -61,8 +62,8 @@ class Evaluation:
     @property
     def cut(self) -> int:
         """How many games of Atari were cut off at the protocol's cap of frames (give or take those of its start)."""
-        cap, skip = self.protocol.get("cap"), self.protocol.get("skip")
-        return sum(g.length >= (cap - 60) // skip for g in self.games) if cap and isinstance(skip, int) else 0
+        longest = family_of_protocol(self.protocol).cut_length(self.protocol)
+        return 0 if longest is None else sum(g.length >= longest for g in self.games)
 
     def summary(self) -> dict[str, Any]:
         """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
@@ -115,7 +116,7 @@ def evaluate(
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()
     env = make_from(policy.spec, n, threads=min(threads or compute.cores(), n))
-    seeds = np.random.SeedSequence([seed, 7]).generate_state(n, np.uint32).astype(np.int64) % (2**31 - 1)
+    seeds = env_seeds(np.random.SeedSequence([seed, 7]), n)
     random = np.random.default_rng([seed, 8])
     logs: list[list[int]] = [[] for _ in range(n)]
     done: list[Game] = []
@@ -146,7 +147,7 @@ def evaluate(
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,
-        human_normalized=human_normalized(policy.spec.id, mean) if policy.spec.kind == "atari" else None,
+        human_normalized=policy.spec.family.human_normalized(policy.spec.id, mean),
     )
 
 

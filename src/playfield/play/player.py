@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 
 from playfield.envs import make_from
-from playfield.envs.atari import Atari
-from playfield.envs.atari_ram import AtariRam
-from playfield.envs.atari_viewed import Viewed
 from playfield.envs.base import EnvSpec
 from playfield.play.policy import Policy
 
@@ -52,7 +49,7 @@ class Player:
     def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
         self.policy, self.spec = policy, policy.spec
         self.env: Any = make_from(self.spec, 1)
-        twin = self.spec.kind == "atari" and self.spec.protocol.get("obs") != "ram"
+        twin = not self.spec.family.can_render(self.spec.protocol)
         self._twin: Any = make_from(self.spec, 1, raw=True) if twin else None
         self._actions = None if actions is None else list(actions)
         self._random = np.random.default_rng([seed, 1])
@@ -111,15 +108,10 @@ class Player:
 
 
 def fps_of(spec: EnvSpec) -> float:
-    """Pictures per second at which a film of this environment runs at the speed of the game."""
-    if spec.kind == "atari":
-        return 60.0 / int(spec.protocol.get("skip", 1))
-    return {"CartPole-v0": 50.0, "CartPole-v1": 50.0, "Acrobot-v1": 15.0}.get(spec.id, 30.0)
+    """Frames per second at which a film of this environment runs at the speed of the game."""
+    return spec.family.fps(spec.id, spec.protocol)
 
 
 def lives_of(player: Player) -> int | None:
     """Lives left in an Atari game that counts them."""
-    if player.spec.kind != "atari":
-        return None
-    env = player.env
-    return int(env.lives[0]) or None if isinstance(env, Atari | AtariRam | Viewed) else None
+    return int(player.env.lives[0]) or None if player.spec.family.has_lives else None

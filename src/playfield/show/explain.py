@@ -206,8 +206,7 @@ def _columns(effects: Effects) -> dict[str, np.ndarray]:
 
 def picture(moment: Moment, spec: Any, maps: dict[str, np.ndarray], effects: Effects, title: str) -> np.ndarray:
     """Everything about one moment side by side: uint8 [H, W, 3]."""
-    atari = spec.kind == "atari"
-    frame = panels.tv(moment.frame, 2) if atari else panels.fit(moment.frame, 420)
+    frame = panels.tv(moment.frame, 2) if spec.family.tv_frames else panels.fit(moment.frame, 420)
     rows: list[np.ndarray] = []
     probs, value = moment.thoughts.get("probs"), saliency.values_of(moment.thoughts)
     shown = None if value is None else float(np.ravel(value)[0])
@@ -218,7 +217,7 @@ def picture(moment: Moment, spec: Any, maps: dict[str, np.ndarray], effects: Eff
         box = ((y - r) / height, (x - r) / width, (y + r) / height, (x + r) / width)
         boxed = box if effects.strength.any() else None
         seen = np.repeat(moment.obs[..., -1:], 3, 2)
-        aligned = not spec.protocol.get("view")  # a trimmed view does not lie over the frame
+        aligned = spec.family.obs_covers_frame(spec.protocol)  # a trimmed view does not lie over the frame
         frame = paint(frame, maps, boxed) if aligned else frame
         first = panels.caption(paint(panels.fit(seen, 168), maps, boxed), "newest input")
         strip = panels.stack_strip(moment.obs, 168) if moment.obs.shape[2] <= 4 else panels.fit(seen, 168)

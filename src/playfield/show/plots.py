@@ -236,7 +236,7 @@ def save_figure(figure: Any, out_png: str | Path) -> None:
 def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any] | None) -> Path | None:
     """The learning curve of a run as `curve.png`; None before the first game ended."""
     from playfield.envs import protocol_line
-    from playfield.envs.scores import SCORES
+    from playfield.envs.family import family
     from playfield.runs.logger import read_monitor
     from playfield.show.plots import learning_curve
 
@@ -244,7 +244,7 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     games = read_monitor(path) if path.exists() else []
     if not games:
         return None
-    low, high = SCORES.get(info["env"], (None, None)) if info["spec"]["kind"] == "atari" else (None, None)
+    low, high = family(info["spec"]["kind"]).reference_scores(info["env"])
     evals: Sequence[Any] | None = None
     if evaluation is not None:
         evals = [(info["result"]["steps"], evaluation["mean"], *evaluation["ci95"])]

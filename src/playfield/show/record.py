@@ -89,7 +89,7 @@ def page(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     """
     if style not in STYLES:
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
-    game = panels.tv(moment.frame) if spec.kind == "atari" else moment.frame
+    game = panels.tv(moment.frame) if spec.family.tv_frames else moment.frame
     height = game.shape[0]
     parts = [game]
     seen = style in ("net", "all") and spec.pixels
@@ -214,7 +214,8 @@ def film_mosaic(
                     moment = next(game, None)
                     if moment is not None:
                         alive = True
-                        small = panels.upscale(moment.frame, (1, 2)) if policy.spec.kind == "atari" else moment.frame
+                        tv = policy.spec.family.tv_frames
+                        small = panels.upscale(moment.frame, (1, 2)) if tv else moment.frame
                         picture = panels.dim(small) if moment.over else small
                         which = f"game {i + 1}{', over' if moment.over else ''}"
                         last[i] = panels.caption(picture, f"score {moment.score:g}", which)

@@ -108,7 +108,7 @@ def summary(memory: Memory) -> dict[str, Any]:
         "compressed": replay.made["packed"],
         "n_step": replay.n_step,
         "gamma": replay.gamma,
-        "clipped": bool(config.get("clip_reward")) and memory.spec.kind == "atari",
+        "clipped": bool(config.get("clip_reward")),
         "files": memory.files,
         "disk_bytes": memory.disk_bytes,
     }

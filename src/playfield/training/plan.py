@@ -14,6 +14,7 @@ from typing import Any
 from playfield.compute import Compute, cores, describe, versions
 from playfield.envs import make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
+from playfield.envs.family import family
 from playfield.runs import goal
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import clock
@@ -100,7 +101,7 @@ def default_minutes(spec: EnvSpec, cfg: Config) -> float:
     """How long a training takes unless told otherwise."""
     if cfg.default_minutes is not None:
         return cfg.default_minutes
-    return 10.0 if spec.kind == "atari" else 3.0 if spec.pixels else 0.5
+    return spec.family.default_minutes(spec.pixels)
 
 
 def command_line(request: Request, steps: int, compute: Compute) -> str:
@@ -129,14 +130,14 @@ def plan_text(
 ) -> str:
     """What is going to happen, in one block."""
     protocol, target = info["protocol"], goal.from_info(info)
+    frames = family(info["spec"]["kind"]).frames_per_step(protocol)
     rows = {
         "game": info["env"],
         "protocol": protocol_line(protocol),
         "algorithm": f"{info['algo']}, preset {info['preset']}, {cfg.summary()}",
         **({"replay": replay} if replay else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
-        "steps": f"{info['steps']:,}"
-        + (f" ({info['steps'] * protocol['skip']:,} frames)" if "skip" in protocol else ""),
+        "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),
         "at most"
         if target

@@ -23,8 +23,6 @@ from playfield.runs.info import spec_from
 from playfield.runs.storage import free_disk
 from playfield.training.request import Request
 
-EMULATOR = 1_700_000  # bytes of an Atari game, with its screens and its stack of pictures
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -50,23 +48,12 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
     spec = env.spec
     env.close()
-    table = catalog.presets_for(request.algo, preset_kinds(spec))
+    table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels))
     if request.preset not in table and request.preset in catalog.presets(request.algo):
         raise UsageError(f"{request.algo} preset {request.preset} is not for {spec.id}: use {' or '.join(table)}")
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
     return spec, {**table[request.preset], **catalog.agree(request.algo, request.config)}
-
-
-def preset_kinds(spec: EnvSpec) -> tuple[str, str]:
-    """The kinds whose presets an environment takes: a general one, and a more special one that goes first.
-
-    Special are the way it is observed (`ram`, `pixels`), and a game that has presets of its own (`CartPole`).
-    """
-    kind = "atari" if spec.kind == "atari" else "vector"
-    game = spec.id.split("-v")[0]
-    special = {("atari", False): "ram", ("vector", True): "pixels", ("vector", False): game}
-    return kind, special.get((kind, spec.pixels), kind)
 
 
 def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
@@ -120,7 +107,7 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
     Raises UsageError where the algorithm's part, or emulators beside it, do not fit into the memory that is free.
     """
     need = cfg.need(spec, directory)
-    emulators = EMULATOR * cfg.num_envs if spec.kind == "atari" else 0
+    emulators = spec.family.env_bytes * cfg.num_envs
     if (free := compute.free_memory()) is not None and need.memory + emulators > 0.9 * free:
         raise UsageError(
             f"{cfg.num_envs:,} emulators need {emulators / 1e9:.2f} GB, training data {need.memory / 1e9:.2f} GB; "

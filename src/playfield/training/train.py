@@ -229,7 +229,9 @@ def _resume_locked(
     if need.line:
         say(f"replay: {need.line}")
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
-    replayed = "; the games under way are played again to where they were" if done and spec.kind == "atari" else ""
+    replayed = (
+        "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
+    )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
     return _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
 

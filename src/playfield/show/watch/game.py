@@ -128,7 +128,7 @@ def action_for(names: Sequence[str], keys: Sequence[str]) -> int:
 def frame_aspect(spec: EnvSpec, frame: np.ndarray) -> float:
     """Width / height as a screen shows the frame: the 2600's pixels are 12/7 as wide as they are high."""
     height, width = frame.shape[:2]
-    return width / height * (12 / 7 if spec.kind == "atari" else 1)
+    return width / height * spec.family.pixel_aspect
 
 
 def pack(header: dict[str, Any], *buffers: np.ndarray) -> bytes:
@@ -228,7 +228,7 @@ class Session:
                 "obs_shape": list(spec.obs_shape),
                 "pixels": spec.pixels,
                 "fps": fps_of(spec),
-                "overlay": spec.pixels and not spec.protocol.get("view"),
+                "overlay": spec.pixels and spec.family.obs_covers_frame(spec.protocol),
                 "trained": not self.source.random,
                 "run": None if self.source.run is None else str(self.source.run),
             }

@@ -1,0 +1,123 @@
+"""The protocol of an Atari game: the settings that a score depends on. Imports no emulator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from playfield.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class AtariProtocol:
+    """What a score on an Atari game depends on.
+
+    Attributes:
+        name: `classic`, `v5`, or `custom` when a part was changed.
+        sticky: probability that a frame repeats the previous action (sticky actions, Machado et al. 2018).
+        skip: frames per step (frame skip).
+        maxpool: the last two frames of a step are max-pooled.
+        noop: an episode starts after fewer than `noop` random no-op frames (a FIRE at the start counts as one).
+        cap: frames, counted from the first observation, after which an episode is truncated (whole steps).
+        life_loss: a lost life is `terminated` for the learner (the game goes on).
+        fire_reset: FIRE is pressed at the start of an episode and of each life.
+        full_actions: all 18 actions instead of the game's minimal action set.
+        stack: number of successive frames in an observation (frame stack), 1 to 8.
+        size: side of the square that a frame is resized to; 0 leaves the full screen, 210x160.
+        colour: `grey` or `rgb`.
+        obs: `pixels`, or `ram` for the console's 128 bytes.
+    """
+
+    name: str = "classic"
+    sticky: float = 0.0
+    skip: int = 4
+    maxpool: bool = True
+    noop: int = 30
+    cap: int = 108_000
+    life_loss: bool = True
+    fire_reset: bool = True
+    full_actions: bool = False
+    stack: int = 4
+    size: int = 84
+    colour: str = "grey"
+    obs: str = "pixels"
+
+    @classmethod
+    def from_stored(cls, protocol: Mapping[str, Any]) -> AtariProtocol:
+        """The protocol in `EnvSpec.protocol`, which holds other facts too (game, ale-py's version, view)."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in protocol.items() if k in known})
+
+    def changed(self, **parts: Any) -> AtariProtocol:
+        """This protocol with some parts changed; a real change makes its name `custom`.
+
+        Raises UsageError for an unknown part and for a value out of range.
+        """
+        known = [f.name for f in dataclasses.fields(self) if f.name != "name"]
+        for part in parts:
+            if part not in known:
+                raise unknown("protocol option", part, known)
+        new = dataclasses.replace(self, **parts)
+        if new != self:
+            new = dataclasses.replace(new, name="custom")
+        new.check()
+        return new
+
+    def check(self) -> None:
+        """Raise UsageError where a part is out of range."""
+        for part, low, high in (
+            ("sticky", 0, 0.99),
+            ("skip", 1, 60),
+            ("noop", 0, 300),
+            ("cap", 100, 10_000_000),
+            ("stack", 1, 8),
+            ("size", 36 if self.size else 0, 210),
+        ):
+            value = getattr(self, part)
+            if isinstance(value, bool) or not isinstance(value, (int, float) if part == "sticky" else int):
+                kind = "a number" if part == "sticky" else "a whole number"
+                raise UsageError(f"protocol option {part} must be {kind}, not {value!r}")
+            if not low <= value <= high:
+                raise UsageError(f"protocol option {part} must be between {low} and {high}, not {value}")
+        if self.colour not in ("grey", "rgb"):
+            raise unknown("colour", self.colour, ("grey", "rgb"))
+        if self.obs not in ("pixels", "ram"):
+            raise unknown("observation kind", self.obs, ("pixels", "ram"))
+
+    @property
+    def screen(self) -> tuple[int, int]:
+        """Height and width of an observation in pixels."""
+        return (self.size, self.size) if self.size else (210, 160)
+
+    def line(self) -> str:
+        """The protocol in one line, for reports."""
+        height, width = self.screen
+        parts = [
+            f"sticky {self.sticky:g}",
+            f"skip {self.skip}" + ("" if self.maxpool else " without max-pooling"),
+            f"noop {self.noop}",
+            f"cap {self.cap:,} frames",
+            f"life loss {'terminal' if self.life_loss else 'ignored'}",
+            f"fire reset {'on' if self.fire_reset else 'off'}",
+            "18 actions" if self.full_actions else "minimal actions",
+            "RAM" if self.obs == "ram" else f"{height}x{width} {self.colour}",
+            f"stack {self.stack}",
+        ]
+        return f"{self.name}: " + ", ".join(parts)
+
+
+PROTOCOLS = {
+    # What the Nature DQN paper trained with, and CleanRL and the SB3 Zoo still do.
+    "classic": AtariProtocol(),
+    # Machado et al. 2018: sticky actions, no life-loss signal; with the minimal action set, as `ALE/*-v5` has it.
+    "v5": AtariProtocol(name="v5", sticky=0.25, noop=0, life_loss=False, fire_reset=False),
+}
+
+
+def protocol(name: str = "classic", **parts: Any) -> AtariProtocol:
+    """The protocol called `name`, with parts changed. Raises UsageError for unknown names and bad values."""
+    if name not in PROTOCOLS:
+        raise unknown("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name].changed(**parts)

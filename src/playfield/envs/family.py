@@ -1,0 +1,252 @@
+"""What differs between the families of environments, each said in one place: Atari, classic control, Gymnasium.
+
+The rest of the package asks `EnvSpec.family` or `Resolved.family` and never compares kinds. A new family needs a
+module with its vector environment (see `base.py` for the contract), a subclass of `Family` here, listed in
+`FAMILIES`, and, where it has short names of its own, a look-up in `names.py`.
+
+This module imports no emulator: `Family.make` imports the environments when the first one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol, protocol
+from playfield.envs.scores import SCORES
+from playfield.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from playfield.envs.base import VectorEnv
+
+
+class Family:
+    """One family of environments. The defaults here are those of an environment of which nothing is known.
+
+    `protocol` below is `EnvSpec.protocol`, as stored in a `run.json` or beside a score.
+
+    Attributes:
+        kind: the family's name in `EnvSpec.kind` and `run.json`.
+        options: keywords of `make_envs` that its environments take.
+        default_obs: the observation without an `obs` option: `pixels` or `state`.
+        has_lives: its environments have the attribute `lives`, int [N] (0 where the game counts none).
+        has_roms: its games are ROMs of a console whose RAM can be read.
+        env_bytes: memory of one environment, where it is large enough to count.
+        pixel_aspect: width / height of one pixel of a frame.
+        tv_frames: its frames are small and show a television picture: panels enlarge and stretch them.
+        replays_on_restore: `restore` executes all logged actions again, which takes a moment.
+        short_training_steps: steps that train for some seconds (`playfield bench kill`).
+    """
+
+    kind: str
+    options: tuple[str, ...] = ()
+    default_obs: str = "state"
+    has_lives: bool = False
+    has_roms: bool = False
+    env_bytes: int = 0
+    pixel_aspect: float = 1.0
+    tv_frames: bool = False
+    replays_on_restore: bool = False
+    short_training_steps: int = 60_000
+
+    def make(
+        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
+    ) -> VectorEnv:
+        """`num_envs` environments of the canonical `id`.
+
+        Args:
+            options: keywords as in `make_envs`, without those that are None.
+            threads: emulator threads, where there are any.
+            raw: RGB frames of the screen as observations, where there is a choice.
+
+        Raises:
+            UsageError: unknown id, or an option that is unknown or has a bad value.
+            EnvError: the environment cannot be made.
+        """
+        raise NotImplementedError
+
+    def check_options(self, id: str, options: Mapping[str, Any]) -> None:
+        """Raise UsageError for an option that is not in `self.options`."""
+        for option in options:
+            if option not in self.options:
+                raise UsageError(f"{option} is for Atari games; {id} has no such option")
+
+    def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
+        """The `options` of `make` that give environments under a stored protocol again."""
+        return {name: protocol[name] for name in self.options if protocol.get(name) is not None}
+
+    def owns(self, protocol: Mapping[str, Any]) -> bool:
+        """Is this stored protocol, which does not name its family, one of this family?"""
+        return False
+
+    def protocol_line(self, protocol: Mapping[str, Any]) -> str:
+        """A stored protocol in one line."""
+        return ", ".join(f"{k} {v}" for k, v in protocol.items())
+
+    def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
+        """Keys of an algorithm's `PRESETS`: of the family, and of more special ones that go before them.
+
+        The special ones are for observations of another kind than usual (`pixels`: is it pixels here?) or, without
+        pixels, for one game (`CartPole`).
+        """
+        return "vector", "pixels" if pixels else id.split("-v")[0]
+
+    def default_minutes(self, pixels: bool) -> float:
+        """Length of a training, in minutes, where neither --steps nor --minutes says it."""
+        return 3.0 if pixels else 0.5
+
+    def frames_per_step(self, protocol: Mapping[str, Any]) -> int | None:
+        """Emulator frames in one step; None where there is no emulator."""
+        return None
+
+    def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
+        """Steps from which an episode was cut off by the protocol's cap of frames; None without such a cap."""
+        return None
+
+    def reference_scores(self, id: str) -> tuple[float | None, float | None]:
+        """Published mean scores of (a random player, a human); (None, None) where there are none."""
+        return None, None
+
+    def human_normalized(self, id: str, score: float) -> float | None:
+        """(score - random) / (human - random); None without reference scores."""
+        random_score, human_score = self.reference_scores(id)
+        if random_score is None or human_score is None:
+            return None
+        return (score - random_score) / (human_score - random_score)
+
+    def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
+        """Steps per second at which a film runs at the speed of the game."""
+        return 30.0
+
+    def can_render(self, protocol: Mapping[str, Any]) -> bool:
+        """Do the environments have `render(env_index)`? If not, `make(raw=True)` gives the frames as observations."""
+        return True
+
+    def obs_covers_frame(self, protocol: Mapping[str, Any]) -> bool:
+        """Does a pixel observation show the whole frame, so that a map over one lies over the other?"""
+        return True
+
+
+class AtariFamily(Family):
+    """Atari 2600 games in ale-py."""
+
+    kind = "atari"
+    options = ("protocol", "view", *(part for part in vars(PROTOCOLS["classic"]) if part != "name"))
+    default_obs = "pixels"
+    has_lives = True
+    has_roms = True
+    env_bytes = 1_700_000  # an emulator with its screens and its frame stack
+    pixel_aspect = 12 / 7
+    tv_frames = True
+    replays_on_restore = True
+    short_training_steps = 12_288
+
+    def make(
+        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
+    ) -> VectorEnv:
+        # Imported late: ale-py and OpenCV take 0.4 s, and most callers only ask about names or specs.
+        from playfield.envs import atari, atari_ram, atari_viewed
+
+        parts = {k: v for k, v in options.items() if k not in ("protocol", "view")}
+        chosen, view = protocol(options.get("protocol") or "classic", **parts), options.get("view")
+        if raw:
+            return atari.Atari(id, num_envs, chosen, threads=threads, raw=True)
+        if chosen.obs == "ram" and view:
+            raise UsageError("a view is made of pixels: leave out --view or --obs ram")
+        if chosen.obs == "ram":
+            return atari_ram.AtariRam(id, num_envs, chosen)
+        if view:
+            return atari_viewed.Viewed(id, num_envs, chosen, view, threads=threads)
+        return atari.Atari(id, num_envs, chosen, threads=threads)
+
+    def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
+        found = {k: v for k, v in protocol.items() if k not in ("env", "ale_py", "name") and v is not None}
+        return {**found, "protocol": protocol["name"] if protocol.get("name") in PROTOCOLS else "classic"}
+
+    def owns(self, protocol: Mapping[str, Any]) -> bool:
+        return "sticky" in protocol
+
+    def protocol_line(self, protocol: Mapping[str, Any]) -> str:
+        line = AtariProtocol.from_stored(protocol).line()
+        return f"{line}, view {protocol['view']}" if protocol.get("view") else line
+
+    def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
+        return "atari", "atari" if pixels else "ram"
+
+    def default_minutes(self, pixels: bool) -> float:
+        return 10.0
+
+    def frames_per_step(self, protocol: Mapping[str, Any]) -> int:
+        return int(protocol.get("skip", 1))
+
+    def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
+        # 60 frames of tolerance for the no-op frames at the start of an episode
+        return (protocol["cap"] - 60) // protocol["skip"] if protocol.get("cap") else None
+
+    def reference_scores(self, id: str) -> tuple[float | None, float | None]:
+        return SCORES.get(id, (None, None))
+
+    def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
+        return 60.0 / self.frames_per_step(protocol)
+
+    def can_render(self, protocol: Mapping[str, Any]) -> bool:
+        return protocol.get("obs") == "ram"
+
+    def obs_covers_frame(self, protocol: Mapping[str, Any]) -> bool:
+        return not protocol.get("view")
+
+
+class ClassicFamily(Family):
+    """CartPole, MountainCar and Acrobot, stepped by NumPy."""
+
+    kind = "classic"
+    options = ("obs",)
+
+    def make(
+        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
+    ) -> VectorEnv:
+        from playfield.envs import cartpole_pixels, classic  # imported late, as above
+
+        self.check_options(id, options)
+        obs = options.get("obs", "state")
+        if obs not in ("state", "pixels"):
+            raise UsageError(f"{id} takes --obs state or --obs pixels, not {obs}")
+        return (
+            cartpole_pixels.CartPolePixels(id, num_envs)
+            if obs == "pixels"
+            else classic.ClassicVectorEnv(id, num_envs)
+        )
+
+    def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
+        return {"CartPole": 50.0, "Acrobot": 15.0}.get(id.split("-v")[0], 30.0)
+
+
+class GymnasiumFamily(Family):
+    """Any other environment in Gymnasium's registry with discrete actions."""
+
+    kind = "gymnasium"
+    replays_on_restore = True
+
+    def make(
+        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
+    ) -> VectorEnv:
+        from playfield.envs import gym_env  # imported late, as above: Gymnasium takes 0.3 s
+
+        self.check_options(id, options)
+        return gym_env.GymVectorEnv(id, num_envs)
+
+
+FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}
+
+
+def family(kind: str) -> Family:
+    """The family called `kind` (`EnvSpec.kind`, or `spec.kind` of a `run.json`). DataError if there is none."""
+    try:
+        return FAMILIES[kind]
+    except KeyError:
+        raise DataError(f"no kind of environment is called {kind!r}: {', '.join(FAMILIES)}") from None
+
+
+def family_of_protocol(protocol: Mapping[str, Any]) -> Family:
+    """The family of a stored protocol. Protocols of Gymnasium and of classic control print alike."""
+    return next((family for family in FAMILIES.values() if family.owns(protocol)), FAMILIES["gymnasium"])
