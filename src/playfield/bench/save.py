@@ -8,7 +8,6 @@ directory.
 
 from __future__ import annotations
 
-import dataclasses
 import json as jsonlib
 import statistics
 import tempfile

@@ -1,7 +1,7 @@
 """Figure 10.4: the effect of n and the step size alpha on n-step Sarsa, in the first 50 episodes.
 
-With a larger n, learning is faster at small step sizes and diverges at smaller ones. The book finds that an
-intermediate n, 4, is best.
+With a larger n, learning is faster at small step sizes and worse at large ones. The book finds that an intermediate
+n, 4, is best.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """True online TD(lambda) on the 19-state random walk: prediction error over step size and lambda.
 
 The same problem as in `random-walk-td`, with the Dutch trace. It is equivalent to the online lambda-return algorithm,
-and works with step sizes at which TD(lambda) with a large lambda diverges.
+and works with step sizes that are far too large for TD(lambda) with a large lambda.
 """
 
 from __future__ import annotations
