@@ -28,8 +28,8 @@ def lesson(words: list[str]) -> int:
     p.add_argument(
         "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
     )
-    p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (then nothing is compared)")
-    p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (then nothing is compared)")
+    p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (no comparison then)")
+    p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then)")
     p.add_argument(
         "--out", type=Path, default=Path("lessons"), metavar="DIR", help="for the files (default: lessons)"
     )
