@@ -11,10 +11,13 @@ import time
 
 import numpy as np
 import pytest
+from ale_py import ALEInterface, roms
 
 from playfield import bench
-from playfield.bench import _child_ppo, _cleanrl, howto, ppo
+from playfield.algos.ppo import PRESETS
+from playfield.bench import _cleanrl, _settings, howto, ppo
 from playfield.bench._progress import Progress
+from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import PlayfieldError, UsageError
 
@@ -24,7 +27,7 @@ PARTS = {"emulation", "inference", "rollout rest", "gradients", "optimizer", "tr
 @pytest.fixture(scope="module")
 def ours():
     """What a child measured: 2 rollouts of 2 envs x 16 steps after one of warm-up."""
-    return ppo.measure(["ours", "--rounds", "2", "--envs", "2", "--rollout", "16"])
+    return ppo.measure(["ours", "--rollouts", "2", "--envs", "2", "--rollout", "16"])
 
 
 def measured(steps: int, seconds: float, **phases: float) -> dict:
@@ -68,7 +71,7 @@ def test_report_of_one_round_divides_the_speeds() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "kept", "met"), [(1.6, 0.625, True), (2.5, 0.4, False)])
-def test_share_kept_beside_a_busy_program(seconds: float, kept: float, met: bool) -> None:
+def test_fraction_of_speed_kept_with_one_core_busy(seconds: float, kept: float, met: bool) -> None:
     results = {("ours", False): [measured(100, 1.0, a=1.0)], ("ours", True): [measured(100, seconds, a=1.0)]}
     busy = ppo.report(results, ["ours"])["busy"]
     assert busy["ours"]["kept"] == pytest.approx(kept)
@@ -82,18 +85,17 @@ def test_phase_table_adds_runs_up() -> None:
     assert table["total"] == {"seconds_per_1000_steps": 4.0, "percent": 100.0}
 
 
-def test_json_beside_a_busy_program(
-    ours, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_with_one_core_busy(ours, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def measure(arguments: list[str], progress) -> dict:
+    def measure(arguments: list[str], progress, child: str) -> dict:
+        assert child == "_child_ppo"
         asked.append(arguments)
         return ours
 
     monkeypatch.setattr(ppo, "measure", measure)
     made = bench.main("ppo", vs="none", steps=20, json=True, rounds=1, envs=2, rollout=16, busy=True)
-    assert asked == [["ours", "--rounds", "1", "--envs", "2", "--rollout", "16"]] * 2
+    assert asked == [["ours", "--rollouts", "1", "--envs", "2", "--rollout", "16"]] * 2
     printed = capsys.readouterr()
     out = json.loads(printed.out)
     assert out == json.loads(json.dumps(made))
@@ -105,7 +107,7 @@ def test_json_beside_a_busy_program(
     assert {"playfield", "python", "torch", "ale-py"} <= set(out["versions"])
     assert out["busy"]["ours"]["beside"] > 0
     assert "1 of 2: playfield" in printed.err
-    assert "2 of 2: playfield beside a busy program" in printed.err
+    assert "2 of 2: playfield with one core kept busy" in printed.err
 
 
 @pytest.mark.slow
@@ -122,11 +124,9 @@ def test_sb3_in_turn_with_ours(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_sb3_does_the_same_work() -> None:
     """The sizes that the peer is given are those of the preset `cleanrl`."""
-    from playfield.algos.ppo import PRESETS
-
     cfg = PRESETS["atari"]["cleanrl"]
-    assert (cfg.num_envs, cfg.rollout_steps, cfg.epochs) == (_child_ppo.ENVS, _child_ppo.ROLLOUT, _child_ppo.EPOCHS)
-    assert cfg.batch // cfg.minibatches == _child_ppo.MINIBATCH
+    sizes = (_settings.PPO_ENVS, _settings.PPO_ROLLOUT, _settings.PPO_EPOCHS, _settings.PPO_MINIBATCH)
+    assert (cfg.num_envs, cfg.rollout_steps, cfg.epochs, cfg.batch // cfg.minibatches) == sizes
 
 
 def test_unknown_names() -> None:
@@ -206,7 +206,7 @@ def test_two_peers_have_a_ratio_each(
 ) -> None:
     monkeypatch.setattr(ppo, "PEERS", {"sb3": "torch"})
     slower = ours | {"seconds": 4 * ours["seconds"]}
-    monkeypatch.setattr(ppo, "measure", lambda arguments, progress: ours if arguments[0] == "ours" else slower)
+    monkeypatch.setattr(ppo, "measure", lambda _words, _progress, child: ours if child == "_child_ppo" else slower)
     out = bench.main("ppo", vs="sb3,cleanrl", script=str(fake), rounds=1, steps=1024)
     assert out["ratio"] == out["ratios"]["sb3"]["ratio"] == pytest.approx(4)
     assert out["ratios"]["cleanrl"]["ratio"] == out["speeds"]["ours"] / out["speeds"]["cleanrl"]
@@ -223,7 +223,7 @@ def test_missing_peer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_failed_child_is_an_error_with_its_last_line() -> None:
-    with pytest.raises(PlayfieldError, match=r"measurement of nobody failed: .*invalid choice"):
+    with pytest.raises(PlayfieldError, match=r"measurement of ppo nobody failed: .*invalid choice"):
         ppo.measure(["nobody"])
 
 
@@ -249,7 +249,7 @@ def test_ctrl_c_kills_the_children() -> None:
 
 
 def test_a_child_ends_when_its_parent_is_killed() -> None:
-    code = "from playfield.bench.ppo import measure; measure(['spin'])"
+    code = "from playfield.bench.ppo import measure; measure([], child='_child_busy')"
     parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 15
     children: list[int] = []
@@ -325,7 +325,7 @@ class Script:
     def close(self) -> None: ...
 
 
-def test_lives_are_booked_apart() -> None:
+def test_each_life_is_recorded() -> None:
     lives = howto.Lives(Script())
     lives.reset(np.array([1, 2]))
     for _ in range(6):
@@ -335,8 +335,6 @@ def test_lives_are_booked_apart() -> None:
 
 
 def test_howto_protocol_is_the_whole_screen() -> None:
-    from playfield.envs import make_envs
-
     env = make_envs("breakout", 1, **howto.PROTOCOL)
     assert env.spec.obs_shape == (210, 160, 3)
     assert "skip 3 without max-pooling" in env.protocol.line()  # type: ignore[attr-defined]
@@ -350,10 +348,6 @@ def test_howto_protocol_is_the_whole_screen() -> None:
 
 
 def test_full_screen_is_what_the_emulator_shows() -> None:
-    from ale_py import ALEInterface, roms
-
-    from playfield.envs import make_envs
-
     env = make_envs("breakout", 1, **howto.PROTOCOL)
     ale = ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
@@ -375,18 +369,16 @@ def test_howto_prints_both_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert out["ours"]["parameters"] == out["howto"]["parameters"] == 11_613_349
     assert set(out["ours"]) == set(out["howto"])
     assert out["ours"]["time/total_timesteps"] == 40
-    assert out["ours"]["train/n_updates"] == 40  # 4 rounds of 10 passes
+    assert out["ours"]["train/n_updates"] == 40  # 4 updates of 10 epochs
     assert out["ours"]["train/entropy_loss"] == pytest.approx(-np.log(4), abs=0.05)
     printed = capsys.readouterr()
     assert "0.42" in printed.out
     assert "11,613,349" in printed.out
     assert "skips 2, 3 or 4 frames at random" in printed.out
-    assert "round 5 of 5 done" in printed.err
+    assert "update 5 of 5 done" in printed.err
 
 
 def test_sb3_presets_weigh_the_value_loss_as_sb3_does() -> None:
     """0.5 * mse in SB3 is vf_coef * 0.5 * mse here."""
-    from playfield.algos.ppo import PRESETS
-
     for kind in ("atari", "vector"):
         assert PRESETS[kind]["sb3-default"].vf_coef == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -27,17 +28,17 @@ OURS = {
 @pytest.fixture(scope="module")
 def ours():
     """What a child measured: 64 steps after a warm-up of as many."""
-    return dqn.measure(["ours", "--rounds", "1", "--part", "128"], child="_child_dqn")
+    return dqn.measure(["ours", "--intervals", "1", "--part", "128"], child="_child_dqn")
 
 
 @pytest.fixture(scope="module")
 def fused():
-    return dqn.measure(["fused", "--rounds", "1", "--part", "256"], child="_child_dqn")
+    return dqn.measure(["fused", "--intervals", "1", "--part", "256"], child="_child_dqn")
 
 
 @pytest.fixture(scope="module")
 def concurrent():
-    return dqn.measure(["concurrent", "--rounds", "1", "--part", "128"], child="_child_dqn")
+    return dqn.measure(["concurrent", "--intervals", "1", "--part", "128"], child="_child_dqn")
 
 
 def measured(steps: int, seconds: float) -> dict:
@@ -81,7 +82,7 @@ def test_concurrent_differs_by_that_only(ours, concurrent) -> None:
     assert differ == {"concurrent"}
     assert (concurrent["steps"], concurrent["updates"], concurrent["samples_per_step"]) == (128, 32, 8)
     assert adds_up(concurrent)
-    assert "waiting for acting" in concurrent["phases"]
+    assert "waiting for collection" in concurrent["phases"]
 
 
 def test_phases_from_clocks() -> None:
@@ -125,10 +126,11 @@ def fake(ours, monkeypatch: pytest.MonkeyPatch) -> list:
 
     def measure(arguments: list[str], progress, child: str) -> dict:
         asked.append((arguments, child))
-        factor = factors[arguments[0]]
+        side = "sb3" if child == "_child_sb3" else arguments[0]
+        factor = factors[side]
         phases = {k: v * factor for k, v in ours["phases"].items()}
         out = ours | {"seconds": ours["seconds"] * factor, "phases": phases}
-        if arguments[0] == "sb3":
+        if side == "sb3":
             out |= {"replay": {"capacity": 10_000, "bytes_each": 56_448}}
         return out
 
@@ -141,7 +143,8 @@ def test_json(fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "dqn", "--vs", "sb3", "--rounds", "2", "--steps", "1025", "--json"]) == 0
     printed = capsys.readouterr()
     out = json.loads(printed.out)
-    one_round = [([side, "--rounds", "2", "--part", "1024"], "_child_dqn") for side in ("ours", "sb3", "fused")]
+    children = (("ours", "_child_dqn"), ("dqn", "_child_sb3"), ("fused", "_child_dqn"))
+    one_round = [([name, "--intervals", "2", "--part", "1024"], child) for name, child in children]
     assert fake == one_round * 2
     assert (out["bench"], out["env"], out["vs"], out["rounds"]) == ("dqn", "breakout", "sb3", 2)
     assert out["steps"] == 2048  # rounded up to whole parts
@@ -172,7 +175,7 @@ def test_tables(fake, capsys: pytest.CaptureFixture[str]) -> None:
 def test_concurrent_is_measured_on_request(fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "dqn", "--vs", "sb3", "--no-fused", "--concurrent", "--rounds", "1", "--json"]) == 0
     out = json.loads(capsys.readouterr().out)
-    assert [arguments[0] for arguments, _ in fake] == ["ours", "sb3", "concurrent"]
+    assert [arguments[0] for arguments, _ in fake] == ["ours", "dqn", "concurrent"]
     assert out["concurrent"]["ratio"] == pytest.approx(5)
     assert out["ratio"] == pytest.approx(4)
 
@@ -204,7 +207,7 @@ def test_sides_that_are_not_wanted_are_not_measured(fake, capsys: pytest.Capture
 def test_a_mistake_is_one_line_and_exit_code_2(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dqn, "PEERS", {"sb3": "json"})  # whether it is installed is not what is asked here
+    monkeypatch.setattr(dqn, "PEERS", {"sb3": "json"})  # installed or not does not matter here
     assert main(["bench", *words]) == 2
     out, err = capsys.readouterr()
     assert message in err
@@ -219,7 +222,7 @@ def test_missing_peer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_sizes_that_cannot_be() -> None:
-    for part in (128, 272):  # too short to fill a fused minibatch; no whole rounds of 8 x 4 steps
+    for part in (128, 272):  # too short to fill a fused minibatch; not a multiple of 32 steps
         with pytest.raises(UsageError, match="at least 256 and a multiple of 32"):
             bench.main("dqn", vs="none", part=part)
 
@@ -228,7 +231,7 @@ def test_sizes_that_cannot_be() -> None:
 def test_sb3_does_the_same_work(ours) -> None:
     """Its child runs, counts the same samples, and was given what ours was."""
     pytest.importorskip("stable_baselines3")
-    sb3 = dqn.measure(["sb3", "--rounds", "1", "--part", "32"], child="_child_dqn")
+    sb3 = dqn.measure(["dqn", "--intervals", "1", "--part", "32"], child="_child_sb3")
     assert (sb3["steps"], sb3["updates"], sb3["samples_per_step"]) == (32, 8, 8)
     assert set(sb3["phases"]) == {"rollout", "training", "rest"}
     assert adds_up(sb3)
@@ -261,8 +264,6 @@ def test_sb3_in_turn_with_ours(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_starting_up_is_light() -> None:
-    """A mistake in the command is told before torch is loaded."""
-    import subprocess
-
+    """A mistake in the command is reported before torch is imported."""
     code = "import sys; from playfield.bench import dqn; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import MountainCarEnv
 
 from playfield import bench
 from playfield.bench import _child_linear, linear
@@ -46,7 +47,7 @@ def test_other_episodes_are_told() -> None:
 
 
 def test_the_plain_loop_plays_our_episodes() -> None:
-    """Draw by draw the same: lengths of all episodes of two runs."""
+    """The lengths of all episodes of two runs are the same."""
     loop, ours = _child_linear.gym([1, 2], 3), _child_linear.ours(3, 3, 1)
     assert loop["runs"] == ours["runs"][1:]
     assert loop["episodes"] == 6
@@ -56,8 +57,6 @@ def test_the_plain_loop_plays_our_episodes() -> None:
 
 
 def test_the_plain_loop_learns() -> None:
-    from gymnasium.envs.classic_control import MountainCarEnv
-
     lengths = _child_linear._sarsa(MountainCarEnv(), np.random.default_rng(0), 30)
     assert lengths[0] > 500
     assert max(lengths[-5:]) < 400
@@ -82,14 +81,14 @@ def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(linear, "_measure", lambda side, *_: found[side][0])
     bench.main("linear", runs=3, rounds=1)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "by the step: 800" in printed
-    assert "the same to the step" in printed
+    assert "per step: 800" in printed
+    assert "the same lengths" in printed
     assert "ratio met, A met, C NOT met" in printed
-    assert "(9 s where it has to compile)" in printed
+    assert "(9 s if it must compile)" in printed
 
 
 def test_refusals() -> None:
-    with pytest.raises(UsageError, match="so many runs"):
+    with pytest.raises(UsageError, match="runs must be at least 3"):
         bench.main("linear", runs=2, rounds=3)
     with pytest.raises(UsageError, match="no option --busy"):
         bench.main("linear", busy=True)

@@ -13,7 +13,7 @@ from playfield.runs import checkpoint
 from playfield.runs.run import Run
 
 
-def test_both_runs_save_the_same_but_for_the_memory(capsys, tmp_path, monkeypatch) -> None:
+def test_both_runs_save_the_same_but_for_the_replay_buffer(capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved, trees = Run.save, []
 

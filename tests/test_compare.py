@@ -19,8 +19,8 @@ from PIL import Image
 from compare_runs import write_label, write_run
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.experiments import compare, many
-from playfield.experiments.many import Training
+from playfield.experiments import compare, local
+from playfield.experiments.job import Job
 from playfield.show import plots
 from playfield.show.compare_plot import Line, Panel, spread
 from playfield.show.compare_plot import comparison as picture
@@ -55,13 +55,13 @@ MISTAKES = [
     ([C, "--algo", "dqn", *S, "--", "pong"], "is no option"),
     ([C, "--algo", "dqn", *S, "--", "--run", "x"], "a comparison sets that itself"),
     ([C, "--algo", "dqn", *S, "--out", "a.svg"], ".png"),
-    ([C, "--algo", "dqn --lr 1e-3", "--algo", "dqn --lr=1e-3", *S], "would both lie in"),
-    (["breakout", "Breakout-v4", "--algo", "dqn", *S], "would both lie in"),
+    ([C, "--algo", "dqn --lr 1e-3", "--algo", "dqn --lr=1e-3", *S], "would have the same directory"),
+    (["breakout", "Breakout-v4", "--algo", "dqn", *S], "would have the same directory"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
-def test_a_mistake_is_told_before_anything_starts(words, message, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_reported_before_anything_starts(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", *words]) == 2
     out, err = capsys.readouterr()
@@ -84,7 +84,7 @@ def test_the_plan_is_seed_by_seed_and_own_options_come_last(tmp_path):
     assert words[words.index("--seed") + 1] == "1"
 
 
-def test_runs_of_other_steps_or_words_are_not_mixed(tmp_path, capsys):
+def test_runs_with_other_steps_or_options_are_not_mixed(tmp_path, capsys):
     write_label(tmp_path, C, "dqn", 0, 2, 5000, 100)
     asked = ["compare", C, "--algo", "dqn", "--dir", str(tmp_path), "--seeds", "2"]
     assert main([*asked, "--steps", "4k"]) == 2
@@ -92,7 +92,7 @@ def test_runs_of_other_steps_or_words_are_not_mixed(tmp_path, capsys):
     assert main([*asked, "--steps", "6k"]) == 2
     assert "--extend" in capsys.readouterr().err
     assert main([*asked, "--steps", "5k", "--", "--lr", "1e-3"]) == 2
-    assert "made with other words" in capsys.readouterr().err
+    assert "with other options" in capsys.readouterr().err
     assert main([*asked, "--steps", "5k"]) == 0, "finished runs are kept, nothing is trained"
     write_run(tmp_path / C / "pqn" / "1", C, "pqn", 1, [(1, 1.0)], 5000)
     assert main(["compare", C, "--algo", "pqn", "--dir", str(tmp_path), "--steps", "5k"]) == 2
@@ -125,7 +125,7 @@ def test_rows_by_hand(tmp_path):
     assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"
-    assert "1 of 2 runs are not finished" in compare.foot(compare.read(tmp_path, 2), 2)
+    assert "1 of 2 runs are not finished" in compare.caption(compare.read(tmp_path, 2), 2)
 
 
 def test_drawing_what_is_there(tmp_path, capsys):
@@ -209,9 +209,9 @@ def test_spread_by_hand():
 
 
 def test_time_left(tmp_path):
-    a, b, c, d = (Training(env, label, (), 1, 1000, tmp_path) for env, label in ("xp", "xq", "yp", "zz"))
+    a, b, c, d = (Job(env, label, (), 1, 1000, tmp_path) for env, label in ("xp", "xq", "yp", "zz"))
     steps = {a: (1000, 10.0), b: (0, 0.0), c: (500, 10.0), d: (0, 0.0)}
-    left = many.seconds_left
+    left = local.seconds_left
     assert left(dict.fromkeys(steps, (0, 0.0)), [a], [b], 1) is None
     assert left(steps, [c], [], 1) == pytest.approx(10)  # 500 at 50/s
     assert left(steps, [c], [b], 1) == pytest.approx(10 + 10)  # b as fast as a, in the same environment
@@ -224,14 +224,14 @@ def test_time_left(tmp_path):
 LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 12_000
 # What `playfield compare` does once it has checked the words, without the time that takes.
 ALONE = (
-    "import sys; from pathlib import Path; from playfield.experiments import compare as c, many as t; "
+    "import sys; from pathlib import Path; from playfield.experiments import compare as c, local as t; "
     "root = Path(sys.argv[1]);"
-    f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], 1, {STEPS}); c.remember(root, plan); t.train_all(plan, 1)"
+    f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], 1, {STEPS}); c.save_labels(root, plan); t.run_jobs(plan, 1)"
 )
 
 
 def _start(root):
-    """The trainings of a comparison in a process of their own, as soon as the first one has saved something."""
+    """The jobs of a comparison in their own process, as soon as the first one has saved something."""
     run = root / C / compare.slug(LABEL) / "1"
     before = time.time()
     process = subprocess.Popen([sys.executable, "-c", ALONE, str(root)], stderr=subprocess.PIPE, text=True)
@@ -269,7 +269,7 @@ def test_a_comparison_that_was_killed_and_stopped_ends_as_one_that_was_not(tmp_p
     words = ["compare", C, "--algo", LABEL, "--seeds", "1", "--steps", str(STEPS), "--dir", str(tmp_path), "--json"]
     assert main(words) == 0
     out, err = capsys.readouterr()
-    assert f"going on with {LABEL}" in err
+    assert f"resuming {LABEL}" in err
     (row,) = json.loads(out)["rows"]
     assert row["step"] == STEPS
     assert row["runs"] == [str(run)]

@@ -23,18 +23,18 @@ def test_returns_end_with_a_life_and_are_unknown_where_a_recording_was_cut():
 
 def test_a_curve_is_the_mean_of_the_last_hundred_games():
     games = [(10 * k, float(k)) for k in range(1, 151)]
-    curve = lesson.smoothed(games, np.array([5, 20, 1500]))
+    curve = lesson.running_mean(games, np.array([5, 20, 1500]))
     assert np.isnan(curve[0])
     assert curve[1:] == pytest.approx([1.5, np.mean(np.arange(51, 151))])
 
 
-def test_the_explained_share_of_games_drawn_anew():
-    """Against a plain loop over draws of the same games."""
+def test_the_explained_variance_of_resampled_games():
+    """Against a plain loop over the same resampled games."""
     rng = np.random.default_rng(1)
     games = np.repeat([4, 7, 9, 12], [5, 8, 3, 6])
     known = rng.normal(size=22) + games / 4
     values = known + rng.normal(size=22)
-    picks = np.random.default_rng(0).integers(4, size=(lesson.DRAWS, 4))
+    picks = np.random.default_rng(0).integers(4, size=(lesson.RESAMPLES, 4))
     found = []
     for pick in picks:
         rows = np.concatenate([np.flatnonzero(games == np.unique(games)[g]) for g in pick])
@@ -67,20 +67,20 @@ class Countdown:
 @pytest.fixture
 def steep(monkeypatch):
     """Values that differ much from screen to screen, and steps enough to learn them from few games."""
-    for name, value in {"GAMMA": 0.5, "SHARE": 0.2, "PASSES": 10}.items():
+    for name, value in {"GAMMA": 0.5, "FRACTION": 0.2, "PASSES": 10}.items():
         monkeypatch.setattr(lesson, name, value)
 
 
 def test_prediction_of_a_countdown(steep):
     """Its values are 0.5 to the power of the screens left: a learner of whole games explains nearly all of it."""
-    explained, low, high, length = lesson.predicted(Countdown(60), "bits")
+    explained, low, high, length = lesson.predict(Countdown(60), "bits")
     assert 0.97 < low <= explained <= high <= 1
     assert length == pytest.approx(9 * 12 / 13 + 1 / 13, rel=0.03)  # eight bits and the constant, or that alone
 
 
 def test_prediction_learns_nothing_from_what_is_held_out(steep):
     """Of bits that only held-out games have it knows nothing: what it says of these games is all the same."""
-    explained, *_ = lesson.predicted(Countdown(60, strange=True), "bits")
+    explained, *_ = lesson.predict(Countdown(60, strange=True), "bits")
     assert abs(explained) < 1e-9
 
 

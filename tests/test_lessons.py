@@ -16,7 +16,7 @@ from playfield.errors import UsageError
 from playfield.lessons import _picture, _report, _rows, _walk
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Curves, Line, Mark, Picture, Surface
-from playfield.lessons._progress import Silent, Told
+from playfield.lessons._progress import Reporter, Silent
 from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, Found
 from playfield.linear import many
@@ -56,7 +56,7 @@ def test_the_experiments_and_figures_asked_for_are_there():
 @pytest.mark.parametrize(
     ("name", "near"), [("mountain-car-tiling", "mountain-car-tilings"), ("figure-10", "figure-10-")]
 )
-def test_an_unknown_name_is_told_with_the_nearest(name, near, capsys, tmp_path):
+def test_an_unknown_name_is_reported_with_the_nearest(name, near, capsys, tmp_path):
     assert main(["lesson", name, "--out", str(tmp_path / "x")]) == 2
     error = capsys.readouterr().err
     assert near in error
@@ -80,7 +80,7 @@ def test_a_figure_is_found_as_the_book_writes_it():
         (["--runs", "3"], "of which lesson"),
     ],
 )
-def test_what_a_lesson_has_not_is_told_in_one_line(words, why, capsys, tmp_path, monkeypatch):
+def test_an_option_that_a_lesson_lacks_is_reported_in_one_line(words, why, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["lesson", *words]) == 2
     error = capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_window_without_a_display_is_refused_before_anything_runs(tmp_path, ca
         (Row("", "", None, 3), "-"),
         (Row("", "", None, 3, claim="4 is best", holds=False), "differs"),
         (Row("", "", None, 3, claim="4 is best", holds=True), "pass"),
-        (Row("", "", 100, 500, judged=False), "-"),
+        (Row("", "", 100, 500, compared=False), "-"),
         (Row("", "", 100, math.nan), "differs"),
     ],
 )
@@ -143,12 +143,12 @@ def test_a_mean_row_has_students_interval_and_few_runs_give_no_range():
     assert row.ours == 10
     assert row.high == pytest.approx(10 + 4.302653 * 2 / math.sqrt(3), rel=1e-5)
     assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs").verdict == "too few runs"
-    assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs", judged=False).verdict == "-"
+    assert mean_row("", "", 10.0, np.arange(5.0), rule="among runs", compared=False).verdict == "-"
     assert mean_row("", "", 8.0, np.arange(10.0), rule="among runs").verdict == "pass"
 
 
 def test_a_lesson_that_learns_badly_differs(monkeypatch):
-    """The whole way from an experiment to the table: steps ten times too many are told as such."""
+    """The whole way from an experiment to the table: ten times too many steps differ."""
 
     def bad(method, problem, features, *, seeds, episodes, **_):
         steps = np.full((len(seeds), episodes), 1_500)
@@ -162,7 +162,7 @@ def test_a_lesson_that_learns_badly_differs(monkeypatch):
     assert [row.verdict for row in shorter] == ["-"] * 5
 
 
-def test_one_run_is_too_few_to_judge(monkeypatch, tmp_path, capsys):
+def test_one_run_is_too_few_to_compare(monkeypatch, tmp_path, capsys):
     """Numbers, claims about the best of several, and the table of what is on the disk; exit code 0."""
 
     def good(method, problem, features, *, seeds, episodes, **_):
@@ -198,14 +198,14 @@ def test_any_lambda_between_the_ends_may_be_best(name, best, monkeypatch):
     ("change", "differs"),
     [({}, 0), ({"obs_bytes": 4 * 28_224}, 1), ({"largest_difference_by_hand": 2}, 1)],
 )
-def test_what_the_lesson_on_preprocessing_judges_can_fail(change, differs, monkeypatch):
+def test_the_comparisons_of_the_lesson_on_preprocessing_can_fail(change, differs, monkeypatch):
     found = {"screen_bytes": 100_800, "obs_shape": [84, 84, 4], "obs_bytes": 28_224, "largest_difference_by_hand": 0}
 
     def preprocess(_game, *, steps, out):
         Image.new("RGB", (4, 4)).save(out)
         return found | change
 
-    monkeypatch.setattr("playfield.show.preprocess.preprocess", preprocess)
+    monkeypatch.setattr("playfield.lessons.preprocessing.preprocess", preprocess)
     verdicts = [row.verdict for row in lessons.run("preprocessing").rows]
     assert (verdicts.count("differs"), verdicts.count("pass")) == (differs, 2 - differs)
 
@@ -276,7 +276,7 @@ def test_every_kind_of_panel_is_drawn():
 
 
 def test_markdown_has_a_line_for_each_row():
-    lines = _rows.markdown(outcome().rows).splitlines()
+    lines = _rows.markdown(_rows.HEADINGS, [_rows.cells(row) for row in outcome().rows]).splitlines()
     assert len(lines) == 3
     assert all(line.count("|") == len(_rows.HEADINGS) + 1 for line in lines)
 
@@ -304,30 +304,30 @@ def test_the_table_of_all_lessons_is_made_of_their_files(tmp_path, capsys):
 # Progress ----------------------------------------------------------------------------------------------------
 
 
-def test_progress_tells_the_time_left():
+def test_progress_reports_the_time_left():
     now = [0.0]
     stream = io.StringIO()
-    told = Told("x", stream, clock=lambda: now[0])
-    told.parts(2)
-    first = told.part("a")
+    reporter = Reporter("x", stream, clock=lambda: now[0])
+    reporter.parts(2)
+    first = reporter.part("a")
     now[0] = 20.0
     first(1, 2)  # a quarter in 20 s: a minute left
     assert stream.getvalue().splitlines()[-1] == "x: 25%, 1:00 left"
-    told.part("b")
+    reporter.part("b")
     now[0] = 60.0
-    told.part("c")(9, 9)
+    reporter.part("c")(9, 9)
     assert stream.getvalue().splitlines()[-1] == "x: 100%, 0:00 left"
-    told.close()
+    reporter.close()
     Silent().part("a")(1, 2)
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    told = Told("made", stream)
-    told.parts(1)
-    told.part("runs")(1, 2)
-    told.close()
+    reporter = Reporter("made", stream)
+    reporter.parts(1)
+    reporter.part("runs")(1, 2)
+    reporter.close()
     assert "made" in stream.getvalue()
 
 

@@ -13,7 +13,12 @@ from PIL import Image
 
 from playfield import lessons
 from playfield.cli import main
-from playfield.lessons import _walk, figure_10_3, figure_10_4, figure_12_10, random_agent
+from playfield.lessons import _walk, dqn, figure_10_3, figure_10_4, figure_12_10, random_agent
+from playfield.lessons._course import first
+from playfield.linear.coders import coder_for
+from playfield.linear.many import experiment
+from playfield.linear.problems import problem
+from playfield.nets import summary
 
 SMALL = {"runs": "2", "episodes": "4", "steps": "400"}
 BUDGETS = {
@@ -52,7 +57,7 @@ def test_it_writes_a_picture_and_a_table(name, tmp_path, monkeypatch, capsys):
     with Image.open(told["files"]["picture"]) as picture:
         assert min(picture.size) >= 400
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
-    if "episodes" in wishes:  # another budget is not judged; what does not depend on it is
+    if "episodes" in wishes:  # another budget is not compared
         assert {row["verdict"] for row in told["rows"]} <= {"-"}
     stored = json.loads(Path(f"lessons/{name}.json").read_text("utf-8"))
     assert stored == {k: v for k, v in told.items() if k != "files"}
@@ -63,7 +68,7 @@ def test_the_faithful_mode_runs_what_the_lesson_ran(name, tmp_path, capsys):
     plain = lessons.run(name, runs=2, episodes=4)
     faithful = lessons.run(name, runs=2, episodes=4, faithful=True)
     labels = [{row.setting for row in found.rows} for found in (plain, faithful)]
-    assert any("as there" in label or "modulo, alpha" in label for label in labels[1] - labels[0])
+    assert any("as in the course" in label or "modulo, alpha" in label for label in labels[1] - labels[0])
 
 
 def test_a_film_of_a_game_is_written(tmp_path, capsys):
@@ -85,9 +90,7 @@ def test_the_same_seed_gives_the_same_table():
 
 
 def test_one_hot_features_numbered_as_in_the_course_change_nothing():
-    """Where two features share a number, only the goal lies in one of them: nothing is learnt there."""
-    from playfield.linear.many import experiment
-
+    """Of the two features with the same index one contains only the goal: nothing is learnt there."""
     steps = [
         experiment("sarsa", "mountain-car-gym", f"onehot:tiles=8{end}", seeds=[0, 1], episodes=6, alpha=0.1 / 8).steps
         for end in ("", ",faithful=true")
@@ -97,10 +100,6 @@ def test_one_hot_features_numbered_as_in_the_course_change_nothing():
 
 @pytest.mark.parametrize(("features", "on"), [("onehot:tiles=8,faithful=true", {3, 5, 12}), ("tilings", 16)])
 def test_the_course_starts_with_the_features_of_two_states(features, on):
-    from playfield.lessons._course import first
-    from playfield.linear.coders import coder_for
-    from playfield.linear.problems import problem
-
     spec = problem("mountain-car-gym")
     coder = coder_for(features, *(np.array(b, float) for b in (spec.low, spec.high, spec.tiled)))
     index, value = np.zeros(2 * coder.active, np.int64), np.zeros(2 * coder.active)
@@ -110,9 +109,6 @@ def test_the_course_starts_with_the_features_of_two_states(features, on):
 
 
 def test_the_network_of_the_course_is_counted_to_the_weight():
-    from playfield.lessons import dqn
-    from playfield.nets import summary
-
     found = [layer.parameters for layer in summary.layers("nature", summary.Input(dqn.SHAPE, dqn.ACTIONS))]
     assert [n for n in found if n] == list(dqn.LAYERS)
     assert sum(found) == dqn.TOTAL == 1_679_523

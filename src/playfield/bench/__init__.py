@@ -1,4 +1,8 @@
-"""Benchmarks: each module here with a `run` function is a `playfield bench NAME`."""
+"""Benchmarks: speed, memory and exactness, beside other libraries where there is one, in the same session.
+
+Each module without a leading underscore is a `playfield bench NAME` and has a function `run`. Nothing outside this
+folder and the command line imports it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from playfield.errors import UsageError, unknown
 
 
 def names() -> list[str]:
-    """Every benchmark, by file name."""
+    """Names of all benchmarks: the modules in this folder."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
@@ -19,9 +23,9 @@ def main(name: str, **options: Any) -> dict[str, Any]:
     """Run the benchmark called `name`, which prints a table (with `json`, a JSON object); returns its result.
 
     Args:
-        options: what the benchmark's `run` takes; None means its default.
+        options: arguments of the benchmark's `run`; None means its default.
 
-    Raises UsageError for an unknown name, or an option that this benchmark does not have.
+    Raises UsageError for an unknown name, and for an option that this benchmark does not have.
     """
     if name not in names():
         raise unknown("benchmark", name, names())
@@ -29,6 +33,7 @@ def main(name: str, **options: Any) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if value is not None}
     known = inspect.signature(run).parameters
     for key, value in given.items():
-        if key not in known and value:  # a flag left off and a count of 0 ask for nothing
+        if key not in known and value:  # a flag that is off and a count of 0 are defaults
             raise UsageError(f"playfield bench {name} has no option --{key}")
-    return run(**{key: value for key, value in given.items() if key in known})
+    result: dict[str, Any] = run(**{key: value for key, value in given.items() if key in known})
+    return result

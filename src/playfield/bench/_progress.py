@@ -1,4 +1,4 @@
-"""Progress of a plan of measurements on standard error: what runs now, and the seconds left."""
+"""Progress of a plan of measurements on standard error: what runs now, and the estimated seconds left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from rich.status import Status
 
 
 class Progress:
-    """Call `begin` and `end` around each measurement of `plan`, and `done` with its share done in between.
+    """Call `begin` and `end` around each measurement of `plan`, and `done` with the fraction done in between.
 
-    A terminal shows one line that stays in place; a pipe or file gets one line for each measurement.
+    A terminal shows one line that stays in place; a pipe or file gets one line per measurement.
+
+    Args:
+        plan: keys of the measurements, in order.
+        labels: key -> what to show.
     """
 
     def __init__(self, plan: Sequence[Hashable], labels: Mapping[Any, str]) -> None:
@@ -33,6 +37,7 @@ class Progress:
             self._status.stop()
 
     def begin(self) -> None:
+        """The next measurement begins."""
         self.at += 1
         self._start = time.monotonic()
         text = self.text()
@@ -41,24 +46,26 @@ class Progress:
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def done(self, share: float) -> None:
-        """`share` of the present measurement is done."""
-        self._took[self.plan[self.at]] = (time.monotonic() - self._start) / share
+    def done(self, fraction: float) -> None:
+        """`fraction` of the current measurement is done."""
+        self._took[self.plan[self.at]] = (time.monotonic() - self._start) / fraction
         if self._status:
             self._status.update(self.text())
 
     def end(self) -> None:
+        """The current measurement has ended."""
         self._took[self.plan[self.at]] = time.monotonic() - self._start
 
     def left(self) -> float | None:
-        """Seconds left of the whole plan; None before anything is known."""
+        """Estimated seconds left of the whole plan; None before the first estimate."""
         if not self._took:
             return None
-        typical = max(self._took.values())  # for what was not measured yet
+        typical = max(self._took.values())  # for what has not been measured yet
         left = sum(self._took.get(key, typical) for key in self.plan[self.at :])
         return max(left - (time.monotonic() - self._start), 0.0)
 
     def text(self) -> str:
+        """The line to show."""
         left = self.left()
         text = f"{self.at + 1} of {len(self.plan)}: {self.labels[self.plan[self.at]]}"
         return text if left is None else f"{text}, about {left:.0f} s left"

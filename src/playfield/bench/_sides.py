@@ -1,4 +1,4 @@
-"""Measuring sides in turn, each in a process of its own; what all of that adds up to, in JSON and in words."""
+"""Measures the sides of a benchmark in turn, each in its own process; sums up as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from playfield import __version__
-from playfield.bench._cleanrl import child_process
 from playfield.bench._progress import Progress
+from playfield.compute import cores
 from playfield.errors import PlayfieldError, UsageError, unknown
 
 PACKAGES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
 Results = dict[tuple[str, bool], list[dict[str, Any]]]
-"""Measurements of each side, alone and beside a busy program."""
+"""Measurements by (side, whether another process kept one core busy)."""
 
 
 def find_peers(
     vs: str | None, packages: Mapping[str, str], names: Mapping[str, str], others: Sequence[str] = ()
 ) -> list[str]:
-    """The peers in `vs` (commas between), each one of `packages`, which must be there, or of `others`.
+    """The peers in `vs`, separated by commas.
+
+    Args:
+        packages: peer -> the package that must be installed.
+        names: peer -> its name for people.
+        others: peers that need no package.
 
     Raises UsageError for an unknown peer, one that is not installed, or one named twice.
     """
@@ -57,13 +61,13 @@ def in_turn(
     busy: bool,
     names: Mapping[str, str],
 ) -> Results:
-    """Measure every side `rounds` times in turn, and with `busy` each time beside a busy program as well.
+    """Measure every side `rounds` times in turn; with `busy` each time also while another process keeps a core busy.
 
-    `one` measures a side, and tells what it is given how much of that is done.
+    `one` measures a side, and calls its second argument with the fraction done so far.
     """
     settings = (False, True) if busy else (False,)
     plan = [(side, beside) for _ in range(rounds) for side in sides for beside in settings]
-    labels = {(s, b): names[s] + (" beside a busy program" if b else "") for s, b in plan}
+    labels = {(s, b): names[s] + (" with one core kept busy" if b else "") for s, b in plan}
     results: Results = {}
     with Progress(plan, labels) as progress:
         for side, beside in plan:
@@ -78,8 +82,8 @@ def report(name: str, results: Results, sides: Sequence[str], extra: Sequence[st
     """Sum up what `in_turn` measured of `sides` (`ours`, then the peers) and of `extra` sides of ours.
 
     `speeds` are medians in steps per second. `ratios` has, for each peer, the median of ours / theirs
-    over pairs of neighbouring measurements; `ratio` is the first peer's. An extra side has a ratio to the first
-    peer under its own name. `kept` is the median share of its speed that a side keeps beside a busy program.
+    over pairs of consecutive measurements; `ratio` is the first peer's. An extra side has a ratio to the first
+    peer under its own name. `kept` is the median fraction of its speed that a side keeps while one core is busy.
     """
     speeds = {key: [r["steps"] / r["seconds"] for r in runs] for key, runs in results.items()}
     everyone, peer = [*sides, *extra], sides[1] if len(sides) > 1 else None
@@ -114,7 +118,7 @@ def report(name: str, results: Results, sides: Sequence[str], extra: Sequence[st
 
 
 def phase_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Each phase's seconds per 1,000 steps and percent of the time, over `runs`; `total` is measured."""
+    """Each phase's seconds per 1,000 steps and percent of the time over `runs`; `total` is the wall time."""
     steps, total = sum(r["steps"] for r in runs), sum(r["seconds"] for r in runs)
     seconds = {name: sum(r["phases"][name] for r in runs) for name in runs[0]["phases"]} | {"total": total}
     return {
@@ -123,64 +127,78 @@ def phase_table(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def spread(name: str, above: list[float], below: list[float]) -> dict[str, float]:
-    """Median, least and greatest of above / below, pair by pair."""
+    """Median, minimum and maximum of above / below, pair by pair, as `name`, `name_min` and `name_max`."""
     pairs = [a / b for a, b in zip(above, below, strict=True)]
     return {name: statistics.median(pairs), f"{name}_min": min(pairs), f"{name}_max": max(pairs)}
 
 
-def measure(
-    arguments: list[str], progress: Callable[[float], None] = lambda share: None, child: str = "_child_ppo"
-) -> dict[str, Any]:
-    """Run a child, a module of bench/, to its end; returns its result. It is killed when this is interrupted.
+@contextmanager
+def child_process(command: list[str], errors: Any, cwd: str | None = None) -> Iterator[subprocess.Popen[str]]:
+    """`command` with its output on a pipe; killed at the end of the block."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
+    # Its own session: Ctrl-C reaches only this process, which then kills the child.
+    child = subprocess.Popen(command, text=True, start_new_session=True, cwd=cwd, **pipes)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
 
-    Raises PlayfieldError with the child's last words when it fails.
+
+def measure(
+    arguments: list[str], progress: Callable[[float], None] = lambda fraction: None, child: str = "_child_ppo"
+) -> dict[str, Any]:
+    """Run a child, a module of bench/, and return its result. It is killed when this process is interrupted.
+
+    Raises PlayfieldError with the child's last line on standard error when it fails.
     """
     with tempfile.TemporaryFile("w+") as errors, child_process(_command(child, *arguments), errors) as process:
         assert process.stdout is not None
-        result = None
+        result: dict[str, Any] | None = None
         for line in process.stdout:
             try:
                 message = jsonlib.loads(line)
             except ValueError:
-                continue  # something else that a library printed
+                continue  # a line that a library printed
             if "done" in message:
                 progress(message["done"])
             result = message.get("result", result)
         code = process.wait()
         errors.seek(0)
-        told = errors.read().strip().splitlines()
+        lines = errors.read().strip().splitlines()
     if code or result is None:
-        why = told[-1] if told else f"exit status {code}"
-        raise PlayfieldError(f"the measurement of {arguments[0]} failed: {why}")
+        why = lines[-1] if lines else f"exit status {code}"
+        what = " ".join([child.removeprefix("_child_"), *arguments[:1]])
+        raise PlayfieldError(f"the measurement of {what} failed: {why}")
     return result
 
 
 def _command(child: str, *arguments: str) -> list[str]:
-    # A child that asked for its parent itself would miss one that was killed while it started.
+    # A child that looked up its parent itself would miss one that was killed while it started.
     return [sys.executable, "-m", f"playfield.bench.{child}", *arguments, "--parent", str(os.getpid())]
 
 
 @contextmanager
 def _burner(wanted: bool) -> Iterator[None]:
-    """A process that keeps one core busy meanwhile."""
+    """With `wanted`, another process keeps one core busy during the block."""
     if not wanted:
         yield
         return
-    with child_process(_command("_child_ppo", "spin"), subprocess.DEVNULL):
-        time.sleep(0.5)  # let it get going
+    with child_process(_command("_child_busy"), subprocess.DEVNULL):
+        time.sleep(0.5)  # until it has started
         yield
 
 
 def machine() -> dict[str, Any]:
-    """Cores, processor, system and versions."""
-    from playfield.compute import cores
-
+    """Cores, processor, system and versions of packages."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         processor = lines[0].split(":", 1)[1].strip() if lines else processor
-    versions = {"playfield": __version__, "python": platform.python_version()}
+    versions = {"playfield": importlib.metadata.version("playfield"), "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -190,8 +208,8 @@ def machine() -> dict[str, Any]:
 
 
 def show(out: dict[str, Any], title: str, names: Mapping[str, str], last: Sequence[str]) -> None:
-    """Print a report with what `machine` said, and the lines `last` below it."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    """Print a report and what `machine` returned, then the lines in `last`."""
+    console = plain_console()
     sides = list(out["sides"])
     table = Table(title, "steps/s", "each round", "computes with", title_justify="left", box=None)
     for side in sides:
@@ -202,10 +220,10 @@ def show(out: dict[str, Any], title: str, names: Mapping[str, str], last: Sequen
         table.add_row(names[side], f"{out['speeds'][side]:,.0f}", each, with_what)
     console.print(table)
     for side, ratio in out.get("ratios", {}).items():
-        console.print(_times("playfield / " + names[side], "ratio", ratio))
+        console.print(ratio_line("playfield / " + names[side], "ratio", ratio))
     for side in sides:
         if side in out:
-            console.print(_times(f"{names[side]} / {names[out['vs']]}", "ratio", out[side]))
+            console.print(ratio_line(f"{names[side]} / {names[out['vs']]}", "ratio", out[side]))
     for side in sides:
         console.print()
         table = Table(f"{names[side]}: where the time goes", "s per 1,000 steps", "%", box=None)
@@ -214,7 +232,7 @@ def show(out: dict[str, Any], title: str, names: Mapping[str, str], last: Sequen
         console.print(table)
     if "busy" in out:
         console.print()
-        table = Table("with one core kept busy", "alone, steps/s", "beside it", "share kept", box=None)
+        table = Table("with one core kept busy", "idle, steps/s", "busy, steps/s", "busy / idle", box=None)
         for side in sides:
             b = out["busy"][side]
             table.add_row(names[side], f"{b['alone']:,.0f}", f"{b['beside']:,.0f}", f"{b['kept']:.2f}")
@@ -222,13 +240,24 @@ def show(out: dict[str, Any], title: str, names: Mapping[str, str], last: Sequen
         met = "met" if out["busy"]["target_met"] else "NOT met"
         console.print(f"target: playfield keeps at least {out['busy']['target']:g} of its speed: {met}")
         if out["vs"]:
-            console.print(_times("beside it, playfield / " + names[out["vs"]], "ratio", out["busy"]))
+            console.print(ratio_line("one core busy, playfield / " + names[out["vs"]], "ratio", out["busy"]))
     console.print()
-    versions = ", ".join(f"{k} {v}" for k, v in out["versions"].items())
-    console.print(f"{out['processor']}, {out['cores']} cores; {versions}")
+    console.print(machine_line(out))
     for line in last:
         console.print(line)
 
 
-def _times(what: str, name: str, out: dict[str, Any]) -> str:
+def plain_console(width: int = 100) -> Console:
+    """A console without highlighting; `width` characters wide where the output is not a terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
+
+
+def machine_line(out: dict[str, Any]) -> str:
+    """What `machine` returned, in one line."""
+    versions = ", ".join(f"{k} {v}" for k, v in out["versions"].items())
+    return f"{out['processor']}, {out['cores']} cores; {versions}"
+
+
+def ratio_line(what: str, name: str, out: dict[str, Any]) -> str:
+    """What `spread` made, in one line."""
     return f"{what}: {out[name]:.2f} (pairs {out[name + '_min']:.2f} to {out[name + '_max']:.2f})"

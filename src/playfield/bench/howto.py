@@ -1,8 +1,8 @@
-"""The metric table of a well-known Breakout how-to, beside ours measured now.
+"""The metrics of a well-known Breakout how-to, beside the same metrics measured here.
 
-The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings
-on the raw 210x160 colour screen for 10,240 steps. This runs playfield's PPO with the same settings (preset
-`sb3-default`) on the closest protocol there is here.
+The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings on the
+raw 210x160 colour screen for 10,240 steps. This trains playfield's PPO with the same settings (preset `sb3-default`)
+with the closest protocol that playfield has.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from playfield import compute
+from playfield.algos import ppo
+from playfield.bench._run import measured_run
+from playfield.bench._sides import plain_console
+from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec, Step, VectorEnv
 from playfield.errors import UsageError
+from playfield.runs.run import Run
 
-# Printed in the how-to after 5 rollouts, that is after 4 rounds of training (SB3 logs before it trains).
+# Printed in the how-to after 5 rollouts and 4 updates (SB3 logs before it trains).
 HOWTO: dict[str, float] = {
     "rollout/ep_len_mean": 58.2,
     "rollout/ep_rew_mean": 0.42,
@@ -41,9 +46,9 @@ HOWTO: dict[str, float] = {
     "train/value_loss": 0.0103,
 }
 HOWTO_PARAMETERS = 11_613_349
-ROUNDS = 5
+ROLLOUTS = 5
 
-# Breakout-v4: no sticky actions, no no-op starts, no FIRE pressed for the agent, at most 10,000 steps a game.
+# Breakout-v4: no sticky actions, no no-op starts, no FIRE on reset, at most 10,000 steps per game.
 PROTOCOL: dict[str, Any] = {
     "skip": 3,
     "maxpool": False,
@@ -57,15 +62,20 @@ PROTOCOL: dict[str, Any] = {
 
 NOTES = (
     "The how-to's Breakout-v4 skips 2, 3 or 4 frames at random; ours always skips 3, their mean.",
-    "ep_rew_mean and ep_len_mean are of the last 100 lives, as in the how-to; a game has 5.",
-    "The how-to's loss is of the last minibatch, its approx_kl of the last pass; ours are means over all.",
-    "n_updates counts passes over a rollout, as SB3 does. Either column is a single seed.",
-    "The how-to ran on a GPU, with the emulator of 2022; fps compares two machines, not two programs.",
+    "ep_rew_mean and ep_len_mean are over the last 100 lives, as in the how-to; a game has 5 lives.",
+    "The how-to's loss is that of the last minibatch, its approx_kl that of the last epoch; ours are means.",
+    "n_updates counts epochs, as in SB3. Each column is a single seed.",
+    "The how-to ran on a GPU with the emulator of 2022: fps compares two machines, not two programs.",
 )
 
 
 class Lives:
-    """A `VectorEnv` that books reward and length of each life, and the time of its latest step."""
+    """A `VectorEnv` that records the return and length of each life, and the time of its latest step.
+
+    Args:
+        env: the environments to wrap; they end an episode at the loss of a life.
+        window: lives that `rewards` and `lengths` keep.
+    """
 
     def __init__(self, env: VectorEnv, window: int = 100) -> None:
         self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
@@ -101,39 +111,25 @@ class Lives:
 
 
 def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
-    """Train for `steps` (0: the how-to's 10,240; a multiple of 5) and print both tables, or one JSON object.
+    """Train for `steps` steps and print both columns (with `json`, one JSON object).
 
-    Raises UsageError where `steps` is not five equal rollouts of at least 2 steps.
+    Args:
+        steps: a multiple of 5, for 5 rollouts (0: the how-to's 10,240).
+        seed: of the training.
+
+    Raises UsageError where `steps` is not 5 equal rollouts of at least 2 steps.
     """
     steps = steps or int(HOWTO["time/total_timesteps"])
-    if steps < 2 * ROUNDS or steps % ROUNDS:
-        raise UsageError(f"--steps must be a multiple of {ROUNDS}, at least {2 * ROUNDS}, not {steps}")
-
-    from playfield import compute
-
+    if steps < 2 * ROLLOUTS or steps % ROLLOUTS:
+        raise UsageError(f"--steps must be a multiple of {ROLLOUTS}, at least {2 * ROLLOUTS}, not {steps}")
     compute.setup()
-
-    from playfield.algos import ppo
-    from playfield.envs import make_envs
-    from playfield.runs.run import Run
-
     cfg = ppo.PRESETS["atari"]["sb3-default"]
     if steps != HOWTO["time/total_timesteps"]:
-        rollout = steps // ROUNDS
+        rollout = steps // ROLLOUTS
         cfg = dataclasses.replace(cfg, rollout_steps=rollout, minibatches=_minibatches(rollout))
     choice = compute.choose(num_envs=cfg.num_envs)
     env = Lives(make_envs("breakout", cfg.num_envs, **PROTOCOL))
     rows: list[dict[str, Any]] = []
-    info = {
-        "env": "breakout",
-        "algo": "ppo",
-        "spec": env.spec,
-        "seed": seed,
-        "steps": steps,
-        "compute": dataclasses.asdict(choice),
-        "config": dataclasses.asdict(cfg),
-        "protocol": env.spec.protocol,
-    }
     start = 0.0
 
     def make(num_envs: int) -> VectorEnv:
@@ -142,27 +138,28 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
         return env
 
     def after(run: Run) -> None:
-        _tell(len(rows), time.perf_counter() - start)
+        _print_progress(len(rows), time.perf_counter() - start)
 
-    run_ = Run(info, make, sinks=_Rows(rows), on_round=after)
+    sinks = _Rows(rows)
+    trained = measured_run("ppo", cfg, env.spec, choice, steps, make=make, seed=seed, sinks=sinks, on_round=after)
     try:
-        ppo.train(run_, cfg)
-        parameters = sum(p.numel() for p in run_._parts["learner"].net.parameters())
+        ppo.train(trained, cfg)
+        parameters = sum(p.numel() for p in trained.parts["learner"].net.parameters())
     finally:
-        run_.close()
+        trained.close()
     elapsed = env.latest - start  # up to the end of the last rollout, where SB3 prints this table
-    trained = rows[ROUNDS - 2]  # the last training that SB3's fifth table has seen
+    metrics = rows[ROLLOUTS - 2]  # of the last update before SB3 logs its fifth table
     ours = {
         "rollout/ep_len_mean": _mean(env.lengths),
         "rollout/ep_rew_mean": _mean(env.rewards),
         "time/fps": int(steps / elapsed),
-        "time/iterations": ROUNDS,
+        "time/iterations": ROLLOUTS,
         "time/time_elapsed": int(elapsed),
         "time/total_timesteps": steps,
-        **{key: value for key, value in trained.items() if key in HOWTO and key.startswith("train/")},
-        "train/n_updates": trained["train/n_updates"] // cfg.minibatches,
+        **{key: value for key, value in metrics.items() if key in HOWTO and key.startswith("train/")},
+        "train/n_updates": metrics["train/n_updates"] // cfg.minibatches,
     }
-    games = {"games": run_.games, "window": len(run_.scores), "score_mean": _mean(run_.scores)}
+    games = {"games": trained.games, "window": len(trained.scores), "score_mean": _mean(trained.scores)}
     out = {
         "bench": "howto",
         "howto": HOWTO | {"parameters": HOWTO_PARAMETERS},
@@ -182,7 +179,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
 
 
 class _Rows:
-    """A sink that keeps the rows of metrics."""
+    """A logger that keeps the rows of metrics in a list."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -200,7 +197,7 @@ class _Rows:
 
 
 def _minibatches(rollout: int) -> int:
-    """Minibatches of about 64, as many as divide the rollout."""
+    """The number of minibatches: of about 64 steps each, a divisor of the rollout."""
     return max(n for n in range(1, max(rollout // 64, 1) + 1) if rollout % n == 0)
 
 
@@ -208,9 +205,9 @@ def _mean(values: deque[Any]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _tell(rounds: int, seconds: float) -> None:
-    left = seconds / rounds * (ROUNDS - rounds)
-    print(f"round {rounds} of {ROUNDS} done, about {left:.0f} s left", file=sys.stderr, flush=True)
+def _print_progress(updates: int, seconds: float) -> None:
+    left = seconds / updates * (ROLLOUTS - updates)
+    print(f"update {updates} of {ROLLOUTS} done, about {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def _number(value: float | None) -> str:
@@ -220,21 +217,21 @@ def _number(value: float | None) -> str:
 
 
 def _print(out: dict[str, Any], spec: EnvSpec) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    table = Table("Breakout, 210x160 colour, SB3's defaults", "how-to", "playfield", box=None)
+    console = plain_console(110)
+    table = Table("Breakout, 210x160 RGB, SB3's defaults", "how-to", "playfield", box=None)
     for key, theirs in out["howto"].items():
         table.add_row(key, _number(theirs), _number(out["ours"][key]))
     console.print(table)
     games = out["per_game"]
-    console.print(f"Measured: {out['lives']} lives in the means above.", end=" ")
+    console.print(f"The means above are over {out['lives']} lives.", end=" ")
     if games["games"]:
-        console.print(f"Per game: mean score {games['score_mean']:.2f} of the last {games['window']} games.")
+        console.print(f"Full games: mean score {games['score_mean']:.2f} of the last {games['window']}.")
     else:
-        console.print("No whole game ended.")
+        console.print("No game was finished.")
     for note in out["notes"]:
         console.print(note)
     parts = ", ".join(f"{k} {v}" for k, v in spec.protocol.items() if k not in ("env", "name"))
-    compute = out["compute"]
-    plural = "worker" if compute["workers"] == 1 else "workers"
+    used = out["compute"]
+    plural = "worker" if used["workers"] == 1 else "workers"
     console.print(f"protocol: {parts}")
-    console.print(f"computed on: {compute['device']} {compute['precision']}, {compute['workers']} {plural}")
+    console.print(f"computed on: {used['device']} {used['precision']}, {used['workers']} {plural}")

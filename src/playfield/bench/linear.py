@@ -1,24 +1,22 @@
-"""Speed of linear learning: many runs of Sarsa on MountainCar beside a plain loop over Gymnasium in NumPy.
+"""Speed of linear methods: many runs of Sarsa on MountainCar beside a plain loop over Gymnasium in NumPy.
 
 The loop is that of a course: Gymnasium's MountainCar stepped directly, dense feature vectors, W[actions, features].
-It plays a few of the runs that ours play, draw by draw the same episodes, and is compared by the step and by the
-episode. Two experiments of that course are timed too, against its own seconds on its own machine.
+It plays a few of our runs, the same episodes step by step, and is compared per step and per episode. Two experiments
+of that course are timed too, beside the seconds that the course printed on its own machine.
 """
 
 from __future__ import annotations
 
 import json as jsonlib
 import statistics
-import sys
 import tempfile
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from playfield.bench import _sides
 from playfield.bench._progress import Progress
-from playfield.bench._sides import measure, spread
+from playfield.bench._sides import machine_line, measure, plain_console, spread
 from playfield.errors import PlayfieldError, UsageError
 
 TARGETS = {"ratio": 100.0, "A": 0.2, "C": 4.0}
@@ -29,7 +27,7 @@ NAMES = {
     "one-thread": "playfield, one thread",
     "A": "experiment A, 45 episodes",
     "C": "experiment C, 3 x 20 runs",
-    "compiling": "experiment A with nothing compiled before",
+    "compiling": "experiment A with an empty cache of compiled code",
 }
 
 
@@ -46,29 +44,31 @@ def run(
 
     Args:
         rounds: measurements of each side (0: 3).
-        runs: of ours, at once.
+        runs: of ours, in parallel.
         episodes: of each run, on both sides.
-        loops: how many of these runs the plain loop plays in each round, others in every round.
+        loops: how many of these runs the plain loop plays per measurement, each time others.
         compiling: also time experiment A once with an empty cache of compiled code.
 
-    `ratio` is the plain loop's seconds per step over ours, the median over rounds; `ratio_per_episode` the same per
-    episode. `same_episodes` says that the loop's episodes were those of our runs with the same seeds, to the step.
+    `ratio` is the plain loop's seconds per step over ours, the median over measurements; `ratio_per_episode` the same
+    per episode. `same_episodes`: the loop's episodes had the same lengths as those of our runs with the same seeds.
 
-    `A` and `C` have `seconds` of experiments A and C with compiled code loaded, and A those of the first call in a
-    process, which loads it, and of the first call ever, which compiles it.
+    `A` and `C` have the `seconds` of experiments A and C with compiled code loaded. `A` also has those of the first
+    call in a process, which loads the code, and of the first call ever, which compiles it.
 
-    Raises UsageError where the loop would have to play runs that ours do not.
+    Raises UsageError where the loop would need more runs than there are.
     """
     rounds = rounds or 3
     if min(runs, episodes, loops) < 1 or rounds * loops > runs:
-        raise UsageError(f"the loop plays {loops} other runs in each of {rounds} rounds: there must be so many runs")
+        raise UsageError(
+            f"the loop plays {loops} other runs in each of {rounds} rounds: runs must be at least {rounds * loops}"
+        )
     sides = ("gym", "ours", "one-thread", "A", "C")
     plan = ["compiling"] * compiling + [side for _ in range(rounds) for side in sides]
     results: dict[str, list[dict[str, Any]]] = {side: [] for side in (*sides, "compiling")}
     with Progress(plan, NAMES) as progress:
-        for number, side in enumerate(plan):
+        for side in plan:
             progress.begin()
-            results[side].append(_measure(side, number, runs, episodes, loops, results))
+            results[side].append(_measure(side, runs, episodes, loops, len(results["gym"])))
             progress.end()
     out = report(results) | {"rounds": rounds, **_sides.machine()}
     if json:
@@ -78,21 +78,24 @@ def run(
     return out
 
 
-def _measure(side: str, number: int, runs: int, episodes: int, loops: int, results: dict[str, Any]) -> dict[str, Any]:
+def _measure(side: str, runs: int, episodes: int, loops: int, before: int) -> dict[str, Any]:
+    """Measure one side; the plain loop was measured `before` times already."""
     short = min(episodes, 45)
     if side == "compiling":
         with tempfile.TemporaryDirectory() as cache:
             return measure(["A", "--episodes", str(short), "--cache", cache], child="_child_linear")
-    told = {
-        "gym": ["--runs", str(loops), "--first", str(loops * len(results["gym"])), "--episodes", str(episodes)],
+    words = {
+        "gym": ["--runs", str(loops), "--first", str(loops * before), "--episodes", str(episodes)],
         "A": ["--episodes", str(short)],
         "C": ["--runs", str(max(runs // 3, 1)), "--episodes", str(episodes)],
     }
-    return measure([side, *told.get(side, ["--runs", str(runs), "--episodes", str(episodes)])], child="_child_linear")
+    return measure(
+        [side, *words.get(side, ["--runs", str(runs), "--episodes", str(episodes)])], child="_child_linear"
+    )
 
 
 def report(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Sum up measurements of each side, round by round. Raises PlayfieldError where runs do not repeat."""
+    """Sum up the measurements of each side, in order. Raises PlayfieldError where runs were not reproduced."""
     digests = results["ours"][0]["runs"]
     if any(again["runs"] != digests for again in (*results["ours"], *results["one-thread"])):
         raise PlayfieldError("runs with the same seeds played other episodes in another process")
@@ -137,33 +140,32 @@ def report(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _print(out: dict[str, Any]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    table = Table("Sarsa on MountainCar", "runs x episodes", "steps/s", "seconds, each round", "threads", box=None)
+    console = plain_console()
+    table = Table("Sarsa on MountainCar", "runs x episodes", "steps/s", "seconds, each time", "threads", box=None)
     for side, s in out["sides"].items():
         each = " ".join(f"{v:.2f}" for v in s["seconds"])
         table.add_row(NAMES[side], f"{s['episodes']:,}", f"{s['steps_per_second']:,.0f}", each, str(s["threads"]))
     console.print(table)
-    for name, what in (("ratio", "by the step"), ("ratio_per_episode", "by the episode")):
+    for name, what in (("ratio", "per step"), ("ratio_per_episode", "per episode")):
         console.print(f"playfield / plain loop, {what}: {out[name]:,.0f} ({_range(out, name)})")
     one = "ratio_one_thread"
-    console.print(f"with one thread, by the step: {out[one]:,.0f} ({_range(out, one)})")
-    same = "the same to the step" if out["same_episodes"] else "NOT the same"
-    console.print(f"episodes of the plain loop and of our runs with its seeds: {same}")
+    console.print(f"with one thread, per step: {out[one]:,.0f} ({_range(out, one)})")
+    same = "the same lengths" if out["same_episodes"] else "NOT the same lengths"
+    console.print(f"episodes of the plain loop and of our runs with the same seeds: {same}")
     a, c = out["A"], out["C"]
-    extra = f" ({a['compiling_seconds']:.0f} s where it has to compile)" if "compiling_seconds" in a else ""
+    extra = f" ({a['compiling_seconds']:.0f} s if it must compile)" if "compiling_seconds" in a else ""
     console.print(
         f"experiment A, {a['episodes']} episodes: {a['seconds']:.3f} s (the course: {a['course_seconds']:g} s)"
     )
     loads = f"its first call, which loads compiled code, takes {a['first_call_seconds']:.2f} s"
-    console.print(f"  a new process imports for {a['imports_seconds']:.1f} s; {loads}{extra}")
+    console.print(f"  imports take {a['imports_seconds']:.1f} s in a new process; {loads}{extra}")
     console.print(
         f"experiment C, {c['episodes']:,} episodes: {c['seconds']:.2f} s (the course: {c['course_seconds']:g} s)"
     )
     met = ", ".join(f"{name} {'met' if t['met'] else 'NOT met'}" for name, t in out["targets"].items())
     console.print(f"targets (ratio at least 100, A below 0.2 s, C below 4 s): {met}")
-    versions = ", ".join(f"{k} {v}" for k, v in out["versions"].items())
-    console.print(f"{out['processor']}, {out['cores']} cores; {versions}")
+    console.print(machine_line(out))
 
 
 def _range(out: dict[str, Any], name: str) -> str:
-    return f"rounds {out[name + '_min']:,.0f} to {out[name + '_max']:,.0f}"
+    return f"measurements {out[name + '_min']:,.0f} to {out[name + '_max']:,.0f}"

@@ -1,8 +1,8 @@
 """Speed of PPO on Breakout, side by side with Stable-Baselines3 and CleanRL on the same machine.
 
-All sides train with the same sizes (8 envs x 128 steps, 4 epochs, minibatches of 256), in turn, each in a
-fresh process with its own default threads. The first rollout and its updates are a warm-up, not counted.
-Machines drift, so the figure to quote is the ratio of two neighbouring measurements.
+All sides train with the same sizes (8 envs x 128 steps, 4 epochs, minibatches of 256), in turn, each in a new process
+with its own default threads. The first rollout and its updates are a warm-up, not counted. The speed of a machine
+drifts, so the figure to quote is the ratio of two consecutive measurements.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from playfield.bench import _sides
-from playfield.bench._child_ppo import ENVS, MINIBATCH, ROLLOUT
 from playfield.bench._cleanrl import Script
+from playfield.bench._settings import PPO_ENVS, PPO_MINIBATCH, PPO_ROLLOUT
 from playfield.bench._sides import measure, phase_table
 from playfield.errors import UsageError
 
@@ -30,22 +30,22 @@ def run(
     json: bool = False,
     busy: bool = False,
     rounds: int = 0,
-    envs: int = ENVS,
-    rollout: int = ROLLOUT,
+    envs: int = PPO_ENVS,
+    rollout: int = PPO_ROLLOUT,
     script: str | None = None,
     python: str | None = None,
 ) -> dict[str, Any]:
     """Measure steps per second of PPO on Breakout, and print a table (with `json`, one JSON object).
 
     Args:
-        vs: the peers to measure as well, `sb3`, `cleanrl`, both with a comma between, or `none`.
+        vs: the peers to measure as well: `sb3`, `cleanrl`, `sb3,cleanrl` or `none`.
         steps: steps of each measurement, rounded up to whole rollouts (0: 8,192; 4,096 with `busy`).
-        busy: measure everything also beside a program that keeps one core busy.
+        busy: measure everything also while another process keeps one core busy.
         rounds: measurements of each side (0: 3; 2 with `busy`).
-        envs: environments of all sides.
-        rollout: steps of each environment in a rollout, on all sides.
+        envs: parallel environments of every side.
+        rollout: steps per environment per rollout, of every side.
         script: path of CleanRL's `ppo_atari_envpool.py`, for `cleanrl`.
-        python: interpreter that has what the script needs (none: this one).
+        python: interpreter with the script's requirements (None: this one).
 
     Raises:
         UsageError: unknown peer, or the peer is not installed.
@@ -57,18 +57,20 @@ def run(
     elif script or python:
         raise UsageError("--script and --python are for --vs cleanrl")
     if min(steps, rounds) < 0 or envs < 1 or rollout < 2:
-        raise UsageError("steps and rounds must be 0 (choose) or more, envs at least 1, rollout at least 2")
+        raise UsageError("steps and rounds must be at least 0 (0: default), envs at least 1, rollout at least 2")
     steps, rounds = steps or (4096 if busy else 8192), rounds or (2 if busy else 3)
     batch = envs * rollout
-    if batch > MINIBATCH and batch % MINIBATCH:
-        raise UsageError(f"envs x rollout is {batch}; it must be a multiple of {MINIBATCH}, or less")
+    if batch > PPO_MINIBATCH and batch % PPO_MINIBATCH:
+        raise UsageError(f"envs x rollout must be a multiple of {PPO_MINIBATCH}, or less than that, not {batch}")
     per_run = -(-steps // batch)
 
     def one(side: str, progress: Callable[[float], None]) -> dict[str, Any]:
         if side == "cleanrl":
             return outside.measure(per_run, envs, rollout, progress)
-        arguments = ["--rounds", str(per_run), "--envs", str(envs), "--rollout", str(rollout)]
-        return measure([side, *arguments], progress)
+        sizes = ["--rollouts", str(per_run), "--envs", str(envs), "--rollout", str(rollout)]
+        if side == "sb3":
+            return measure(["ppo", *sizes], progress, "_child_sb3")
+        return measure([side, *sizes], progress, "_child_ppo")
 
     results = _sides.in_turn(one, sides, rounds, busy, NAMES)
     out = report(results, sides)
@@ -81,14 +83,14 @@ def run(
 
 
 def report(results: _sides.Results, sides: list[str]) -> dict[str, Any]:
-    """Sum up measurements, keyed by side and whether a busy program ran beside it (see `_sides.report`)."""
+    """Sum up measurements (see `_sides.report`)."""
     return _sides.report("ppo", results, sides)
 
 
 def _print(out: dict[str, Any]) -> None:
     ours = out["sides"]["ours"]
     last = (
-        f"{out['rounds']} rounds of {out['steps']:,} steps a side after {out['warmup_steps']:,} of warm-up; "
+        f"{out['rounds']} measurements of {out['steps']:,} steps per side after {out['warmup_steps']:,} of warm-up; "
         f"{ours['config']['num_envs']} envs x {ours['config']['rollout_steps']}; {ours['protocol']}"
     )
     _sides.show(out, "PPO on Breakout", NAMES, [last])

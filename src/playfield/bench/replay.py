@@ -1,8 +1,8 @@
-"""The replay memory: bytes for a transition, and how fast minibatches are drawn, plain and compressed.
+"""The replay buffer: bytes per transition and sampling speed, plain and compressed.
 
-Both memories hold the same games of Breakout, played by the agent that ships with playfield, and are drawn from in
-turn: minibatches of 32 with stacks of 4 pictures before and after. With `fill` one compressed memory is filled to the
-last slot, and what the process holds before and after says what it takes.
+Both buffers hold the same games of Breakout, played by the agent that ships with playfield, and are sampled in turn:
+minibatches of 32 transitions with stacks of 4 frames (obs and next_obs). With `fill`, one compressed buffer is filled
+completely, and the memory of the process is measured before and after.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ import time
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from playfield.bench._progress import Progress
+from playfield.bench._sides import plain_console, ratio_line, spread
+from playfield.compute import cores, keep_memory, setup
+from playfield.envs import make_envs
 from playfield.errors import UsageError, unknown
+from playfield.play.agent import load_policy
+from playfield.play.policy import RandomPolicy
+from playfield.replay.budget import bytes_each
+from playfield.replay.buffer import Replay
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 BATCH, ENVS, FILL_ENVS = 32, 8, 16
 
@@ -34,17 +45,19 @@ def run(
     agent: str = "shipped",
     json: bool = False,
 ) -> dict[str, Any]:
-    """Fill both memories and draw from them; prints a table (with `json`, one JSON object).
+    """Fill both buffers and sample from them; prints a table (with `json`, one JSON object).
 
     Args:
-        steps: minibatches drawn in each round (0: 500).
-        rounds: rounds of each memory (0: 5).
-        capacity: observations in each (0: 20,000). The peak memory of the process is reported.
-        fill: instead, fill one compressed memory to the last slot and measure what it takes.
-        slots: of that memory (0: 1,000,000).
-        agent: who plays then: shipped, or random.
+        steps: minibatches per measurement (0: 500).
+        rounds: measurements of each buffer (0: 5).
+        capacity: size of each buffer, observations (0: 20,000). The peak memory of the process is reported.
+        fill: instead, fill one compressed buffer completely and measure the memory of the process.
+        slots: size of that buffer, observations (0: 1,000,000).
+        agent: which agent plays for it: `shipped` or `random`.
 
-    `ratio` is the speed of the compressed memory over the plain one, the median over neighbouring rounds.
+    `ratio` is the speed of the compressed buffer over the plain one, the median over consecutive measurements.
+
+    Raises UsageError for options that do not go together, or a buffer that is too small.
     """
     if fill:
         if steps or rounds or capacity:
@@ -52,63 +65,56 @@ def run(
         return _full(slots or 1_000_000, agent, json)
     if slots or agent != "shipped":
         raise UsageError("--slots and --agent go with --fill")
-    draws, rounds, capacity = steps or 500, rounds or 5, capacity or 20_000
+    minibatches, rounds, capacity = steps or 500, rounds or 5, capacity or 20_000
     if capacity < 1000:
         raise UsageError("--capacity must be at least 1000")
-    names = {"plain": "plain, each picture once", "packed": "compressed (LZ4)"}
+    names = {"plain": "plain, each frame stored once", "packed": "compressed (LZ4)"}
     speeds: dict[str, list[float]] = {name: [] for name in names}
     plan = ["fill", *[name for _ in range(rounds) for name in names]]
     with Progress(plan, {"fill": f"playing {capacity:,} steps", **names}) as progress:
         progress.begin()
-        memories = _fill(capacity, progress)
+        buffers = _fill(capacity, progress)
         progress.end()
         for _ in range(rounds):
-            for name, memory in memories.items():
+            for name, buffer in buffers.items():
                 progress.begin()
                 start = time.perf_counter()
-                for _ in range(draws):
-                    memory.sample(BATCH)
-                speeds[name].append(draws * BATCH / (time.perf_counter() - start))
+                for _ in range(minibatches):
+                    buffer.sample(BATCH)
+                speeds[name].append(minibatches * BATCH / (time.perf_counter() - start))
                 progress.end()
-    pairs = [b / a for a, b in zip(speeds["plain"], speeds["packed"], strict=True)]
-    out = {
+    out: dict[str, Any] = {
         "bench": "replay",
         "env": "breakout",
         "capacity": capacity,
-        "ratio": statistics.median(pairs),
-        "ratio_min": min(pairs),
-        "ratio_max": max(pairs),
-        "bytes_per_transition": memories["plain"].nbytes / memories["plain"].entries,
-        "compressed_bytes_per_transition": memories["packed"].nbytes / memories["packed"].entries,
+        **spread("ratio", speeds["packed"], speeds["plain"]),
+        "bytes_per_transition": buffers["plain"].nbytes / buffers["plain"].entries,
+        "compressed_bytes_per_transition": buffers["packed"].nbytes / buffers["packed"].entries,
         "transitions_per_second": {name: statistics.median(speed) for name, speed in speeds.items()},
         "peak_rss": _peak(),
     }
     if json:
         print(jsonlib.dumps(out, indent=1))
     else:
-        table = Table("replay memory, Breakout", "bytes a transition", "1,000,000 take", "drawn a second", box=None)
-        for name, memory in memories.items():
-            each = memory.nbytes / memory.entries
+        table = Table("replay buffer, Breakout", "bytes/transition", "size of 1,000,000", "transitions/s", box=None)
+        for name, buffer in buffers.items():
+            each = buffer.nbytes / buffer.entries
             speed = f"{statistics.median(speeds[name]):,.0f}"
             table.add_row(names[name], f"{each:,.0f}", f"{each / 1000:.2f} GB", speed)
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+        console = plain_console()
         console.print(table)
-        spread = f"pairs {min(pairs):.2f} to {max(pairs):.2f}"
-        console.print(f"compressed / plain: {out['ratio']:.2f} of the speed ({spread})")
+        console.print(ratio_line("sampling speed, compressed / plain", "ratio", out))
         console.print(
             f"peak memory of this process with both: {_peak() / 1e9:.2f} GB; {capacity:,} observations each"
         )
     return out
 
 
-def _fill(capacity: int, progress: Progress) -> dict[str, Any]:
-    """The same games in both memories, until both are full."""
-    from playfield import load_policy, make_envs
-    from playfield.replay.buffer import Replay
-
+def _fill(capacity: int, progress: Progress) -> dict[str, Replay]:
+    """A plain and a compressed buffer, filled with the same games."""
     env = make_envs("breakout", ENVS)
     policy = load_policy("breakout")
-    memories = {
+    buffers = {
         name: Replay(env.spec, ENVS, capacity, np.random.SeedSequence(1), stack=4, packed=name == "packed")
         for name in ("plain", "packed")
     }
@@ -117,49 +123,43 @@ def _fill(capacity: int, progress: Progress) -> dict[str, Any]:
     for t in range(total):
         actions = policy.act(obs, rng.random(ENVS))
         step = env.step(actions)
-        for memory in memories.values():
-            memory.add(obs, actions, np.sign(step.reward), step)
+        for buffer in buffers.values():
+            buffer.add(obs, actions, np.sign(step.reward), step)
         obs = step.obs
         if t % 100 == 99:
             progress.done((t + 1) / total)
     env.close()
-    return memories
+    return buffers
 
 
 def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
-    """Fill a compressed memory of `slots` observations by real play; the process's memory before and after."""
-    from playfield import load_policy, make_envs
-    from playfield.compute import cores, keep_memory, setup
-    from playfield.play.policy import RandomPolicy
-    from playfield.replay.budget import bytes_each
-    from playfield.replay.buffer import Replay
-
+    """Fill a compressed buffer of `slots` observations by playing; measure the process's memory before and after."""
     if slots < 1000:
         raise UsageError("--slots must be at least 1000")
     if agent not in ("shipped", "random"):
         raise unknown("agent", agent, ("shipped", "random"))
-    setup() if agent == "shipped" else keep_memory()  # the allocator as trainings have it, and torch on one thread
+    setup() if agent == "shipped" else keep_memory()  # the same allocator settings as in training
     env = make_envs("breakout", FILL_ENVS, threads=cores())
-    told = sum(bytes_each(env, True, 0.0))  # it plays a little
+    estimated = sum(bytes_each(env, True, 0.0))  # plays some steps
     policy = load_policy("breakout") if agent == "shipped" else RandomPolicy(env.spec)
     obs, rng = env.reset(np.arange(FILL_ENVS)), np.random.default_rng(0)
-    for _ in range(20):  # what playing itself takes must not be counted
+    for _ in range(20):  # memory that playing itself takes is not counted
         obs = env.step(policy.act(obs, rng.random(FILL_ENVS))).obs
     before, start = _resident(), time.perf_counter()
-    memory = Replay(env.spec, FILL_ENVS, slots, np.random.SeedSequence(1), stack=4, packed=True)
+    buffer = Replay(env.spec, FILL_ENVS, slots, np.random.SeedSequence(1), stack=4, packed=True)
     with Progress(["fill"], {"fill": f"filling {slots:,} slots"}) as progress:
         progress.begin()
-        while (memory.count < memory.size).any():
+        while (buffer.count < buffer.size).any():
             actions = policy.act(obs, rng.random(FILL_ENVS))
             step = env.step(actions)
-            memory.add(obs, actions, np.sign(step.reward), step)
+            buffer.add(obs, actions, np.sign(step.reward), step)
             obs = step.obs
-            if memory.count[0] % 100 == 0:
-                progress.done(float(memory.count.min() / memory.size))
+            if buffer.count[0] % 100 == 0:
+                progress.done(float(buffer.count.min() / buffer.size))
         progress.end()
     after, seconds = _resident(), time.perf_counter() - start
     env.close()
-    slots = memory.entries
+    slots = buffer.entries
     out = {
         "bench": "replay",
         "env": "breakout",
@@ -169,8 +169,8 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
         "rss_before": before,
         "rss_after": after,
         "bytes_per_slot": (after - before) / slots,
-        "counted_bytes_per_slot": memory.nbytes / slots,
-        "estimated_bytes_per_slot": told,
+        "counted_bytes_per_slot": buffer.nbytes / slots,
+        "estimated_bytes_per_slot": estimated,
         "seconds": seconds,
     }
     if json:
@@ -180,13 +180,14 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
         print(f"{slots:,} slots of Breakout, compressed, filled by the {agent} agent in {seconds:,.0f} s")
         print(f"memory of the process: {before / 1e9:.2f} GB before, {after / 1e9:.2f} GB after: {took / 1e9:.2f} GB")
         print(
-            f"a slot: {took / slots:,.0f} bytes measured, {memory.nbytes / slots:,.0f} counted, {told:,.0f} estimated"
+            f"bytes per slot: {took / slots:,.0f} measured, {buffer.nbytes / slots:,.0f} counted, "
+            f"{estimated:,.0f} estimated"
         )
     return out
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds now; where the system does not say, the most it has held."""
+    """Resident memory of this process, bytes; its peak where the system does not report the current value."""
     gc.collect()
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
@@ -196,9 +197,7 @@ def _resident() -> int:
 
 
 def _peak() -> int:
-    """Most bytes that this process has held; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    """Peak resident memory of this process, bytes; 0 where the system does not report it."""
+    if resource is None:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -96,7 +96,7 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
         if algo not in catalog.algorithms():
             raise unknown("algorithm", algo, catalog.algorithms())
         _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
-    from playfield.experiments import compare, many
+    from playfield.experiments import compare, local
 
     trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
     for training in trainings:
@@ -104,10 +104,10 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
     if waiting := [t for t in trainings if not t.done()]:
         jobs = a.jobs or compute.cores()
         _understand_all(waiting, jobs, a.dir)
-        compare.remember(a.dir, trainings)
+        compare.save_labels(a.dir, trainings)
         try:
-            return many.train_all(trainings, jobs)
-        except many.Interrupted as stop:
+            return local.run_jobs(trainings, jobs)
+        except local.Interrupted as stop:
             stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
             raise
     return []
@@ -160,7 +160,7 @@ def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     findings = compare.choose(compare.read(a.dir, a.window), a.env, labels)
     rows = compare.rows(findings, a.window)
     out = a.out or a.dir / "compare.png"
-    compare.draw(findings, out, a.window)
+    compare.plot(findings, out, a.window)
     if a.json:
         print(json.dumps({"picture": str(out), "rows": rows}))
         return 0

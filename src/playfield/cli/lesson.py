@@ -28,8 +28,8 @@ def lesson(words: list[str]) -> int:
     p.add_argument(
         "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
     )
-    p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (then nothing is judged)")
-    p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (then nothing is judged)")
+    p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (no comparison then)")
+    p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then)")
     p.add_argument(
         "--out", type=Path, default=Path("lessons"), metavar="DIR", help="for the files (default: lessons)"
     )
@@ -60,19 +60,19 @@ def lesson(words: list[str]) -> int:
         _picture.check_display()
     if a.gif and not lessons.load(a.name).BUDGET.film:
         raise UsageError(f"lesson {a.name} plays no game: leave out --gif")
-    progress = _progress.Silent() if a.quiet or a.json else _progress.Told(a.name)
+    progress = _progress.Silent() if a.quiet or a.json else _progress.Reporter(a.name)
     if not a.json:
         say_line(text.partition("\n")[0])
     try:
         wishes = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
         outcome = lessons.run(a.name, progress=progress, **wishes)
     finally:
-        if isinstance(progress, _progress.Told):
+        if isinstance(progress, _progress.Reporter):
             progress.close()
     files = _report.write(outcome, a.out, a.gif)
     _report.say(outcome, files, a.json)
     if a.show:
-        _picture.window(outcome)
+        _picture.window(outcome.title, outcome.panels, outcome.columns)
     return 0
 
 

@@ -1,12 +1,13 @@
-"""Lessons: experiments of a course and of a book, one command each, with what they published beside what we find.
+"""Lessons: experiments of a course and a book, one command each, with the published numbers beside ours.
 
-A file in this folder is a lesson; its name, with dashes, is the lesson's. It holds
+A file in this folder is a lesson; its name with dashes is the lesson's name. It has
 
-* a docstring: its first line is shown in the list, all of it with the lesson,
-* `BUDGET`, a `Budget`: what the course or the book spent, and what it offers,
-* `run(ask) -> Outcome`: curves and rows.
+* a docstring: the first line is shown in the list, all of it by `--about`,
+* `BUDGET`, a `Budget`: the published budget, and the options that the lesson has,
+* `run(request) -> Outcome`: runs the experiment.
 
-Files that begin with an underscore are what lessons share. To add a lesson, add a file.
+Files that begin with an underscore are shared by lessons. To add a lesson, add a file. Nothing outside this folder
+and the command line imports it.
 """
 
 from __future__ import annotations
@@ -16,25 +17,30 @@ import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from playfield.errors import UsageError, unknown
+from playfield.lessons._progress import Silent
+from playfield.lessons._request import Budget, Progress, Request
+
+if TYPE_CHECKING:  # needs matplotlib, which a list of lessons does not
+    from playfield.lessons._outcome import Outcome
 
 FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Names of all lessons: the files in this folder."""
+    """Names of all lessons, in order."""
     return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
 def canonical(name: str) -> str:
-    """A lesson's name as it is listed, of `name` in any spelling. Raises UsageError for an unknown one."""
+    """The listed name of a lesson: `Figure 10.3` -> `figure-10-3`. Raises UsageError for an unknown one."""
     return _file(name).stem.replace("_", "-")
 
 
 def about(name: str) -> str:
-    """What a lesson teaches: its docstring, read without importing it. Raises UsageError for an unknown name."""
+    """The docstring of a lesson, read without importing it. Raises UsageError for an unknown name."""
     return ast.get_docstring(ast.parse(_file(name).read_text("utf-8"))) or ""
 
 
@@ -57,16 +63,16 @@ def run(
     episodes: int | None = None,
     steps: int | None = None,
     faithful: bool = False,
-    progress: Any = None,
-) -> Any:
+    progress: Progress | None = None,
+) -> Outcome:
     """Run a lesson and return its `Outcome`, which a notebook shows as a picture.
 
     Args:
-        name: a lesson, see `names`.
-        runs, episodes, steps: other than the lesson's own; with other episodes or steps, or a single run where
-            a lesson has several, nothing is judged.
-        faithful: index features as the course's code does, with its mistakes.
-        progress: a `Progress`; None is silent.
+        name: of a lesson, see `names`.
+        runs, episodes, steps: instead of the published budget. With other episodes or steps, or a single run where
+            the lesson has several, numbers are not compared with the published ones.
+        faithful: reproduce the mistakes of the course's code.
+        progress: where to report progress; None: nowhere.
 
     Raises:
         UsageError: no such lesson, or it has no such option.
@@ -75,11 +81,8 @@ def run(
         >>> outcome = playfield.lessons.run("mountain-car-tilings", runs=5)
         >>> print(outcome.table())
     """
-    from playfield.lessons._outcome import Ask
-    from playfield.lessons._progress import Silent
-
     module = load(name)
-    budget = module.BUDGET
+    budget: Budget = module.BUDGET
     shown = name.replace("_", "-")
     for what, given, own in (
         ("runs", runs, budget.runs),
@@ -89,10 +92,10 @@ def run(
         if given is not None and not own:
             raise UsageError(f"lesson {shown} has no --{what}: {budget.words()}")
         if given is not None and given < 1:
-            raise UsageError(f"--{what} is at least 1, not {given}")
+            raise UsageError(f"--{what} must be at least 1, not {given}")
     if faithful and not budget.faithful:
-        raise UsageError(f"lesson {shown} has no --faithful: it uses no features of the course's own indexing")
-    ask = Ask(
+        raise UsageError(f"lesson {shown} has no --faithful: the course's code has no mistake to reproduce there")
+    request = Request(
         runs=runs or budget.runs,
         episodes=episodes or budget.episodes,
         steps=steps or budget.steps,
@@ -100,8 +103,8 @@ def run(
         as_published=episodes in (None, budget.episodes) and steps in (None, budget.steps),
         progress=progress or Silent(),
     )
-    outcome = module.run(ask)
-    if budget.runs <= 1 or ask.runs > 1:
+    outcome: Outcome = module.run(request)
+    if budget.runs <= 1 or request.runs > 1:
         return outcome
-    # A run by itself has no interval, and no rank among others.
+    # A single run has no interval, and cannot be ranked.
     return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])

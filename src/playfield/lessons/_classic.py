@@ -1,4 +1,4 @@
-"""A classic control problem learnt to the score at which Gymnasium calls it solved: what four lessons share."""
+"""Classic control problems learnt to the score at which Gymnasium calls them solved: shared by four lessons."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from typing import Any
 import numpy as np
 
 from playfield.lessons._linear import Setting, game, run_all
-from playfield.lessons._outcome import Ask, Outcome
+from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line
+from playfield.lessons._request import Request
 from playfield.lessons._rows import Row, mean_row
+from playfield.show.plots import moving_mean
 
-WINDOW = 100  # episodes in the mean, as Gymnasium has it
+WINDOW = 100  # episodes in the mean, as Gymnasium defines "solved"
+
+
+def with_and_without_traces(problem: str, features: str, options: dict[str, Any]) -> list[Setting]:
+    """Sarsa(0.9) and one-step Sarsa with the same options."""
+    return [
+        Setting("Sarsa(0.9)", "sarsa_lambda", problem, features, options | {"lam": 0.9}),
+        Setting("Sarsa", "sarsa", problem, features, options),
+    ]
 
 
 def learn(
-    ask: Ask,
+    request: Request,
     name: str,
     title: str,
     settings: list[Setting],
@@ -27,30 +37,42 @@ def learn(
     last: int = WINDOW,
     film: bool = True,
 ) -> Outcome:
-    """Returns of each setting over its episodes of at most `limit` steps, beside the score `solved` (whose: `by`)."""
-    outs = run_all(ask, settings, limits=[limit] * len(settings))
+    """Run the settings; their returns beside the return at which the problem counts as solved.
+
+    Args:
+        solved, by: that return, and who defined it.
+        random: mean return of random play.
+        limit: steps after which an episode is truncated.
+        last: episodes in the mean that is compared.
+        film: make a film of an episode.
+    """
+    outs = run_all(request, settings, limits=[limit] * len(settings))
     rows: list[Row] = []
     for s, out in zip(settings, outs, strict=True):
         ends = out.returns[:, -last:].mean(axis=1)
-        measure = f"return, last {min(last, ask.episodes)} episodes"
-        more: dict[str, Any] = {"rule": "at least", "judged": ask.as_published, "seconds_here": out.seconds}
+        measure = f"return, last {min(last, request.episodes)} episodes"
+        more: dict[str, Any] = {"rule": "at least", "compared": request.as_published, "seconds_here": out.seconds}
         rows.append(mean_row(s.label, measure, solved, ends, **more))
-    x = np.arange(1, ask.episodes + 1)
+    x = np.arange(1, request.episodes + 1)
     lines = [Line(s.label, x, _smooth(out.returns)) for s, out in zip(settings, outs, strict=True)]
     lines.append(Line(by, x, np.full((1, len(x)), solved)))
     lines.append(Line("random play", x, np.full((1, len(x)), random)))
-    runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"
     return Outcome(
         name,
         title,
         rows,
-        [Curves("Return, mean of the last 10 episodes", f"episode ({runs})", "return of an episode", lines)],
-        notes=[f"Published: {by}. Episodes are cut after {limit} steps."],
+        [
+            Curves(
+                "Return, mean of the last 10 episodes",
+                f"episode ({request.runs_text()})",
+                "return of an episode",
+                lines,
+            )
+        ],
+        notes=[f"Published: {by}. Episodes are truncated after {limit} steps."],
         film=game(settings[0].problem, outs[0], most=limit) if film else None,
     )
 
 
 def _smooth(returns: np.ndarray, window: int = 10) -> np.ndarray:
-    from playfield.show.plots import moving_mean
-
     return np.stack([moving_mean(run, window) for run in returns])

@@ -1,4 +1,4 @@
-"""What lessons with linear methods share: settings, their runs, and rows, curves and games made of them."""
+"""What lessons with linear methods share: settings, their runs, and rows, curves and films of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Frames
+from playfield.envs import classic_draw
+from playfield.lessons import _course
+from playfield.lessons._outcome import Frames
 from playfield.lessons._panels import Curves, Line, Mark
+from playfield.lessons._request import Request
 from playfield.lessons._rows import Row, mean_row
+from playfield.linear import many, problems
 
-LAST = 50  # episodes that a curve's end is the mean of
+LAST = 50  # episodes in the mean of the last ones
+TILINGS = "tilings:tilings=8,tiles=8"  # the features of most lessons on MountainCar
+_DRAW = {
+    problems.CAR: classic_draw.mountain_car,
+    problems.CAR_GYM: classic_draw.mountain_car,
+    problems.CARTPOLE: classic_draw.cartpole,
+    problems.ACROBOT: classic_draw.acrobot,
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of a lesson: a method with its options on a problem, and what was published for it."""
+    """One curve of a lesson: a method with options on a problem, and what was published for it.
+
+    Attributes:
+        label: of the curve and its row.
+        method, problem, features, options: see `playfield.experiment`.
+        published: the published number.
+        seconds: of the published runs.
+        course: start episodes as the course's code does (see `_course`).
+    """
 
     label: str
     method: str
@@ -26,37 +45,40 @@ class Setting:
     options: dict[str, Any] = field(default_factory=dict)
     published: float | None = None
     seconds: float | None = None
-    """Seconds that the published runs took there."""
     course: bool = False
-    """Start episodes as the course's class does (see `_course`)."""
 
 
-def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: Sequence[int] = ()) -> list[Any]:
-    """The runs of each setting, seeds from `first_seed` on: one result of `playfield.experiment` each.
+def greedy(alpha: float, **more: Any) -> dict[str, Any]:
+    """Options of a greedy, undiscounted method with step size `alpha`."""
+    return {"alpha": alpha, "epsilon": 0.0, "gamma": 1.0, **more}
 
-    `limits`: steps after which an episode of each setting is truncated (0: never).
+
+def run_all(
+    request: Request, settings: Sequence[Setting], first_seed: int = 0, limits: Sequence[int] = ()
+) -> list[Any]:
+    """Run each setting; returns one result of `playfield.experiment` per setting.
+
+    Args:
+        first_seed: seed of the first run; the others have the following ones.
+        limits: for each setting, steps after which an episode is truncated (0: never).
     """
-    from playfield.linear.many import experiment
-
-    ask.progress.parts(len(settings))
+    request.progress.parts(len(settings))
     for method in dict.fromkeys(s.method for s in settings):
         warm(method, settings[0].problem, settings[0].features)
     outs = []
     for s, limit in zip(settings, limits or [0] * len(settings), strict=True):
-        seeds, done = range(first_seed, first_seed + ask.runs), ask.progress.part(s.label)
+        seeds, done = range(first_seed, first_seed + request.runs), request.progress.part(s.label)
         if s.course:
-            from playfield.lessons import _course
-
-            none = range(1)  # compiles
-            _course.experiment(s.features, seeds=none, episodes=1, progress=lambda *_: None, **s.options)
-            out = _course.experiment(s.features, seeds=seeds, episodes=ask.episodes, progress=done, **s.options)
+            warm_up = range(1)  # compiles
+            _course.experiment(s.features, seeds=warm_up, episodes=1, progress=lambda *_: None, **s.options)
+            out = _course.experiment(s.features, seeds=seeds, episodes=request.episodes, progress=done, **s.options)
         else:
-            out = experiment(
+            out = many.experiment(
                 s.method,
                 s.problem,
                 s.features,
                 seeds=seeds,
-                episodes=ask.episodes,
+                episodes=request.episodes,
                 max_steps=limit,
                 progress=done,
                 **s.options,
@@ -66,28 +88,29 @@ def run_all(ask: Ask, settings: Sequence[Setting], first_seed: int = 0, limits: 
 
 
 def warm(method: str, problem: str, features: str) -> None:
-    """Have a method's loop compiled, or read from the disk: that is no part of a lesson's seconds."""
-    from playfield.linear.many import experiment
-
-    experiment(method, problem, features, seeds=[0], episodes=1, max_steps=2)
+    """Compile a method's loop, or load it from disk: this time is not part of a lesson's seconds."""
+    many.experiment(method, problem, features, seeds=[0], episodes=1, max_steps=2)
 
 
 def last_steps(out: Any, last: int = LAST) -> np.ndarray:
-    """Mean steps of the last episodes of each run, [runs]."""
-    return out.steps[:, -last:].mean(axis=1)
+    """Mean steps per episode over the last episodes of each run, [runs]."""
+    means: np.ndarray = out.steps[:, -last:].mean(axis=1)
+    return means
 
 
-def last_rows(ask: Ask, settings: Sequence[Setting], outs: Sequence[Any], last: int = LAST, **more: Any) -> list[Row]:
-    """A row for each setting: steps of its last episodes beside what was published."""
+def last_rows(
+    request: Request, settings: Sequence[Setting], outs: Sequence[Any], last: int = LAST, **more: Any
+) -> list[Row]:
+    """A row per setting: mean steps of its last episodes beside the published number. `more`: fields of `Row`."""
     return [
         mean_row(
             s.label,
-            f"steps, last {min(last, ask.episodes)} episodes",
+            f"steps, last {min(last, request.episodes)} episodes",
             s.published,
             last_steps(out, last),
             seconds_there=s.seconds,
             seconds_here=out.seconds,
-            judged=ask.as_published,
+            compared=request.as_published,
             **more,
         )
         for s, out in zip(settings, outs, strict=True)
@@ -95,66 +118,55 @@ def last_rows(ask: Ask, settings: Sequence[Setting], outs: Sequence[Any], last: 
 
 
 def steps_curves(
-    ask: Ask,
+    request: Request,
     title: str,
     settings: Sequence[Setting],
     outs: Sequence[Any],
     ylim: tuple[float, float] | None = None,
     first: Sequence[float] = (),
 ) -> Curves:
-    """Steps of each episode, logarithmic; a dash in the margin is the published mean of the last ones.
+    """Steps of each episode, logarithmic; a mark in the margin is the published mean of the last ones.
 
-    `first`: published steps of the first episode of each setting, drawn as dots.
+    `first`: published steps of the first episode of each setting, plotted as dots.
     """
-    x = np.arange(1, ask.episodes + 1)
+    x = np.arange(1, request.episodes + 1)
     lines = [Line(s.label, x, out.steps) for s, out in zip(settings, outs, strict=True)]
     marks = [
-        Mark(i, 1.005 * ask.episodes, 1.03 * ask.episodes, s.published)
+        Mark(i, 1.005 * request.episodes, 1.03 * request.episodes, s.published)
         for i, s in enumerate(settings)
-        if s.published is not None and ask.as_published
+        if s.published is not None and request.as_published
     ]
-    marks += [Mark(i, 1, 1, steps) for i, steps in enumerate(first) if ask.as_published]
-    runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"
+    marks += [Mark(i, 1, 1, steps) for i, steps in enumerate(first) if request.as_published]
     return Curves(
         title,
-        f"episode ({runs})",
+        f"episode ({request.runs_text()})",
         "steps of an episode",
         lines,
         marks,
         log=True,
-        ylim=ylim if ask.as_published else None,
+        ylim=ylim if request.as_published else None,
     )
 
 
 def game(problem: str, out: Any, seed: int = 0, most: int = 500) -> Callable[[], Frames]:
-    """The frames of one game played greedily by the first run, uint8 [200, 300, 3]; `most` steps at the most."""
+    """Makes the frames of one episode played greedily by the first run, uint8 [200, 300, 3]; at most `most` steps."""
 
     def frames() -> Frames:
-        from playfield.envs import classic_draw
-        from playfield.linear import problems
-        from playfield.linear.many import values
-
-        draw = {
-            problems.CAR: classic_draw.mountain_car,
-            problems.CAR_GYM: classic_draw.mountain_car,
-            problems.CARTPOLE: classic_draw.cartpole,
-            problems.ACROBOT: classic_draw.acrobot,
-        }
         known = problems.problem(problem)
         rng = np.random.default_rng(seed)
         state, obs = np.zeros(problems.STATE), np.zeros(len(known.low))
         problems.start(known.code, rng, state)
         over, steps = False, 0
         while True:
-            picture = draw[known.code](state)
+            picture = _DRAW[known.code](state)
             yield picture.reshape(200, 2, 300, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
             if over or steps == most:
                 break
             problems.observe(known.code, state, obs)
-            action = int(np.argmax(values(out.coders[0], out.weights[0], obs[None])[0]))
+            action = int(np.argmax(many.values(out.coders[0], out.weights[0], obs[None])[0]))
             _, over = problems.step(known.code, rng, state, action)
             steps += 1
-        for _ in range(20):  # the end stays for a moment
+        for _ in range(20):  # the last frame stays for a moment
             yield picture.reshape(200, 2, 300, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
 
     return frames

@@ -1,61 +1,37 @@
-"""What a lesson is asked, and what it gives: curves, pictures and rows with a verdict."""
+"""What a lesson returns: a picture of curves or images, and rows that compare numbers."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from playfield.lessons._panels import Curves, Panel, _curves
-from playfield.lessons._rows import Row
+from playfield.lessons._panels import Curves, Panel, curve_data
+from playfield.lessons._picture import png
+from playfield.lessons._rows import Row, table
 
 Frames = Iterator[np.ndarray]
 
 
-class Progress(Protocol):
-    """How far a lesson is: `part` begins one of `parts`, and returns what to call with (done, all) within it."""
-
-    def parts(self, count: int) -> None: ...
-    def part(self, label: str) -> Callable[[int, int], None]: ...
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a lesson runs unless told otherwise, as published; 0: it has no such thing."""
-
-    runs: int = 0
-    episodes: int = 0
-    steps: int = 0
-    faithful: bool = False
-    film: bool = False
-    """It plays a game that can be filmed."""
-
-    def words(self) -> str:
-        own = [f"--{what}" for what in ("runs", "episodes", "steps") if getattr(self, what)]
-        return f"it has {' and '.join(own)}" if own else "it has no budget to change"
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What was asked of a lesson. `as_published`: its rows may be judged."""
-
-    runs: int
-    episodes: int
-    steps: int
-    faithful: bool
-    as_published: bool
-    progress: Any
-
-
-# What can be drawn -------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What a lesson found. In a notebook it shows itself as its picture."""
+    """The result of a lesson. A notebook shows its picture.
+
+    Attributes:
+        name, title: of the lesson.
+        rows: published numbers beside ours.
+        panels: the parts of the picture.
+        notes: lines printed below the table.
+        foot: small print below the picture.
+        columns: panels per row.
+        film: makes the frames of a game, uint8 [H, W, 3], for a GIF; None: no game is played.
+        fps: frames per second of the film.
+        data: more entries for the JSON file.
+    """
 
     name: str
     title: str
@@ -64,42 +40,33 @@ class Outcome:
     notes: Sequence[str] = ()
     foot: str = ""
     columns: int = 3
-    """Panels beside each other."""
     film: Callable[[], Frames] | None = None
-    """The frames of a game, for a GIF."""
     fps: float = 30.0
     data: dict[str, Any] = field(default_factory=dict)
-    """More for the JSON file."""
 
     def table(self) -> str:
-        """The rows as text."""
-        from playfield.lessons._rows import table
-
+        """The rows as a text table."""
         return table(self.rows)
 
     def png(self) -> bytes:
-        """The picture, a PNG file's bytes."""
-        from playfield.lessons._picture import png
-
-        return png(self)
+        """The picture, as the bytes of a PNG file."""
+        return png(self.title, self.panels, self.columns, self.foot)
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
     def plain(self) -> dict[str, Any]:
-        """Everything but pictures, for JSON."""
+        """Everything but images, for JSON."""
         return {
             "lesson": self.name,
             "title": self.title,
             "foot": self.foot,
             "rows": [row.plain() for row in self.rows],
             "notes": list(self.notes),
-            "curves": [curve for panel in self.panels if isinstance(panel, Curves) for curve in _curves(panel)],
+            "curves": [curve for panel in self.panels if isinstance(panel, Curves) for curve in curve_data(panel)],
             **self.data,
         }
 
-    def pillow(self) -> Any:
+    def pillow(self) -> Image.Image:
         """The picture as a Pillow image."""
-        from PIL import Image
-
         return Image.open(io.BytesIO(self.png()))

@@ -1,18 +1,20 @@
-"""What a lesson's picture is made of: panels with curves, marks, surfaces and areas."""
+"""The panels that a lesson's picture is made of: curves, surfaces, areas and images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 
 @dataclass(frozen=True)
 class Line:
-    """Curves of all runs, y [runs, P] at x [P]; drawn as their mean with its interval."""
+    """One curve per run, y [runs, P] at x [P]; plotted as their mean with its 95 % interval."""
 
     label: str
     x: np.ndarray
@@ -21,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A published number: a dashed line from x0 to x1 at y, in the colour of line `place`; a dot where x0 = x1."""
+    """A published number: a horizontal line from x0 to x1 at y in the colour of line `place`; a dot where x0 = x1."""
 
     place: int
     x0: float
@@ -31,7 +33,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curves:
-    """One pair of axes with lines, or with bars, and published numbers (or what `marked` says they are)."""
+    """One pair of axes with lines or bars, and marks.
+
+    Attributes:
+        log: logarithmic y axis.
+        ylim: lower and upper end of the y axis; None: chosen from the data.
+        bars: plot bars instead of lines.
+        names: labels of the bars, where x is not a number.
+        marked: what the marks are, for the legend.
+    """
 
     title: str
     xlabel: str
@@ -41,13 +51,13 @@ class Curves:
     log: bool = False
     ylim: tuple[float, float] | None = None
     bars: bool = False
-    names: tuple[str, ...] = ()  # of the bars, where not numbers
+    names: tuple[str, ...] = ()
     marked: str = "published"
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two numbers, z [len(y), len(x)], in three dimensions."""
+    """A function of two variables as a surface in 3D, z [len(y), len(x)], with the `labels` of the three axes."""
 
     title: str
     x: np.ndarray
@@ -58,7 +68,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class Areas:
-    """Which of `names` is chosen where: chosen int [len(y), len(x)]; `text` numbers to write in, -1 for none."""
+    """A map of a choice: chosen int [len(y), len(x)] is an index into `names`.
+
+    `text` int [len(y), len(x)]: numbers to print in the cells, -1 for none. `labels` of the two axes.
+    """
 
     title: str
     x: np.ndarray
@@ -71,7 +84,7 @@ class Areas:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, uint8 [H, W, 3], shown as it is."""
+    """An image, uint8 [H, W, 3], shown unchanged."""
 
     title: str
     pixels: np.ndarray
@@ -80,7 +93,14 @@ class Picture:
 Panel = Curves | Surface | Areas | Picture
 
 
-def _curves(panel: Curves) -> list[dict[str, Any]]:
+def read_picture(path: Path) -> Picture:
+    """The image file at `path` as a panel without a title."""
+    with Image.open(path) as image:
+        return Picture("", np.asarray(image.convert("RGB")))
+
+
+def curve_data(panel: Curves) -> list[dict[str, Any]]:
+    """The mean curves of a panel for JSON, NaN as null."""
     found = []
     for line in panel.lines:
         mean = np.asarray(line.y, float).mean(axis=0)

@@ -1,6 +1,6 @@
-"""The picture of a lesson: its panels on one page, with published numbers beside our curves.
+"""The picture of a lesson: its panels in one figure, with published numbers beside our curves.
 
-matplotlib is imported when a picture is drawn. `png` needs no display; `window` draws the same page with pyplot.
+`png` needs no display; `window` shows the same figure with pyplot.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ import io
 import math
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.backends import BackendFilter, backend_registry
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
 from playfield.errors import UsageError
-from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Curves, Panel, Picture, Surface
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
@@ -22,21 +28,27 @@ from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figur
 
 CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
-BAND = 3  # from so many runs on there is a band
+BAND = 3  # runs from which on the interval is shown as a band
 PALE = ("#F0F0F4", SKY, ORANGE)
-COLOURS = 56  # of a plot
-FEW = 600  # points of a line that can be told apart
+COLOURS = 56  # in the PNG of a plot
+FEW = 600  # points of a line that can be distinguished
 
 
-def png(outcome: Outcome) -> bytes:
-    """A PNG file's bytes: the same outcome gives the same bytes. Plots are in few colours, pictures as they are."""
-    from PIL import Image
+def png(title: str, panels: Sequence[Panel], columns: int = 3, foot: str = "") -> bytes:
+    """The figure as the bytes of a PNG file; the same panels give the same bytes.
 
-    if len(outcome.panels) == 1 and isinstance(outcome.panels[0], Picture):
-        image = Image.fromarray(outcome.panels[0].pixels)  # as it is
+    Plots are reduced to few colours; a single image is written unchanged.
+
+    Args:
+        title: of the figure.
+        columns: panels per row.
+        foot: small print at the bottom.
+    """
+    if len(panels) == 1 and isinstance(panels[0], Picture):
+        image = Image.fromarray(panels[0].pixels)
     else:
-        figure = blank_figure(_size(outcome), outcome.foot)
-        _draw(figure, outcome)
+        figure = blank_figure(_size(panels, columns), foot)
+        _draw(figure, title, panels, columns)
         image = Image.fromarray(render(figure))
         image = image.quantize(COLOURS, dither=Image.Dither.NONE)
     data = io.BytesIO()
@@ -45,65 +57,68 @@ def png(outcome: Outcome) -> bytes:
 
 
 def check_display() -> None:
-    """Raises UsageError where no window can be opened."""
-    import matplotlib
-
+    """Raise UsageError where no window can be opened."""
     if matplotlib.rcParams["backend"] == "agg" or os.environ.get("MPLBACKEND", "").lower() == "agg":
         raise UsageError(
-            "--show: matplotlib is set to draw files only (MPLBACKEND=agg): unset it, or leave out --show"
+            "--show: matplotlib is set to write files only (MPLBACKEND=agg): unset it, or leave out --show"
         )
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if os.name == "posix" and sys.platform != "darwin" and not shown:
         raise UsageError("--show needs a display: leave it out, and open the PNG file that is written")
     try:
-        import matplotlib.pyplot as plt
+        plt = _pyplot()
     except ImportError as error:
         raise UsageError(f"--show: matplotlib cannot open a window here: {error}") from None
-    from matplotlib.backends import BackendFilter, backend_registry
-
     if plt.get_backend().lower() not in map(str.lower, backend_registry.list_builtin(BackendFilter.INTERACTIVE)):
-        raise UsageError("--show: matplotlib has no toolkit for windows here: install PyQt6, or leave out --show")
+        raise UsageError("--show: matplotlib has no GUI toolkit here: install PyQt6, or leave out --show")
 
 
-def window(outcome: Outcome) -> None:
-    """Show the page in a window, and wait until it is closed. Surfaces can be turned."""
-    import matplotlib.pyplot as plt
-
-    width, height = _size(outcome)
+def window(title: str, panels: Sequence[Panel], columns: int = 3) -> None:
+    """Show the figure in a window, and wait until it is closed. Surfaces can be rotated."""
+    plt = _pyplot()
+    width, height = _size(panels, columns)
     figure = plt.figure(figsize=(width / DPI, height / DPI), dpi=100, layout="constrained")
-    _draw(figure, outcome)
+    _draw(figure, title, panels, columns)
     plt.show()
 
 
-def _shape(outcome: Outcome) -> tuple[int, int]:
-    columns = min(len(outcome.panels), outcome.columns)
-    return math.ceil(len(outcome.panels) / columns), columns
+def _pyplot() -> Any:
+    """pyplot: imported for a window only, since it picks a GUI toolkit."""
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
-def _size(outcome: Outcome) -> tuple[int, int]:
-    rows, columns = _shape(outcome)
-    if len(outcome.panels) > 1:
+def _shape(panels: Sequence[Panel], columns: int) -> tuple[int, int]:
+    columns = min(len(panels), columns)
+    return math.ceil(len(panels) / columns), columns
+
+
+def _size(panels: Sequence[Panel], columns: int) -> tuple[int, int]:
+    """Width and height of the figure, pixels."""
+    rows, columns = _shape(panels, columns)
+    if len(panels) > 1:
         return CELL[0] * columns, CELL[1] * rows + 40
-    only = outcome.panels[0]
+    only = panels[0]
     if isinstance(only, Picture):
         height, width = only.pixels.shape[:2]
         return max(width + 60, 700), height + 140
     return ALONE
 
 
-def _draw(figure: Any, outcome: Outcome) -> None:
-    rows, columns = _shape(outcome)
-    figure.suptitle(outcome.title, x=0.01, ha="left", fontsize=12, weight="bold", color=INK)
+def _draw(figure: Any, title: str, panels: Sequence[Panel], columns: int) -> None:
+    rows, columns = _shape(panels, columns)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold", color=INK)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     labels = []
-    for i, panel in enumerate(outcome.panels):
+    for i, panel in enumerate(panels):
         three = {"projection": "3d"} if isinstance(panel, Surface) else {}
         axes = figure.add_subplot(rows, columns, i + 1, **three)
         labels.append((axes, panel, _panel(axes, panel)))
-    figure.draw_without_rendering()  # now the heights are known, and labels can make room for each other
+    figure.draw_without_rendering()  # labels are moved apart below, which needs the final heights
     for axes, panel, texts in labels:
         if isinstance(panel, Curves):
-            _part(axes, panel, texts)
+            _spread_labels(axes, texts)
 
 
 def _panel(axes: Any, panel: Panel) -> list[Any]:
@@ -118,7 +133,8 @@ def _panel(axes: Any, panel: Panel) -> list[Any]:
     return []
 
 
-def _look(place: int) -> tuple[str, Any]:
+def _style(place: int) -> tuple[str, Any]:
+    """Colour and dashes of line number `place`."""
     return CYCLE[place % len(CYCLE)], STYLES[place // len(CYCLE) % len(STYLES)]
 
 
@@ -126,31 +142,30 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
     style_axes(axes, panel.title, 10)
     if panel.ylim is not None and not panel.log:
         title = {"fontsize": 10, "color": INK, "weight": "bold", "parse_math": False}
-        axes.set_title(panel.title, loc="left", pad=20, **title)  # labels of lines that leave stand below it
+        axes.set_title(panel.title, loc="left", pad=20, **title)  # labels of lines that leave the panel go below it
     texts = []
-    top: list[tuple[float, str, str]] = []  # lines that leave through the top: where, label, colour
+    top: list[tuple[float, str, str]] = []  # lines that leave through the top: x, label, colour
     for place, line in enumerate(panel.lines):
-        color, dashes = _look(place)
+        color, dashes = _style(place)
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
         mean = y.mean(axis=0)
         if panel.bars:
             axes.bar(x, mean, width=0.7, color=color, alpha=0.75)
             axes.set_xticks(x, panel.names or None)
             continue
-        if not np.isfinite(mean).any():  # a training too short for a single game
+        if not np.isfinite(mean).any():  # no game was finished
             continue
         if len(y) >= BAND:
             low, high = t_interval(y)
-            if panel.log:  # few wild runs would take the band below 0
+            if panel.log:  # outliers would take the band below 0
                 low = np.maximum(low, y.min(axis=0))
             inside = np.full(len(x), True) if panel.ylim is None or panel.log else mean <= panel.ylim[1]
             axes.fill_between(x, low, high, where=inside, color=color, alpha=0.15, lw=0)
         width = 1.8 if len(x) < FEW / 4 else 1.1
         axes.plot(x, mean, color=color, lw=width, ls=dashes, marker="o" if len(x) < 30 else "", ms=3, zorder=3)
         at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-        if (
-            panel.ylim is not None and (out := _leaves(panel, x, mean)) is not None
-        ):  # through the top: its label stands there
+        out = _leaves(panel, x, mean)
+        if out is not None:  # its label goes to the top
             top.append((out, line.label, color))
             continue
         last = int(np.flatnonzero(np.isfinite(mean))[-1])
@@ -164,7 +179,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
             at = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom", "ha": "center"}
             axes.annotate(label, (place_x, panel.ylim[1]), color=color, fontsize=8, annotation_clip=False, **at)
     for mark in panel.marks:
-        color, _ = _look(mark.place)
+        color, _ = _style(mark.place)
         dash = ([mark.x0, mark.x1], [mark.y, mark.y])
         dot = mark.x0 == mark.x1
         axes.plot(*dash, color=INK, lw=3.0, marker="D" if dot else "", ms=7, zorder=4, solid_capstyle="butt")
@@ -173,7 +188,7 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         axes.plot([], [], color=GREY, lw=2.5, marker="D" if panel.marks[0].x0 == panel.marks[0].x1 else "", ms=5)
         axes.legend(axes.lines[-1:], [panel.marked], fontsize=7.5, loc="upper right", frameon=False, labelcolor=INK)
     if panel.log:
-        _log_axis(axes, panel)
+        _log_axis(axes)
     if panel.ylim is not None:
         axes.set_ylim(*panel.ylim)
     axes.set_xlabel(panel.xlabel, fontsize=8.5, color=INK)
@@ -184,15 +199,15 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
     ends = [float(line.x[i]) for line in panel.lines for i in (0, -1)] + [m.x1 for m in panel.marks]
     if min(ends) < max(ends):
         axes.set_xlim(min(ends), max(ends))
-    if max(ends) > max(float(line.x[-1]) for line in panel.lines):  # labels stand beside marks in the margin
+    if max(ends) > max(
+        float(line.x[-1]) for line in panel.lines
+    ):  # labels go to the right of the marks in the margin
         for text in texts:
             text.xy = (max(ends), text.xy[1])
     return texts
 
 
-def _log_axis(axes: Any, panel: Curves) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
+def _log_axis(axes: Any) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
@@ -200,20 +215,20 @@ def _log_axis(axes: Any, panel: Curves) -> None:
 
 
 def _leaves(panel: Curves, x: np.ndarray, mean: np.ndarray) -> float | None:
-    """Where a line of few points ends above the panel: the place on the top edge at which it leaves."""
+    """The x at which a line leaves through the top in its last segment; None where it does not."""
     if panel.ylim is None or panel.log or len(x) < 2 or not mean[-1] > panel.ylim[1] >= mean[-2]:
         return None
     return float(x[-2] + (x[-1] - x[-2]) * (panel.ylim[1] - mean[-2]) / (mean[-1] - mean[-2]))
 
 
 def _end(panel: Curves, mean: np.ndarray) -> float:
-    """Where the label of a line stands: at the level of its last tenth, for single episodes jump."""
+    """The y of a line's label: the mean of its last tenth, since single episodes vary."""
     value = float(np.nanmean(mean[-max(1, len(mean) // 10) :]))
     return value if panel.ylim is None else min(max(value, panel.ylim[0]), panel.ylim[1])
 
 
-def _part(axes: Any, panel: Curves, texts: list[Any]) -> None:
-    """Move the labels at the ends of lines up and down until none hides another."""
+def _spread_labels(axes: Any, texts: list[Any]) -> None:
+    """Move the labels at the ends of lines up and down until none covers another."""
     height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
     ends = []
     for text in texts:
@@ -234,13 +249,10 @@ def _surface(axes: Any, panel: Surface) -> None:
 
 
 def _areas(axes: Any, panel: Areas) -> None:
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.patches import Patch
-
     style_axes(axes, panel.title, 10)
     axes.grid(False)
     count = len(panel.names)
-    colors = [_look(i)[0] for i in range(count)] if panel.text is None else list(PALE[:count])
+    colors = [_style(i)[0] for i in range(count)] if panel.text is None else list(PALE[:count])
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     axes.pcolormesh(panel.x, panel.y, panel.chosen, cmap=ListedColormap(colors), norm=norm, shading="nearest")
     if panel.text is not None:

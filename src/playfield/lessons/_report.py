@@ -1,4 +1,4 @@
-"""A lesson's table, and its files: written whole or not at all."""
+"""The files of a lesson, each written completely or not at all, and its table in the terminal."""
 
 from __future__ import annotations
 
@@ -10,60 +10,61 @@ from typing import Any
 
 from playfield.errors import DataError, UsageError
 from playfield.lessons._outcome import Outcome
-from playfield.lessons._rows import FEW, HEADINGS, Row, _markdown, cells, table
+from playfield.lessons._rows import FEW, HEADINGS, Row, cells, markdown, table
 from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.strict_json import parse_json
+from playfield.show.film import Film
 
 
 def collected(folder: Path, name: str = "") -> str:
-    """The rows of all lessons written into `folder`, or of the one called `name`, as a table for a page.
+    """The rows of all lessons in `folder`, or of the one called `name`, as a Markdown table.
 
     Raises UsageError where there are none, DataError for a damaged file.
     """
-    from playfield.runs.strict_json import parse_json
-
     lines = []
     for path in sorted(folder.glob(f"{name or '*'}.json")):
-        told = parse_json(path.read_bytes(), str(path))
+        stored = parse_json(path.read_bytes(), str(path))
         try:
-            for row in told["rows"]:
-                lines.append([f"`{told['lesson']}`", *cells(_row(row))])
+            for row in stored["rows"]:
+                lines.append([f"`{stored['lesson']}`", *cells(_row(row))])
         except (KeyError, TypeError, AttributeError):
-            raise DataError(f"{path} is no file of a lesson") from None
+            raise DataError(f"{path} was not written by a lesson") from None
     if not lines:
         what, run = (f"lesson {name}", name) if name else ("no lesson", "mountain-car-tilings")
         how = f"was {'not ' * bool(name)}run into {folder}"
         raise UsageError(f"{what} {how}: try playfield lesson {run} --out {folder}")
-    # A lesson is named once, before its first row.
+    # A lesson's name is in its first row only.
     named = [[row[0] if i == 0 or lines[i - 1][0] != row[0] else "", *row[1:]] for i, row in enumerate(lines)]
-    return _markdown(("lesson", *HEADINGS), named)
+    return markdown(("lesson", *HEADINGS), named)
 
 
-def _row(told: dict[str, Any]) -> Row:
-    """The row that a file tells of; its verdict is the one that was given."""
-    numbers: dict[str, Any] = {k: math.nan if told[k] is None else float(told[k]) for k in ("ours", "low", "high")}
-    own: dict[str, Any] = {k: told[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
-    holds = {"pass": True, "differs": False}.get(told["verdict"])
-    few = told["verdict"] == FEW
-    return Row(**own, **numbers, claim=told["rule"], holds=few or holds, judged=few or holds is not None, few=few)
+def _row(stored: dict[str, Any]) -> Row:
+    """The row of a JSON file, with the verdict that it has there."""
+    numbers: dict[str, Any] = {
+        k: math.nan if stored[k] is None else float(stored[k]) for k in ("ours", "low", "high")
+    }
+    own: dict[str, Any] = {k: stored[k] for k in ("setting", "measure", "published", "seconds_there", "seconds_here")}
+    holds = {"pass": True, "differs": False}.get(stored["verdict"])
+    few = stored["verdict"] == FEW
+    compared = few or holds is not None
+    return Row(**own, **numbers, claim=stored["rule"], holds=few or holds, compared=compared, few=few)
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be one, before anything is run. Raises UsageError."""
+    """Raise UsageError where `folder`, or what it lies in, is a file; called before a lesson runs."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise UsageError(f"--out names a directory, and {path} is a file")
 
 
 def write(outcome: Outcome, folder: Path, gif: bool) -> dict[str, Path]:
-    """Write picture, JSON and, if asked, a film into `folder`; each whole or not at all. Raises StorageError."""
-    picture = outcome.png()  # made before anything is written
+    """Write picture, JSON file and with `gif` a film into `folder`; returns their paths. Raises StorageError."""
+    picture = outcome.png()  # rendered before anything is written
     data = json.dumps(outcome.plain(), indent=1, allow_nan=False)
     with as_storage_error(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     files = {"picture": folder / f"{outcome.name}.png", "table": folder / f"{outcome.name}.json"}
     if gif:
-        from playfield.show.film import Film
-
         assert outcome.film is not None
         files["film"] = folder / f"{outcome.name}.gif"
         with Film(files["film"], outcome.fps) as film:
@@ -75,7 +76,7 @@ def write(outcome: Outcome, folder: Path, gif: bool) -> dict[str, Path]:
 
 
 def say(outcome: Outcome, files: dict[str, Path], as_json: bool) -> None:
-    """Print the table and where the files are; with `as_json`, one JSON object."""
+    """Print the table and the paths of the files; with `as_json`, one JSON object."""
     if as_json:
         plain: dict[str, Any] = outcome.plain() | {"files": {name: str(path) for name, path in files.items()}}
         print(json.dumps(plain, allow_nan=False))

@@ -1,4 +1,4 @@
-"""Rows of a lesson's table: what the course published, what was measured, and whether they agree."""
+"""Rows of a lesson's table: the published number, the measured one, and whether they agree."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from playfield.play.statistics import t_interval
 
 FEW = "too few runs"  # a verdict
-
-
-READING = 0.05  # published numbers were read off pictures: they may be off by so much
+READING = 0.05  # relative error of published numbers: they were read off figures
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a published number, ours, and whether they agree.
+    """One row of the table: a published number, ours, and whether they agree.
 
-    `rule` says when: `within` a share `tolerance` of the published number; `at most` or `at least` that number;
-    `among runs`: the published number, of a single run, lies between the lowest and the highest of our runs (5 %
-    either way: it was read off a picture); `same`: equal. Where words were published and not a number, `claim` is
-    what they say and `holds` whether it is so here. `low` and `high` are Student's 95 % interval of our mean, or the
-    range of the runs for `among runs`.
+    Attributes:
+        setting, measure: what was run, and what is measured.
+        published: the published number; None where there is none.
+        ours: the measured number.
+        low, high: Student's 95 % interval of our mean, or the range of the runs for the rule `among runs`.
+        rule: when the row passes. `within`: ours is within a fraction `tolerance` of the published number;
+            `at most`, `at least`: ours is at most or at least that number; `among runs`: the published number, of a
+            single run, is within the range of our runs (5 % either way: it was read off a figure); `same`: equal.
+        seconds_there, seconds_here: of the published runs, and of ours.
+        compared: whether the row is compared at all; False when the budget is not the published one.
+        few: too few runs for a verdict.
+        claim, holds: a published statement instead of a number, and whether it holds here.
     """
 
     setting: str
@@ -39,16 +47,15 @@ class Row:
     tolerance: float = 0.1
     seconds_there: float | None = None
     seconds_here: float | None = None
-    judged: bool = True
+    compared: bool = True
     few: bool = False
-    """It was made of so few runs that nothing can be said of it."""
     claim: str = ""
     holds: bool | None = None
 
     @property
     def verdict(self) -> str:
-        """`pass`, `differs`, `too few runs`, or `-` where nothing was published or the budget was another."""
-        if not self.judged or (self.holds is None and self.published is None):
+        """`pass`, `differs`, `too few runs`; `-` where nothing was published or the budget is another."""
+        if not self.compared or (self.holds is None and self.published is None):
             return "-"
         if self.few:
             return FEW
@@ -65,7 +72,7 @@ class Row:
         return "pass" if holds[self.rule] else "differs"
 
     def rule_words(self) -> str:
-        """When the row passes."""
+        """When the row passes, in words."""
         if self.claim:
             return self.claim
         if self.published is None:
@@ -75,7 +82,7 @@ class Row:
         return f"within {self.tolerance:.0%}" if self.rule == "within" else self.rule
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: NaN as null."""
+        """The row for JSON, NaN as null."""
         numbers = {"ours": self.ours, "low": self.low, "high": self.high}
         return {
             "setting": self.setting,
@@ -90,23 +97,24 @@ class Row:
 
 
 def mean_row(setting: str, measure: str, published: float | None, values: np.ndarray, **more: Any) -> Row:
-    """A row of the mean over runs, values [runs], with its interval."""
+    """A row for the mean over runs of `values` [runs], with its interval. `more`: fields of `Row`."""
     values = np.asarray(values, float)
     low, high = t_interval(values)
     if more.get("rule") == "among runs":
         low, high = values.min(), values.max()
-        more["few"] = len(values) < 10  # a range of few runs says little
+        more["few"] = len(values) < 10  # the range of few runs is too narrow
     return Row(setting, measure, published, float(values.mean()), float(low), float(high), **more)
 
 
-HEADINGS = ("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict", "s there", "s here")
-
-
+HEADINGS = (
+    *("setting", "measure", "published", "ours", "95 % interval", "pass if", "verdict"),
+    *("seconds (course)", "seconds (here)"),
+)
 TEXTS = ("lesson", "setting", "measure", "pass if", "verdict")
 
 
 def number(value: float | None) -> str:
-    """A number as people read it; `-` for none."""
+    """A number for people; `-` for none."""
     if value is None or not math.isfinite(value):
         return "-"
     if value == round(value) and abs(value) < 1e12:
@@ -115,7 +123,7 @@ def number(value: float | None) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The row as text, one cell for each of HEADINGS."""
+    """The row as text, one cell per heading in HEADINGS."""
     known = math.isfinite(row.low) and math.isfinite(row.high)
     interval = f"{number(row.low)} to {number(row.high)}" if known else "-"
     if known and row.rule_words().startswith("among runs"):
@@ -134,20 +142,16 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def table(rows: Sequence[Row], terminal: bool = False) -> str:
-    """The rows as a table for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    """The rows as a text table; with `terminal`, in colours and as wide as the terminal."""
     text = io.StringIO()
-    width = None if terminal else 200
+    width = None if terminal else 220
     console = Console(
         file=text,
         highlight=False,
         markup=False,
         width=width,
         force_terminal=terminal,
-        force_jupyter=False,  # there it would show the table instead of writing it
+        force_jupyter=False,  # in Jupyter it would display the table instead of writing it
     )
     lines = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
     for heading in HEADINGS:
@@ -159,12 +163,8 @@ def table(rows: Sequence[Row], terminal: bool = False) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table for a page."""
-    return _markdown(HEADINGS, [cells(row) for row in rows])
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; `rows` have one cell per heading."""
     lines = ["| " + " | ".join(headings) + " |"]
     lines.append("|" + "|".join("---" if heading in TEXTS else "---:" for heading in headings) + "|")
     lines += ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,4 +1,4 @@
-"""Sweeps over step sizes: many short experiments, and the best of them."""
+"""Sweeps over step sizes: many short experiments, and the best step size of each method."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from playfield.errors import DivergedError
 from playfield.lessons._linear import warm
-from playfield.lessons._outcome import Ask
 from playfield.lessons._panels import Curves, Line, Mark
+from playfield.lessons._request import Request
+from playfield.linear import many
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One line of a sweep: a method with `options`, and its step sizes as drawn (`scale` of them make an alpha)."""
+    """One curve of a sweep: a method with `options` and its step sizes as plotted; alpha is a size times `scale`."""
 
     label: str
     method: str
@@ -27,46 +28,50 @@ class Branch:
 
 @dataclass(frozen=True)
 class Found:
-    """What a branch gave: values [runs] at each step size, NaN where it diverged; seconds of all."""
+    """The result of a branch: values [sizes, runs], NaN where it diverged, and the seconds of all its runs."""
 
     branch: Branch
-    values: np.ndarray  # [sizes, runs]
+    values: np.ndarray
     seconds: float
 
     def best(self) -> tuple[float, np.ndarray]:
-        """The step size with the lowest mean, and its values [runs]; the first, and NaN, where all diverged."""
+        """The step size with the lowest mean, and its values [runs]; where all diverged, the first size and NaN."""
         means = self.values.mean(axis=1)
         at = int(np.nanargmin(means)) if np.isfinite(means).any() else 0
         return float(self.branch.sizes[at]), self.values[at]
 
 
 def sweep(
-    ask: Ask,
+    request: Request,
     branches: Sequence[Branch],
     problem: str,
     features: str,
     measure: Callable[[Any], np.ndarray],
     max_steps: int = 0,
-    within: bool = True,
+    count_parts: bool = True,
 ) -> list[Found]:
-    """`measure` of each experiment, [runs], for every branch and step size. `within`: says how many parts."""
-    from playfield.linear.many import experiment
+    """Run every branch with every step size.
 
-    if within:
-        ask.progress.parts(sum(len(b.sizes) for b in branches))
+    Args:
+        measure: the measure [runs] of an experiment's result.
+        max_steps: steps after which an episode is truncated (0: never).
+        count_parts: tell the progress how many parts there are; False where the caller did.
+    """
+    if count_parts:
+        request.progress.parts(sum(len(b.sizes) for b in branches))
     found = []
     warm(branches[0].method, problem, features)
     for branch in branches:
-        values, seconds = np.full((len(branch.sizes), ask.runs), np.nan), 0.0
+        values, seconds = np.full((len(branch.sizes), request.runs), np.nan), 0.0
         for i, size in enumerate(branch.sizes):
-            done = ask.progress.part(f"{branch.label}, alpha {size:g}")
+            done = request.progress.part(f"{branch.label}, alpha {size:g}")
             try:
-                out = experiment(
+                out = many.experiment(
                     branch.method,
                     problem,
                     features,
-                    seeds=range(ask.runs),
-                    episodes=ask.episodes,
+                    seeds=range(request.runs),
+                    episodes=request.episodes,
                     max_steps=max_steps,
                     progress=done,
                     alpha=size * branch.scale,
@@ -87,14 +92,14 @@ def curves(
     ylim: tuple[float, float],
     marks: Sequence[Mark] = (),
 ) -> Curves:
-    """The sweep as curves over the step size. What lies above the panel is cut off, unless all of it does."""
+    """The sweep as curves over the step size. Points above `ylim` are left out, unless all of them are."""
     if not any((f.values.mean(axis=1) <= ylim[1]).any() for f in found):
         lines = [Line(f.branch.label, np.asarray(f.branch.sizes, float), f.values.T) for f in found]
         return Curves(title, xlabel, ylabel, lines)
     lines = []
     for f in found:
         mean = f.values.mean(axis=1)
-        # The first point beyond the panel stays, so that a line runs out of it.
+        # One point beyond the panel stays on each side, so that the line leaves the panel.
         inside = np.flatnonzero(mean <= ylim[1])
         if not len(inside):
             continue

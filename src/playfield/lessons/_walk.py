@@ -1,28 +1,31 @@
-"""The 19-state random walk, predicted with traces: what two lessons share."""
+"""Prediction with eligibility traces on the 19-state random walk: shared by two lessons."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Outcome
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._request import Request
 from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
-FEATURES = "onehot:tiles=18"  # one feature for each of 19 states
+FEATURES = "onehot:tiles=18"  # one feature per state
 LAMBDAS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
 SIZES = (0.001, 0.004, 0.007, 0.011, 0.031, 0.051, 0.071, 0.091, 0.131, 0.171, 0.211, *np.arange(0.25, 1.001, 0.05))
-WINDOW = (0.24, 0.56)
+PUBLISHED = (0.24, 0.56)  # range of the axis in the lesson's figure
 
 
-def predict(ask: Ask, name: str, title: str, trace: str) -> Outcome:
-    """RMS error over all states, mean of the first episodes, over step sizes and lambdas."""
+def predict(request: Request, name: str, title: str, trace: str) -> Outcome:
+    """RMS error over all states, mean over the episodes, for every lambda and step size."""
     branches = [
         Branch(
             f"{lam:g}", "td_lambda", {"gamma": 1.0, "lam": lam, "trace": trace}, [round(float(a), 3) for a in SIZES]
         )
         for lam in LAMBDAS
     ]
-    found = sweep(ask, branches, "random-walk", FEATURES, lambda out: out.errors.mean(axis=1))
+    found = sweep(request, branches, "random-walk", FEATURES, lambda out: out.errors.mean(axis=1))
     rows = []
     for lam, f in zip(LAMBDAS, found, strict=True):
         size, values = f.best()
@@ -30,16 +33,13 @@ def predict(ask: Ask, name: str, title: str, trace: str) -> Outcome:
         rows.append(mean_row(f"lambda {lam:g}, alpha {size:g}", measure, None, values, seconds_here=f.seconds))
     errors = [row.ours for row in rows]
     winner = int(np.argmin(errors))
-    # What the book says is best: any but the two ends.
+    # The book: an intermediate lambda is best.
     label, claim = f"lambda {LAMBDAS[winner]:g}", "a lambda between 0 and 1 is best"
     holds = LAMBDAS[winner] in LAMBDAS[1:-1]
     rows.append(Row(label, "lowest error", None, errors[winner], claim=claim, holds=holds))
-    holds = WINDOW[0] <= min(errors) and max(errors) <= WINDOW[1]
-    claim = f"all in {WINDOW[0]:g} to {WINDOW[1]:g}, the lesson's axis"
+    holds = PUBLISHED[0] <= min(errors) and max(errors) <= PUBLISHED[1]
+    claim = f"all in {PUBLISHED[0]:g} to {PUBLISHED[1]:g}, the lesson's axis"
     rows.append(Row("all lambdas", "highest of the best", None, max(errors), claim=claim, holds=holds))
-    judged = [Row(**{**vars(row), "judged": ask.as_published}) for row in rows]
-    runs = f"mean of {ask.runs} runs" if ask.runs > 1 else "one run"
-    ylabel = f"RMS error, first {ask.episodes} episodes"
-    return Outcome(
-        name, title, judged, [curves("Lambda, over the step size", f"alpha ({runs})", ylabel, found, (0.22, 0.56))]
-    )
+    rows = [dataclasses.replace(row, compared=request.as_published) for row in rows]
+    xlabel, ylabel = f"alpha ({request.runs_text()})", f"RMS error, first {request.episodes} episodes"
+    return Outcome(name, title, rows, [curves("Lambda, over the step size", xlabel, ylabel, found, (0.22, 0.56))])

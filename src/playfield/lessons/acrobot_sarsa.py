@@ -1,26 +1,26 @@
 """Acrobot with tile coding: an exercise of lesson 18, "other simple environments".
 
-Two links hang from a pivot, and only the joint between them is driven; the tip must swing above a line. Six numbers
-are observed, so that tilings of all of them would have millions of cells: a hash table numbers those that are seen.
-Solved at -100 says Gymnasium, whose episodes end after 500 steps.
+Two links hang from a pivot, and only the joint between them has a motor; the tip must swing above a line. The
+observation has six dimensions, so tilings over all of them would have millions of tiles: an index hash table numbers
+only the tiles that are visited. Gymnasium calls Acrobot solved at a mean return of -100; episodes end after 500
+steps.
 """
 
 from __future__ import annotations
 
-from playfield.lessons._classic import learn
-from playfield.lessons._linear import Setting
-from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._classic import learn, with_and_without_traces
+from playfield.lessons._linear import greedy
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._request import Budget, Request
 
 BUDGET = Budget(runs=10, episodes=1_000, film=True)
 FEATURES = "iht:tilings=16,tiles=3,size=32768"
 
 
-def run(ask: Ask) -> Outcome:
+def run(request: Request) -> Outcome:
     """10 runs of 1000 episodes, with traces and without."""
-    options = {"alpha": 0.3 / 16, "epsilon": 0.0, "gamma": 1.0}
-    settings = [
-        Setting("Sarsa(0.9)", "sarsa_lambda", "acrobot", FEATURES, options | {"lam": 0.9}),
-        Setting("Sarsa", "sarsa", "acrobot", FEATURES, options),
-    ]
+    settings = with_and_without_traces("acrobot", FEATURES, greedy(0.3 / 16))
     title = "Acrobot, 16 tilings of 3 tiles in 6 dimensions"
-    return learn(ask, "acrobot-sarsa", title, settings, solved=-100, by="solved, Gymnasium", random=-500, limit=500)
+    return learn(
+        request, "acrobot-sarsa", title, settings, solved=-100, by="solved, Gymnasium", random=-500, limit=500
+    )

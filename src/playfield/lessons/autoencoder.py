@@ -1,12 +1,12 @@
-"""An auto-encoder of Breakout's screens: 7,056 pixels in 64 numbers, for linear methods to learn from.
+"""An auto-encoder of Breakout's screens: 7,056 pixels in 64 latents, as features for linear methods.
 
-Lesson 18 ends with this plan: 40,000 frames of play, split 70/30 with seed 42, an auto-encoder, and its latents as
-the features of linear methods. It stops after the split. Here screens are collected from the agent that ships,
-whole games are held out, and the error is weighted: the ball is 4 of 7,056 pixels, which a plain mean squared error
-does not miss.
+Lesson 18 ends with this plan: 40,000 frames, split 70/30 with seed 42, an auto-encoder, and its latents as the
+features of linear methods. It stops after the split. Here the frames come from the agent that ships with playfield,
+whole games are held out, and the loss is weighted: the ball is 4 of 7,056 pixels, too few for a plain mean squared
+error to learn it.
 
-`--faithful` splits single frames, as the lesson does. Then nearly every held-out frame has a neighbour among those
-that were learnt from, so that its error says little.
+`--faithful` splits single frames, as the lesson does. Then nearly every held-out frame has an almost equal neighbour
+in the training set, so the held-out error says little.
 """
 
 from __future__ import annotations
@@ -15,42 +15,37 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from playfield.lessons._outcome import Ask, Budget, Outcome
-from playfield.lessons._panels import Picture
+from playfield.datasets.collect import collect
+from playfield.datasets.train_autoencoder import PICTURE, train
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._panels import read_picture
+from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
+from playfield.nets.autoencoder import Config
 
 BUDGET = Budget(steps=40_000, faithful=True)
 GAME = "breakout"
 EPOCHS = 8
-FRAMES = (28_000, 12_000)  # of 40,000: to learn from, and held out
-SHOWN = 0.9  # share of held-out balls that the reconstruction must show
+FRAMES = (28_000, 12_000)  # of 40,000: training set and held-out set
+SHOWN = 0.9  # fraction of held-out balls that the reconstruction must show
 
 
-def run(ask: Ask) -> Outcome:
-    """Collect, split, train, and look at screens that were held out."""
-    from PIL import Image
-
-    from playfield.datasets.collect import collect
-    from playfield.datasets.train_autoencoder import PICTURE, train
-    from playfield.nets.autoencoder import Config
-
-    ask.progress.parts(2)
-    ask.progress.part("collecting")
+def run(request: Request) -> Outcome:
+    """Collect, split, train, and reconstruct held-out screens."""
+    request.progress.parts(2)
+    request.progress.part("collecting")
     with tempfile.TemporaryDirectory() as folder:
-        data = collect(GAME, steps=ask.steps, out=Path(folder) / "data")
-        ask.progress.part("training")
-        config = Config(epochs=EPOCHS, split="frames" if ask.faithful else "episodes")
-        told = train(data, config, out=Path(folder) / "net")
-        with Image.open(Path(folder) / "net" / PICTURE) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    before, after, frames = told["before"], told["after"], told["frames"]
-    seconds = float(told["seconds"])
-    share, judged = f"{config.split}, seed {config.split_seed}", ask.as_published
+        data = collect(GAME, steps=request.steps, out=Path(folder) / "data")
+        request.progress.part("training")
+        config = Config(epochs=EPOCHS, split="frames" if request.faithful else "episodes")
+        report = train(data, config, out=Path(folder) / "net")
+        picture = read_picture(Path(folder) / "net" / PICTURE)
+    before, after, frames = report["before"], report["after"], report["frames"]
+    seconds = float(report["seconds"])
+    split, compared = f"{config.split}, seed {config.split_seed}", request.as_published
     rows = [
-        Row(share, "frames to learn from", FRAMES[0], frames["train"], judged=judged),
-        Row(share, "frames held out", FRAMES[1], frames["test"], judged=judged),
+        Row(split, "frames in the training set", FRAMES[0], frames["train"], compared=compared),
+        Row(split, "frames held out", FRAMES[1], frames["test"], compared=compared),
         Row("held out, before", "weighted squared error", None, before["weighted"]),
         Row(
             "held out, after",
@@ -60,18 +55,18 @@ def run(ask: Ask) -> Outcome:
             claim="less than before",
             holds=after["weighted"] < before["weighted"],
             seconds_here=seconds,
-            judged=judged,
+            compared=compared,
         ),
     ]
     if "ball_shown" in after:
         shown = float(after["ball_shown"])
-        more: dict[str, Any] = {"claim": f"at least {SHOWN:.0%}", "holds": shown >= SHOWN, "judged": judged}
-        rows.append(Row("held out, after", "share of balls shown", None, shown, **more))
+        more: dict[str, Any] = {"claim": f"at least {SHOWN:.0%}", "holds": shown >= SHOWN, "compared": compared}
+        rows.append(Row("held out, after", "fraction of balls shown", None, shown, **more))
     return Outcome(
         "autoencoder",
-        "Breakout in 64 numbers",
+        "Breakout in 64 latents",
         rows,
-        [Picture("", pixels)],
-        notes=["Above: what was held out; below: what an untrained and the trained auto-encoder make of it."],
-        data={"report": {k: told[k] for k in ("config", "updates", "frames", "before", "after")}},
+        [picture],
+        notes=["Top: held-out screens; below: reconstructions by an untrained and by the trained auto-encoder."],
+        data={"report": {k: report[k] for k in ("config", "updates", "frames", "before", "after")}},
     )

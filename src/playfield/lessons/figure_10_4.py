@@ -1,26 +1,27 @@
-"""Figure 10.4: how the number of steps n and the step size alpha work together, in the first 50 episodes.
+"""Figure 10.4: the effect of n and the step size alpha on n-step Sarsa, in the first 50 episodes.
 
-A larger n learns faster with a small step size, and stands less of a large one. The book finds an intermediate n,
-4, to be best.
+With a larger n, learning is faster at small step sizes and worse at large ones. The book finds that an intermediate
+n, 4, is best.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._linear import TILINGS
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
 BUDGET = Budget(runs=20, episodes=50)
-FEATURES = "tilings:tilings=8,tiles=8"
-SECONDS = 292.0  # all of it, there
-# n: alpha * 8 from, to, by.
+SECONDS = 292.0  # of the whole lesson
+# n: (first, last, step) of alpha * 8.
 GRIDS = {1: (0.4, 1.8, 0.1), 2: (0.2, 1.8, 0.1), 4: (0.1, 1.8, 0.1), 8: (0.1, 1.2, 0.07), 16: (0.1, 1.0, 0.07)}
-LIMIT = 20_000  # steps of an episode that will not end
+LIMIT = 20_000  # steps after which an episode is truncated
 
 
-def run(ask: Ask) -> Outcome:
+def run(request: Request) -> Outcome:
     """20 runs of 50 episodes for each n and step size."""
     branches = [
         Branch(
@@ -32,7 +33,7 @@ def run(ask: Ask) -> Outcome:
         )
         for n, (low, high, by) in GRIDS.items()
     ]
-    found = sweep(ask, branches, "mountain-car", FEATURES, lambda out: out.steps.mean(axis=1), LIMIT)
+    found = sweep(request, branches, "mountain-car", TILINGS, lambda out: out.steps.mean(axis=1), LIMIT)
     rows = []
     for f in found:
         size, values = f.best()
@@ -48,7 +49,7 @@ def run(ask: Ask) -> Outcome:
             rows[order[0]].ours,
             claim="n = 4 is best",
             holds=winner == "n = 4",
-            judged=ask.as_published,
+            compared=request.as_published,
             seconds_there=SECONDS,
             seconds_here=sum(f.seconds for f in found),
         )

@@ -1,28 +1,30 @@
-"""Figure 12.10: how traces and the step size work together in Sarsa(lambda), in the first 50 episodes.
+"""Figure 12.10: the effect of lambda and the step size on Sarsa(lambda), in the first 50 episodes.
 
-The book's figure has replacing traces, the lesson's the Dutch ones of true online Sarsa(lambda): both are here. A
-lambda between 0 (one step) and 1 (Monte Carlo) is best. What was published is the lesson's best of each lambda.
+The book's figure has replacing traces, the lesson's the Dutch traces of true online Sarsa(lambda): here are both. An
+intermediate lambda, between 0 (one-step) and 1 (Monte Carlo), is best. Published are the lesson's best results of
+each lambda.
 """
 
 from __future__ import annotations
 
-from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._linear import TILINGS
+from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Mark
+from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
 BUDGET = Budget(runs=10, episodes=50)
-FEATURES = "tilings:tilings=8,tiles=8"
-SECONDS = 145.0  # all of the lesson's, with 3 runs
+SECONDS = 145.0  # of the whole lesson, with 3 runs
 LAMBDAS = (0.0, 0.68, 0.84, 0.92, 0.96, 0.98, 0.99)
 SIZES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
 PUBLISHED = {0.0: 225, 0.68: 195, 0.84: 175, 0.92: 182}
-LIMIT = 2_000  # steps of an episode that will not end
+LIMIT = 2_000  # steps after which an episode is truncated
 
 
-def run(ask: Ask) -> Outcome:
+def run(request: Request) -> Outcome:
     """10 runs of 50 episodes for each lambda, step size and kind of trace."""
-    ask.progress.parts(2 * len(LAMBDAS) * len(SIZES))
+    request.progress.parts(2 * len(LAMBDAS) * len(SIZES))
     panels, rows = [], []
     for trace, title in (("dutch", "True online (the lesson)"), ("replacing", "Replacing traces (the book)")):
         branches = [
@@ -32,7 +34,7 @@ def run(ask: Ask) -> Outcome:
             for lam in LAMBDAS
         ]
         found = sweep(
-            ask, branches, "mountain-car", FEATURES, lambda out: out.steps.mean(axis=1), LIMIT, within=False
+            request, branches, "mountain-car", TILINGS, lambda out: out.steps.mean(axis=1), LIMIT, count_parts=False
         )
         marks = []
         total = sum(f.seconds for f in found)
@@ -47,7 +49,7 @@ def run(ask: Ask) -> Outcome:
                     "steps, best alpha",
                     published,
                     values,
-                    judged=ask.as_published,
+                    compared=request.as_published,
                     seconds_there=SECONDS if first and trace == "dutch" else None,
                     seconds_here=total if first else None,
                 )
@@ -61,6 +63,6 @@ def run(ask: Ask) -> Outcome:
         rows,
         panels,
         notes=[
-            "Seconds are those of all lambdas and step sizes; the lesson's are of 3 runs, without replacing traces."
+            "Seconds are of all lambdas and step sizes; those of the course are of 3 runs, without replacing traces."
         ],
     )

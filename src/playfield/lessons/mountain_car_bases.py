@@ -1,13 +1,13 @@
-"""The same learner, seeing MountainCar by tiles, by waves and by polynomials.
+"""One method, several features: MountainCar with tile coding, Fourier and polynomial bases.
 
-Semi-gradient methods are as good as their features. Tiles touch a few weights at each step; waves and polynomials
-touch all. The powers of the book's equation 9.17 span the very functions that Legendre polynomials span and could
-represent as much. But x^2, x^3, x^4 are nearly the same function on [0, 1]: a step that mends one state moves all the
-others, and the car never reaches its goal. Legendre polynomials have nothing in common over evenly spread states, and
-learn.
+Semi-gradient methods are as good as their features. With tiles an update changes a few weights; with a Fourier or
+polynomial basis it changes all. The powers of the book's equation 9.17 span the same functions as Legendre
+polynomials. But x^2, x^3, x^4 are nearly the same function on [0, 1]: an update that corrects the value of one state
+changes those of all others, and the car never reaches the goal. Legendre polynomials are orthogonal over evenly
+spread states, and learn.
 
-Konidaris, Osentoski and Thomas (2011) found that Fourier waves beat polynomials, on MountainCar too. Step sizes are
-those that playfield chooses: half an error is corrected at once. Episodes are cut after 3,000 steps.
+Konidaris, Osentoski and Thomas (2011) found that the Fourier basis beats polynomials, on MountainCar too. Step sizes
+are playfield's defaults: an update corrects half of the error. Episodes are truncated after 3,000 steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 from playfield.lessons._linear import Setting, game, last_rows, last_steps, run_all, steps_curves
-from playfield.lessons._outcome import Ask, Budget, Outcome
+from playfield.lessons._outcome import Outcome
+from playfield.lessons._request import Budget, Request
 
 BUDGET = Budget(runs=20, episodes=300, film=True)
 LIMIT = 3_000
@@ -27,22 +28,22 @@ FEATURES = {
     "Legendre, order 5": "legendre:order=5",
     "powers, order 5": "polynomial:order=5",
 }
-WAVES = "Fourier, order 5"
+FOURIER = "Fourier, order 5"
 
 
-def run(ask: Ask) -> Outcome:
+def run(request: Request) -> Outcome:
     """20 runs of 300 episodes of Sarsa(0.9) with each kind of features."""
-    options = {"lam": 0.9, "epsilon": 0.0, "gamma": 1.0}
+    options = {"epsilon": 0.0, "gamma": 1.0, "lam": 0.9}
     settings = [Setting(label, "sarsa_lambda", "mountain-car-gym", f, options) for label, f in FEATURES.items()]
-    outs = run_all(ask, settings, limits=[LIMIT] * len(settings))
-    rows = last_rows(ask, settings[:-1], outs[:-1])
-    best = last_steps(outs[list(FEATURES).index(WAVES)]).max()
+    outs = run_all(request, settings, limits=[LIMIT] * len(settings))
+    rows = last_rows(request, settings[:-1], outs[:-1])
+    best = last_steps(outs[list(FEATURES).index(FOURIER)]).max()
     worse: dict[str, Any] = {"claim": "each run above Fourier's", "holds": bool(last_steps(outs[-1]).min() > best)}
-    rows += last_rows(ask, settings[-1:], outs[-1:], **worse)
+    rows += last_rows(request, settings[-1:], outs[-1:], **worse)
     return Outcome(
         "mountain-car-bases",
-        "Features side by side: Sarsa(0.9) on MountainCar",
+        "Features compared: Sarsa(0.9) on MountainCar",
         rows,
-        [steps_curves(ask, "Gymnasium's car", settings, outs, ylim=(90, 4_000))],
+        [steps_curves(request, "Gymnasium's car", settings, outs, ylim=(90, 4_000))],
         film=game(settings[0].problem, outs[0]),
     )

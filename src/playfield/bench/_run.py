@@ -1,0 +1,65 @@
+"""Training runs for measurements: no logs, and the tracked parts can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from playfield.compute import Compute
+from playfield.envs import make_envs
+from playfield.envs.base import EnvSpec, VectorEnv
+from playfield.runs.run import Run
+
+T = TypeVar("T")
+
+
+class MeasuredRun(Run):
+    """A `Run` whose tracked parts can be read by name, as in `run.parts["learner"]`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.parts: dict[str, Any] = {}
+        super().__init__(*args, **kwargs)
+
+    def track(self, name: str, part: T) -> T:
+        """As `Run.track`, and remember the part."""
+        self.parts[name] = part
+        return super().track(name, part)
+
+
+def measured_run(
+    algo: str,
+    config: Any,
+    spec: EnvSpec,
+    compute: Compute,
+    steps: int,
+    *,
+    make: Callable[[int], VectorEnv] = lambda count: make_envs("breakout", count),
+    seed: int = 1,
+    **more: Any,
+) -> MeasuredRun:
+    """A run of `algo` on environments with this `spec`, for `steps` steps.
+
+    Args:
+        config: the algorithm's `Config`.
+        make: makes so many environments.
+        more: arguments of `Run`, such as `directory`, `sinks` and `on_round`.
+    """
+    info = {
+        "env": spec.id,
+        "algo": algo,
+        "spec": spec,
+        "seed": seed,
+        "steps": steps,
+        "compute": dataclasses.asdict(compute),
+        "config": dataclasses.asdict(config),
+        "protocol": spec.protocol,
+    }
+    return MeasuredRun(info, make, **more)
+
+
+def breakout_spec() -> EnvSpec:
+    """The spec of Breakout as `playfield train breakout` has it."""
+    probe = make_envs("breakout", 1)
+    probe.close()
+    return probe.spec

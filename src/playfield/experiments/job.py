@@ -1,0 +1,94 @@
+"""One training of an experiment: its command line, its run directory, and how far it is.
+
+Run directories are the only state, so an experiment continues after any interruption.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playfield.errors import DataError, UsageError
+from playfield.runs.info import read_info
+
+QUIET = ("--games", "0", "--no-film", "--no-tensorboard", "--quiet")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        env, label: environment, and the name of the algorithm with its options.
+        words: arguments of `playfield train`, without steps, seed and directory.
+        seed, steps: of the training.
+        directory: run directory.
+    """
+
+    env: str
+    label: str
+    words: tuple[str, ...]
+    seed: int
+    steps: int
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """For progress lines and errors."""
+        return f"{self.label} on {self.env}, seed {self.seed}"
+
+    def command(self) -> list[str]:
+        """Arguments of `playfield` that start or resume the run."""
+        if (self.directory / "run.json").exists():
+            return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *QUIET]
+        own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]
+        return ["train", *self.words, *own, *QUIET]
+
+    def check(self, extend: bool = False) -> None:
+        """Raise UsageError where the directory holds a run of another length; with `extend`, only of a longer one."""
+        info = self._info()
+        if info is None:
+            return
+        has = info["steps"]
+        if has > self.steps:
+            raise UsageError(f"{self.directory} holds a run of {has:,} steps: use --steps {has}, or another --dir")
+        if has < self.steps and not extend:
+            raise UsageError(
+                f"{self.directory} holds a run of {has:,} steps: use --steps {has}, another --dir, or --extend "
+                f"to train it on to {self.steps:,} (schedules then use the new total)"
+            )
+
+    def done(self) -> bool:
+        """Whether the run is finished."""
+        info = self._info()
+        return info is not None and finished(info) and info["steps"] >= self.steps
+
+    def _info(self) -> dict[str, Any] | None:
+        """The contents of `run.json`; None before it exists."""
+        if not (self.directory / "run.json").exists():
+            return None
+        info = read_info(self.directory)
+        if not isinstance(info.get("steps"), int):
+            raise DataError(f"{self.directory / 'run.json'} has no number of steps")
+        return info
+
+
+def finished(info: dict[str, Any]) -> bool:
+    """Whether the run of this `run.json` has all its steps, or has reached its target score."""
+    result = info.get("result")
+    return result is not None and (result["steps"] >= info["steps"] or result.get("stop") == "target")
+
+
+def reached(directory: Path) -> tuple[int, float]:
+    """(steps, seconds of training) of the last complete row of a run's metrics.csv; zeros before the first."""
+    try:
+        with open(directory / "metrics.csv", "rb") as file:
+            header = file.readline().decode().rstrip("\n").split(",")
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            cells = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2].decode().split(",")
+        row = dict(zip(header, cells, strict=False))
+        return int(row["step"]), float(row.get("time/time_elapsed") or 0)
+    except (OSError, ValueError, KeyError):
+        return 0, 0.0

@@ -1,0 +1,64 @@
+"""What is asked of a lesson: its budget, the options that were given, and where to report progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Reports how far a lesson is."""
+
+    def parts(self, count: int) -> None:
+        """The lesson has `count` parts."""
+
+    def part(self, label: str) -> Callable[[int, int], None]:
+        """The next part begins. Returns a function to call with (done, total) during the part."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a lesson runs by default, as published. 0: the lesson has no such option.
+
+    Attributes:
+        runs: runs of each setting.
+        episodes: episodes of a run.
+        steps: environment steps of a training.
+        faithful: whether it can reproduce the mistakes of the course's code.
+        film: whether it plays a game that can be filmed.
+    """
+
+    runs: int = 0
+    episodes: int = 0
+    steps: int = 0
+    faithful: bool = False
+    film: bool = False
+
+    def words(self) -> str:
+        """The options that the lesson has, for an error message."""
+        own = [f"--{what}" for what in ("runs", "episodes", "steps") if getattr(self, what)]
+        return f"it has {' and '.join(own)}" if own else "it has no budget to change"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a lesson is asked to run.
+
+    Attributes:
+        runs, episodes, steps: see `Budget`.
+        faithful: reproduce the mistakes of the course's code.
+        as_published: the budget is the published one, so results can be compared with published numbers.
+        progress: where to report progress.
+    """
+
+    runs: int
+    episodes: int
+    steps: int
+    faithful: bool
+    as_published: bool
+    progress: Progress
+
+    def runs_text(self) -> str:
+        """What a curve shows, for the label of an axis: `mean of 20 runs` or `one run`."""
+        return f"mean of {self.runs} runs" if self.runs > 1 else "one run"
