@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from playfield.linear.coders import coder_for
-from playfield.linear.episodes import entries
+from playfield.linear.episodes import entry_points
 from playfield.linear.jit import PACKAGE, drop_stale, sources
 from playfield.linear.many import METHODS, configured
 
@@ -85,14 +85,14 @@ def test_compiling_is_told_once_and_reading_what_is_kept_is_not(tmp_path):
     ]
     assert [d.stdout for d in done] == ["2 3\n"] * 2
     assert [d.stderr.splitlines() for d in done] == [
-        ["now ours", "compiling for this machine; it is kept, so this happens once"],
+        ["now ours", "compiling for this machine (cached for later runs)"],
         ["now ours"],
     ]
 
 
 ALL = """
 from playfield.linear.many import experiment
-from playfield.linear.episodes import entries
+from playfield.linear.episodes import entry_points
 from playfield.linear.many import METHODS, configured
 for method in METHODS:
     experiment(method, "random-walk", "onehot", seeds=[0], episodes=1)
@@ -122,7 +122,7 @@ def test_entries_keep_nothing() -> None:
         h, rng = module.rates(cfg), np.random.default_rng(0)
         index, value = np.arange(4), np.ones(4)
         results = []
-        for begin, learn in (entries(module.begin, module.learn), (module.begin.py_func, module.learn.py_func)):
+        for begin, learn in (entry_points(module.begin, module.learn), (module.begin.py_func, module.learn.py_func)):
             rng = np.random.default_rng(0)
             m = module.memory(2, coder, cfg)
             before = sys.getrefcount(rng)

@@ -59,7 +59,7 @@ def test_a_training_that_does_not_fit_is_refused_in_a_line(words, mend, free, ca
     features = ["--features", "tilings:tilings=16,tiles=50"]
     assert main(["train", "MountainCar-v0", *words, *features, "--steps", "1000"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("playfield: weights, traces and past steps of ")
+    assert error.startswith("playfield: weights, traces and stored steps of ")
     assert "GB, and 0.00 GB are free: use " in error
     assert mend in error
     assert error.count("\n") == 1
@@ -77,7 +77,7 @@ def test_what_fits_is_told_for_several_at_once():
     [
         ("iht:tilings=1000000,tiles=1000000", "1,000,000 tilings .*: use fewer"),
         ("tilings:tilings=1000000", "1,000,000 tilings .*: use fewer"),
-        ("iht:tilings=60000,tiles=1000000,size=65536", r"10\^\d\d cells: use fewer tiles"),
+        ("iht:tilings=60000,tiles=1000000,size=65536", r"10\^\d\d tiles: use fewer tiles"),
         ("iht:tilings=5000", "use fewer tilings, or size=65536"),
         ("fourier:order=1000000", r"10\^\d\d features: lower it"),
     ],
@@ -93,7 +93,7 @@ def test_numbers_too_large_for_the_machine_are_plain_errors(text, why):
     [{"seeds": range(10**12)}, {"episodes": 10**13}, {"n_step": 10**12}, {"seeds": range(10), "n_step": 10**12}],
 )
 def test_an_experiment_that_does_not_fit_is_refused(more):
-    with pytest.raises(UsageError, match=r"would take .* GB are free: use less of") as caught:
+    with pytest.raises(UsageError, match=r"would need .* GB are free: use less of") as caught:
         experiment("sarsa", "mountain-car", "tilings", **{"seeds": [1], "episodes": 3, **more})
     assert ("n_step" in str(caught.value)) == ("n_step" in more)
 
@@ -101,11 +101,11 @@ def test_an_experiment_that_does_not_fit_is_refused(more):
 def test_runs_count(free):
     """A thousand runs leave a thousand times the weights, but only those at work have traces."""
     seen, cfg = coder("iht:size=4096"), importlib.import_module("playfield.algos.sarsa_lambda").Config()
-    one, many = (budget.of_runs(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
+    one, many = (budget.experiment_bytes(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
     assert pytest.approx((many - one) / 999, rel=0.01) == 8 * (2 * 2 * 4096 + 2 * 8192)
     free(many // 2)
     with pytest.raises(UsageError, match="1,000 runs of 10 episodes with 4,096 features"):
-        budget.of_runs(cfg, 2, seen, 1000, 10, threads=1)
+        budget.experiment_bytes(cfg, 2, seen, 1000, 10, threads=1)
 
 
 @pytest.mark.parametrize("features", ["fourrier", "iht:tilings=1000000,tiles=1000000"])

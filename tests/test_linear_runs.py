@@ -114,7 +114,7 @@ def test_a_compiled_run_is_plain_python_bit_for_bit(method):
         m, rng = module.memory(3, coder, cfg), np.random.default_rng(3)
         steps, returns = np.zeros(4, np.int64), np.zeros(4)
         play(problem.code, coder, m, module.rates(cfg), rng, 0.9, 200, np.zeros(1, bool), steps, returns)
-        results.append([steps, returns, coder.told, *m])
+        results.append([steps, returns, coder.counts, *m])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
 
 

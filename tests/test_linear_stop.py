@@ -30,7 +30,7 @@ def test_a_compiled_loop_ends_when_it_is_told(where):
         words = (CAR_GYM, coder, m, sarsa.rates(cfg), rng, 1.0, ENDLESS, stop, steps, returns)
         run = lambda: sarsa.play(*words)  # noqa: E731
     else:
-        m = m._replace(where=np.zeros((2, 16), np.int64), value=np.zeros((2, 16)))
+        m = m._replace(indices=np.zeros((2, 16), np.int64), values=np.zeros((2, 16)))
         words = (coder, m, sarsa.rates(cfg), rng, stop, steps.astype(np.int64))
         run = lambda: _course._play(*words)  # noqa: E731
     run()  # compiles, and ends at its first step
