@@ -52,14 +52,11 @@ class Config(online.Config):
         return rows * coder.size, 2 * rows * coder.size + 2 * coder.active
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE | {"gamma": 0.99, "correction": 0.3}, correction_actor=0.2)},
-    "Acrobot": {"default": Config(**online.ACROBOT, correction_actor=0.32)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(
+    Config,
+    CartPole={"gamma": 0.99, "correction": 0.3, "correction_actor": 0.2},
+    Acrobot={"correction_actor": 0.32},
+)
 
 
 class Memory(NamedTuple):

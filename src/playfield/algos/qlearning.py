@@ -33,14 +33,7 @@ class Config(sarsa_lambda.Config):
     """Lambda, the decay of eligibility traces; 0 is one-step Q-learning."""
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(Config)
 
 
 @kernel

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -94,21 +94,29 @@ class Config(algorithm.Config):
         raise NotImplementedError
 
 
-# Where presets begin. A game of -1 a step needs no random actions: nothing is worth as little as it turns out.
-MOUNTAIN_CAR: dict[str, Any] = {"gamma": 1.0, "epsilon": 0.0}
-CARTPOLE: dict[str, Any] = {
-    "features": "iht:tilings=16,tiles=4,size=16384",
-    "gamma": 1.0,
+C = TypeVar("C", bound=Config)
+
+# Options of the preset `default` by kind of environment, which all linear methods begin from. A reward of -1 per step
+# needs no random actions: the initial values of 0 are optimistic.
+_ATARI: dict[str, Any] = {
+    "alpha": 1e-4,  # hundreds of features are active at once
     "epsilon": 0.05,
+    "clip_reward": True,
+    "rollout_steps": 1_000,
 }
-ACROBOT: dict[str, Any] = {
-    "features": "iht:tilings=16,tiles=3,size=32768",
-    "correction": 0.3,
-    "gamma": 1.0,
-    "epsilon": 0.0,
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vector": {},
+    "MountainCar": {"gamma": 1.0, "epsilon": 0.0},
+    "CartPole": {"features": "iht:tilings=16,tiles=4,size=16384", "gamma": 1.0, "epsilon": 0.05},
+    "Acrobot": {"features": "iht:tilings=16,tiles=3,size=32768", "correction": 0.3, "gamma": 1.0, "epsilon": 0.0},
+    "atari": _ATARI | {"features": "pixels:size=14"},
+    "ram": _ATARI | {"features": "bits"},
 }
-# Hundreds of features are on at once, so steps are small.
-ATARI: dict[str, Any] = {"alpha": 1e-4, "epsilon": 0.05, "clip_reward": True, "rollout_steps": 1_000}
+
+
+def presets(config: type[C], **own: dict[str, Any]) -> dict[str, dict[str, C]]:
+    """`PRESETS` of a linear method: `DEFAULTS`, and where they differ its own options by kind of environment."""
+    return {kind: {"default": config(**options | own.get(kind, {}))} for kind, options in DEFAULTS.items()}
 
 
 def initial_weights(rows: int, coder: Coder, cfg: Config) -> Floats:
