@@ -1,8 +1,9 @@
-"""Compiled code that is kept on disk: never older than any of its sources."""
+"""Compiled code that is cached on disk: never older than any of its sources."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def test_every_source_with_compiled_functions_counts(tmp_path):
         seen.add(sources(tmp_path))
     sources.cache_clear()
     assert len(seen) == 5
+
+
+def test_every_file_that_compiles_is_among_the_sources():
+    """By the marker that `sources` looks for: without it, its compiled code would outlive a change."""
+    files = [*PACKAGE.glob("linear/*.py"), *PACKAGE.glob("algos/*.py")]
+    compiling = [f for f in files if re.search(r"^@(jit|kernel)$|episode_loop\(", f.read_text("utf-8"), re.MULTILINE)]
+    assert len(compiling) >= 9
+    for file in compiling:
+        assert file.name == "jit.py" or b"linear.jit" in file.read_bytes(), file
 
 
 CALLER = "from stale.linear.inner import f\nfrom playfield.linear.jit import jit\n@jit\ndef g():\n    return f()\n"

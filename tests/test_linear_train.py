@@ -72,6 +72,46 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo):
     whole.close(), second.close(), other.close()
 
 
+TRACES = ["w", "z", "listed", "length", "where", "value", "last", "old", "epsilon"]
+IN_CHECKPOINTS = {
+    "sarsa": ["w", "where", "value", "on", "actions", "rewards", "t", "epsilon"],
+    "sarsa_lambda": TRACES,
+    "qlearning": TRACES,
+    "td_lambda": [
+        "w",
+        "z",
+        "listed",
+        "length",
+        "where",
+        "value",
+        "on",
+        "old",
+        "actions",
+        "truth",
+        "errors",
+        "epsilon",
+    ],
+    "linear_ac": [
+        *["w", "z", "listed", "length", "critic", "critic_z", "critic_listed", "critic_length"],
+        *["where", "value", "last", "probs", "shrunk", "epsilon"],
+    ],
+}
+
+
+@pytest.mark.parametrize("algo", METHODS)
+def test_checkpoints_name_arrays_as_the_first_version_did(algo):
+    """Names in the code may change, those in checkpoints not: older runs must resume, with the same hash."""
+    run = train(started(algo, config(algo), 100), algo, config(algo))
+    state = run._parts["learner"].state()
+    run.close()
+    shared = [name for name in IN_CHECKPOINTS[algo] if name in ("w", "critic", "epsilon")]
+    assert sorted(state) == ["actions", "env", "lanes", "random", "weights"]
+    assert sorted(state["weights"]) == sorted([*shared, "cells", "numbers", "told"])
+    assert sorted(state["lanes"]) == ["0", "1"]
+    for lane in state["lanes"].values():
+        assert sorted(lane) == sorted(set(IN_CHECKPOINTS[algo]) - set(shared))
+
+
 @pytest.mark.parametrize(("how", "worth"), [("end", 2.5), ("cut", 10.0)])
 def test_a_cut_game_bootstraps_and_an_ended_one_does_not(how, worth):
     """Games of 3 steps with reward 1 that all look alike, discount 0.9: v = 1 + 0.9 v, or after ends in 2 of 3."""

@@ -113,6 +113,14 @@ def test_a_switch_of_features_says_what_it_takes(text, told):
     assert str(caught.value) == told
 
 
+def test_presets_differ_only_where_a_method_says_so():
+    own = online.presets(linear_ac.Config, CartPole={"tau": 2.0})
+    assert own["CartPole"]["default"] == linear_ac.Config(**online.DEFAULTS["CartPole"], tau=2.0)
+    assert own["vector"]["default"] == linear_ac.Config()
+    assert own["ram"]["default"].features == "bits"
+    assert own.keys() == sarsa.PRESETS.keys() == online.DEFAULTS.keys()
+
+
 def test_states_without_numbers_and_too_many_cells_are_refused():
     env = make_envs("FrozenLake-v1", 1)
     env.close()
