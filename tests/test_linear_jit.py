@@ -17,7 +17,7 @@ from playfield.linear.jit import PACKAGE, drop_stale, sources
 from playfield.linear.many import METHODS, configured
 
 
-def test_kept_code_of_other_sources_is_dropped(tmp_path):
+def test_cached_code_of_other_sources_is_dropped(tmp_path):
     folder = tmp_path / "kept"
     drop_stale(folder, "one")
     (folder / "loop.nbi").write_text("index")
@@ -54,7 +54,7 @@ def test_every_file_that_compiles_is_among_the_sources():
 CALLER = "from stale.linear.inner import f\nfrom playfield.linear.jit import jit\n@jit\ndef g():\n    return f()\n"
 
 
-def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
+def test_numba_alone_would_use_a_cached_loop_whose_kernels_changed(tmp_path):
     """Why `drop_stale` is needed: should this begin to fail, it is not."""
     package = tmp_path / "stale"
     (package / "linear").mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
     assert Path(package / "linear" / "__pycache__").exists()
 
 
-TELLING = """
+NOTICE = """
 import logging, numba, stranger
 from playfield.linear import jit
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -87,12 +87,10 @@ print(f(1), g(1))
 """
 
 
-def test_compiling_is_told_once_and_reading_what_is_kept_is_not(tmp_path):
+def test_compiling_is_logged_once_and_loading_from_the_cache_is_not(tmp_path):
     (tmp_path / "stranger.py").write_text("def f(x):\n    return x\n")
-    (tmp_path / "telling.py").write_text(TELLING)
-    done = [
-        subprocess.run([sys.executable, "telling.py"], cwd=tmp_path, capture_output=True, text=True) for _ in "12"
-    ]
+    (tmp_path / "notice.py").write_text(NOTICE)
+    done = [subprocess.run([sys.executable, "notice.py"], cwd=tmp_path, capture_output=True, text=True) for _ in "12"]
     assert [d.stdout for d in done] == ["2 3\n"] * 2
     assert [d.stderr.splitlines() for d in done] == [
         ["now ours", "compiling for this machine (cached for later runs)"],
@@ -111,7 +109,7 @@ for method in METHODS:
 """
 
 
-def test_every_method_keeps_its_own_copy_of_the_loop():
+def test_every_method_has_its_own_cached_copy_of_the_loop():
     """Q-learning's has the types of Sarsa(lambda)'s: only the name of its file on disk tells them apart."""
     modules = [configured(method, {})[0] for method in METHODS]
     assert len({module.play.py_func.__qualname__ for module in modules}) == len(METHODS)
@@ -123,8 +121,8 @@ def test_every_method_keeps_its_own_copy_of_the_loop():
     assert done.stdout.splitlines() == ["1 0"] * len(METHODS)
 
 
-def test_entries_keep_nothing() -> None:
-    """A `piece` that is called from Python keeps a reference to the random numbers, and memory, at every call."""
+def test_entry_points_leak_no_references() -> None:
+    """A `kernel` that is called from Python leaks a reference to the random generator at every call."""
     coder = coder_for("identity", np.zeros(3), np.ones(3))
     for name in METHODS:
         module = importlib.import_module(f"playfield.algos.{name}")
@@ -136,9 +134,9 @@ def test_entries_keep_nothing() -> None:
             rng = np.random.default_rng(0)
             m = module.memory(2, coder, cfg)
             before = sys.getrefcount(rng)
-            said = [begin(m, h, rng, index, value, 4)]
-            said += [learn(m, h, rng, 1.0, index, value, 4, 0) for _ in range(50)]
-            if not results:  # what plain Python calls are pieces again
+            actions = [begin(m, h, rng, index, value, 4)]
+            actions += [learn(m, h, rng, 1.0, index, value, 4, 0) for _ in range(50)]
+            if not results:  # plain Python calls kernels itself
                 assert sys.getrefcount(rng) == before, name
-            results.append((said, m.w.tolist()))
+            results.append((actions, m.w.tolist()))
         assert results[0] == results[1], name

@@ -1,4 +1,4 @@
-"""What linear methods begin with and are refused, and lists of traces where tiles share a number."""
+"""Initial weights, step sizes and refusals of linear methods, and traces where tiles share a feature."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from playfield.training.request import Request
     "text",
     ["tilings", "iht:size=64", "modulo", "onehot", "fourier:order=3", "polynomial:order=2", "identity", "bits"],
 )
-def test_every_state_is_worth_initial_at_the_start(text):
+def test_every_state_has_the_initial_value_at_the_start(text):
     low, high = np.zeros(2), np.full(2, 255.0)
     coder = coder_for(text, low, high, high + 1)
     weights = online.initial_weights(3, coder, sarsa.Config(initial=7.5))
@@ -65,7 +65,7 @@ def test_step_sizes_of_the_presets(algo, env, alpha, actor):
     [("CartPole-v1", "cartpole", 500, 60, 300), ("MountainCar-v0", "mountain-car-gym", 200, 80, -165)],
 )
 @pytest.mark.parametrize("algo", ["sarsa", "sarsa_lambda"])
-def test_waves_are_learnt_at_the_step_size_that_is_chosen(algo, env, problem, limit, episodes, enough):
+def test_fourier_features_learn_with_the_automatic_step_size(algo, env, problem, limit, episodes, enough):
     """`playfield train CartPole-v1 --algo sarsa --features fourier:order=3`, as an experiment of 3 runs."""
     cfg = prepare.configure(Request(env, algo, config={"features": "fourier:order=3"}))[1]
     own = {"gamma": cfg.gamma, "epsilon": cfg.epsilon, "correction": cfg.correction}
@@ -100,17 +100,17 @@ def test_an_endless_episode_ends_the_run():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         ("onehot:faithful=maybe", "faithful of --features onehot takes true or false, not 'maybe'"),
         ("fourier:scaled=2", "scaled of --features fourier takes true or false, not '2'"),
         ("fourier:scaled=", "scaled of --features fourier takes true or false, not ''"),
     ],
 )
-def test_a_switch_of_features_says_what_it_takes(text, told):
+def test_errors_of_boolean_feature_options(text, error):
     with pytest.raises(UsageError) as caught:
         coder_for(text, np.zeros(2), np.ones(2))
-    assert str(caught.value) == told
+    assert str(caught.value) == error
 
 
 def test_presets_differ_only_where_a_method_says_so():
