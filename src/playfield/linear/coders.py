@@ -16,10 +16,10 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.linear import features
 from playfield.linear.problems import PROBLEMS
-from playfield.options import Option, number, parse_spec
+from playfield.options import Option, parse_spec
 from playfield.runs.encoder import locate
 
-PIXELS = [Option("size", "int", 14, "")]  # of `pixels`, whose coder is `identity` of a downscaled picture
+PIXELS = [Option("size", "int", 14, "", low=2, high=84)]  # of `pixels`: height and width of a downscaled picture
 C = TypeVar("C")
 
 
@@ -32,7 +32,7 @@ def coder_options() -> dict[str, list[Option]]:
         if first is None or first.annotation != "Bounds" or name.startswith("_"):
             continue
         keywords = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        found[name] = [Option(p.name, p.annotation, p.default, "") for p in keywords]
+        found[name] = [Option(p.name, p.annotation, p.default, "", low=1, high=2**20) for p in keywords]
     return found
 
 
@@ -40,14 +40,7 @@ def parse(text: str, known: dict[str, list[Option]]) -> tuple[str, dict[str, Any
     """(name, {option: value}) of `--features`. Raises UsageError for an unknown name, option or value."""
     name, words = parse_spec(text, "features", known)
     types = {option.name: option for option in known[name]}
-    values: dict[str, Any] = {}
-    for option, word in words.items():
-        where = f"{option} of --features {name}"
-        if types[option].type == "int":
-            values[option] = number(where, word, whole=True, low=1, high=2**20)
-        else:
-            values[option] = types[option].parse(word, where)
-    return name, values
+    return name, {key: types[key].parse(word, f"{key} of --features {name}") for key, word in words.items()}
 
 
 def coder_for(text: str, low: np.ndarray, high: np.ndarray, tiled: np.ndarray | None = None) -> features.Coder:
@@ -97,9 +90,7 @@ def env_coder(text: str, spec: EnvSpec) -> features.Coder | None:
 
 def pixels_size(text: str) -> int:
     """Height and width of the picture that `pixels:size=14` downscales to; 14 by default."""
-    _, words = parse_spec(text, "features", {"pixels": PIXELS})
-    word = words.get("size", str(PIXELS[0].default))
-    return int(number("size of --features pixels", word, whole=True, low=2, high=84))
+    return int(parse(text, {"pixels": PIXELS})[1].get("size", PIXELS[0].default))
 
 
 def _check_autoencoder(path: str, spec: EnvSpec) -> None:
