@@ -1,4 +1,4 @@
-"""Methods of the package driven by hand, a step at a time, with random features, rewards and ends."""
+"""Run the methods of the package one step at a time, with random features, rewards and ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSE: dict[str, Any] = {"rel": 0, "abs": 1e-10}
 class Episode(NamedTuple):
     xs: list[np.ndarray]  # x_0..x_T, dense [F]
     rewards: list[float]  # R_1..R_T
-    terminal: bool  # else cut after T steps
+    terminal: bool  # else truncated after T steps
 
     def end(self, t: int) -> int:
         """What step t (of 0..T-1) ends with."""
@@ -25,7 +25,7 @@ class Episode(NamedTuple):
 
 
 def episodes(seed: int, count: int = 4, binary: bool = False) -> list[Episode]:
-    """Episodes of 1 to 12 steps, half of them cut; features are real numbers, some 0, or 0 and 1."""
+    """Episodes of 1 to 12 steps, half of them truncated; features are real numbers, some 0, or 0 and 1."""
     rng, out = np.random.default_rng(seed), []
     for number in range(count):
         steps = int(rng.integers(1, 13))

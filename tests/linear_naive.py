@@ -2,7 +2,7 @@
 
 Nothing here is shared with the package: dense vectors, whole episodes kept in lists, every return computed anew.
 `phi` maps a state to a dense vector [F]; weights of values are [F], of action values [A, F].
-An episode is `rewards` R_1..R_T and what it saw; `terminal` says whether it ended, or was only cut after T steps.
+An episode is `rewards` R_1..R_T and its states; `terminal`: it terminated, else it was truncated after T steps.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def truncated_lambda_return(rewards, values_then, t: int, horizon: int, gamma: f
 
 
 def online_lambda_return(xs, rewards, terminal: bool, w0, alpha: float, gamma: float, lam: float) -> list[np.ndarray]:
-    """Section 12.4: after each step, all updates of the episode are done anew from `w0` up to the present horizon.
+    """Section 12.4: after each step, all updates of the episode are recomputed from `w0` up to the present horizon.
 
     `xs` are x_0..x_T, each [F] (of a state and action [A, F]; then `w0` too). Returns the weights after 1..T steps.
     """
@@ -118,7 +118,7 @@ def online_lambda_return(xs, rewards, terminal: bool, w0, alpha: float, gamma: f
     return weights[1:]
 
 
-# Whole algorithms. `act(q, rng)` chooses among action values [A]; it draws what the package draws.
+# Whole algorithms. `act(q, rng)` chooses among action values [A]; it uses random numbers in the package's order.
 
 Act = Callable[[np.ndarray, np.random.Generator], int]
 
@@ -202,7 +202,7 @@ class SarsaLambda:
 
 
 class Watkins:
-    """Q-learning with traces, which are cut where the next action is not greedy (section 12.10)."""
+    """Q-learning with traces, which are reset where the next action is not greedy (section 12.10)."""
 
     def __init__(self, weights, lam: float, alpha: float, gamma: float, trace: str = "accumulating") -> None:
         self.w, self.lam, self.alpha, self.gamma, self.trace = weights, lam, alpha, gamma, trace

@@ -72,7 +72,7 @@ def test_index_hash_table_is_tiles3(dims, tilings, tiles, seed):
         for got, number in zip(index, expected, strict=True):
             assert got == number if number is not None else 0 <= got < size
         shared += expected.count(None)
-        assert mine.told.tolist() == [len(theirs.numbers), shared]
+        assert mine.counts.tolist() == [len(theirs.numbers), shared]
     assert theirs.overfull == shared
 
 
@@ -84,7 +84,7 @@ def test_a_full_table_shares_and_counts():
         theirs.tiles(4, scaled(UNIT, x, 8))
         for k, (cell, number) in enumerate(zip(tile_coordinates(4, scaled(UNIT, x, 8)), index, strict=True)):
             assert seen.setdefault((k, *cell), number) == number  # a shared number stays
-    assert mine.told.tolist() == [40, theirs.overfull]
+    assert mine.counts.tolist() == [40, theirs.overfull]
     assert theirs.overfull > 500
     assert len(set(seen.values())) == 40 < len(seen)
     late = [number for number in seen.values()][40:]
@@ -95,7 +95,7 @@ def test_fresh_tables_are_apart():
     one = features.iht(UNIT, tilings=2, tiles=4, size=64)
     two = features.fresh(one)
     encode(one, [0.1, 0.9])
-    assert (one.told[0], two.told[0]) == (2, 0)
+    assert (one.counts[0], two.counts[0]) == (2, 0)
     assert encode(two, [0.9, 0.1])[0] == [0, 1]
 
 
@@ -286,7 +286,7 @@ def test_compiled_is_plain_python_bit_for_bit(name):
         slow = features.fresh(fast)
         for x in points(bounds, 20) if make is not features.bits else np.arange(255.0)[:, None] + 0 * bounds.low:
             assert encode(fast, x) == encode(slow, x, compiled=False)
-        assert (fast.told == slow.told).all()
+        assert (fast.counts == slow.counts).all()
 
 
 def test_too_many_features_are_refused():

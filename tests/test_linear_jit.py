@@ -1,8 +1,9 @@
-"""Compiled code that is kept on disk: never older than any of its sources."""
+"""Compiled code that is cached on disk: never older than any of its sources."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from playfield.linear.coders import coder_for
-from playfield.linear.episodes import entries
+from playfield.linear.episodes import entry_points
 from playfield.linear.jit import PACKAGE, drop_stale, sources
 from playfield.linear.many import METHODS, configured
 
 
-def test_kept_code_of_other_sources_is_dropped(tmp_path):
+def test_cached_code_of_other_sources_is_dropped(tmp_path):
     folder = tmp_path / "kept"
     drop_stale(folder, "one")
     (folder / "loop.nbi").write_text("index")
@@ -41,10 +42,19 @@ def test_every_source_with_compiled_functions_counts(tmp_path):
     assert len(seen) == 5
 
 
+def test_every_file_that_compiles_is_among_the_sources():
+    """By the marker that `sources` looks for: without it, its compiled code would outlive a change."""
+    files = [*PACKAGE.glob("linear/*.py"), *PACKAGE.glob("algos/*.py")]
+    compiling = [f for f in files if re.search(r"^@(jit|kernel)$|episode_loop\(", f.read_text("utf-8"), re.MULTILINE)]
+    assert len(compiling) >= 9
+    for file in compiling:
+        assert file.name == "jit.py" or b"linear.jit" in file.read_bytes(), file
+
+
 CALLER = "from stale.linear.inner import f\nfrom playfield.linear.jit import jit\n@jit\ndef g():\n    return f()\n"
 
 
-def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
+def test_numba_alone_would_use_a_cached_loop_whose_kernels_changed(tmp_path):
     """Why `drop_stale` is needed: should this begin to fail, it is not."""
     package = tmp_path / "stale"
     (package / "linear").mkdir(parents=True)
@@ -60,7 +70,7 @@ def test_numba_by_itself_would_keep_a_loop_whose_parts_changed(tmp_path):
     assert Path(package / "linear" / "__pycache__").exists()
 
 
-TELLING = """
+NOTICE = """
 import logging, numba, stranger
 from playfield.linear import jit
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -77,22 +87,20 @@ print(f(1), g(1))
 """
 
 
-def test_compiling_is_told_once_and_reading_what_is_kept_is_not(tmp_path):
+def test_compiling_is_logged_once_and_loading_from_the_cache_is_not(tmp_path):
     (tmp_path / "stranger.py").write_text("def f(x):\n    return x\n")
-    (tmp_path / "telling.py").write_text(TELLING)
-    done = [
-        subprocess.run([sys.executable, "telling.py"], cwd=tmp_path, capture_output=True, text=True) for _ in "12"
-    ]
+    (tmp_path / "notice.py").write_text(NOTICE)
+    done = [subprocess.run([sys.executable, "notice.py"], cwd=tmp_path, capture_output=True, text=True) for _ in "12"]
     assert [d.stdout for d in done] == ["2 3\n"] * 2
     assert [d.stderr.splitlines() for d in done] == [
-        ["now ours", "compiling for this machine; it is kept, so this happens once"],
+        ["now ours", "compiling for this machine (cached for later runs)"],
         ["now ours"],
     ]
 
 
 ALL = """
 from playfield.linear.many import experiment
-from playfield.linear.episodes import entries
+from playfield.linear.episodes import entry_points
 from playfield.linear.many import METHODS, configured
 for method in METHODS:
     experiment(method, "random-walk", "onehot", seeds=[0], episodes=1)
@@ -101,7 +109,7 @@ for method in METHODS:
 """
 
 
-def test_every_method_keeps_its_own_copy_of_the_loop():
+def test_every_method_has_its_own_cached_copy_of_the_loop():
     """Q-learning's has the types of Sarsa(lambda)'s: only the name of its file on disk tells them apart."""
     modules = [configured(method, {})[0] for method in METHODS]
     assert len({module.play.py_func.__qualname__ for module in modules}) == len(METHODS)
@@ -113,8 +121,8 @@ def test_every_method_keeps_its_own_copy_of_the_loop():
     assert done.stdout.splitlines() == ["1 0"] * len(METHODS)
 
 
-def test_entries_keep_nothing() -> None:
-    """A `piece` that is called from Python keeps a reference to the random numbers, and memory, at every call."""
+def test_entry_points_leak_no_references() -> None:
+    """A `kernel` that is called from Python leaks a reference to the random generator at every call."""
     coder = coder_for("identity", np.zeros(3), np.ones(3))
     for name in METHODS:
         module = importlib.import_module(f"playfield.algos.{name}")
@@ -122,13 +130,13 @@ def test_entries_keep_nothing() -> None:
         h, rng = module.rates(cfg), np.random.default_rng(0)
         index, value = np.arange(4), np.ones(4)
         results = []
-        for begin, learn in (entries(module.begin, module.learn), (module.begin.py_func, module.learn.py_func)):
+        for begin, learn in (entry_points(module.begin, module.learn), (module.begin.py_func, module.learn.py_func)):
             rng = np.random.default_rng(0)
             m = module.memory(2, coder, cfg)
             before = sys.getrefcount(rng)
-            said = [begin(m, h, rng, index, value, 4)]
-            said += [learn(m, h, rng, 1.0, index, value, 4, 0) for _ in range(50)]
-            if not results:  # what plain Python calls are pieces again
+            actions = [begin(m, h, rng, index, value, 4)]
+            actions += [learn(m, h, rng, 1.0, index, value, 4, 0) for _ in range(50)]
+            if not results:  # plain Python calls kernels itself
                 assert sys.getrefcount(rng) == before, name
-            results.append((said, m.w.tolist()))
+            results.append((actions, m.w.tolist()))
         assert results[0] == results[1], name

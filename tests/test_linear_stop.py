@@ -20,7 +20,7 @@ MANY = 10**7  # episodes: hours of compiled work
 
 
 @pytest.mark.parametrize("where", ["experiment", "as the course starts"])
-def test_a_compiled_loop_ends_when_it_is_told(where):
+def test_a_compiled_loop_ends_when_stop_is_set(where):
     """From another thread, while it holds no lock. The weights do not move, so an episode takes long."""
     coder = coder_for("tilings", *(np.array(b) for b in (PROBLEM.low, PROBLEM.high, PROBLEM.tiled)))
     _, cfg = configured("sarsa", {"alpha": 1e-12})
@@ -30,7 +30,7 @@ def test_a_compiled_loop_ends_when_it_is_told(where):
         words = (CAR_GYM, coder, m, sarsa.rates(cfg), rng, 1.0, ENDLESS, stop, steps, returns)
         run = lambda: sarsa.play(*words)  # noqa: E731
     else:
-        m = m._replace(where=np.zeros((2, 16), np.int64), value=np.zeros((2, 16)))
+        m = m._replace(indices=np.zeros((2, 16), np.int64), values=np.zeros((2, 16)))
         words = (coder, m, sarsa.rates(cfg), rng, stop, steps.astype(np.int64))
         run = lambda: _course._play(*words)  # noqa: E731
     run()  # compiles, and ends at its first step
@@ -67,8 +67,8 @@ def test_what_ends_one_run_stops_the_others(error, where):
 
 
 def test_results_are_in_the_order_of_the_seeds():
-    told = []
+    calls = []
     assert spread(
-        lambda seed, stop: (time.sleep(0.02 * (3 - seed)), -seed)[1], range(3), 3, lambda *n: told.append(n)
+        lambda seed, stop: (time.sleep(0.02 * (3 - seed)), -seed)[1], range(3), 3, lambda *n: calls.append(n)
     ) == [0, -1, -2]
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [(1, 3), (2, 3), (3, 3)]

@@ -1,7 +1,7 @@
-"""Updates of the linear methods against naive ones that follow the book, on episodes of random features.
+"""Updates of the linear methods against independent ones from the book, on episodes of random features.
 
-Methods are driven by hand: `begin` and `learn` are given random features, rewards and ends, and tell the actions that
-they take; the naive methods of linear_naive are told the same, and weights must agree after every step.
+`begin` and `learn` get random features, rewards and ends, and return actions; the methods of linear_naive get the
+same steps and actions, and weights must agree after every step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def compare(mine: Driven, learner: Any, played: list[Episode]) -> list[list[int]
 @pytest.mark.parametrize("lam", [0.0, 0.4, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_true_online_sarsa_is_the_online_lambda_return_algorithm(lam, seed):
-    """After every step: the same weights as from all updates of the episode done anew with longer returns."""
+    """After every step: the same weights as from all updates of the episode recomputed with longer returns."""
     mine, w = started(sarsa_lambda, seed, lam=lam, alpha=0.07, gamma=0.9, epsilon=0.3, trace="dutch")
     for episode in episodes(seed):
         actions, seen = mine.play(episode)
@@ -91,7 +91,7 @@ def test_watkins(trace, lam):
 
 @pytest.mark.parametrize("trace", sarsa_lambda.TRACES)
 def test_lambda_0_is_one_step(trace):
-    """Sarsa(0) is one-step Sarsa, and Q(0) Q-learning, whatever the traces: the same actions from the same draws."""
+    """Sarsa(0) is one-step Sarsa, Q(0) Q-learning, for all traces: the same actions from the same random numbers."""
     for seed in range(3):
         options: dict[str, Any] = {"alpha": 0.05, "gamma": 0.95, "epsilon": 0.5}
         played = episodes(seed, binary=trace == "replacing")
@@ -123,7 +123,7 @@ def test_traces_of_the_last_episode_are_gone():
 
 
 @pytest.mark.parametrize("algo", [sarsa, sarsa_lambda, qlearning])
-def test_a_cut_end_bootstraps_and_a_true_end_does_not(algo):
+def test_truncated_episodes_bootstrap_and_terminated_ones_do_not(algo):
     """One step with reward 1 from x to y, where every action is worth 10."""
     x, y = np.eye(SIZE)[0], np.eye(SIZE)[1]
     for end, goal in ((TERMINATED, 1.0), (TRUNCATED, 1.0 + 0.9 * 10)):

@@ -23,7 +23,7 @@ METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
 
 
 def config(algo: str, **fields: Any) -> Any:
-    """Small runs: 100 steps to a round."""
+    """Small runs: rollouts of 100 steps."""
     fields = {"rollout_steps": 50, "num_envs": 2, "epsilon_decay": 0.9, "features": "iht:tilings=4,tiles=4"} | fields
     return dataclasses.replace(importlib.import_module(f"playfield.algos.{algo}").Config(), **fields)
 
@@ -72,8 +72,48 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo):
     whole.close(), second.close(), other.close()
 
 
+TRACES = ["w", "z", "listed", "length", "where", "value", "last", "old", "epsilon"]
+IN_CHECKPOINTS = {
+    "sarsa": ["w", "where", "value", "on", "actions", "rewards", "t", "epsilon"],
+    "sarsa_lambda": TRACES,
+    "qlearning": TRACES,
+    "td_lambda": [
+        "w",
+        "z",
+        "listed",
+        "length",
+        "where",
+        "value",
+        "on",
+        "old",
+        "actions",
+        "truth",
+        "errors",
+        "epsilon",
+    ],
+    "linear_ac": [
+        *["w", "z", "listed", "length", "critic", "critic_z", "critic_listed", "critic_length"],
+        *["where", "value", "last", "probs", "shrunk", "epsilon"],
+    ],
+}
+
+
+@pytest.mark.parametrize("algo", METHODS)
+def test_checkpoints_name_arrays_as_the_first_version_did(algo):
+    """Names in the code may change, those in checkpoints not: older runs must resume, with the same hash."""
+    run = train(started(algo, config(algo), 100), algo, config(algo))
+    state = run._parts["learner"].state()
+    run.close()
+    shared = [name for name in IN_CHECKPOINTS[algo] if name in ("w", "critic", "epsilon")]
+    assert sorted(state) == ["actions", "env", "lanes", "random", "weights"]
+    assert sorted(state["weights"]) == sorted([*shared, "cells", "numbers", "told"])
+    assert sorted(state["lanes"]) == ["0", "1"]
+    for lane in state["lanes"].values():
+        assert sorted(lane) == sorted(set(IN_CHECKPOINTS[algo]) - set(shared))
+
+
 @pytest.mark.parametrize(("how", "worth"), [("end", 2.5), ("cut", 10.0)])
-def test_a_cut_game_bootstraps_and_an_ended_one_does_not(how, worth):
+def test_truncated_episodes_bootstrap_and_terminated_ones_do_not(how, worth):
     """Games of 3 steps with reward 1 that all look alike, discount 0.9: v = 1 + 0.9 v, or after ends in 2 of 3."""
     for algo in METHODS:
         more = {"epsilon_decay": 1.0} if algo == "sarsa" else {"epsilon_decay": 1.0, "lam": 0.0}
@@ -97,7 +137,7 @@ def learnt(algo: str, make: Any, steps: int, **fields: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("algo", METHODS)
-def test_a_cut_game_bootstraps_from_its_own_last_state(algo):
+def test_truncated_episodes_bootstrap_from_their_own_last_state(algo):
     """Games of 4 steps, only the first state pays nothing. The last state is never acted in, so its weight stays 0;
     what must hold is v(s) = r + gamma v(s + 1) up to it, and not up to the first state of the next game."""
     w = learnt(algo, lambda n: Corridor(n, 4, "cut", free_start=False), 6000, alpha=0.1)
@@ -121,14 +161,14 @@ class Rich(Corridor):
 
 @pytest.mark.parametrize("algo", METHODS)
 @pytest.mark.parametrize(("clip", "worth"), [(True, 1.0), (False, 10.0)])
-def test_rewards_are_clipped_where_asked(algo, clip, worth):
+def test_clip_reward(algo, clip, worth):
     """Games of one step."""
     w = learnt(algo, lambda n: Rich(n, 1, "end"), 500, alpha=0.1, clip_reward=clip)
     assert w[:, 0] + w[:, 2] == pytest.approx(np.full(len(w), worth), rel=0.02)
 
 
-def test_what_is_trained_plays_better_than_at_random():
-    """MountainCar cut at 200 steps: nobody arrives at random; true online Sarsa does after 150 games."""
+def test_trained_agents_play_better_than_random_ones():
+    """MountainCar truncated at 200 steps: a random agent never reaches the goal, true online Sarsa does after 150."""
     cfg = config(
         "sarsa_lambda", num_envs=1, features="tilings", alpha=0.05, gamma=1.0, epsilon=0.0, rollout_steps=500
     )

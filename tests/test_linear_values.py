@@ -17,7 +17,7 @@ from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 @pytest.mark.parametrize("lam", [0.0, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("gamma", [0.9, 1.0])
 def test_true_online_td_is_the_online_lambda_return_algorithm(lam, gamma):
-    """After every step: the same weights as from all updates of the episode done anew with longer returns."""
+    """After every step: the same weights as from all updates of the episode recomputed with longer returns."""
     for seed in range(10):
         mine, w = started(algo, seed, lam=lam, alpha=0.06, gamma=gamma, trace="dutch")
         for episode in episodes(seed):
@@ -121,12 +121,12 @@ def test_taken_only_moves_one_row():
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0])
-def test_actions_are_drawn_by_softmax(tau):
+def test_actions_are_sampled_from_the_softmax(tau):
     mine = Driven(linear_ac, 3, tau=tau)
     mine.w[:, 0] = [0.0, 1.0, -0.5]
-    drawn = np.bincount([mine.begin(np.eye(SIZE)[0]) for _ in range(4000)], minlength=ACTIONS) / 4000
+    sampled = np.bincount([mine.begin(np.eye(SIZE)[0]) for _ in range(4000)], minlength=ACTIONS) / 4000
     probs = np.exp(mine.w[:, 0] / tau)
-    assert drawn == pytest.approx(probs / probs.sum(), abs=0.03)
+    assert sampled == pytest.approx(probs / probs.sum(), abs=0.03)
 
 
 def test_large_preferences_do_not_overflow():
@@ -136,16 +136,16 @@ def test_large_preferences_do_not_overflow():
     assert mine.memory.probs.tolist() == [1, 0, 0]
 
 
-def test_random_policy_of_td_draws_evenly():
+def test_td_samples_random_actions_uniformly():
     mine = Driven(algo, 5)
-    drawn = np.bincount([mine.begin(np.eye(SIZE)[0]) for _ in range(3000)], minlength=ACTIONS) / 3000
-    assert drawn == pytest.approx([1 / 3] * 3, abs=0.04)
+    sampled = np.bincount([mine.begin(np.eye(SIZE)[0]) for _ in range(3000)], minlength=ACTIONS) / 3000
+    assert sampled == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 # Ends; plain Python
 
 
-def test_a_cut_end_bootstraps_and_a_true_end_does_not():
+def test_truncated_episodes_bootstrap_and_terminated_ones_do_not():
     x, y = np.eye(SIZE)[:2]
     for end, goal in ((TERMINATED, 1.0), (TRUNCATED, 1.0 + 0.9 * 10)):
         for trace in algo.TRACES:

@@ -1,4 +1,4 @@
-"""What linear methods begin with and are refused, and lists of traces where tiles share a number."""
+"""Initial weights, step sizes and refusals of linear methods, and traces where tiles share a feature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from playfield.envs import make_envs
 from playfield.errors import DivergedError, UsageError
 from playfield.linear import online
 from playfield.linear.coders import coder_for
-from playfield.linear.kernels import fade, follow, mark
+from playfield.linear.kernels import add_traces, decay_traces, update_traces
 from playfield.linear.many import experiment, values
-from playfield.linear.observe import Sight
+from playfield.linear.observe import Observer
 from playfield.training import prepare
 from playfield.training.request import Request
 
@@ -24,10 +24,10 @@ from playfield.training.request import Request
     "text",
     ["tilings", "iht:size=64", "modulo", "onehot", "fourier:order=3", "polynomial:order=2", "identity", "bits"],
 )
-def test_every_state_is_worth_initial_at_the_start(text):
+def test_every_state_has_the_initial_value_at_the_start(text):
     low, high = np.zeros(2), np.full(2, 255.0)
     coder = coder_for(text, low, high, high + 1)
-    weights = online.weights(3, coder, sarsa.Config(initial=7.5))
+    weights = online.initial_weights(3, coder, sarsa.Config(initial=7.5))
     states = np.floor(np.random.default_rng(0).uniform(low, high + 1, (20, 2)))
     assert values(coder, weights, states) == pytest.approx(np.full((20, 3), 7.5))
 
@@ -65,7 +65,7 @@ def test_step_sizes_of_the_presets(algo, env, alpha, actor):
     [("CartPole-v1", "cartpole", 500, 60, 300), ("MountainCar-v0", "mountain-car-gym", 200, 80, -165)],
 )
 @pytest.mark.parametrize("algo", ["sarsa", "sarsa_lambda"])
-def test_waves_are_learnt_at_the_step_size_that_is_chosen(algo, env, problem, limit, episodes, enough):
+def test_fourier_features_learn_with_the_automatic_step_size(algo, env, problem, limit, episodes, enough):
     """`playfield train CartPole-v1 --algo sarsa --features fourier:order=3`, as an experiment of 3 runs."""
     cfg = prepare.configure(Request(env, algo, config={"features": "fourier:order=3"}))[1]
     own = {"gamma": cfg.gamma, "epsilon": cfg.epsilon, "correction": cfg.correction}
@@ -77,16 +77,16 @@ def test_waves_are_learnt_at_the_step_size_that_is_chosen(algo, env, problem, li
 
 def test_a_trace_that_cancels_is_listed_once():
     """Feature 1 is on twice; its trace of -1 becomes 0 after the first, and 1 after the second."""
-    z, listed, count, w = np.zeros((2, 3)), np.zeros(6, np.int64), np.zeros(1, np.int64), np.zeros((2, 3))
-    mark(z, listed, count, 1, np.array([1]), np.ones(1), 1, -1.0, False)
-    mark(z, listed, count, 1, np.array([1, 1]), np.ones(2), 2, 1.0, False)
-    assert count[0] == 1
-    follow(w, z, listed, count, 0.5)
+    z, nonzero, length, w = np.zeros((2, 3)), np.zeros(6, np.int64), np.zeros(1, np.int64), np.zeros((2, 3))
+    update_traces(z, nonzero, length, 1, np.array([1]), np.ones(1), 1, -1.0, False)
+    update_traces(z, nonzero, length, 1, np.array([1, 1]), np.ones(2), 2, 1.0, False)
+    assert length[0] == 1
+    add_traces(w, z, nonzero, length, 0.5)
     assert w.tolist() == [[0, 0, 0], [0, 0.5, 0]]
-    fade(z, listed, count, 0.5)
+    decay_traces(z, nonzero, length, 0.5)
     assert z[1, 1] == 0.5
-    mark(z, listed, count, 1, np.array([1]), np.ones(1), 1, -0.5, False)
-    assert count[0] == 0
+    update_traces(z, nonzero, length, 1, np.array([1]), np.ones(1), 1, -0.5, False)
+    assert length[0] == 0
 
 
 def test_an_endless_episode_ends_the_run():
@@ -100,25 +100,33 @@ def test_an_endless_episode_ends_the_run():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         ("onehot:faithful=maybe", "faithful of --features onehot takes true or false, not 'maybe'"),
         ("fourier:scaled=2", "scaled of --features fourier takes true or false, not '2'"),
         ("fourier:scaled=", "scaled of --features fourier takes true or false, not ''"),
     ],
 )
-def test_a_switch_of_features_says_what_it_takes(text, told):
+def test_errors_of_boolean_feature_options(text, error):
     with pytest.raises(UsageError) as caught:
         coder_for(text, np.zeros(2), np.ones(2))
-    assert str(caught.value) == told
+    assert str(caught.value) == error
+
+
+def test_presets_differ_only_where_a_method_says_so():
+    own = online.presets(linear_ac.Config, CartPole={"tau": 2.0})
+    assert own["CartPole"]["default"] == linear_ac.Config(**online.DEFAULTS["CartPole"], tau=2.0)
+    assert own["vector"]["default"] == linear_ac.Config()
+    assert own["ram"]["default"].features == "bits"
+    assert own.keys() == sarsa.PRESETS.keys() == online.DEFAULTS.keys()
 
 
 def test_states_without_numbers_and_too_many_cells_are_refused():
     env = make_envs("FrozenLake-v1", 1)
     env.close()
     with pytest.raises(UsageError, match="use --features identity"):
-        Sight("tilings", env.spec)
-    assert Sight("identity", env.spec).coder.size == 17
+        Observer("tilings", env.spec)
+    assert Observer("identity", env.spec).coder.size == 17
     many = np.zeros(128), np.full(128, 255.0), np.full(128, 256.0)
     for text in ("tilings", "iht", "polynomial", "hashed"):
         with pytest.raises(UsageError) as caught:

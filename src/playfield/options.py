@@ -14,7 +14,7 @@ import math
 import numbers
 import textwrap
 import typing
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
@@ -138,6 +138,38 @@ def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = M
 def _plain(limit: float) -> str:
     """A limit in full, not rounded: 9007199254740991, 0.99, 1e+12."""
     return str(int(limit)) if limit == int(limit) and limit != MOST else f"{limit:g}"
+
+
+def parse_spec(text: str, what: str, known: Mapping[str, Sequence[Option]]) -> tuple[str, dict[str, str]]:
+    """Split `name:option=value,...` as in `--net impala:width=2,norm=layer` into ("impala", {"width": "2", ...}).
+
+    Args:
+        text: the name, with or without options.
+        what: the command-line option without its dashes, for messages: "net" or "features".
+        known: the options of every name. Values are returned as text; the caller converts and checks them.
+
+    Raises:
+        UsageError: unknown name or option, an option without a value or given twice.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in known:
+        raise unknown(what, name, known)
+    values: dict[str, str] = {}
+    if not colon:
+        return name, values
+    of_name = {o.name: o for o in known[name]}
+    if not of_name:
+        raise UsageError(f"--{what} {name} has no options")
+    for part in rest.split(","):
+        key, sign, value = (word.strip() for word in part.partition("="))
+        if key not in of_name:
+            raise unknown(f"option of --{what} {name}", key, of_name)
+        if not sign or key in values:
+            why = "is given twice" if sign else "lacks a value"
+            example = f"{name}:{key}={of_name[key].default}"
+            raise UsageError(f"--{what} {text}: {key} {why}; options are written as in {example}")
+        values[key] = value
+    return name, values
 
 
 def options_of(config: type) -> tuple[Option, ...]:

@@ -1,13 +1,13 @@
-"""Actor-critic with linear features and traces (Sutton and Barto 2018, sections 13.5 and 13.6).
+"""Actor-critic with linear features and eligibility traces (Sutton and Barto 2018, sections 13.5 and 13.6).
 
-The actor prefers actions by sums of weights and draws them by softmax over `tau`; the critic values states. One
-error, reward + gamma v(next) - v, moves both along their traces.
+The actor has a preference for each action, linear in the features, and samples from their softmax with temperature
+`tau`; the critic estimates state values. One TD error, R + gamma v(S') - v(S), updates both along their traces.
 
 1. The critic's traces are accumulating. With `lam` 0 both are one-step methods.
-2. The actor's step shrinks by gamma every step of an episode only with `discounted` (the book's boxes; most
-   implementations leave it out).
-3. `taken_only` moves the preferences of the action taken alone, as a course has it; the gradient moves all of them.
-4. At a truncation the value of the last state stands for what would have followed; at a termination nothing follows.
+2. The actor's update is multiplied by gamma^t only with `discounted` (the book's boxes have it; most implementations
+   leave it out).
+3. `taken_only` updates the preference of the action taken alone, as a course has it; the gradient updates all.
+4. Truncated episodes bootstrap; terminated ones do not.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec
 from playfield.linear import online
-from playfield.linear.episodes import loop
+from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
-from playfield.linear.jit import piece
-from playfield.linear.kernels import ONGOING, TERMINATED, dot, fade, follow, mark
+from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.kernels import ONGOING, TERMINATED, add_traces, decay_traces, dot, update_traces
 from playfield.options import Fraction, Positive, PositiveFraction
 from playfield.play.policy import Network
 from playfield.runs.run import Run
@@ -52,39 +52,35 @@ class Config(online.Config):
         return rows * coder.size, 2 * rows * coder.size + 2 * coder.active
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE | {"gamma": 0.99, "correction": 0.3}, correction_actor=0.2)},
-    "Acrobot": {"default": Config(**online.ACROBOT, correction_actor=0.32)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(
+    Config,
+    CartPole={"gamma": 0.99, "correction": 0.3, "correction_actor": 0.2},
+    Acrobot={"correction_actor": 0.32},
+)
 
 
 class Memory(NamedTuple):
-    """The actor's weights w and traces z [A, F], the critic's [1, F]; `listed` and `length` as in `linear.maths`.
+    """Weights and traces of actor and critic, and the last state and action."""
 
-    The last step: features (where, value [K]), `last` (action, features on), `probs` [A]; `shrunk` is gamma^t.
-    """
-
-    w: np.ndarray
-    z: np.ndarray
-    listed: np.ndarray
-    length: np.ndarray
-    critic: np.ndarray
-    critic_z: np.ndarray
-    critic_listed: np.ndarray
-    critic_length: np.ndarray
-    where: np.ndarray
-    value: np.ndarray
-    last: np.ndarray
-    probs: np.ndarray
-    shrunk: np.ndarray
-    epsilon: np.ndarray
+    w: Floats  # [A, F] the actor's weights
+    z: Floats  # [A, F] the actor's traces
+    nonzero: Ints  # [A * F] and [1]: which of them are not zero, see `linear.kernels`
+    length: Ints
+    critic: Floats  # [1, F] the critic's weights
+    critic_z: Floats  # [1, F] the critic's traces
+    critic_nonzero: Ints  # [F] and [1]
+    critic_length: Ints
+    indices: Ints  # [K] active features of S
+    values: Floats  # [K] and their values
+    last: Ints  # [2] A, and how many features are active
+    probs: Floats  # [A] pi(a | S)
+    discount: Floats  # [1] gamma^t, the book's I
+    epsilon: Floats  # [1] not used: the policy is a softmax
 
 
 class Rates(NamedTuple):
+    """What the compiled functions need of a Config."""
+
     alpha: float
     alpha_actor: float
     gamma: float
@@ -95,44 +91,45 @@ class Rates(NamedTuple):
 
 
 def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
-    """What a run begins with."""
+    """Initial weights, and traces of zero."""
     return Memory(
         w=np.zeros((actions, coder.size)),
         z=np.zeros((actions, coder.size)),
-        listed=np.zeros(actions * coder.size, np.int64),
+        nonzero=np.zeros(actions * coder.size, np.int64),
         length=np.zeros(1, np.int64),
-        critic=online.weights(1, coder, cfg),
+        critic=online.initial_weights(1, coder, cfg),
         critic_z=np.zeros((1, coder.size)),
-        critic_listed=np.zeros(coder.size, np.int64),
+        critic_nonzero=np.zeros(coder.size, np.int64),
         critic_length=np.zeros(1, np.int64),
-        where=np.zeros(coder.active, np.int64),
-        value=np.zeros(coder.active),
+        indices=np.zeros(coder.active, np.int64),
+        values=np.zeros(coder.active),
         last=np.zeros(2, np.int64),
         probs=np.zeros(actions),
-        shrunk=np.ones(1),
+        discount=np.ones(1),
         epsilon=np.zeros(1),
     )
 
 
 def rates(cfg: Config) -> Rates:
+    """The `Rates` of a Config."""
     return Rates(cfg.alpha, cfg.alpha_actor, cfg.gamma, cfg.lam, cfg.tau, cfg.discounted, cfg.taken_only)
 
 
-@piece
-def begin(m, h, rng, index, value, on):
-    """The first action of an episode."""
-    fade(m.z, m.listed, m.length, 0.0)
-    fade(m.critic_z, m.critic_listed, m.critic_length, 0.0)
-    m.shrunk[0] = 1.0
-    return _draw(m, h, rng, index, value, on)
+@kernel
+def begin(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Reset the traces; sample and return the first action."""
+    decay_traces(m.z, m.nonzero, m.length, 0.0)
+    decay_traces(m.critic_z, m.critic_nonzero, m.critic_length, 0.0)
+    m.discount[0] = 1.0
+    return sample_and_store(m, h, rng, index, value, active)
 
 
-@piece
-def _draw(m, h, rng, index, value, on):
-    """Draw an action by softmax, and keep what `learn` needs to know of the step."""
+@kernel
+def sample_and_store(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Sample an action from the softmax, and keep it and the state's features for the next `learn`."""
     top, total = -math.inf, 0.0
     for a in range(len(m.w)):
-        m.probs[a] = dot(m.w, a, index, value, on) / h.tau
+        m.probs[a] = dot(m.w, a, index, value, active) / h.tau
         top = max(top, m.probs[a])
     for a in range(len(m.w)):
         m.probs[a] = math.exp(m.probs[a] - top)
@@ -145,40 +142,53 @@ def _draw(m, h, rng, index, value, on):
         left -= m.probs[a]
     for a in range(len(m.w)):
         m.probs[a] /= total
-    for j in range(on):
-        m.where[j] = index[j]
-        m.value[j] = value[j]
-    m.last[0], m.last[1] = action, on
+    for j in range(active):
+        m.indices[j] = index[j]
+        m.values[j] = value[j]
+    m.last[0], m.last[1] = action, active
     return action
 
 
-@piece
-def learn(m, h, rng, reward, index, value, on, ended):
-    """Learn from a reward and the features of what followed; returns the next action."""
-    action, was_on = m.last[0], m.last[1]
-    v_next = dot(m.critic, 0, index, value, on) if ended != TERMINATED else 0.0
-    delta = reward + h.gamma * v_next - dot(m.critic, 0, m.where, m.value, was_on)
+@kernel
+def learn(
+    m: Memory,
+    h: Rates,
+    rng: np.random.Generator,
+    reward: float,
+    index: Ints,
+    value: Floats,
+    active: int,
+    ended: int,
+) -> int:
+    """Learn from the reward of the last action and the features of the next state; returns the next action."""
+    action, last_active = m.last[0], m.last[1]
+    # The TD error.
+    v_next = dot(m.critic, 0, index, value, active) if ended != TERMINATED else 0.0
+    delta = reward + h.gamma * v_next - dot(m.critic, 0, m.indices, m.values, last_active)
+    # The critic's traces: grad v(S) is the features.
     decay = h.gamma * h.lam
-    fade(m.critic_z, m.critic_listed, m.critic_length, decay)
-    mark(m.critic_z, m.critic_listed, m.critic_length, 0, m.where, m.value, was_on, 1.0, False)
-    fade(m.z, m.listed, m.length, decay)
+    decay_traces(m.critic_z, m.critic_nonzero, m.critic_length, decay)
+    update_traces(m.critic_z, m.critic_nonzero, m.critic_length, 0, m.indices, m.values, last_active, 1.0, False)
+    # The actor's traces: grad ln pi(A | S) is the features times (1 if a is A else 0) - pi(a | S), over tau.
+    decay_traces(m.z, m.nonzero, m.length, decay)
     for a in range(len(m.w)):
         if a == action or not h.taken_only:
-            slope = ((1.0 if a == action else 0.0) - m.probs[a]) / h.tau * m.shrunk[0]
-            mark(m.z, m.listed, m.length, a, m.where, m.value, was_on, slope, False)
-    follow(m.critic, m.critic_z, m.critic_listed, m.critic_length, h.alpha * delta)
-    follow(m.w, m.z, m.listed, m.length, h.alpha_actor * delta)
+            gain = ((1.0 if a == action else 0.0) - m.probs[a]) / h.tau * m.discount[0]
+            update_traces(m.z, m.nonzero, m.length, a, m.indices, m.values, last_active, gain, False)
+    # Both updates.
+    add_traces(m.critic, m.critic_z, m.critic_nonzero, m.critic_length, h.alpha * delta)
+    add_traces(m.w, m.z, m.nonzero, m.length, h.alpha_actor * delta)
     if h.discounted:
-        m.shrunk[0] *= h.gamma
-    return _draw(m, h, rng, index, value, on) if ended == ONGOING else 0
+        m.discount[0] *= h.gamma
+    return sample_and_store(m, h, rng, index, value, active) if ended == ONGOING else 0
 
 
-play = loop(begin, learn)
+play = episode_loop(begin, learn)
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
-    online.learn_from(run, cfg, memory, rates, begin, learn)
+    """Train until the run's total steps or target score are reached."""
+    online.train_online(run, cfg, memory, rates, begin, learn)
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

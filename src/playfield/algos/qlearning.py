@@ -1,24 +1,26 @@
 """Q-learning with linear features, and with eligibility traces Watkins's Q(lambda) and true online Q(lambda).
 
-Watkins 1989; Sutton and Barto 2018, sections 6.5 and 12.10; van Seijen et al. 2016. The target is the value of the
-best next action, whichever is taken. With `lam` above 0 traces carry errors back as far as actions were greedy:
-`trace` is `accumulating`, `replacing`, or `dutch`, whose update is that of true online Sarsa(lambda) along greedy
-actions.
+Watkins 1989; Sutton and Barto 2018, sections 6.5 and 12.10; van Seijen et al. 2016. The target is R + gamma times the
+value of a greedy next action, whichever is taken. With `lam` above 0, traces carry errors back as far as the actions
+were greedy: `trace` is `accumulating`, `replacing`, or `dutch`, whose update is that of true online Sarsa(lambda)
+along greedy actions.
 
-1. The next action is chosen before the weights move; where it is not greedy, all traces end.
-2. At a truncation the values of the last state stand for what would have followed; at a termination nothing follows.
+1. The next action is chosen before the weights are updated; if it is not greedy, all traces are reset.
+2. Truncated episodes bootstrap; terminated ones do not. Ties break at random.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from playfield.algos import sarsa_lambda
-from playfield.algos.sarsa_lambda import begin, memory, rates, remember, update
+from playfield.algos.sarsa_lambda import Memory, Rates, begin, memory, rates, store, update
 from playfield.linear import online
-from playfield.linear.episodes import loop
-from playfield.linear.jit import piece
-from playfield.linear.kernels import TERMINATED, best, choose, dot, fade
+from playfield.linear.episodes import episode_loop
+from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.kernels import TERMINATED, decay_traces, dot, epsilon_greedy, max_value
 from playfield.options import Fraction
 from playfield.runs.run import Run
 
@@ -31,40 +33,42 @@ class Config(sarsa_lambda.Config):
     """Lambda, the decay of eligibility traces; 0 is one-step Q-learning."""
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(Config)
 
 
-@piece
-def learn(m, h, rng, reward, index, value, on, ended):
-    """Learn from a reward and the features of what followed; returns the next action."""
-    following, is_greedy, q_next = 0, True, 0.0
-    action, was_on = m.last[0], m.last[1]
+@kernel
+def learn(
+    m: Memory,
+    h: Rates,
+    rng: np.random.Generator,
+    reward: float,
+    index: Ints,
+    value: Floats,
+    active: int,
+    ended: int,
+) -> int:
+    """Learn from the reward of the last action and the features of the next state; returns the next action."""
+    next_action, is_greedy, q_next = 0, True, 0.0
+    action, last_active = m.last[0], m.last[1]
     if ended != TERMINATED:
-        following, is_greedy = choose(m.w, index, value, on, m.epsilon[0], rng)
-        q_next = best(m.w, index, value, on)
-    q = dot(m.w, action, m.where, m.value, was_on)
+        next_action, is_greedy = epsilon_greedy(m.w, index, value, active, m.epsilon[0], rng)
+        q_next = max_value(m.w, index, value, active)
+    q = dot(m.w, action, m.indices, m.values, last_active)
     delta = reward + h.gamma * q_next - q
-    update(m, h, action, was_on, q, delta)
-    m.old[0] = q_next
+    update(m, h, action, last_active, q, delta)
+    m.q_old[0] = q_next
     if not is_greedy:
-        fade(m.z, m.listed, m.length, 0.0)
-        m.old[0] = 0.0
-    return remember(m, following, index, value, on)
+        decay_traces(m.z, m.nonzero, m.length, 0.0)
+        m.q_old[0] = 0.0
+    return store(m, next_action, index, value, active)
 
 
-play = loop(begin, learn)
+play = episode_loop(begin, learn)
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
-    online.learn_from(run, cfg, memory, rates, begin, learn)
+    """Train until the run's total steps or target score are reached."""
+    online.train_online(run, cfg, memory, rates, begin, learn)
 
 
 load = online.load

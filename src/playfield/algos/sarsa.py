@@ -1,11 +1,21 @@
-"""n-step semi-gradient Sarsa with linear features (Sutton and Barto 2018, sections 10.1 and 10.2).
+"""Episodic semi-gradient n-step Sarsa with linear features (Sutton and Barto 2018, sections 10.1 and 10.2).
 
-The value of an action is a sum of weights, one for each feature that is on. After n more steps its weights move
-towards the rewards since then plus the value of the state and action n steps on: with n = 1, after every step.
+The book's algorithm, for each step t of an episode, with S, A, R for states, actions, rewards and n for `n_step`:
 
-1. The next action is chosen before the weights move, as in the book.
-2. At a truncation the values of the last state stand for what would have followed; at a termination nothing follows.
-3. Greedy actions that are equally good are drawn at random.
+    take action A_t; observe and store R_{t+1} and S_{t+1}
+    if S_{t+1} is terminal: T = t + 1; else choose and store A_{t+1}, epsilon-greedy
+    tau = t - n + 1, the time whose estimate is updated
+    if tau >= 0:
+        G = R_{tau+1} + gamma R_{tau+2} + ... + gamma^{n-1} R_{tau+n}, of rewards up to R_T
+        if tau + n < T: G = G + gamma^n q(S_{tau+n}, A_{tau+n})
+        w = w + alpha (G - q(S_tau, A_tau)) grad q(S_tau, A_tau)
+
+until tau = T - 1. Here q(s, a) is w[a] times the features of s, so its gradient is the features. `learn` does all
+this after the environment's step, with the last n + 1 steps in ring buffers.
+
+1. The next action is chosen before the weights are updated, as in the book.
+2. Truncated episodes bootstrap; terminated ones do not.
+3. Ties break at random.
 """
 
 from __future__ import annotations
@@ -16,10 +26,10 @@ from typing import NamedTuple
 import numpy as np
 
 from playfield.linear import online
-from playfield.linear.episodes import loop
+from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
-from playfield.linear.jit import piece
-from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, add_at, choose, dot_at
+from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, add_at, dot_at, epsilon_greedy
 from playfield.options import Count
 from playfield.runs.run import Run
 
@@ -36,108 +46,119 @@ class Config(online.Config):
         return actions * coder.size, (self.n_step + 1) * (2 * coder.active + 3)
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(Config)
 
 
 class Memory(NamedTuple):
-    """Weights [A, F] and a ring of the last n + 1 steps: features (where, value [K], on), actions, rewards."""
+    """The weights, and ring buffers of the last n + 1 steps: what belongs to time t is in slot t % (n + 1)."""
 
-    w: np.ndarray
-    where: np.ndarray
-    value: np.ndarray
-    on: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    t: np.ndarray
-    epsilon: np.ndarray
+    w: Floats  # [A, F] weights
+    indices: Ints  # [n + 1, K] active features of S_t
+    values: Floats  # [n + 1, K] and their values
+    active: Ints  # [n + 1] how many they are
+    actions: Ints  # [n + 1] A_t
+    rewards: Floats  # [n + 1] R_{t+1}
+    t: Ints  # [1] the current time
+    epsilon: Floats  # [1]
 
 
 class Rates(NamedTuple):
+    """What the compiled functions need of a Config."""
+
     alpha: float
     gamma: float
 
 
 def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
-    """What a run begins with."""
-    ring = cfg.n_step + 1
+    """Initial weights, and empty ring buffers."""
+    slots = cfg.n_step + 1
     return Memory(
-        w=online.weights(actions, coder, cfg),
-        where=np.zeros((ring, coder.active), np.int64),
-        value=np.zeros((ring, coder.active)),
-        on=np.zeros(ring, np.int64),
-        actions=np.zeros(ring, np.int64),
-        rewards=np.zeros(ring),
+        w=online.initial_weights(actions, coder, cfg),
+        indices=np.zeros((slots, coder.active), np.int64),
+        values=np.zeros((slots, coder.active)),
+        active=np.zeros(slots, np.int64),
+        actions=np.zeros(slots, np.int64),
+        rewards=np.zeros(slots),
         t=np.zeros(1, np.int64),
         epsilon=np.full(1, cfg.epsilon),
     )
 
 
 def rates(cfg: Config) -> Rates:
+    """The `Rates` of a Config."""
     return Rates(cfg.alpha, cfg.gamma)
 
 
-@piece
-def begin(m, h, rng, index, value, on):
-    """The first action of an episode."""
+@kernel
+def begin(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Store S_0; choose and store A_0, which is returned."""
     m.t[0] = 0
-    return _remember(m, rng, 0, index, value, on)
+    return choose_and_store(m, rng, 0, index, value, active)
 
 
-@piece
-def _remember(m, rng, slot, index, value, on):
-    for j in range(on):
-        m.where[slot, j] = index[j]
-        m.value[slot, j] = value[j]
-    m.on[slot] = on
-    m.actions[slot] = choose(m.w, index, value, on, m.epsilon[0], rng)[0]
-    return m.actions[slot]
+@kernel
+def choose_and_store(m: Memory, rng: np.random.Generator, slot: int, index: Ints, value: Floats, active: int) -> int:
+    """Choose an action in the state of these features, and store both in a slot."""
+    for j in range(active):
+        m.indices[slot, j] = index[j]
+        m.values[slot, j] = value[j]
+    m.active[slot] = active
+    action = epsilon_greedy(m.w, index, value, active, m.epsilon[0], rng)[0]
+    m.actions[slot] = action
+    return action
 
 
-@piece
-def _update(m, h, first, last, bootstrap):
-    """Move the value of step `first` towards the rewards up to step `last`, and what is expected there."""
-    ring = len(m.actions)
-    target, discount = 0.0, 1.0
-    for i in range(first, last):
-        target += discount * m.rewards[i % ring]
-        discount *= h.gamma
-    if bootstrap:
-        s = last % ring
-        target += discount * dot_at(m.w, m.actions[s], m.where, m.value, s, m.on[s])
-    s = first % ring
-    old = dot_at(m.w, m.actions[s], m.where, m.value, s, m.on[s])
-    add_at(m.w, m.actions[s], m.where, m.value, s, m.on[s], h.alpha * (target - old))
-
-
-@piece
-def learn(m, h, rng, reward, index, value, on, ended):
-    """Learn from a reward and the features of what followed; returns the next action."""
-    ring, t = len(m.actions), m.t[0]
-    n = ring - 1
-    m.rewards[t % ring] = reward
-    action = _remember(m, rng, (t + 1) % ring, index, value, on) if ended != TERMINATED else 0
-    if t + 1 >= n:
-        _update(m, h, t + 1 - n, t + 1, ended != TERMINATED)
+@kernel
+def learn(
+    m: Memory,
+    h: Rates,
+    rng: np.random.Generator,
+    reward: float,
+    index: Ints,
+    value: Floats,
+    active: int,
+    ended: int,
+) -> int:
+    """One step of the algorithm, after A_t was taken: from R_{t+1} and the features of S_{t+1} to A_{t+1}."""
+    slots, t = len(m.actions), m.t[0]
+    n = slots - 1
+    # Store R_{t+1}; unless S_{t+1} is terminal, store it and choose A_{t+1}.
+    m.rewards[t % slots] = reward
+    action = choose_and_store(m, rng, (t + 1) % slots, index, value, active) if ended != TERMINATED else 0
+    # Update the estimate of time tau.
+    tau = t + 1 - n
+    if tau >= 0:
+        update(m, h, tau, t + 1, ended != TERMINATED)
+    # At the end of the episode, of the times after tau too, with the rewards that there are.
     if ended != ONGOING:
-        for first in range(max(t + 2 - n, 0), t + 1):
-            _update(m, h, first, t + 1, ended == TRUNCATED)
+        for late in range(max(tau + 1, 0), t + 1):
+            update(m, h, late, t + 1, ended == TRUNCATED)
     m.t[0] = t + 1
     return action
 
 
-play = loop(begin, learn)
+@kernel
+def update(m: Memory, h: Rates, tau: int, end: int, bootstrap: bool) -> None:
+    """w += alpha (G - q(S_tau, A_tau)) grad q(S_tau, A_tau); G has the rewards up to R_end, then q(S_end, A_end)."""
+    slots = len(m.actions)
+    g, discount = 0.0, 1.0
+    for i in range(tau, end):
+        g += discount * m.rewards[i % slots]
+        discount *= h.gamma
+    if bootstrap:
+        s = end % slots
+        g += discount * dot_at(m.w, m.actions[s], m.indices, m.values, s, m.active[s])
+    s = tau % slots
+    q = dot_at(m.w, m.actions[s], m.indices, m.values, s, m.active[s])
+    add_at(m.w, m.actions[s], m.indices, m.values, s, m.active[s], h.alpha * (g - q))
+
+
+play = episode_loop(begin, learn)
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
-    online.learn_from(run, cfg, memory, rates, begin, learn)
+    """Train until the run's total steps or target score are reached."""
+    online.train_online(run, cfg, memory, rates, begin, learn)
 
 
 load = online.load

@@ -1,15 +1,23 @@
 """Sarsa(lambda) with linear features and eligibility traces (Sutton and Barto 2018, sections 12.7 and 12.8).
 
-Every weight remembers for a while that its feature was on, and shares in the errors that follow. `trace` is
+The book's true online algorithm, with x for the features of state and action:
 
-* `dutch`: true online Sarsa(lambda), which computes exactly what the online lambda-return algorithm would (van Seijen
-  et al. 2016);
-* `accumulating`: features add to their traces;
-* `replacing`: features put their traces to their own value (Singh and Sutton 1996).
+    choose A in the initial state; x = x(S, A); z = 0; Q_old = 0
+    for each step of the episode:
+        take action A; observe R, S'; choose A' in S', epsilon-greedy; x' = x(S', A')
+        Q = w.x; Q' = w.x'
+        delta = R + gamma Q' - Q
+        z = gamma lambda z + (1 - alpha gamma lambda z.x) x
+        w = w + alpha (delta + Q - Q_old) z - alpha (Q - Q_old) x
+        Q_old = Q'; x = x'; A = A'
 
-1. The next action is chosen before the weights move.
-2. At a truncation the values of the last state stand for what would have followed; at a termination nothing follows.
-3. Traces of the other actions only fade, in all three.
+That is `trace` = `dutch`: it computes exactly what the online lambda-return algorithm would (van Seijen et al. 2016).
+`accumulating` adds x to gamma lambda z, `replacing` sets traces to x where x is not 0 (Singh and Sutton 1996); both
+then update w = w + alpha delta z.
+
+1. The next action is chosen before the weights are updated, as in the book.
+2. Truncated episodes bootstrap; terminated ones do not. Ties break at random.
+3. Replacing traces do not clear those of the actions not taken: these decay, as with the other two.
 """
 
 from __future__ import annotations
@@ -20,10 +28,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from playfield.linear import online
-from playfield.linear.episodes import loop
+from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
-from playfield.linear.jit import piece
-from playfield.linear.kernels import TERMINATED, add, choose, dot, fade, follow, mark
+from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.kernels import (
+    TERMINATED,
+    add,
+    add_traces,
+    decay_traces,
+    dot,
+    epsilon_greedy,
+    update_traces,
+)
 from playfield.options import Fraction
 from playfield.runs.run import Run
 
@@ -45,31 +61,26 @@ class Config(online.Config):
         return actions * coder.size, 2 * actions * coder.size + 2 * coder.active
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(Config)
 
 
 class Memory(NamedTuple):
-    """Weights and traces [A, F], and the last step: features (where, value [K], on), action; `old` value."""
+    """Weights, traces, and the last state and action."""
 
-    w: np.ndarray
-    z: np.ndarray
-    listed: np.ndarray
-    length: np.ndarray
-    where: np.ndarray
-    value: np.ndarray
-    last: np.ndarray  # action, features on
-    old: np.ndarray
-    epsilon: np.ndarray
+    w: Floats  # [A, F] weights
+    z: Floats  # [A, F] eligibility traces
+    nonzero: Ints  # [A * F] and [1]: which of them are not zero, see `linear.kernels`
+    length: Ints
+    indices: Ints  # [K] active features of S
+    values: Floats  # [K] and their values
+    last: Ints  # [2] A, and how many features are active
+    q_old: Floats  # [1] Q_old
+    epsilon: Floats  # [1]
 
 
 class Rates(NamedTuple):
+    """What the compiled functions need of a Config; `trace` is an index of `TRACES`."""
+
     alpha: float
     gamma: float
     lam: float
@@ -77,79 +88,89 @@ class Rates(NamedTuple):
 
 
 def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
-    """What a run begins with."""
+    """Initial weights, and traces of zero."""
     return Memory(
-        w=online.weights(actions, coder, cfg),
+        w=online.initial_weights(actions, coder, cfg),
         z=np.zeros((actions, coder.size)),
-        listed=np.zeros(actions * coder.size, np.int64),
+        nonzero=np.zeros(actions * coder.size, np.int64),
         length=np.zeros(1, np.int64),
-        where=np.zeros(coder.active, np.int64),
-        value=np.zeros(coder.active),
+        indices=np.zeros(coder.active, np.int64),
+        values=np.zeros(coder.active),
         last=np.zeros(2, np.int64),
-        old=np.zeros(1),
+        q_old=np.zeros(1),
         epsilon=np.full(1, cfg.epsilon),
     )
 
 
 def rates(cfg: Config) -> Rates:
+    """The `Rates` of a Config."""
     return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
-@piece
-def begin(m, h, rng, index, value, on):
-    """The first action of an episode."""
-    fade(m.z, m.listed, m.length, 0.0)
-    m.old[0] = 0.0
-    return remember(m, choose(m.w, index, value, on, m.epsilon[0], rng)[0], index, value, on)
+@kernel
+def begin(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Reset the traces and Q_old; choose and return the first action."""
+    decay_traces(m.z, m.nonzero, m.length, 0.0)
+    m.q_old[0] = 0.0
+    return store(m, epsilon_greedy(m.w, index, value, active, m.epsilon[0], rng)[0], index, value, active)
 
 
-@piece
-def remember(m, action, index, value, on):
-    """Keep what the next `learn` needs to know of this step; returns the action."""
-    for j in range(on):
-        m.where[j] = index[j]
-        m.value[j] = value[j]
-    m.last[0], m.last[1] = action, on
+@kernel
+def store(m: Memory, action: int, index: Ints, value: Floats, active: int) -> int:
+    """Keep the action and the features of the state that it is taken in, for the next `learn`; returns the action."""
+    for j in range(active):
+        m.indices[j] = index[j]
+        m.values[j] = value[j]
+    m.last[0], m.last[1] = action, active
     return action
 
 
-@piece
-def update(m, h, action, on, q, delta):
-    """Let the last step leave its traces, and move all weights by them and the error `delta`; `q` was its value."""
+@kernel
+def learn(
+    m: Memory,
+    h: Rates,
+    rng: np.random.Generator,
+    reward: float,
+    index: Ints,
+    value: Floats,
+    active: int,
+    ended: int,
+) -> int:
+    """One step of the algorithm, after A was taken: from R and the features of S' to A'."""
+    next_action, q_next = 0, 0.0
+    action, last_active = m.last[0], m.last[1]
+    if ended != TERMINATED:
+        next_action = epsilon_greedy(m.w, index, value, active, m.epsilon[0], rng)[0]
+        q_next = dot(m.w, next_action, index, value, active)
+    q = dot(m.w, action, m.indices, m.values, last_active)
+    delta = reward + h.gamma * q_next - q
+    update(m, h, action, last_active, q, delta)
+    m.q_old[0] = q_next
+    return store(m, next_action, index, value, active)
+
+
+@kernel
+def update(m: Memory, h: Rates, action: int, active: int, q: float, delta: float) -> None:
+    """Update the traces by the last state and action, whose value was `q`, and the weights by the TD error."""
     decay = h.gamma * h.lam
     if h.trace == DUTCH:
-        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.where, m.value, on)
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, on, gain, False)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + q - m.old[0]))
-        add(m.w, action, m.where, m.value, on, -h.alpha * (q - m.old[0]))
+        gain = 1.0 - h.alpha * decay * dot(m.z, action, m.indices, m.values, active)
+        decay_traces(m.z, m.nonzero, m.length, decay)
+        update_traces(m.z, m.nonzero, m.length, action, m.indices, m.values, active, gain, False)
+        add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * (delta + q - m.q_old[0]))
+        add(m.w, action, m.indices, m.values, active, -h.alpha * (q - m.q_old[0]))
     else:
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, action, m.where, m.value, on, 1.0, h.trace == REPLACING)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
+        decay_traces(m.z, m.nonzero, m.length, decay)
+        update_traces(m.z, m.nonzero, m.length, action, m.indices, m.values, active, 1.0, h.trace == REPLACING)
+        add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * delta)
 
 
-@piece
-def learn(m, h, rng, reward, index, value, on, ended):
-    """Learn from a reward and the features of what followed; returns the next action."""
-    following, q_next = 0, 0.0
-    action, was_on = m.last[0], m.last[1]
-    if ended != TERMINATED:
-        following = choose(m.w, index, value, on, m.epsilon[0], rng)[0]
-        q_next = dot(m.w, following, index, value, on)
-    q = dot(m.w, action, m.where, m.value, was_on)
-    delta = reward + h.gamma * q_next - q
-    update(m, h, action, was_on, q, delta)
-    m.old[0] = q_next
-    return remember(m, following, index, value, on)
-
-
-play = loop(begin, learn)
+play = episode_loop(begin, learn)
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
-    online.learn_from(run, cfg, memory, rates, begin, learn)
+    """Train until the run's total steps or target score are reached."""
+    online.train_online(run, cfg, memory, rates, begin, learn)
 
 
 load = online.load

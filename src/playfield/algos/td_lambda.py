@@ -1,10 +1,20 @@
-"""TD(lambda): what states are worth under a fixed policy, with linear features (Sutton and Barto 2018, chapter 12).
+"""TD(lambda): the state values of a fixed policy, with linear features (Sutton and Barto 2018, chapter 12).
 
 `trace` is `dutch` for true online TD(lambda) (van Seijen and Sutton 2014), which computes exactly what the online
-lambda-return algorithm would, or `accumulating` for TD(lambda) as Sutton defined it in 1988.
+lambda-return algorithm would, or `accumulating` for TD(lambda) as Sutton defined it in 1988. The book's true online
+algorithm, with x for the features of a state:
 
-1. The policy is random play (`random`), or an agent's (a run, or one that ships); it does not change.
-2. At a truncation the value of the last state stands for what would have followed; at a termination nothing follows.
+    x = x(S); z = 0; V_old = 0
+    for each step of the episode:
+        take an action of the policy; observe R, S'; x' = x(S')
+        V = w.x; V' = w.x'
+        delta = R + gamma V' - V
+        z = gamma lambda z + (1 - alpha gamma lambda z.x) x
+        w = w + alpha (delta + V - V_old) z - alpha (V - V_old) x
+        V_old = V'; x = x'
+
+1. The policy acts at random (`random`), or is an agent's (a run's, or a shipped one); it does not change.
+2. Truncated episodes bootstrap; terminated ones do not.
 """
 
 from __future__ import annotations
@@ -18,10 +28,18 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec
 from playfield.linear import online
-from playfield.linear.episodes import loop
+from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder, encode
-from playfield.linear.jit import piece
-from playfield.linear.kernels import TERMINATED, add, dot, draw, fade, follow, mark
+from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.kernels import (
+    TERMINATED,
+    add,
+    add_traces,
+    decay_traces,
+    dot,
+    sample_uniform,
+    update_traces,
+)
 from playfield.options import Fraction, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.play.policy import Network
@@ -60,37 +78,29 @@ class Config(online.Config):
         return coder.size, 2 * coder.size + 2 * coder.active
 
 
-PRESETS: dict[str, dict[str, Config]] = {
-    "vector": {"default": Config()},
-    "MountainCar": {"default": Config(**online.MOUNTAIN_CAR)},
-    "CartPole": {"default": Config(**online.CARTPOLE)},
-    "Acrobot": {"default": Config(**online.ACROBOT)},
-    "atari": {"default": Config(**online.ATARI, features="pixels:size=14")},
-    "ram": {"default": Config(**online.ATARI, features="bits")},
-}
+PRESETS = online.presets(Config)
 
 
 class Memory(NamedTuple):
-    """Weights and traces [1, F], and the last state: features (where, value [K], on); `old` value.
+    """Weights, traces, and the last state."""
 
-    `actions` is how many there are to draw from; `truth` [states] are known values, for the errors of `play`.
-    """
-
-    w: np.ndarray
-    z: np.ndarray
-    listed: np.ndarray
-    length: np.ndarray
-    where: np.ndarray
-    value: np.ndarray
-    on: np.ndarray
-    old: np.ndarray
-    actions: np.ndarray
-    truth: np.ndarray
-    errors: np.ndarray
-    epsilon: np.ndarray
+    w: Floats  # [1, F] weights
+    z: Floats  # [1, F] eligibility traces
+    nonzero: Ints  # [F] and [1]: which of them are not zero, see `linear.kernels`
+    length: Ints
+    indices: Ints  # [K] active features of S
+    values: Floats  # [K] and their values
+    active: Ints  # [1] how many they are
+    v_old: Floats  # [1] V_old
+    actions: Ints  # [1] number of actions to sample from
+    truth: Floats  # [states] true values, where they are known
+    errors: Floats  # [episodes] RMS error after each episode, where `truth` is known
+    epsilon: Floats  # [1] not used: the policy is fixed
 
 
 class Rates(NamedTuple):
+    """What the compiled functions need of a Config; `trace` is an index of `TRACES`."""
+
     alpha: float
     gamma: float
     lam: float
@@ -98,16 +108,16 @@ class Rates(NamedTuple):
 
 
 def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
-    """What a run begins with."""
+    """Initial weights, and traces of zero."""
     return Memory(
-        w=online.weights(1, coder, cfg),
+        w=online.initial_weights(1, coder, cfg),
         z=np.zeros((1, coder.size)),
-        listed=np.zeros(coder.size, np.int64),
+        nonzero=np.zeros(coder.size, np.int64),
         length=np.zeros(1, np.int64),
-        where=np.zeros(coder.active, np.int64),
-        value=np.zeros(coder.active),
-        on=np.zeros(1, np.int64),
-        old=np.zeros(1),
+        indices=np.zeros(coder.active, np.int64),
+        values=np.zeros(coder.active),
+        active=np.zeros(1, np.int64),
+        v_old=np.zeros(1),
         actions=np.full(1, actions),
         truth=np.zeros(0),
         errors=np.zeros(0),
@@ -116,51 +126,62 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
 
 
 def rates(cfg: Config) -> Rates:
+    """The `Rates` of a Config."""
     return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
-@piece
-def begin(m, h, rng, index, value, on):
-    """The first action of an episode, at random."""
-    fade(m.z, m.listed, m.length, 0.0)
-    m.old[0] = 0.0
-    return _remember(m, rng, index, value, on)
+@kernel
+def begin(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Reset the traces and V_old; returns the first action, at random."""
+    decay_traces(m.z, m.nonzero, m.length, 0.0)
+    m.v_old[0] = 0.0
+    return store(m, rng, index, value, active)
 
 
-@piece
-def _remember(m, rng, index, value, on):
-    for j in range(on):
-        m.where[j] = index[j]
-        m.value[j] = value[j]
-    m.on[0] = on
-    return draw(rng, m.actions[0]) if m.actions[0] > 1 else 0
+@kernel
+def store(m: Memory, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
+    """Keep the features of the state for the next `learn`; returns a random action."""
+    for j in range(active):
+        m.indices[j] = index[j]
+        m.values[j] = value[j]
+    m.active[0] = active
+    return sample_uniform(rng, m.actions[0]) if m.actions[0] > 1 else 0
 
 
-@piece
-def learn(m, h, rng, reward, index, value, on, ended):
-    """Learn from a reward and the features of what followed; returns the next action, at random."""
-    was_on = m.on[0]
-    v_next = dot(m.w, 0, index, value, on) if ended != TERMINATED else 0.0
-    v = dot(m.w, 0, m.where, m.value, was_on)
+@kernel
+def learn(
+    m: Memory,
+    h: Rates,
+    rng: np.random.Generator,
+    reward: float,
+    index: Ints,
+    value: Floats,
+    active: int,
+    ended: int,
+) -> int:
+    """One step of the algorithm: from R and the features of S' to the next action, at random."""
+    last_active = m.active[0]
+    v_next = dot(m.w, 0, index, value, active) if ended != TERMINATED else 0.0
+    v = dot(m.w, 0, m.indices, m.values, last_active)
     delta = reward + h.gamma * v_next - v
     decay = h.gamma * h.lam
     if h.trace == DUTCH:
-        gain = 1.0 - h.alpha * decay * dot(m.z, 0, m.where, m.value, was_on)
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, 0, m.where, m.value, was_on, gain, False)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * (delta + v - m.old[0]))
-        add(m.w, 0, m.where, m.value, was_on, -h.alpha * (v - m.old[0]))
+        gain = 1.0 - h.alpha * decay * dot(m.z, 0, m.indices, m.values, last_active)
+        decay_traces(m.z, m.nonzero, m.length, decay)
+        update_traces(m.z, m.nonzero, m.length, 0, m.indices, m.values, last_active, gain, False)
+        add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * (delta + v - m.v_old[0]))
+        add(m.w, 0, m.indices, m.values, last_active, -h.alpha * (v - m.v_old[0]))
     else:
-        fade(m.z, m.listed, m.length, decay)
-        mark(m.z, m.listed, m.length, 0, m.where, m.value, was_on, 1.0, False)
-        follow(m.w, m.z, m.listed, m.length, h.alpha * delta)
-    m.old[0] = v_next
-    return _remember(m, rng, index, value, on)
+        decay_traces(m.z, m.nonzero, m.length, decay)
+        update_traces(m.z, m.nonzero, m.length, 0, m.indices, m.values, last_active, 1.0, False)
+        add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * delta)
+    m.v_old[0] = v_next
+    return store(m, rng, index, value, active)
 
 
-@piece
-def _after(m, coder, obs, index, value, episode):
-    """Into `m.errors`: root of the mean squared error over the states 0, 1, ... whose true values are known."""
+@kernel
+def store_error(m: Memory, coder: Coder, obs: Floats, index: Ints, value: Floats, episode: int) -> None:
+    """After an episode: the RMS error over the states 0, 1, ... whose true values are known, into `m.errors`."""
     truth, total = m.truth, 0.0
     for s in range(len(truth)):
         obs[0] = s
@@ -169,13 +190,13 @@ def _after(m, coder, obs, index, value, episode):
         m.errors[episode] = (total / len(truth)) ** 0.5
 
 
-play = loop(begin, learn, _after)
+play = episode_loop(begin, learn, store_error)
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached."""
     fixed = run.track("policy", FrozenPolicy(cfg.policy, run.spec, run.compute.device))
-    online.learn_from(run, cfg, memory, rates, begin, learn, fixed.act)
+    online.train_online(run, cfg, memory, rates, begin, learn, fixed.act)
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

@@ -70,8 +70,8 @@ def experiment(
 
     def one(seed: int, stop: np.ndarray) -> Any:
         own, m, steps = fresh(coder), sarsa.memory(spec.actions, coder, cfg), np.zeros(episodes, np.int64)
-        ring = len(m.on)  # with space for the features of two states
-        m = m._replace(where=np.zeros((ring, 2 * own.active), np.int64), value=np.zeros((ring, 2 * own.active)))
+        ring = len(m.active)  # room for the features of two states
+        m = m._replace(indices=np.zeros((ring, 2 * own.active), np.int64), values=np.zeros((ring, 2 * own.active)))
         _play(own, m, sarsa.rates(cfg), np.random.default_rng(seed), stop, steps)
         return m.w, own, steps
 

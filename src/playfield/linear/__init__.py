@@ -1,1 +1,4 @@
-"""Linear methods: features, small problems, compiled loops, and many runs of them at once."""
+"""Linear methods: features, small problems and compiled loops; no neural networks, no replay.
+
+Each algorithm is a file in `algos/`; here is what they share.
+"""

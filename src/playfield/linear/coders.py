@@ -1,74 +1,135 @@
-"""`--features` by name: a coder and its options, as in `tilings:tilings=16,tiles=8`."""
+"""`--features` as text, such as `tilings:tilings=16,tiles=8`, and the coder that it names.
+
+torch is not imported here, so a mistake in `--features` is reported at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
+import gymnasium
 import numpy as np
 
-from playfield import options
+from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.linear import features
+from playfield.linear.problems import PROBLEMS
+from playfield.options import Option, parse_spec
+from playfield.runs.encoder import locate
+
+PIXELS = [Option("size", "int", 14, "", low=2, high=84)]  # of `pixels`: height and width of a downscaled picture
+C = TypeVar("C")
 
 
-def coders() -> list[str]:
-    """Names of all coders."""
-    found = inspect.getmembers(features, inspect.isfunction)
-    own = [name for name, f in found if f.__module__ == features.__name__ and not name.startswith("_")]
-    return sorted(
-        n for n in own if inspect.signature(getattr(features, n)).return_annotation == "Coder" and n != "fresh"
-    )
+def coder_options() -> dict[str, list[Option]]:
+    """{name: options} of all coders: the public functions of `features` from bounds to a `Coder`."""
+    found = {}
+    for name, function in inspect.getmembers(features, inspect.isfunction):
+        signature = inspect.signature(function)
+        first = next(iter(signature.parameters.values()), None)
+        if first is None or first.annotation != "Bounds" or name.startswith("_"):
+            continue
+        keywords = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        found[name] = [Option(p.name, p.annotation, p.default, "", low=1, high=2**20) for p in keywords]
+    return found
 
 
-def understand(text: str) -> tuple[str, dict[str, Any]]:
-    """What a value of `--features` means. Raises UsageError for an unknown coder, option or value."""
-    name, colon, rest = text.partition(":")
-    if name not in coders():
-        raise unknown("features", name, coders())
-    known = {
-        p.name: p.default
-        for p in inspect.signature(getattr(features, name)).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    chosen: dict[str, Any] = {}
-    for part in rest.split(",") if colon else ():
-        option, sign, value = (word.strip() for word in part.partition("="))
-        if not known:
-            raise UsageError(f"--features {name} has no options")
-        if option not in known:
-            raise unknown(f"option of --features {name}", option, known)
-        if not sign or option in chosen:
-            why = "is given twice" if sign else "lacks a value"
-            raise UsageError(f"--features {text}: {option} {why}; options are written as in {name}:{option}=8")
-        where = f"{option} of --features {name}"
-        if isinstance(known[option], bool):
-            chosen[option] = options.Option(option, "bool", False, "").parse(value, where)
-        elif isinstance(known[option], str):
-            chosen[option] = value
-        else:
-            chosen[option] = options.number(where, value, whole=True, low=1, high=2**20)
-    return name, chosen
+def parse(text: str, known: dict[str, list[Option]]) -> tuple[str, dict[str, Any]]:
+    """(name, {option: value}) of `--features`. Raises UsageError for an unknown name, option or value."""
+    name, words = parse_spec(text, "features", known)
+    types = {option.name: option for option in known[name]}
+    return name, {key: types[key].parse(word, f"{key} of --features {name}") for key, word in words.items()}
 
 
 def coder_for(text: str, low: np.ndarray, high: np.ndarray, tiled: np.ndarray | None = None) -> features.Coder:
-    """The coder that `text` names, for observations between `low` and `high` [D]; `tiled` as in `Problem`."""
-    name, chosen = understand(text)
+    """The coder that `text` names, for observations between `low` and `high` [D]; `tiled` as in `Problem`.
+
+    Raises UsageError for an unknown name, option or value, and for too many features.
+    """
+    name, values = parse(text, coder_options())
     bounds = features.Bounds(low, high, high - low if tiled is None else tiled)
-    coder: features.Coder = getattr(features, name)(bounds, **chosen)
+    coder: features.Coder = getattr(features, name)(bounds, **values)
     return coder
 
 
-def settled(cfg: Any, coder: features.Coder) -> Any:
-    """`cfg` with step sizes: those that are 0 become a share of 1 / squared length of the features.
+def identity(size: int) -> features.Coder:
+    """The coder whose features are `size` numbers as they are, and a 1."""
+    return features.identity(features.Bounds(np.zeros(size), np.ones(size), np.ones(size)))
 
-    With features of that length a step of 1 / length would correct an error at once. An actor's are treated alike.
+
+def env_coder(text: str, spec: EnvSpec) -> features.Coder | None:
+    """The coder that `text` names, for observations of an environment; None for `autoencoder:PATH`.
+
+    An auto-encoder's file is only looked for: its number of latents is known when `Observer` has loaded it.
+    Raises UsageError where `text` is not `--features`, or not for such observations.
+    """
+    name, _, rest = text.partition(":")
+    if name == "autoencoder":
+        _check_autoencoder(rest, spec)
+        return None
+    if name not in (names := [*coder_options(), "pixels", "autoencoder"]):
+        raise unknown("features", name, names)
+    if name == "pixels":
+        if not spec.pixels:
+            raise UsageError(f"--features {text} takes pictures; observations of {spec.id} are vectors: use tilings")
+        return identity(2 * pixels_size(text) ** 2)
+    if spec.pixels:
+        raise UsageError(
+            f"--features {name} takes vectors, but observations are pictures: "
+            "use pixels:size=14, autoencoder:PATH, or --obs ram"
+        )
+    if name == "bits" and spec.obs_dtype != "uint8":
+        raise UsageError("--features bits takes bytes (--obs ram of an Atari game): use tilings")
+    if name in ("bits", "identity"):
+        size = int(np.prod(spec.obs_shape))
+        return coder_for(text, np.zeros(size), np.ones(size))
+    return coder_for(text, *bounds(spec))
+
+
+def pixels_size(text: str) -> int:
+    """Height and width of the picture that `pixels:size=14` downscales to; 14 by default."""
+    return int(parse(text, {"pixels": PIXELS})[1].get("size", PIXELS[0].default))
+
+
+def _check_autoencoder(path: str, spec: EnvSpec) -> None:
+    if not path:
+        raise UsageError("--features autoencoder: needs the path of an encoder, as in autoencoder:runs/encoder")
+    if not spec.pixels or spec.obs_shape[:2] != (84, 84):
+        raise UsageError("--features autoencoder:PATH takes pictures of 84x84 (not --obs ram)")
+    locate(path)
+
+
+def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(low, high, tiled), each [D], of an environment's observations. Raises UsageError where they have none."""
+    for known in PROBLEMS.values():
+        if known.env and known.env.split("-v")[0] == spec.id.split("-v")[0]:
+            return np.array(known.low), np.array(known.high), np.array(known.tiled)
+    if spec.obs_dtype == "uint8":
+        size = int(np.prod(spec.obs_shape))
+        return np.zeros(size), np.full(size, 255.0), np.full(size, 256.0)
+    made = gymnasium.make(spec.id)
+    space = made.observation_space
+    made.close()
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise UsageError(f"observations of {spec.id} are discrete states: use --features identity")
+    low, high = (np.ravel(side).astype(float) for side in (space.low, space.high))
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high - low < 1e6).all()):
+        raise UsageError(f"observations of {spec.id} have no finite bounds to tile: use --features identity")
+    return low, high, high - low
+
+
+def with_step_sizes(cfg: C, coder: features.Coder) -> C:
+    """`cfg` in which each step size of 0 is replaced: by `correction` / squared length of the features.
+
+    With features of that length a step size of 1 / length would correct an error at once. The actor's step size
+    comes from `correction_actor` in the same way.
     """
     shares = {"alpha": "correction", "alpha_actor": "correction_actor"}
     chosen = {
-        name: getattr(cfg, of) / features.squared_length(coder)
-        for name, of in shares.items()
+        name: getattr(cfg, share) / features.squared_length(coder)
+        for name, share in shares.items()
         if getattr(cfg, name, 1) == 0
     }
-    return dataclasses.replace(cfg, **chosen)
+    return dataclasses.replace(cfg, **chosen)  # type: ignore[type-var]

@@ -1,14 +1,14 @@
-"""What a linear learner sees: coders by name, from a state to a few features that are on, or to all with values.
+"""Features of linear methods: coders by name, each from an observation to the indices and values of its features.
 
 Each public function here that takes bounds and returns a `Coder` is a value of `--features`, and its keyword-only
 arguments are its options: `--features tilings:tilings=16,tiles=8`. A coder that needs no bounds ignores them.
-`encode` is the compiled half: a state to indices and values.
+`encode` is compiled: from one observation to the active features.
 
 Tilings are those of Sutton and Barto (2018, section 9.5.4): tiling k of n is displaced by k/n of a tile times
 (1, 3, 5, ...) along the dimensions, or times other numbers, as in `displace=1-1`. `iht` is Sutton's index hash table:
-cells get numbers in the order in which they are first seen, and when the table is full, cells share numbers by
-hashing: that is counted. `modulo` and `hashed` are what a course uses in its place, for comparison. Fourier:
-Konidaris, Osentoski and Thomas 2011.
+tiles get indices in the order in which they are first visited; when the table is full, further tiles share indices by
+hashing, and these collisions are counted. `modulo` and `hashed` are what a course uses instead, for comparison.
+Fourier: Konidaris, Osentoski and Thomas 2011.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield.errors import UsageError
-from playfield.linear.jit import piece
+from playfield.linear.jit import Floats, Ints, kernel
 
 TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, LEGENDRE, BITS, IDENTITY = range(8)
-LARGEST = 2**22  # features, or cells of a table
-MOST_ON = 2**16  # features that are on at once: each takes time at every step
+MAX_FEATURES = 2**22  # or tiles of a table
+MAX_ACTIVE = 2**16  # features active at once: each takes time at every step
 
 
 class Coder(NamedTuple):
-    """A coder, ready for compiled code. D numbers in a state, F features, K of them on at most.
+    """A coder, as compiled code takes it. An observation is [D]; F features, K of them active at most.
 
     Attributes:
         kind: one of the codes above.
         size, active: F, K.
-        low, high, scale: [D] bounds, and what turns a number above `low` into tiles (or into [0, 1]).
-        dims: [D] cells of a tiling along each dimension.
+        low, high, scale: [D] bounds, and the factor from a number above `low` to tiles (or to [0, 1]).
+        dims: [D] tiles of a tiling along each dimension.
         tilings: how many.
         shifts: [D] displacement vector.
-        cells: [cells] feature of each cell; of `iht`: [slots] keys, -1 where free.
-        numbers: [slots] the number that each key of `iht` got.
-        told: [2] numbers given, and how often a cell had to share one.
+        cells: [tiles] feature of each tile; of `iht`: [slots] keys of the hash table, -1 where free.
+        numbers: [slots] of `iht`: the index of each key.
+        counts: [2] of `iht`: indices in use, and collisions (lookups of a tile that shares its index).
         powers: [F, D] of Fourier, polynomial and Legendre bases.
-        gains: [F] what their features are multiplied by.
+        gains: [F] factors of these features.
     """
 
     kind: int
     size: int
     active: int
-    low: np.ndarray
-    high: np.ndarray
-    scale: np.ndarray
-    dims: np.ndarray
+    low: Floats
+    high: Floats
+    scale: Floats
+    dims: Ints
     tilings: int
-    shifts: np.ndarray
-    cells: np.ndarray
-    numbers: np.ndarray
-    told: np.ndarray
-    powers: np.ndarray
-    gains: np.ndarray
+    shifts: Ints
+    cells: Ints
+    numbers: Ints
+    counts: Ints
+    powers: Floats
+    gains: Floats
 
 
 class Bounds(NamedTuple):
-    """Where observations lie: [D] arrays; `tiled` is the range that is cut into whole tiles (see `Problem`)."""
+    """The range of observations: [D] arrays; `tiled` is the width that is cut into whole tiles (see `Problem`)."""
 
     low: np.ndarray
     high: np.ndarray
@@ -69,8 +69,8 @@ class Bounds(NamedTuple):
 
 
 def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **own: Any) -> Coder:
-    if size > LARGEST:
-        raise UsageError(f"--features would be {size:,} features: {LARGEST:,} are the most; fewer tiles, or iht")
+    if size > MAX_FEATURES:
+        raise UsageError(f"--features would be {size:,} features, at most {MAX_FEATURES:,}: use fewer tiles, or iht")
     none, ints = np.zeros(0), np.zeros(0, np.int64)
     parts: dict[str, Any] = {
         "scale": none,
@@ -80,14 +80,14 @@ def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **ow
         "cells": ints,
         "numbers": ints,
     }
-    parts |= {"told": np.zeros(2, np.int64), "powers": np.zeros((0, 0)), "gains": none} | own
+    parts |= {"counts": np.zeros(2, np.int64), "powers": np.zeros((0, 0)), "gains": none} | own
     low, high = (bounds.low, bounds.high) if bounds else (none, none)
     return Coder(kind, size, active, low.astype(np.float64), high.astype(np.float64), **parts)
 
 
 def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, Any]:
-    if tilings > MOST_ON:
-        raise UsageError(f"{tilings:,} tilings would put as many features on at once: use fewer, {MOST_ON:,} at most")
+    if tilings > MAX_ACTIVE:
+        raise UsageError(f"{tilings:,} tilings are too many: use fewer, at most {MAX_ACTIVE:,}")
     scale = tilings * tiles / bounds.tiled
     top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
     shifts = 1 + 2 * np.arange(len(top))
@@ -101,34 +101,35 @@ def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, 
     return {"scale": scale, "dims": dims, "tilings": tilings, "shifts": shifts}
 
 
-def _cells(grid: dict[str, Any], most: int, name: str) -> int:
-    count = grid["tilings"] * math.prod(int(d) for d in grid["dims"])
+def _tile_count(grid: dict[str, Any], most: int, name: str) -> int:
+    """Tiles of all tilings. Raises UsageError for more than `most`."""
+    count = int(grid["tilings"]) * math.prod(int(d) for d in grid["dims"])
     if count > most:
-        mend = "use fewer tiles, or onehot" if name == "iht" else "use iht, which numbers those that are seen"
+        hint = "use fewer tiles, or onehot" if name == "iht" else "use iht, which stores only the tiles visited"
         if len(grid["dims"]) > 10:
-            mend = "use onehot, bits or identity"
-        raise UsageError(f"--features {name} would have {_many(count)} cells: {mend}")
+            hint = "use onehot, bits or identity"
+        raise UsageError(f"--features {name} would have {_readable(count)} tiles: {hint}")
     return count
 
 
-def _many(count: int) -> str:
+def _readable(count: int) -> str:
     return f"{count:,}" if count < 10**15 else f"10^{math.floor(math.log10(count))}"
 
 
 def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, displace: str = "") -> Coder:
-    """Tile coding: a feature for each cell of each tiling, one of each tiling on."""
+    """Tile coding: a feature for each tile of each tiling; one of each tiling is active."""
     grid = _grid(bounds, tilings, tiles, displace)
-    count = _cells(grid, LARGEST, "tilings")
+    count = _tile_count(grid, MAX_FEATURES, "tilings")
     return _coder(TABLE, count, tilings, bounds, cells=np.arange(count), **grid)
 
 
 def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096, displace: str = "") -> Coder:
-    """Tile coding whose cells are numbered as they are first seen, at most `size` of them."""
+    """Tile coding with an index hash table: tiles get indices when first visited, at most `size` of them."""
     grid = _grid(bounds, tilings, tiles, displace)
-    _cells(grid, 2**62, "iht")
+    _tile_count(grid, 2**62, "iht")
     if size < tilings:
         raise UsageError(
-            f"--features iht with {tilings:,} tilings needs as many numbers for one state: "
+            f"--features iht with {tilings:,} tilings needs as many indices for one state: "
             f"use fewer tilings, or size={1 << (tilings - 1).bit_length() + 3}"
         )
     slots = 1 << (2 * size - 1).bit_length()
@@ -137,23 +138,23 @@ def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096, d
 
 
 def modulo(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024, displace: str = "") -> Coder:
-    """Tile coding whose cell numbers are taken modulo `size`: far cells share features, silently."""
+    """Tile coding with tile numbers modulo `size`: distant tiles share features, uncounted."""
     grid = _grid(bounds, tilings, tiles, displace)
-    count = _cells(grid, LARGEST, "modulo")
+    count = _tile_count(grid, MAX_FEATURES, "modulo")
     return _coder(TABLE, size, tilings, bounds, cells=np.arange(count) % size, **grid)
 
 
 def hashed(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 1024, displace: str = "") -> Coder:
-    """Tile coding by Python's hash of a cell's coordinates, modulo `size`."""
+    """Tile coding by Python's hash of a tile's coordinates, modulo `size`."""
     grid = _grid(bounds, tilings, tiles, displace)
-    _cells(grid, LARGEST, "hashed")
+    _tile_count(grid, MAX_FEATURES, "hashed")
     every = itertools.product(range(tilings), *(range(int(d)) for d in grid["dims"]))
     cells = np.array([hash(cell) % size for cell in every], np.int64)
     return _coder(TABLE, size, tilings, bounds, cells=cells, **grid)
 
 
 def onehot(bounds: Bounds, *, tiles: int = 8, faithful: bool = False) -> Coder:
-    """Additive: each dimension cut into tiles by itself, one feature of each on.
+    """Each dimension tiled by itself, one feature of each active: the value is a sum of functions of one dimension.
 
     `faithful` numbers them as a course did: the last tile of a dimension is also the first of the next.
     """
@@ -165,11 +166,11 @@ def onehot(bounds: Bounds, *, tiles: int = 8, faithful: bool = False) -> Coder:
 
 
 def fourier(bounds: Bounds, *, order: int = 3, scaled: bool = False) -> Coder:
-    """Fourier basis: cosines of all waves up to an order along each dimension.
+    """Fourier basis: cosines of all frequency vectors up to an order along each dimension.
 
-    `scaled` divides a wave c by the root of its length |c|: then one step size does what alpha / |c| for each wave
-    does (Konidaris, Osentoski and Thomas 2011), and true online methods stay exact. It is off, as in the book;
-    `playfield lesson mountain-car-bases` has both.
+    `scaled` divides the feature of frequency vector c by sqrt(|c|): one step size then has the effect of alpha / |c|
+    for each feature (Konidaris, Osentoski and Thomas 2011), and true online methods stay exact. Off by default, as in
+    the book; `playfield lesson mountain-car-bases` compares both.
     """
     powers = _powers(bounds, order)
     length = np.maximum(np.sqrt((powers**2).sum(axis=1)), 1.0)
@@ -179,7 +180,7 @@ def fourier(bounds: Bounds, *, order: int = 3, scaled: bool = False) -> Coder:
 def polynomial(bounds: Bounds, *, order: int = 3) -> Coder:
     """Products of powers up to an order of each dimension, scaled to [0, 1].
 
-    They are much alike (x^2, x^3, ...), so that steps of any size learn slowly or diverge: see `legendre`.
+    They are strongly correlated (x^2, x^3, ...), so gradient steps learn slowly or diverge: see `legendre`.
     """
     powers = _powers(bounds, order)
     return _basis_coder(POLYNOMIAL, bounds, powers, np.ones(len(powers)))
@@ -188,21 +189,21 @@ def polynomial(bounds: Bounds, *, order: int = 3) -> Coder:
 def legendre(bounds: Bounds, *, order: int = 5) -> Coder:
     """Products of Legendre polynomials up to an order of each dimension, scaled to [-1, 1].
 
-    The functions that they can sum to are those of `polynomial`, but over states spread evenly no two of them have
-    anything in common, so that gradient steps learn.
+    They span the same functions as `polynomial`, but are orthogonal over uniformly distributed states, so that
+    gradient steps learn.
     """
     powers = _powers(bounds, order)
     return _basis_coder(LEGENDRE, bounds, powers, np.ones(len(powers)))
 
 
 def bits(bounds: Bounds) -> Coder:
-    """Each bit of each byte, and one that is always on: for the RAM of Atari games."""
+    """Each bit of each byte, and a constant 1: for the RAM of Atari games."""
     size = 8 * len(bounds.low) + 1
     return _coder(BITS, size, size, bounds)
 
 
 def identity(bounds: Bounds) -> Coder:
-    """The observation's numbers as they are, and a 1."""
+    """The observation's numbers as they are, and a constant 1."""
     size = len(bounds.low) + 1
     return _coder(IDENTITY, size, size, bounds)
 
@@ -214,20 +215,20 @@ def _basis_coder(kind: int, bounds: Bounds, powers: np.ndarray, gains: np.ndarra
 
 def _powers(bounds: Bounds, order: int) -> np.ndarray:
     dims = len(bounds.low)
-    if (order + 1) ** dims > MOST_ON:
+    if (order + 1) ** dims > MAX_ACTIVE:
         raise UsageError(
-            f"order {order} of {dims} dimensions would be {_many((order + 1) ** dims)} features: lower it"
+            f"order {order} in {dims} dimensions would be {_readable((order + 1) ** dims)} features: lower it"
         )
     return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
 
 
 def squared_length(coder: Coder) -> float:
-    """Squared length of feature vectors that step sizes go by: the mean over states spread evenly.
+    """Squared length of the feature vector, from which step sizes are chosen: its mean over uniform states.
 
-    Of polynomials it is the largest, since in the corners they are far longer than elsewhere. Where the bounds are
-    not known (`identity`), numbers are taken to lie between 0 and 1.
+    Of polynomials it is the maximum, since in the corners they are far longer than elsewhere. Where bounds are
+    unknown (`identity`), observations are assumed to lie between 0 and 1.
     """
-    if coder.kind == FOURIER:  # a wave's mean square is 1/2, a constant's 1
+    if coder.kind == FOURIER:  # the mean square of a cosine is 1/2, of the constant 1
         return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
     if coder.kind == BITS:
         return (coder.size - 1) / 2 + 1
@@ -237,18 +238,18 @@ def squared_length(coder: Coder) -> float:
 
 
 def fresh(coder: Coder) -> Coder:
-    """A copy with tables of its own: a run that numbers cells must not see those of another."""
+    """A copy with its own hash table, for another run; other coders do not change and are shared."""
     if coder.kind != FIRST_COME:
-        return coder  # nothing in it changes
-    return coder._replace(cells=coder.cells.copy(), numbers=coder.numbers.copy(), told=coder.told.copy())
+        return coder
+    return coder._replace(cells=coder.cells.copy(), numbers=coder.numbers.copy(), counts=coder.counts.copy())
 
 
-# Arrays of a coder are taken out of it once, at the top: compiled code would count references at every use.
+# Arrays are taken out of the coder once, at the top: compiled code would count references at every use.
 
 
-@piece
-def encode(c, x, index, value):
-    """The features of state `x` [D], into `index` and `value` [K]; returns how many are on."""
+@kernel
+def encode(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
+    """The active features of observation `x` [D], into `index` and `value` [K]; returns how many they are."""
     kind = c.kind
     if kind == TABLE:
         return _table(c, x, index, value)
@@ -263,45 +264,45 @@ def encode(c, x, index, value):
     return _basis(c, x, index, value)
 
 
-@piece
-def _inside(x, low, high):
+@kernel
+def _clip(x: float, low: float, high: float) -> float:
     return min(max(x, low), high)
 
 
-@piece
-def _additive(c, x, index, value):
+@kernel
+def _additive(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     low, high, scale, first = c.low, c.high, c.scale, c.cells
     for d in range(len(low)):
-        index[d] = first[d] + math.floor((_inside(x[d], low[d], high[d]) - low[d]) * scale[d])
+        index[d] = first[d] + math.floor((_clip(x[d], low[d], high[d]) - low[d]) * scale[d])
         value[d] = 1.0
     return len(low)
 
 
-@piece
-def _identity(size, x, index, value):
+@kernel
+def _identity(size: int, x: Floats, index: Ints, value: Floats) -> int:
     for i in range(size):
         index[i] = i
         value[i] = x[i] if i < len(x) else 1.0
     return size
 
 
-@piece
-def _bits(x, index, value):
-    on = 0
+@kernel
+def _bits(x: Floats, index: Ints, value: Floats) -> int:
+    active = 0
     for d in range(len(x)):
         byte = int(x[d])
         for b in range(8):
             if (byte >> b) & 1:
-                index[on] = 8 * d + b
-                value[on] = 1.0
-                on += 1
-    index[on] = 8 * len(x)
-    value[on] = 1.0
-    return on + 1
+                index[active] = 8 * d + b
+                value[active] = 1.0
+                active += 1
+    index[active] = 8 * len(x)
+    value[active] = 1.0
+    return active + 1
 
 
-@piece
-def _legendre(n, x):
+@kernel
+def _legendre(n: int, x: float) -> float:
     """Legendre polynomial n at x, by Bonnet's recursion."""
     before, now = 0.0, 1.0
     for k in range(n):
@@ -309,13 +310,13 @@ def _legendre(n, x):
     return now
 
 
-@piece
-def _basis(c, x, index, value):
+@kernel
+def _basis(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     low, high, scale, powers, gains, kind = c.low, c.high, c.scale, c.powers, c.gains, c.kind
     for i in range(len(powers)):
         angle, product = 0.0, 1.0
         for d in range(len(low)):
-            unit = (_inside(x[d], low[d], high[d]) - low[d]) * scale[d]
+            unit = (_clip(x[d], low[d], high[d]) - low[d]) * scale[d]
             if kind == FOURIER:
                 angle += powers[i, d] * unit
             elif kind == LEGENDRE:
@@ -327,8 +328,8 @@ def _basis(c, x, index, value):
     return len(powers)
 
 
-@piece
-def _table(c, x, index, value):
+@kernel
+def _table(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     cells, tilings = c.cells, c.tilings
     _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
@@ -337,23 +338,25 @@ def _table(c, x, index, value):
     return tilings
 
 
-@piece
-def _first_come(c, x, index, value):
-    keys, numbers, told, size, tilings = c.cells, c.numbers, c.told, c.size, c.tilings
+@kernel
+def _first_come(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
+    keys, numbers, counts, size, tilings = c.cells, c.numbers, c.counts, c.size, c.tilings
     _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
-        index[k] = _number(keys, numbers, told, size, index[k])
+        index[k] = _number(keys, numbers, counts, size, index[k])
         value[k] = 1.0
     return tilings
 
 
-@piece
-def _tiles(low, high, scale, dims, shifts, tilings, x, index):
-    """The flat number of the cell in each tiling, into `index`."""
+@kernel
+def _tiles(
+    low: Floats, high: Floats, scale: Floats, dims: Ints, shifts: Ints, tilings: int, x: Floats, index: Ints
+) -> None:
+    """The flat number of the tile in each tiling, into `index`."""
     for k in range(tilings):
         index[k] = k
     for d in range(len(dims)):
-        part = math.floor((_inside(x[d], low[d], high[d]) - low[d]) * scale[d])
+        part = math.floor((_clip(x[d], low[d], high[d]) - low[d]) * scale[d])
         cell = part // tilings
         left = part - cell * tilings
         for k in range(tilings):  # cell is (part + k * shifts[d]) // tilings, without a division for each
@@ -364,22 +367,22 @@ def _tiles(low, high, scale, dims, shifts, tilings, x, index):
                 cell += 1
 
 
-@piece
-def _number(keys, numbers, told, size, cell):
-    """The number of a cell: its own if it was seen before or there is one left, else one that it must share."""
-    mixed = (cell % 2147483647) * 48271 % 2147483647  # never beyond 64 bits, so plain Python computes the same
+@kernel
+def _number(keys: Ints, numbers: Ints, counts: Ints, size: int, tile: int) -> int:
+    """The index of a tile: its own if it was visited before or one is free, else one that it must share."""
+    mixed = (tile % 2147483647) * 48271 % 2147483647  # never beyond 64 bits, so plain Python computes the same
     mask = len(keys) - 1
     slot = mixed & mask
     for _ in range(len(keys)):
-        if keys[slot] == cell:
-            return numbers[slot]
+        if keys[slot] == tile:
+            return int(numbers[slot])
         if keys[slot] < 0:
             break
         slot = (slot + 1) & mask
-    if told[0] < size:
-        keys[slot] = cell
-        numbers[slot] = told[0]
-        told[0] += 1
-        return numbers[slot]
-    told[1] += 1
+    if counts[0] < size:
+        keys[slot] = tile
+        numbers[slot] = counts[0]
+        counts[0] += 1
+        return int(numbers[slot])
+    counts[1] += 1
     return mixed % size

@@ -1,12 +1,12 @@
-"""What compiles the scalar loops of the linear methods.
+"""Compile the scalar loops of the linear methods with numba.
 
-Compiled code is kept on disk beside the source (or in the user's cache), so only the first use on a machine waits for
-it. It computes what the same function computes in plain Python (`fn.py_func`), bit for bit: no fast mathematics, no
-fused operations. Functions as arguments would not be kept on disk, so problems, coders and traces are integer codes
-(and `linear.loop` copies a function).
+Compiled code is cached on disk beside the source (or in the user's cache directory), so only the first use on a
+machine waits for it. It computes what the same function computes in plain Python (`fn.py_func`), bit for bit: no fast
+mathematics, no fused operations. Functions as arguments could not be cached, so problems, coders and traces are
+integer codes (and `episodes.episode_loop` copies a function).
 
-A kept loop contains the functions that it called, but would outlive a change of those in other files. So all that was
-kept is dropped whenever one of the sources changes.
+A cached loop contains the functions that it calls, but numba would not notice a change of those in other files. So
+the whole cache is dropped whenever one of the sources changes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 PACKAGE = Path(__file__).parent.parent
-OURS = "playfield."  # what names of modules begin with whose compiling is told
+OURS = "playfield."  # the notice is for functions of modules whose names begin with this
 
 
 class _Notice(event.Listener):
-    """Says once that code of this package is compiled: that takes seconds in which nothing else is to be seen."""
+    """Log once that code of this package is being compiled, which takes seconds without any other output."""
 
     said = False
 
@@ -36,7 +41,7 @@ class _Notice(event.Listener):
         ours = started.data["dispatcher"].py_func.__module__.startswith(OURS)
         if ours and not self.said:
             self.said = True
-            logging.getLogger(__name__).info("compiling for this machine; it is kept, so this happens once")
+            logging.getLogger(__name__).info("compiling for this machine (cached for later runs)")
 
     def on_end(self, ended: event.Event) -> None:
         pass
@@ -50,31 +55,31 @@ def jit(function: F) -> F:
     return _compiled(function, _nrt=True)
 
 
-def piece(function: F) -> F:
-    """Compile a `function` that makes no arrays, for use at every step.
+def kernel(function: F) -> F:
+    """Compile a `function` that allocates no arrays, to be called by compiled code at every step.
 
-    References to arrays are not counted in it: in small functions of tuples of arrays that took most of the time.
+    It does not count references to arrays: in small functions of tuples of arrays that took most of the time.
     """
     return _compiled(function, _nrt=False)
 
 
 def _compiled(function: F, **options: Any) -> F:
-    wished: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": True}
-    compiled = numba.njit(**wished, **options)(function)
+    settings: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": True}
+    compiled = numba.njit(**settings, **options)(function)
     drop_stale(Path(str(compiled.stats.cache_path)), sources())
     return cast(F, compiled)
 
 
 @functools.cache
 def sources(package: Path = PACKAGE) -> str:
-    """sha256 over all files that have compiled functions."""
+    """sha256 over all files that have compiled functions: those that import this module."""
     files = [*package.glob("linear/*.py"), *package.glob("algos/*.py")]
-    texts = {path.name: path.read_bytes() for path in files}
-    found = hashlib.sha256()
-    for name in sorted(texts):
-        if b"linear.jit" in texts[name]:
-            found.update(texts[name])
-    return found.hexdigest()
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        text = path.read_bytes()
+        if b"linear.jit" in text:
+            digest.update(text)
+    return digest.hexdigest()
 
 
 @functools.cache
@@ -84,8 +89,8 @@ def drop_stale(folder: Path, version: str) -> None:
     with contextlib.suppress(OSError):
         if stamp.read_text("utf-8") == version:
             return
-    with contextlib.suppress(OSError):  # a folder that cannot be written keeps nothing either
+    with contextlib.suppress(OSError):  # a folder that cannot be written caches nothing either
         folder.mkdir(parents=True, exist_ok=True)
-        for kept in folder.glob("*.nbi"):  # the index: without it, what it lists is compiled again
-            kept.unlink(missing_ok=True)
+        for index in folder.glob("*.nbi"):  # without its index, numba compiles a function again
+            index.unlink(missing_ok=True)
         stamp.write_text(version, "utf-8")

@@ -1,59 +1,65 @@
-"""Compiled pieces of linear methods: values, choices and traces. A actions, F features, K of them on."""
+"""Compiled kernels of the linear methods: action values, action selection, eligibility traces.
+
+Shapes: A actions, F features, K of them active at most. The features of a state are `index[:active]` and
+`value[:active]`; weights w and traces z are [A, F].
+"""
 
 from __future__ import annotations
 
 import math
 
-from playfield.linear.jit import jit, piece
+import numpy as np
 
-ONGOING, TERMINATED, TRUNCATED = range(3)
+from playfield.linear.jit import Floats, Ints, jit, kernel
+
+ONGOING, TERMINATED, TRUNCATED = range(3)  # what a step ends with
 ENDLESS = 1_000_000  # steps after which an episode is taken for one that never ends
 
 
 @jit
-def draw(rng, count):
-    """One of 0..count-1, as NumPy draws it (which makes an array when compiled)."""
-    return rng.integers(0, count)
+def sample_uniform(rng: np.random.Generator, count: int) -> int:
+    """One of 0..count-1, as NumPy samples it (`jit`, since NumPy's function allocates an array when compiled)."""
+    return int(rng.integers(0, count))
 
 
-@piece
-def dot(w, row, index, value, on):
-    """Sum of the weights w[row] [F] of the `on` features that are on, times their values."""
+@kernel
+def dot(w: Floats, row: int, index: Ints, value: Floats, active: int) -> float:
+    """w[row] · x: the sum of the weights of the active features, times their values."""
     total = 0.0
-    for j in range(on):
+    for j in range(active):
         total += w[row, index[j]] * value[j]
     return total
 
 
-@piece
-def add(w, row, index, value, on, amount):
-    """Add `amount` times the features to w[row]."""
-    for j in range(on):
+@kernel
+def add(w: Floats, row: int, index: Ints, value: Floats, active: int, amount: float) -> None:
+    """w[row] += amount * x."""
+    for j in range(active):
         w[row, index[j]] += amount * value[j]
 
 
-@piece
-def dot_at(w, row, index, value, slot, on):
-    """`dot` with features that lie in row `slot` of index and value [slots, K]."""
+@kernel
+def dot_at(w: Floats, row: int, index: Ints, value: Floats, slot: int, active: int) -> float:
+    """`dot` with the features in row `slot` of index and value [slots, K]."""
     total = 0.0
-    for j in range(on):
+    for j in range(active):
         total += w[row, index[slot, j]] * value[slot, j]
     return total
 
 
-@piece
-def add_at(w, row, index, value, slot, on, amount):
-    """`add` with features that lie in row `slot` of index and value [slots, K]."""
-    for j in range(on):
+@kernel
+def add_at(w: Floats, row: int, index: Ints, value: Floats, slot: int, active: int, amount: float) -> None:
+    """`add` with the features in row `slot` of index and value [slots, K]."""
+    for j in range(active):
         w[row, index[slot, j]] += amount * value[slot, j]
 
 
-@piece
-def greedy(w, index, value, on, rng):
-    """The best action; ties are broken at random."""
+@kernel
+def greedy(w: Floats, index: Ints, value: Floats, active: int, rng: np.random.Generator) -> int:
+    """An action of the highest value; ties break at random."""
     chosen, ties, top = 0, 0, -math.inf
     for a in range(len(w)):
-        q = dot(w, a, index, value, on)
+        q = dot(w, a, index, value, active)
         if q > top:
             chosen, ties, top = a, 1, q
         elif q == top:
@@ -63,66 +69,78 @@ def greedy(w, index, value, on, rng):
     return chosen
 
 
-@piece
-def best(w, index, value, on):
-    """The value of the best action."""
+@kernel
+def max_value(w: Floats, index: Ints, value: Floats, active: int) -> float:
+    """The highest action value."""
     top = -math.inf
     for a in range(len(w)):
-        top = max(top, dot(w, a, index, value, on))
+        top = max(top, dot(w, a, index, value, active))
     return top
 
 
-@piece
-def choose(w, index, value, on, epsilon, rng):
-    """An action by epsilon-greedy, and whether it is greedy."""
+@kernel
+def epsilon_greedy(
+    w: Floats, index: Ints, value: Floats, active: int, epsilon: float, rng: np.random.Generator
+) -> tuple[int, bool]:
+    """An action of the epsilon-greedy policy, and whether it is a greedy one (as a random one may be too)."""
     if epsilon > 0.0 and rng.random() < epsilon:
-        action = draw(rng, len(w))
-        return action, dot(w, action, index, value, on) >= best(w, index, value, on)
-    return greedy(w, index, value, on, rng), True
+        action = sample_uniform(rng, len(w))
+        return action, dot(w, action, index, value, active) >= max_value(w, index, value, active)
+    return greedy(w, index, value, active, rng), True
 
 
-# Traces z [A, F] are nearly everywhere zero: `listed` [A * F] names the entries that are not, `count[0]` of them.
+# Most traces are zero. The first length[0] numbers in `nonzero` [A * F] are the flat indices of those that are not.
 
 
-@piece
-def fade(z, listed, count, factor):
-    """Multiply the traces by `factor`, and forget those that are then zero."""
+@kernel
+def decay_traces(z: Floats, nonzero: Ints, length: Ints, factor: float) -> None:
+    """z *= factor. Traces that become zero leave the list; a factor of 0 resets them all."""
     flat, kept = z.reshape(z.size), 0
-    for n in range(count[0]):
-        at = listed[n]
+    for n in range(length[0]):
+        at = nonzero[n]
         flat[at] *= factor
         if flat[at] != 0.0:
-            listed[kept] = at
+            nonzero[kept] = at
             kept += 1
-    count[0] = kept
+    length[0] = kept
 
 
-@piece
-def mark(z, listed, count, row, index, value, on, amount, replace):
-    """Add `amount` times the features to z[row], or put them there in place of what there was.
+@kernel
+def update_traces(
+    z: Floats,
+    nonzero: Ints,
+    length: Ints,
+    row: int,
+    index: Ints,
+    value: Floats,
+    active: int,
+    amount: float,
+    replace: bool,
+) -> None:
+    """z[row] += amount * x (accumulating traces), or z[row] = amount * x where x is not 0 (replacing traces).
 
-    A feature may be on twice (where tiles share a number), so what cancels out is taken off the list at once: listed
-    twice, it would be followed twice.
+    A feature may be active twice (where tiles share one), so a trace that cancels to zero leaves the list at once:
+    listed twice, it would be added to the weights twice.
     """
-    for j in range(on):
+    for j in range(active):
         i, x = index[j], amount * value[j]
         if x == 0.0:
             continue
         if z[row, i] == 0.0:
-            listed[count[0]] = row * z.shape[1] + i
-            count[0] += 1
+            nonzero[length[0]] = row * z.shape[1] + i
+            length[0] += 1
         z[row, i] = x if replace else z[row, i] + x
         if z[row, i] == 0.0:
-            for n in range(count[0]):
-                if listed[n] == row * z.shape[1] + i:
-                    count[0] -= 1
-                    listed[n] = listed[count[0]]
+            for n in range(length[0]):
+                if nonzero[n] == row * z.shape[1] + i:
+                    length[0] -= 1
+                    nonzero[n] = nonzero[length[0]]
                     break
 
 
-@piece
-def follow(w, z, listed, count, amount):
+@kernel
+def add_traces(w: Floats, z: Floats, nonzero: Ints, length: Ints, amount: float) -> None:
     """w += amount * z."""
     weights, traces = w.reshape(w.size), z.reshape(z.size)
-    for n in range(count[0]):
-        weights[listed[n]] += amount * traces[listed[n]]
+    for n in range(length[0]):
+        weights[nonzero[n]] += amount * traces[nonzero[n]]

@@ -1,6 +1,6 @@
-"""Many runs of a linear method at once: each has weights, tables and random numbers of its own.
+"""Many runs of a linear method at once, each with its own weights, tables and random numbers.
 
-Runs are spread over threads; what a run computes does not depend on which others there are.
+Runs are spread over threads; what a run computes does not depend on the others.
 """
 
 from __future__ import annotations
@@ -10,52 +10,67 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
-from playfield.linear import budget, features, problems
-from playfield.linear.coders import coder_for, settled
+from playfield.linear import budget, problems
+from playfield.linear.coders import coder_for, with_step_sizes
+from playfield.linear.features import Coder, encode, fresh
+from playfield.linear.jit import Bools, Floats, Ints
 from playfield.linear.kernels import ENDLESS
 from playfield.runs import algorithm, catalog
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What R runs of E episodes did.
+    """Results of R runs of E episodes each.
 
     Attributes:
         steps, returns: [R, E] length and undiscounted return of every episode.
-        weights: [R, A, F]; of a prediction [R, F].
+        weights: [R, A, F]; of a prediction method [R, F].
         critic: [R, F] of an actor-critic, else None.
         errors: [R, E] RMS error over all states after each episode, where true values are known; else None.
-        collisions: [R] how often a cell of `iht` had to share its number.
-        numbered: [R] cells that `iht` numbered.
-        seconds: wall time of the runs.
+        collisions: [R] how often `iht` looked up a tile that shares its index.
+        numbered: [R] indices that `iht` has given.
+        coders: of each run, with its tables.
+        seconds: wall time of all runs.
     """
 
-    steps: np.ndarray
-    returns: np.ndarray
-    weights: np.ndarray
-    critic: np.ndarray | None
-    errors: np.ndarray | None
-    collisions: np.ndarray
-    numbered: np.ndarray
-    coders: list[features.Coder]
+    steps: Ints
+    returns: Floats
+    weights: Floats
+    critic: Floats | None
+    errors: Floats | None
+    collisions: Ints
+    numbered: Ints
+    coders: list[Coder]
     seconds: float
 
 
-def configured(method: str, wishes: dict[str, Any]) -> tuple[Any, Any]:
-    """(module, Config) of a linear method with `wishes` as fields. Raises UsageError for unknown ones."""
+class OneRun(NamedTuple):
+    """Results of one run: weights [A, F], critic [F], errors, steps and returns [E], and its coder."""
+
+    weights: Floats
+    critic: Floats | None
+    errors: Floats | None
+    coder: Coder
+    steps: Ints
+    returns: Floats
+
+
+def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
+    """(module, Config) of a linear method with `config` as fields. Raises UsageError for unknown ones."""
     if method not in METHODS:
         raise unknown("linear method", method, METHODS)
     module: Any = algorithm.load(method)
-    catalog.check(method, wishes)
-    cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **wishes)
+    catalog.check(method, config)
+    cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **config)
     cfg.check()
     return module, cfg
 
@@ -70,7 +85,7 @@ def experiment(
     max_steps: int = 0,
     threads: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    **wishes: Any,
+    **config: Any,
 ) -> Outcome:
     """Run a linear method on a small problem, once for each seed.
 
@@ -79,32 +94,32 @@ def experiment(
         problem: a name of `problems.PROBLEMS`.
         features: a coder and its options, as in "tilings:tilings=8,tiles=8".
         seeds: one for each run.
-        episodes: of each run.
+        episodes: per run.
         max_steps: after which an episode is truncated (0: never); less than a million.
-        threads: 0 takes all cores.
-        progress: told (runs done, runs in all) whenever one is done.
-        wishes: fields of the method's `Config`. Here gamma is 1 and epsilon 0 unless told.
+        threads: 0 uses all cores.
+        progress: called with (runs done, runs in all) after each run.
+        config: fields of the method's `Config`; gamma is 1 and epsilon 0 unless given.
 
     Raises:
-        UsageError: an unknown name or value, or more than the memory that is free. DivergedError: weights or values
-            are no longer finite, or an episode took a million steps.
+        UsageError: an unknown name or value, or more than the free memory. DivergedError: weights or values are no
+            longer finite, or an episode took a million steps.
     """
     seeds, spec = seeds if isinstance(seeds, Sequence) else list(seeds), problems.problem(problem)
     if not len(seeds) or episodes < 1 or not 0 <= max_steps < ENDLESS:
-        raise UsageError("an experiment needs a seed, an episode, and a limit from 0 to below a million steps")
-    module, cfg = configured(method, {**wishes, "features": features})
+        raise UsageError("an experiment needs a seed, an episode, and max_steps from 0 to below a million")
+    module, cfg = configured(method, {**config, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
-    cfg = settled(cfg, coder)
-    truth = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
+    cfg = with_step_sizes(cfg, coder)
+    true_values = problems.walk_values() if problem == "random-walk" and method == "td_lambda" else np.zeros(0)
     workers = min(threads or cores(), len(seeds))
-    budget.of_runs(cfg, spec.actions, coder, len(seeds), episodes, workers)
+    budget.experiment_bytes(cfg, spec.actions, coder, len(seeds), episodes, workers)
     seeds = [int(s) for s in seeds]
 
-    def one(seed: int, stop: np.ndarray) -> Run:
-        own = _fresh(coder)
+    def one(seed: int, stop: Bools) -> OneRun:
+        own = fresh(coder)
         m = module.memory(spec.actions, own, cfg)
-        if len(truth):
-            m = m._replace(truth=truth, errors=np.zeros(episodes))
+        if len(true_values):
+            m = m._replace(truth=true_values, errors=np.zeros(episodes))
         steps, returns = np.zeros(episodes, np.int64), np.zeros(episodes)
         rng = np.random.default_rng(seed)
         limit = max_steps or ENDLESS
@@ -112,9 +127,9 @@ def experiment(
         finite = np.isfinite(m.w).all() and (method != "linear_ac" or np.isfinite(m.critic).all())
         if not finite or (steps == ENDLESS).any():
             raise DivergedError(f"{method} on {problem} diverged (seed {seed}): lower alpha, now {cfg.alpha:g}")
-        # Not all of `m`: traces of a run that is over would only take memory.
+        # Not all of `m`: the traces of a run that is over would only take memory.
         critic = m.critic[0] if method == "linear_ac" else None
-        return Run(m.w, critic, m.errors if len(truth) else None, own, steps, returns)
+        return OneRun(m.w, critic, m.errors if len(true_values) else None, own, steps, returns)
 
     start = time.perf_counter()
     done = spread(one, seeds, workers, progress)
@@ -123,32 +138,41 @@ def experiment(
         steps=np.stack([d.steps for d in done]),
         returns=np.stack([d.returns for d in done]),
         weights=weights[:, 0] if method == "td_lambda" else weights,
-        critic=np.stack([d.critic for d in done]) if method == "linear_ac" else None,
-        errors=np.stack([d.errors for d in done]) if len(truth) else None,
-        collisions=np.array([d.coder.told[1] for d in done]),
-        numbered=np.array([d.coder.told[0] for d in done]),
+        critic=_stack([d.critic for d in done]),
+        errors=_stack([d.errors for d in done]),
+        collisions=np.array([d.coder.counts[1] for d in done]),
+        numbered=np.array([d.coder.counts[0] for d in done]),
         coders=[d.coder for d in done],
         seconds=time.perf_counter() - start,
     )
 
 
+def _stack(parts: list[Floats | None]) -> Floats | None:
+    """One array of those of all runs; None where the runs have none."""
+    found = [part for part in parts if part is not None]
+    return np.stack(found) if found else None
+
+
 def spread(
-    one: Callable[[int, np.ndarray], Any],
+    one: Callable[[int, Bools], T],
     seeds: Sequence[int],
     threads: int,
     progress: Callable[[int, int], None] | None,
-) -> list[Any]:
-    """`one(seed, stop)` of each seed, on so many threads. Once one fails, or at an interrupt, stop[0] is set."""
-    done: list[Any] = [None] * len(seeds)
+) -> list[T]:
+    """`one(seed, stop)` for each seed, on `threads` threads; results in the order of the seeds.
+
+    When one raises, or at an interrupt, stop[0] is set, those not yet started are skipped, and the error is raised.
+    """
+    done: list[T | None] = [None] * len(seeds)
     stop = np.zeros(1, np.bool_)
 
-    def unless_stopped(seed: int) -> Any:
+    def unless_stopped(seed: int) -> T | None:
         if stop[0]:
             return None
         try:
             return one(seed, stop)
         except BaseException:
-            stop[0] = True  # at once: the main thread may hear of it later
+            stop[0] = True  # at once: the main thread may be notified later
             raise
 
     with ThreadPoolExecutor(threads) as pool:
@@ -159,32 +183,18 @@ def spread(
                 if progress is not None:
                     progress(n, len(seeds))
         except BaseException:
-            stop[0] = True  # compiled code does not hear of an interrupt
+            stop[0] = True  # an interrupt does not reach compiled code
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return done
+    return cast(list[T], done)
 
 
-class Run(NamedTuple):
-    """What is kept of a run: weights [A, F], critic [F], errors, steps and returns [E], and its coder."""
-
-    weights: np.ndarray
-    critic: np.ndarray | None
-    errors: np.ndarray | None
-    coder: features.Coder
-    steps: np.ndarray
-    returns: np.ndarray
-
-
-_fresh = features.fresh
-
-
-def values(coder: features.Coder, weights: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Values [N, A] of actions in `states` [N, D], by weights [A, F] (`Outcome.weights[run]`, `coders[run]`)."""
-    coder = _fresh(coder)
+def values(coder: Coder, weights: np.ndarray, states: np.ndarray) -> Floats:
+    """Action values [N, A] of `states` [N, D] by weights [A, F] (`Outcome.weights[run]`, `coders[run]`)."""
+    coder = fresh(coder)
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
     out = np.zeros((len(states), len(weights)))
     for n, state in enumerate(np.asarray(states, np.float64)):
-        on = features.encode(coder, state, index, value)
-        out[n] = weights[:, index[:on]] @ value[:on]
+        active = encode(coder, state, index, value)
+        out[n] = weights[:, index[:active]] @ value[:active]
     return out

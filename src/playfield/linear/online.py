@@ -1,9 +1,9 @@
-"""What linear methods share when they learn in any environment: one step at a time, from each at once.
+"""The online training loop that linear methods share, in any environment: an update after every step.
 
-Environments side by side share weights; each has traces of its own. An algorithm brings the compiled functions
-`begin` (the first action of an episode) and `learn` (from a reward and what followed, to the next action). With more
-than one environment, `dutch` traces are those of the true online methods only nearly: between two steps of one, the
-others move the weights.
+Parallel environments share weights; each has its own traces. An algorithm brings the compiled functions `begin` (the
+first action of an episode) and `learn` (from a reward and the next state's features to the next action). With several
+environments, `dutch` traces are only approximately true online: between two steps of one, the others update the
+weights.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.linear import budget
-from playfield.linear.coders import settled
-from playfield.linear.episodes import entries
+from playfield.linear.coders import with_step_sizes
+from playfield.linear.episodes import Kernel, Memory, Rates, entry_points
 from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, LEGENDRE, POLYNOMIAL, TABLE, Coder, encode
+from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
-from playfield.linear.observe import Sight
+from playfield.linear.observe import Observer
 from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
 from playfield.play.policy import Network
 from playfield.runs import algorithm, encoder
@@ -70,7 +71,7 @@ class Config(algorithm.Config):
 
     def fit(self, spec: EnvSpec) -> Self:
         """With step sizes for these features. Raises UsageError where they do not take these observations."""
-        return settled(self, Sight(self.features, spec).coder)
+        return with_step_sizes(self, Observer(self.features, spec).coder)
 
     def keep(self, directory: Path) -> Self:
         """Copy the auto-encoder that the features come from into the run."""
@@ -82,7 +83,7 @@ class Config(algorithm.Config):
 
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """Weights, traces and past steps."""
-        return algorithm.Need(budget.of_training(self, spec.num_actions, Sight(self.features, spec).coder))
+        return algorithm.Need(budget.training_bytes(self, spec.num_actions, Observer(self.features, spec).coder))
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""
@@ -93,145 +94,191 @@ class Config(algorithm.Config):
         raise NotImplementedError
 
 
-# Where presets begin. A game of -1 a step needs no random actions: nothing is worth as little as it turns out.
-MOUNTAIN_CAR: dict[str, Any] = {"gamma": 1.0, "epsilon": 0.0}
-CARTPOLE: dict[str, Any] = {
-    "features": "iht:tilings=16,tiles=4,size=16384",
-    "gamma": 1.0,
+C = TypeVar("C", bound=Config)
+
+# Options of the preset `default` by kind of environment, which all linear methods begin from. A reward of -1 per step
+# needs no random actions: the initial values of 0 are optimistic.
+_ATARI: dict[str, Any] = {
+    "alpha": 1e-4,  # hundreds of features are active at once
     "epsilon": 0.05,
+    "clip_reward": True,
+    "rollout_steps": 1_000,
 }
-ACROBOT: dict[str, Any] = {
-    "features": "iht:tilings=16,tiles=3,size=32768",
-    "correction": 0.3,
-    "gamma": 1.0,
-    "epsilon": 0.0,
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vector": {},
+    "MountainCar": {"gamma": 1.0, "epsilon": 0.0},
+    "CartPole": {"features": "iht:tilings=16,tiles=4,size=16384", "gamma": 1.0, "epsilon": 0.05},
+    "Acrobot": {"features": "iht:tilings=16,tiles=3,size=32768", "correction": 0.3, "gamma": 1.0, "epsilon": 0.0},
+    "atari": _ATARI | {"features": "pixels:size=14"},
+    "ram": _ATARI | {"features": "bits"},
 }
-# Hundreds of features are on at once, so steps are small.
-ATARI: dict[str, Any] = {"alpha": 1e-4, "epsilon": 0.05, "clip_reward": True, "rollout_steps": 1_000}
 
 
-def weights(rows: int, coder: Coder, cfg: Config) -> np.ndarray:
-    """[rows, F] weights under which every state is worth `initial`."""
-    if coder.kind in (TABLE, FIRST_COME, ADDITIVE):  # so many features are on in every state, each 1
+def presets(config: type[C], **own: dict[str, Any]) -> dict[str, dict[str, C]]:
+    """`PRESETS` of a linear method: `DEFAULTS`, and where they differ its own options by kind of environment."""
+    return {kind: {"default": config(**options | own.get(kind, {}))} for kind, options in DEFAULTS.items()}
+
+
+def initial_weights(rows: int, coder: Coder, cfg: Config) -> Floats:
+    """[rows, F] weights by which every state has the value `initial`."""
+    if coder.kind in (TABLE, FIRST_COME, ADDITIVE):  # the active features are 1, as many in every state
         return np.full((rows, coder.size), cfg.initial / coder.active)
     out = np.zeros((rows, coder.size))
-    out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL, LEGENDRE) else -1] = cfg.initial  # the feature that is always 1
+    out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL, LEGENDRE) else -1] = cfg.initial  # the constant feature
     return out
 
 
-SHARED = ("w", "critic", "epsilon")  # of a memory: what all environments learn together
+SHARED = ("w", "critic", "epsilon")  # fields of a `Memory` that all environments share
+# Names in checkpoints of the fields that have another name here.
+SAVED_AS = {
+    "indices": "where",
+    "values": "value",
+    "active": "on",
+    "nonzero": "listed",
+    "critic_nonzero": "critic_listed",
+    "q_old": "old",
+    "v_old": "old",
+    "discount": "shrunk",
+}
 
 
-class Lanes:
-    """The environments of a run, with a memory, the last action and the random numbers of each; and what they learn.
+class OnlineLearner:
+    """The environments of a run, and what is learnt in them: shared weights, and traces for each environment.
 
-    It is what `Run` calls a learner too: `state()["weights"]` are those that an agent needs.
+    Attributes:
+        memories: the method's `Memory` for each environment; the arrays named in `SHARED` are the same in all.
+        shared: these arrays by name.
+        random: for actions.
+        obs: [N, ...] current observations; `inputs` [N, D] is what the coder takes of them.
+        actions: [N] next actions; -1 at the start of an episode.
+        episodes: (step within the rollout, finished episode), until `Run.record` takes them.
     """
 
-    def __init__(self, env: VectorEnv, seed: np.random.SeedSequence, cfg: Config, memory: Callable[..., Any]) -> None:
+    def __init__(
+        self, env: VectorEnv, seed: np.random.SeedSequence, cfg: Config, memory: Callable[..., Memory]
+    ) -> None:
         self.env, n = env, env.num_envs
-        self.sight = Sight(cfg.features, env.spec)
-        self.coder = self.sight.coder
+        self.observer = Observer(cfg.features, env.spec)
+        self.coder = self.observer.coder
         env_seed, action_seed = seed.spawn(2)
         self.random = np.random.Generator(np.random.PCG64(action_seed))
-        first = memory(env.spec.num_actions, self.coder, cfg)
-        shared = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
-        others = [memory(env.spec.num_actions, self.coder, cfg)._replace(**shared) for _ in range(n - 1)]
-        self.memories = [first, *others]
-        self.shared = shared
+        memories: list[Any] = [memory(env.spec.num_actions, self.coder, cfg) for _ in range(n)]
+        self.shared: dict[str, Floats] = {name: a for name, a in memories[0]._asdict().items() if name in SHARED}
+        self.memories = [m._replace(**self.shared) for m in memories]
         self.obs = env.reset(env_seeds(env_seed, n))
-        self.seen = self.sight(self.obs)
-        self.actions = np.full(n, -1, np.int64)  # -1: not begun
+        self.inputs = self.observer(self.obs)
+        self.actions = np.full(n, -1, np.int64)
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0}
         self._index, self._value = np.zeros(self.coder.active, np.int64), np.zeros(self.coder.active)
-        self.team = self
+        self.team = self  # `Run.close` closes the learner's team
 
-    def features(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """(indices, values, how many are on) of one prepared observation."""
+    def features(self, x: Floats) -> tuple[Ints, Floats, int]:
+        """(index [K], value [K], how many are active): the features of one row [D] of `inputs`."""
         return self._index, self._value, encode(self.coder, x, self._index, self._value)
 
     def close(self) -> None:
-        """No threads to end."""
+        """There are no threads to end."""
 
     def weights_finite(self) -> bool:
+        """Whether all weights are finite."""
         return all(bool(np.isfinite(a).all()) for a in self.shared.values())
 
     def state(self) -> dict[str, Any]:
-        agent = {name: a.copy() for name, a in self.shared.items()} | self.sight.state()
-        lanes = {
-            str(k): {name: a.copy() for name, a in m._asdict().items() if name not in SHARED}
+        """`weights`, which are all that an agent needs; traces, environments, random numbers, next actions."""
+        agent = {name: a.copy() for name, a in self.shared.items()} | self.observer.state()
+        own = {
+            str(k): {SAVED_AS.get(name, name): a.copy() for name, a in m._asdict().items() if name not in SHARED}
             for k, m in enumerate(self.memories)
         }
-        own = {"env": self.env.state(), "random": self.random.bit_generator.state, "actions": self.actions.copy()}
-        return {"weights": agent, "lanes": lanes, **own}
+        rest = {"env": self.env.state(), "random": self.random.bit_generator.state, "actions": self.actions.copy()}
+        return {"weights": agent, "lanes": own, **rest}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
         for name, a in self.shared.items():
             a[...] = state["weights"][name]
-        self.sight.restore(state["weights"])
+        self.observer.restore(state["weights"])
         for k, m in enumerate(self.memories):
-            for name, saved in state["lanes"][str(k)].items():
-                getattr(m, name)[...] = saved
+            for name, a in m._asdict().items():
+                if name not in SHARED:
+                    a[...] = state["lanes"][str(k)][SAVED_AS.get(name, name)]
         self.obs = self.env.restore(state["env"])
-        self.seen = self.sight(self.obs)
+        self.inputs = self.observer(self.obs)
         self.random.bit_generator.state = state["random"]
         self.actions = np.array(state["actions"])
 
 
-def learn_from(
+def train_online(
     run: Run,
     cfg: Config,
-    memory: Callable[..., Any],
-    rates: Callable[[Any], Any],
-    begin: Callable[..., int],
-    learn: Callable[..., int],
+    memory: Callable[..., Memory],
+    rates: Callable[[Any], Rates],
+    begin: Kernel,
+    learn: Kernel,
     act: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
 ) -> None:
-    """Train until `run` says that it is enough; with `act`, actions are those of a policy that is given."""
+    """Train until the run's total steps or target score are reached.
+
+    Args:
+        memory: makes what the method keeps for one environment, of (number of actions, coder, cfg).
+        rates: the numbers of a Config that `begin` and `learn` take.
+        begin, learn: see `episodes.episode_loop`.
+        act: a fixed policy, from observations [N, ...] and random numbers to actions [N]; None: actions are those
+            that `begin` and `learn` return.
+
+    Raises:
+        DivergedError: a weight is not finite.
+    """
     cfg.check(run.compute.workers)
-    lanes = run.workers("lanes", cfg.num_envs, lambda env, seed, _: Lanes(env, seed, cfg, memory))[0]
-    cfg = settled(cfg, lanes.coder)
-    run.track("learner", lanes)
-    env, rng = lanes.env, lanes.random
-    begin, learn = entries(begin, learn)
+    learner = run.workers("lanes", cfg.num_envs, lambda env, seed, _: OnlineLearner(env, seed, cfg, memory))[0]
+    cfg = with_step_sizes(cfg, learner.coder)
+    run.track("learner", learner)
+    env, rng, shared = learner.env, learner.random, learner.shared
+    begin, learn = entry_points(begin, learn)
     for progress in run.steps(cfg.batch):
         h = rates(_annealed(cfg, progress) if cfg.anneal else cfg)
         with run.phase("learning"):
             for t in range(cfg.rollout_steps):
-                for i in np.flatnonzero(lanes.actions < 0):
-                    lanes.actions[i] = begin(lanes.memories[i], h, rng, *lanes.features(lanes.seen[i]))
+                # The first action of each new episode.
+                for i in np.flatnonzero(learner.actions < 0):
+                    learner.actions[i] = begin(learner.memories[i], h, rng, *learner.features(learner.inputs[i]))
+                # Take the actions.
                 start = time.perf_counter()
-                step = env.step(lanes.actions if act is None else act(lanes.obs, rng))
-                lanes.seconds["emulation"] += time.perf_counter() - start
-                lanes.obs = step.obs
+                step = env.step(learner.actions if act is None else act(learner.obs, rng))
+                learner.seconds["emulation"] += time.perf_counter() - start
+                learner.obs = step.obs
                 over = step.terminated | step.truncated
-                after = lanes.sight(step.next_obs)
-                lanes.seen = lanes.sight(step.obs) if over.any() else after
+                next_inputs = learner.observer(step.next_obs)
+                learner.inputs = learner.observer(step.obs) if over.any() else next_inputs
                 rewards = np.sign(step.reward) if cfg.clip_reward else step.reward
-                for k, m in enumerate(lanes.memories):
+                # Update the weights, and choose the next actions.
+                for k, m in enumerate(learner.memories):
                     ended = TERMINATED if step.terminated[k] else TRUNCATED if step.truncated[k] else ONGOING
-                    action = learn(m, h, rng, float(rewards[k]), *lanes.features(after[k]), ended)
-                    lanes.actions[k] = -1 if ended else action
-                lanes.episodes += [(t, episode) for episode in step.episodes]
-                lanes.shared["epsilon"] *= cfg.epsilon_decay ** len(step.episodes)
-        if not lanes.weights_finite():
+                    action = learn(m, h, rng, float(rewards[k]), *learner.features(next_inputs[k]), ended)
+                    learner.actions[k] = -1 if ended else action
+                learner.episodes += [(t, episode) for episode in step.episodes]
+                shared["epsilon"] *= cfg.epsilon_decay ** len(step.episodes)
+        if not learner.weights_finite():
             raise DivergedError(f"the weights are not finite: lower the step size (--alpha, now {cfg.alpha:g})")
-        run.record([lanes])
-        told = {"train/learning_rate": h.alpha, "rollout/exploration_rate": float(lanes.shared["epsilon"][0])}
-        if lanes.coder.told.any():
-            told |= {"train/cells": int(lanes.coder.told[0]), "train/collisions": int(lanes.coder.told[1])}
-        run.log(told, updates=cfg.batch)
+        run.record([learner])
+        metrics = {"train/learning_rate": h.alpha, "rollout/exploration_rate": float(shared["epsilon"][0])}
+        if learner.coder.counts.any():
+            metrics |= {
+                "train/cells": int(learner.coder.counts[0]),
+                "train/collisions": int(learner.coder.counts[1]),
+            }
+        run.log(metrics, updates=cfg.batch)
 
 
 def _annealed(cfg: Config, progress: float) -> Config:
-    """`cfg` with step sizes, an actor's too, fallen to a share of 1 - progress."""
+    """`cfg` with its step sizes, an actor's too, multiplied by 1 - progress."""
     sizes = [f.name for f in dataclasses.fields(cfg) if f.name in ("alpha", "alpha_actor")]
     return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in sizes})
 
 
 def q_network(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Network:
-    """An epsilon-greedy linear agent: (logits, value, action values) of observations."""
+    """An epsilon-greedy linear agent: observations [N, ...] to (logits [N, A], value [N], action values [N, A])."""
     values = linear(spec, cfg, saved)
     epsilon = min(max(float(np.asarray(saved["epsilon"])[0]), 1e-6), 1 - 1e-6)
 
@@ -245,23 +292,27 @@ def q_network(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Network:
 
 
 def linear(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Callable[[np.ndarray, str], np.ndarray]:
-    """A function of observations [N, ...] and the name of saved weights [A, F] to sums [N, A], float32."""
-    sight = Sight(cfg.features, spec)
+    """A function of observations [N, ...] and a name of saved weights [A, F], to their product with the features.
+
+    It returns float32 [N, A]. Raises DataError where the weights are for other features.
+    """
+    observer = Observer(cfg.features, spec)
+    coder = observer.coder
     arrays = {name: np.asarray(saved[name], np.float64) for name in SHARED if name in saved}
     for name, a in arrays.items():
-        if name != "epsilon" and a.shape[-1] != sight.coder.size:
-            raise DataError(f"these weights are for other features: {name} has {a.shape[-1]}, not {sight.coder.size}")
-    sight.restore(saved)
-    index, value = np.zeros(sight.coder.active, np.int64), np.zeros(sight.coder.active)
+        if name != "epsilon" and a.shape[-1] != coder.size:
+            raise DataError(f"these weights are for other features: {name} has {a.shape[-1]}, not {coder.size}")
+    observer.restore(saved)
+    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
 
-    def sums(obs: np.ndarray, name: str) -> np.ndarray:
+    def product(obs: np.ndarray, name: str) -> np.ndarray:
         out = np.zeros((len(obs), len(arrays[name])), np.float32)
-        for n, x in enumerate(sight(obs)):
-            on = encode(sight.coder, x, index, value)
-            out[n] = arrays[name][:, index[:on]] @ value[:on]
+        for n, x in enumerate(observer(obs)):
+            active = encode(coder, x, index, value)
+            out[n] = arrays[name][:, index[:active]] @ value[:active]
         return out
 
-    return sums
+    return product
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

@@ -1,11 +1,11 @@
-"""Small problems as scalar code, for many runs in compiled loops.
+"""Small environments as scalar code, for many runs in compiled loops.
 
-    mountain-car      the car of a course on linear methods: it starts between -0.6 and -0.4, and the hill ends at 0.5
+    mountain-car      MountainCar of a course on linear methods: x starts in [-0.6, -0.4), the track ends at x = 0.5
     mountain-car-gym  Gymnasium's MountainCar: the same, but the track goes on to 0.6; observations are float32
-    cartpole, acrobot Gymnasium's CartPole-v1 and Acrobot-v1, without their limits of time
+    cartpole, acrobot Gymnasium's CartPole-v1 and Acrobot-v1, without their time limits
     random-walk       19 states in a row, a step to either side at random; reward -1 left of them, +1 right of them
 
-`start` and `step` change a state in place, `observe` tells what a learner sees of it. Sources: Moore 1990 and Sutton
+`start` and `step` change a state in place, `observe` writes the observation of it. Sources: Moore 1990 and Sutton
 1996 (MountainCar), Barto, Sutton and Anderson 1983 (CartPole), Sutton and Barto 2018 (examples 6.2, 7.1, 12).
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from playfield.errors import unknown
-from playfield.linear.jit import piece
+from playfield.linear.jit import Floats, kernel
 
 CAR, CAR_GYM, CARTPOLE, ACROBOT, WALK = range(5)
 WALK_STATES = 19
@@ -26,14 +26,14 @@ STATE = 4  # numbers in the largest state
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem by name.
+    """A problem, as the compiled functions and the coders need it.
 
     Attributes:
-        code: what the compiled functions know it by.
-        actions: how many.
-        low, high: what is observed lies between these (velocities of CartPole: nearly always).
-        tiled: the range that is cut into tiles; what lies above falls into a tile of its own.
-        env: the environment of `make_envs` that it is like, where there is one.
+        code: its number in the compiled functions.
+        actions: number of actions.
+        low, high: [D] bounds of observations (CartPole's velocities rarely leave them).
+        tiled: [D] width of the range above `low` that is cut into tiles; beyond it lies one more tile.
+        env: id of the same environment in `make_envs`, or empty.
     """
 
     code: int
@@ -64,15 +64,15 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def problem(name: str) -> Problem:
-    """The problem called `name`. Raises UsageError for an unknown one."""
+    """The problem called `name`. Raises UsageError for an unknown name."""
     if name not in PROBLEMS:
         raise unknown("problem", name, PROBLEMS)
     return PROBLEMS[name]
 
 
-@piece
-def start(code, rng, state):
-    """Draw a first state from `rng`, into `state` [STATE]."""
+@kernel
+def start(code: int, rng: np.random.Generator, state: Floats) -> None:
+    """Sample an initial state into `state` [STATE]."""
     if code == CAR:
         state[0] = -0.6 + 0.2 * rng.random()
         state[1] = 0.0
@@ -89,9 +89,9 @@ def start(code, rng, state):
         state[0] = WALK_STATES // 2
 
 
-@piece
-def observe(code, state, obs):
-    """What a learner sees of `state`, into `obs`: as float32 numbers where Gymnasium's are."""
+@kernel
+def observe(code: int, state: Floats, obs: Floats) -> None:
+    """Write the observation of `state` into `obs` [D]: rounded to float32 where Gymnasium's is."""
     if code in (CAR, WALK):
         obs[0] = state[0]
         if code == CAR:
@@ -108,9 +108,9 @@ def observe(code, state, obs):
             obs[i] = np.float32(state[i])
 
 
-@piece
-def step(code, rng, state, action):
-    """Move `state` by `action`; returns (reward, whether the game is over)."""
+@kernel
+def step(code: int, rng: np.random.Generator, state: Floats, action: int) -> tuple[float, bool]:
+    """Take `action` in `state`, which becomes the next state; returns (reward, terminated)."""
     if code in (CAR, CAR_GYM):
         return _car(state, action, 0.5 if code == CAR else 0.6)
     if code == CARTPOLE:
@@ -125,8 +125,8 @@ def step(code, rng, state, action):
     return 0.0, False
 
 
-@piece
-def _car(state, action, end):
+@kernel
+def _car(state: Floats, action: int, end: float) -> tuple[float, bool]:
     v = state[1] + ((action - 1) * 0.001 + math.cos(3 * state[0]) * -0.0025)
     v = min(max(v, -0.07), 0.07)
     x = min(max(state[0] + v, -1.2), end)
@@ -136,8 +136,8 @@ def _car(state, action, end):
     return -1.0, x >= 0.5 and v >= 0
 
 
-@piece
-def _cartpole(state, action):
+@kernel
+def _cartpole(state: Floats, action: int) -> tuple[float, bool]:
     x, speed, angle, spin = state[0], state[1], state[2], state[3]
     force = 10.0 if action == 1 else -10.0
     cos, sin = math.cos(angle), math.sin(angle)
@@ -150,9 +150,9 @@ def _cartpole(state, action):
     return 1.0, abs(state[0]) > 2.4 or abs(state[2]) > 12 * 2 * math.pi / 360
 
 
-@piece
-def _rates(a1, a2, s1, s2, torque):
-    """Accelerations of the Acrobot's links; masses, lengths and inertias are 1, centres of mass at 0.5."""
+@kernel
+def _rates(a1: float, a2: float, s1: float, s2: float, torque: float) -> tuple[float, float]:
+    """Angular accelerations of the Acrobot's links; masses, lengths and inertias are 1, centres of mass at 0.5."""
     d1 = 0.25 + (1.25 + math.cos(a2)) + 2.0
     d2 = (0.25 + 0.5 * math.cos(a2)) + 1.0
     phi2 = 4.9 * math.cos(a1 + a2 - math.pi / 2)
@@ -161,8 +161,8 @@ def _rates(a1, a2, s1, s2, torque):
     return -(d2 * r2 + phi1) / d1, r2
 
 
-@piece
-def _wrap(angle):
+@kernel
+def _wrap(angle: float) -> float:
     while angle > math.pi:
         angle -= 2 * math.pi
     while angle < -math.pi:
@@ -170,8 +170,8 @@ def _wrap(angle):
     return angle
 
 
-@piece
-def _acrobot(state, action):
+@kernel
+def _acrobot(state: Floats, action: int) -> tuple[float, bool]:
     a1, a2, s1, s2 = state[0], state[1], state[2], state[3]
     torque = action - 1.0
     # One Runge-Kutta step (fourth order) of 0.2 s; k is the rate of (a1, a2, s1, s2).
@@ -193,6 +193,6 @@ def _acrobot(state, action):
 
 
 def walk_values() -> np.ndarray:
-    """True values of the random walk's states under gamma 1, [19]: linear from -0.9 to 0.9."""
+    """True values [19] of the random walk's states with gamma 1: linear from -0.9 to 0.9."""
     half = WALK_STATES // 2
     return np.arange(-half, half + 1) / (half + 1)

@@ -16,6 +16,7 @@ from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
+from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
 from playfield.runs import algorithm, catalog
 from playfield.runs.algorithm import Algorithm, Config, Need
@@ -48,6 +49,9 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
     spec = env.spec
     env.close()
+    for option in catalog.options(request.algo):
+        if option.names == "features" and option.name in request.config:
+            env_coder(request.config[option.name], spec)
     table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels))
     if request.preset not in table and request.preset in catalog.presets(request.algo):
         raise UsageError(f"{request.algo} preset {request.preset} is not for {spec.id}: use {' or '.join(table)}")

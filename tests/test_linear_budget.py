@@ -1,4 +1,4 @@
-"""What linear methods take of the memory: counted as it is, and refused before anything is made."""
+"""Memory of linear methods: the estimate is what is allocated, and what does not fit is refused beforehand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = ("w", "critic", "epsilon")
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets what memory is free."""
+    """Sets the free memory."""
     return lambda count: monkeypatch.setattr(compute, "free_memory", lambda: count)
 
 
@@ -35,7 +35,7 @@ def coder(text: str, problem: str = "cartpole"):
 
 @pytest.mark.parametrize("algo", METHODS)
 @pytest.mark.parametrize("text", ["tilings:tilings=8,tiles=4", "fourier:order=4", "iht:tilings=16,size=1024"])
-def test_what_is_counted_is_what_is_made(algo, text):
+def test_the_estimate_is_what_is_allocated(algo, text):
     """Against the bytes of the arrays themselves, but for a few numbers."""
     module, seen = importlib.import_module(f"playfield.algos.{algo}"), coder(text)
     cfg = module.Config(**({"n_step": 64} if algo == "sarsa" else {}))
@@ -53,20 +53,20 @@ def test_what_is_counted_is_what_is_made(algo, text):
         (["--algo", "td_lambda"], "use fewer features"),
     ],
 )
-def test_a_training_that_does_not_fit_is_refused_in_a_line(words, mend, free, capsys, tmp_path, monkeypatch):
+def test_a_training_that_does_not_fit_is_refused_in_one_line(words, mend, free, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     free(1_000_000)
     features = ["--features", "tilings:tilings=16,tiles=50"]
     assert main(["train", "MountainCar-v0", *words, *features, "--steps", "1000"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("playfield: weights, traces and past steps of ")
+    assert error.startswith("playfield: weights, traces and stored steps of ")
     assert "GB, and 0.00 GB are free: use " in error
     assert mend in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_what_fits_is_told_for_several_at_once():
+def test_the_estimate_counts_parallel_environments():
     ready = prepare(Request("MountainCar-v0", "sarsa_lambda", config={"num_envs": 3}))
     size = coder(ready.cfg.features, "mountain-car-gym").size
     assert ready.need.memory == pytest.approx(16 * 3 * size * (1 + 2 * 3), rel=0.01)
@@ -77,7 +77,7 @@ def test_what_fits_is_told_for_several_at_once():
     [
         ("iht:tilings=1000000,tiles=1000000", "1,000,000 tilings .*: use fewer"),
         ("tilings:tilings=1000000", "1,000,000 tilings .*: use fewer"),
-        ("iht:tilings=60000,tiles=1000000,size=65536", r"10\^\d\d cells: use fewer tiles"),
+        ("iht:tilings=60000,tiles=1000000,size=65536", r"10\^\d\d tiles: use fewer tiles"),
         ("iht:tilings=5000", "use fewer tilings, or size=65536"),
         ("fourier:order=1000000", r"10\^\d\d features: lower it"),
     ],
@@ -93,23 +93,23 @@ def test_numbers_too_large_for_the_machine_are_plain_errors(text, why):
     [{"seeds": range(10**12)}, {"episodes": 10**13}, {"n_step": 10**12}, {"seeds": range(10), "n_step": 10**12}],
 )
 def test_an_experiment_that_does_not_fit_is_refused(more):
-    with pytest.raises(UsageError, match=r"would take .* GB are free: use less of") as caught:
+    with pytest.raises(UsageError, match=r"would need .* GB are free: use less of") as caught:
         experiment("sarsa", "mountain-car", "tilings", **{"seeds": [1], "episodes": 3, **more})
     assert ("n_step" in str(caught.value)) == ("n_step" in more)
 
 
-def test_runs_count(free):
-    """A thousand runs leave a thousand times the weights, but only those at work have traces."""
+def test_the_estimate_counts_runs(free):
+    """A thousand runs return a thousand times the weights, but only the running ones have traces."""
     seen, cfg = coder("iht:size=4096"), importlib.import_module("playfield.algos.sarsa_lambda").Config()
-    one, many = (budget.of_runs(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
+    one, many = (budget.experiment_bytes(cfg, 2, seen, runs, 10, threads=1) for runs in (1, 1000))
     assert pytest.approx((many - one) / 999, rel=0.01) == 8 * (2 * 2 * 4096 + 2 * 8192)
     free(many // 2)
     with pytest.raises(UsageError, match="1,000 runs of 10 episodes with 4,096 features"):
-        budget.of_runs(cfg, 2, seen, 1000, 10, threads=1)
+        budget.experiment_bytes(cfg, 2, seen, 1000, 10, threads=1)
 
 
 @pytest.mark.parametrize("features", ["fourrier", "iht:tilings=1000000,tiles=1000000"])
-def test_mistakes_in_features_are_told_before_torch_is_loaded(features: str) -> None:
+def test_mistakes_in_features_are_reported_before_torch_is_imported(features: str) -> None:
     code = (
         "import sys\nfrom playfield.cli import main\n"
         f"assert main(['train', 'MountainCar-v0', '--algo', 'sarsa', '--features', '{features}']) == 2\n"

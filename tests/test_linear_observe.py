@@ -1,4 +1,4 @@
-"""Linear agents that see by pictures, RAM or an auto-encoder: trained, stopped, resumed, judged and moved."""
+"""Linear agents on pictures, RAM or latents of an auto-encoder: trained, stopped, resumed, evaluated and moved."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def encoder(tmp_path) -> Path:
     return write_encoder(tmp_path / "encoder", seed=1)
 
 
-def test_a_run_keeps_the_encoder_it_sees_by(tmp_path, encoder, monkeypatch):
-    """Another one trained in its place, or none: the agent says the same, and the run ends with the same bits."""
+def test_a_run_has_its_own_copy_of_the_encoder(tmp_path, encoder, monkeypatch):
+    """With another encoder in its place, or none, values are the same, and the run ends with the same bits."""
     features = f"autoencoder:{encoder}"
     whole = train(tmp_path / "whole", features, 200)
     half = train(tmp_path / "half", features, 100)
@@ -67,7 +67,7 @@ def test_a_run_keeps_the_encoder_it_sees_by(tmp_path, encoder, monkeypatch):
     assert again.hash == whole.hash
 
 
-def test_another_encoder_would_be_seen(tmp_path, encoder):
+def test_another_encoder_changes_the_values(tmp_path, encoder):
     """What the test above relies on."""
     one = train(tmp_path / "one", f"autoencoder:{encoder}", 100)
     before = values(one.directory)

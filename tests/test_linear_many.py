@@ -1,4 +1,4 @@
-"""Whole runs: equal to naive loops, to single runs, to plain Python; and every method learns something small."""
+"""Whole runs: equal to independent loops, to single runs and to plain Python; every method learns a small problem."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def onehot(state) -> np.ndarray:
 
 
 def act(epsilon: float):
-    """Epsilon-greedy that draws as the package does: one number for epsilon, one for every tie that is met."""
+    """Epsilon-greedy with random numbers in the order of the package: one for epsilon, one for every tie."""
 
     def choose(q: np.ndarray, rng: np.random.Generator) -> int:
         if epsilon > 0 and rng.random() < epsilon:
@@ -54,8 +54,8 @@ LEARNERS = {
 
 @pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("max_steps", [0, 60])
-def test_a_run_is_the_naive_loops(name, max_steps):
-    """The lesson's car with dense features: episodes of the same lengths, ended or cut, and weights to 1e-9."""
+def test_a_run_equals_the_independent_loop(name, max_steps):
+    """The lesson's car with dense features: episodes of the same lengths, and weights to 1e-9."""
     method, options, make = LEARNERS[name]
     epsilon, count, seed = 0.2, (2 if not max_steps else 30), 4
     out = experiment(
@@ -114,12 +114,12 @@ def test_a_compiled_run_is_plain_python_bit_for_bit(method):
         m, rng = module.memory(3, coder, cfg), np.random.default_rng(3)
         steps, returns = np.zeros(4, np.int64), np.zeros(4)
         play(problem.code, coder, m, module.rates(cfg), rng, 0.9, 200, np.zeros(1, bool), steps, returns)
-        results.append([steps, returns, coder.told, *m])
+        results.append([steps, returns, coder.counts, *m])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
 
 
 def test_sarsa_of_lambda_0_is_sarsa():
-    """Not only close: the same episodes from the same draws."""
+    """Not only close: the same episodes from the same random numbers."""
     options = {"seeds": range(3), "episodes": 20, "alpha": 0.0625, "epsilon": 0.1}
     one = experiment("sarsa", "mountain-car", "onehot:tiles=8", **options)
     for trace in sarsa_lambda.TRACES:
@@ -149,7 +149,7 @@ def test_it_learns(method, problem, coder, config, enough):
 
 
 def test_actor_critic_balances():
-    """CartPole, cut at 500 steps: an untrained cart falls after about 20."""
+    """CartPole, truncated at 500 steps: an untrained agent lasts about 20."""
     config = {"alpha": 0.1 / 8, "alpha_actor": 0.2 / 8, "gamma": 0.99, "lam": 0.8}
     out = experiment(
         "linear_ac", "cartpole", "tilings:tilings=8,tiles=4", seeds=range(4), episodes=200, max_steps=500, **config
@@ -173,7 +173,7 @@ def test_prediction_of_the_random_walk(trace):
     assert set(np.unique(out.returns)) == {-1.0, 1.0}
 
 
-def test_a_table_that_is_full_tells():
+def test_a_full_table_counts_collisions():
     small, large = (
         experiment("sarsa", "mountain-car", f"iht:size={n}", seeds=[1, 2], episodes=3, max_steps=900, alpha=0.05)
         for n in (100, 4096)
@@ -193,23 +193,23 @@ def test_a_large_table_learns_as_tilings_do():
     assert (first.steps == second.steps).all()
 
 
-def test_what_diverges_says_so():
+def test_divergence_is_an_error():
     with pytest.raises(DivergedError, match="lower alpha"):
         experiment("sarsa", "cartpole", "tilings", seeds=[1], episodes=2000, alpha=3.0)
 
 
-def test_progress_is_told_and_wrong_wishes_are_refused():
-    told = []
+def test_progress_is_reported_and_wrong_options_are_refused():
+    calls = []
     options = {"seeds": range(3), "episodes": 2}
-    experiment("sarsa", "random-walk", "onehot", progress=lambda *n: told.append(n), **options)
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    for wishes, match in (
+    experiment("sarsa", "random-walk", "onehot", progress=lambda *n: calls.append(n), **options)
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    for fields, match in (
         ({"alhpa": 0.1}, "did you mean alpha"),
         ({"alpha": -1.0}, "--alpha must be between 0"),
         ({"n_step": 0}, "--n-step must be between 1"),
     ):
         with pytest.raises(UsageError, match=match):
-            experiment("sarsa", "random-walk", "onehot", **options, **wishes)
+            experiment("sarsa", "random-walk", "onehot", **options, **fields)
     with pytest.raises(UsageError, match="did you mean sarsa"):
         experiment("srasa", "random-walk", "onehot", **options)
     with pytest.raises(UsageError, match="did you mean tilings"):
