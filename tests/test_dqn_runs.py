@@ -22,7 +22,7 @@ from playfield.runs import checkpoint
 from playfield.runs.run import Run
 from playfield.training import plan
 from ppo_runs import named, run_for
-from test_dqn import SMALL
+from test_dqn import SMALL, play
 from test_ppo_learning import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,7 +149,7 @@ def test_what_is_told_is_what_is_held() -> None:
         np.random.SeedSequence(0),
         Compute("cpu", "fp32", 1),
     )
-    actor.play(QNetwork(env.spec, "nips"), dqn.identity, 260, 1.0, True)
+    play(actor, QNetwork(env.spec, "nips"), 260, 1.0, clip_reward=True)
     assert 0.6 * told < actor.replay.nbytes / 1000 < told
     env.close()
 

@@ -58,7 +58,7 @@ def ours(rounds: int, part: int, watch: Watch, fused: int = 1, concurrent: bool 
 
     def tick(run: Run) -> None:
         if run.step % part == 0:
-            watch.tick({**run.phases, **run._parts["learner"].seconds, "updates": run.updates})
+            watch.tick({**run.phases, **run.parts["learner"].seconds, "updates": run.updates})
 
     info = {
         "env": "breakout",

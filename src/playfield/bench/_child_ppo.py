@@ -62,7 +62,7 @@ def ours(rounds: int, envs: int, rollout: int, watch: Watch) -> dict[str, Any]:
     probe.close()
 
     def tick(run: Run) -> None:
-        watch.tick({**run.phases, **run._parts["learner"].seconds})
+        watch.tick({**run.phases, **run.parts["learner"].seconds})
 
     info = {
         "env": "breakout",

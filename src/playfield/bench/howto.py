@@ -147,7 +147,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
     run_ = Run(info, make, sinks=_Rows(rows), on_round=after)
     try:
         ppo.train(run_, cfg)
-        parameters = sum(p.numel() for p in run_._parts["learner"].net.parameters())
+        parameters = sum(p.numel() for p in run_.parts["learner"].net.parameters())
     finally:
         run_.close()
     elapsed = env.latest - start  # up to the end of the last rollout, where SB3 prints this table

@@ -125,7 +125,7 @@ SHARED = ("w", "critic", "epsilon")  # of a memory: what all environments learn 
 class Lanes:
     """The environments of a run, with a memory, the last action and the random numbers of each; and what they learn.
 
-    It is what `Run` calls a learner too: `state()["weights"]` are those that an agent needs.
+    `state()["weights"]` are those that an agent needs.
     """
 
     def __init__(self, env: VectorEnv, seed: np.random.SeedSequence, cfg: Config, memory: Callable[..., Any]) -> None:
@@ -145,14 +145,10 @@ class Lanes:
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0}
         self._index, self._value = np.zeros(self.coder.active, np.int64), np.zeros(self.coder.active)
-        self.team = self
 
     def features(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """(indices, values, how many are on) of one prepared observation."""
         return self._index, self._value, encode(self.coder, x, self._index, self._value)
-
-    def close(self) -> None:
-        """No threads to end."""
 
     def weights_finite(self) -> bool:
         return all(bool(np.isfinite(a).all()) for a in self.shared.values())
@@ -192,7 +188,7 @@ def learn_from(
     cfg.check(run.compute.workers)
     lanes = run.workers("lanes", cfg.num_envs, lambda env, seed, _: Lanes(env, seed, cfg, memory))[0]
     cfg = settled(cfg, lanes.coder)
-    run.track("learner", lanes)
+    run.track("learner", lanes, finite=lanes.weights_finite)
     env, rng = lanes.env, lanes.random
     begin, learn = entries(begin, learn)
     for progress in run.steps(cfg.batch):
