@@ -16,7 +16,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.options import Count, Excludes, Fraction, NetName
-from playfield.replay.budget import drawn_bytes, memory_need
+from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
 
@@ -203,9 +203,9 @@ def buffer_need(
     """Memory and disk of a replay buffer, of `sampled` transitions, and of `waiting` observations beside it."""
     env = make_from(spec, 1)
     try:
-        extra = drawn_bytes(spec, net, sampled)
+        extra = sampling_bytes(spec, net, sampled)
         extra += waiting * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize
-        return algorithm.Need(*memory_need(env, capacity, packed, alpha, mapped, extra))
+        return algorithm.Need(*replay_need(env, capacity, packed, alpha, mapped, extra))
     finally:
         env.close()
 

@@ -131,7 +131,7 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
     from playfield import load_policy, make_envs
     from playfield.compute import cores, keep_memory, setup
     from playfield.play.policy import RandomPolicy
-    from playfield.replay.budget import bytes_each
+    from playfield.replay.budget import bytes_per_entry
     from playfield.replay.buffer import Replay
 
     if slots < 1000:
@@ -140,7 +140,7 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
         raise unknown("agent", agent, ("shipped", "random"))
     setup() if agent == "shipped" else keep_memory()  # the allocator as trainings have it, and torch on one thread
     env = make_envs("breakout", FILL_ENVS, threads=cores())
-    told = sum(bytes_each(env, True, 0.0))  # it plays a little
+    told = sum(bytes_per_entry(env, True, 0.0))  # it plays a little
     policy = load_policy("breakout") if agent == "shipped" else RandomPolicy(env.spec)
     obs, rng = env.reset(np.arange(FILL_ENVS)), np.random.default_rng(0)
     for _ in range(20):  # what playing itself takes must not be counted
