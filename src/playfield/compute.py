@@ -140,7 +140,7 @@ def setup() -> None:
     sys.setswitchinterval(0.0005)  # workers wait for the interpreter lock 0.5 ms instead of 5
 
 
-def bf16_pays() -> bool:
+def bf16_is_faster() -> bool:
     """Whether bfloat16 is faster than float32 on this CPU.
 
     Decided by the CPU's feature flags where it has them, so that the choice does not depend on its load; elsewhere by
@@ -201,7 +201,7 @@ def choose(
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
             why = f"the GPU {'supports' if precision == 'bf16' else 'does not support'} bf16"
         else:
-            precision = "bf16" if bf16_pays() else "fp32"
+            precision = "bf16" if bf16_is_faster() else "fp32"
             why = f"bf16 is {'faster' if precision == 'bf16' else 'not faster'} on this CPU"
         notes.append(why)
     if workers < 0:
