@@ -118,16 +118,9 @@ class Replay:
     # Writing -----------------------------------------------------------------------------------------
 
     def add(self, obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, step: Step) -> None:
-        """Store one step of all N environments.
+        """Store a step of all N environments: `obs` [N, ...] before it, `actions` [N], `rewards` [N] (clipped).
 
-        Args:
-            obs: [N, ...] the observations before the step.
-            actions: [N].
-            rewards: [N] as they are learnt from (clipped).
-            step: what the environments returned.
-
-        Raises:
-            DivergedError: an observation or reward is not finite; nothing is stored then.
+        Raises DivergedError where an observation or reward is not finite; nothing is stored then.
         """
         if not np.isfinite(rewards).all() or (obs.dtype.kind == "f" and not np.isfinite(obs).all()):
             raise DivergedError("the environment gave an observation or a reward that is not finite")
@@ -163,8 +156,7 @@ class Replay:
 
     def _first(self) -> np.ndarray:
         """The first entry of each lane whose whole stack is in the ring, [lanes] int64."""
-        first: np.ndarray = np.where(self.count > self.size, self.count - self.size + self.frames.stack - 1, 0)
-        return first
+        return np.asarray(np.where(self.count > self.size, self.count - self.size + self.frames.stack - 1, 0))
 
     # Sampling ----------------------------------------------------------------------------------------
 
@@ -175,8 +167,7 @@ class Replay:
     def _sampleable(self, lane: int) -> np.ndarray:
         """The entries of a lane that are transitions with n steps after them."""
         index = np.arange(self._first()[lane], max(self.count[lane] - self.n_step, 0))
-        found: np.ndarray = index[self.kinds[lane, index % self.size] > 0]
-        return found
+        return np.asarray(index[self.kinds[lane, index % self.size] > 0])
 
     @property
     def entries(self) -> int:
