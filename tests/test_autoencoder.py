@@ -209,7 +209,7 @@ def test_damage_is_found(trained, tmp_path):
     from playfield.runs.weights import export_weights
 
     export_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"env": "breakout"})
-    with pytest.raises(DataError, match="not that of an auto-encoder"):
+    with pytest.raises(DataError, match="is not an auto-encoder"):
         Encoder.load(tmp_path / "w.safetensors")
 
 

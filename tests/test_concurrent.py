@@ -1,4 +1,4 @@
-"""Acting by the target network beside learning: which network acts, what is seen when, and no race of threads."""
+"""Acting by the target network in parallel with learning: which network acts, what is stored when, and no race."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def players() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("worker-")]
 
 
-def test_a_team_beside_its_caller_works_while_the_caller_does() -> None:
-    team, gate = Team(1, beside=True), threading.Event()
+def test_a_team_in_the_background_works_while_its_caller_does() -> None:
+    team, gate = Team(1, background=True), threading.Event()
     team.start(lambda k: gate.wait(10))
     gate.set()  # the caller goes on, or this is never reached
     assert team.wait() == [True]
@@ -71,26 +71,26 @@ def test_threads_at_once_end_as_one_after_the_other(env, cfg, workers, fmt, roun
 
 
 def test_the_target_network_acts_and_the_memory_waits(monkeypatch) -> None:
-    """Every action is by the target network; while it plays, the memory stays as the learner draws from it."""
+    """Every action is by the target network; while it plays, the memory stays as the learner samples from it."""
     acted, sizes, targets = [], [], []
-    play, make, draw = Actor.play, Target.__init__, Replay.sample
+    collect, make, sample = Actor.collect, Target.__init__, Replay.sample
 
     def made(self, net) -> None:
         make(self, net)
         targets.append(self.net)
 
-    def played(self, net, *rest, stage) -> None:
+    def collected(self, act, *rest, stage) -> None:
         before = int(self.replay.count.sum())
-        play(self, net, *rest, stage=stage)
-        acted.append((net, stage, int(self.replay.count.sum()) - before))
+        collect(self, act, *rest, stage=stage)
+        acted.append((act.args[1], stage, int(self.replay.count.sum()) - before))
 
-    def drawn(self, batch, beta=1.0):
+    def sampled(self, batch, beta=1.0):
         sizes.append(int(self.count.sum()))
-        return draw(self, batch, beta)
+        return sample(self, batch, beta)
 
     monkeypatch.setattr(Target, "__init__", made)
-    monkeypatch.setattr(Actor, "play", played)
-    monkeypatch.setattr(Replay, "sample", drawn)
+    monkeypatch.setattr(Actor, "collect", collected)
+    monkeypatch.setattr(Replay, "sample", sampled)
     run = run_for(Identity(1).spec, Identity, CONCURRENT, 30 * CONCURRENT.batch)
     dqn.train(run, CONCURRENT)
     count, entries = len(run._parts["actor-0"].replay.count), run._parts["actor-0"].replay.count
@@ -105,9 +105,9 @@ def test_the_target_network_acts_and_the_memory_waits(monkeypatch) -> None:
 
 def test_a_serial_run_acts_by_the_learning_network(monkeypatch) -> None:
     targets, acted = [], []
-    play, make = Actor.play, Target.__init__
+    act, make = dqn.act, Target.__init__
     monkeypatch.setattr(Target, "__init__", lambda self, net: (make(self, net), targets.append(self.net))[0])
-    monkeypatch.setattr(Actor, "play", lambda self, net, *a, **k: (acted.append(net), play(self, net, *a, **k))[1])
+    monkeypatch.setattr(dqn, "act", lambda actor, net, *rest: (acted.append(net), act(actor, net, *rest))[1])
     run = run_for(Identity(1).spec, Identity, SMALL, 20 * SMALL.batch)
     dqn.train(run, SMALL)
     run.close()
@@ -128,16 +128,16 @@ def test_learns_and_leaves_no_thread(workers: int) -> None:
 
 @pytest.mark.parametrize("where", ["playing", "learning"])
 def test_an_error_in_either_thread_ends_the_run(where: str, monkeypatch) -> None:
-    before, rounds, play = len(players()), [], Actor.play
+    before, rounds, collect = len(players()), [], Actor.collect
 
     def fails(self, *args, **kwargs) -> None:
         rounds.append(1)
         if len(rounds) == 20:
             raise DivergedError("a value is not finite")
-        play(self, *args, **kwargs)
+        collect(self, *args, **kwargs)
 
     if where == "playing":
-        monkeypatch.setattr(Actor, "play", fails)
+        monkeypatch.setattr(Actor, "collect", fails)
     cfg = dataclasses.replace(CONCURRENT, lr=1e12 if where == "learning" else 1e-3)
     run = run_for(Identity(1).spec, Identity, cfg, 100 * cfg.batch)
     with pytest.raises(DivergedError):

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from playfield.algos import c51, dqn, hlgauss, qrdqn, rainbow
+from playfield.algos._q_network import select
 from playfield.algos.dqn import Minibatch
 from playfield.errors import UsageError
 from playfield.replay.buffer import Batch
-from test_dqn import SMALL, actor_for
-from test_ppo_learning import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,25 +103,25 @@ def test_both_ways_to_share_out_equal_a_naive_one(atoms, seed) -> None:
         if place > left:
             expected[b, left + 1] += probs[b, i] * (place - left)
     tensors = [torch.tensor(x, dtype=torch.float32) for x in (probs, at)]
-    for share in (c51.scattered, c51.gathered):
+    for share in (c51.project_scatter, c51.project_dense):
         np.testing.assert_allclose(share(*tensors), expected, atol=1e-5)
 
 
 def test_only_a_cpu_scatters(monkeypatch) -> None:
     """On a GPU the order of a scattered sum is not fixed, so that runs would not repeat."""
     used = []
-    for name in ("scattered", "gathered"):
+    for name in ("project_scatter", "project_dense"):
         monkeypatch.setattr(c51, name, lambda probs, at, name=name: used.append(name))
     for device in ("cpu", "meta"):
         c51.project(*(torch.ones(shape, device=device) for shape in ((2, 3), 2, 2)), 0, 2)
-    assert used == ["scattered", "gathered"]
+    assert used == ["project_scatter", "project_dense"]
 
 
 def test_c51s_loss_equals_a_naive_one() -> None:
     logits, batch = random_minibatch(11)
     losses, errors = c51.c51_loss(torch.tensor(logits, dtype=torch.float32), batch, -10.0, 10.0)
     for b in range(len(logits)):
-        following = softmax(batch.following[b].numpy())
+        following = softmax(batch.target_q[b].numpy())
         aim = naive_projection(following, float(batch.returns[b]), float(batch.discounts[b]), -10, 10)
         said = softmax(logits[b])
         cross = -sum(m * math.log(p) for m, p in zip(aim, said, strict=True))
@@ -139,7 +138,7 @@ def test_quantile_loss_equals_a_naive_one(kappa: float) -> None:
     quantiles, batch = random_minibatch(7)
     losses, errors = qrdqn.qrdqn_loss(torch.tensor(quantiles, dtype=torch.float32), batch, kappa)
     for b in range(len(quantiles)):
-        aims = [float(batch.returns[b]) + float(batch.discounts[b]) * float(f) for f in batch.following[b]]
+        aims = [float(batch.returns[b]) + float(batch.discounts[b]) * float(f) for f in batch.target_q[b]]
         total = 0.0
         for i, q in enumerate(quantiles[b]):
             for aim in aims:
@@ -221,7 +220,7 @@ def test_hlgauss_loss_equals_a_naive_one() -> None:
     middles = [-10 + (i + 0.5) * 20 / 51 for i in range(51)]
     clamped = 0
     for b in range(len(logits)):
-        value = float(softmax(batch.following[b].numpy()) @ middles)
+        value = float(softmax(batch.target_q[b].numpy()) @ middles)
         free = float(batch.returns[b]) + float(batch.discounts[b]) * value
         aim = min(max(free, -10.0), 10.0)
         clamped += aim != free
@@ -259,23 +258,23 @@ class Table(nn.Module):
 @pytest.mark.parametrize("algo", LOSSES)
 @pytest.mark.parametrize("double", [False, True])
 def test_only_actions_taken_learn_towards_the_best_that_follows(algo: str, double: bool) -> None:
-    loss, expect = LOSSES[algo]
+    loss, q_values = LOSSES[algo]
     net, target, rng = Table(1), Table(2), np.random.default_rng(3)
     obs, following = (rng.integers(0, 6, (16, 1)).astype(np.float32) for _ in range(2))
-    drawn = Batch(obs, rng.integers(0, 3, 16), np.ones(16, np.float32), np.full(16, 0.9, np.float32), following,
+    sampled = Batch(obs, rng.integers(0, 3, 16), np.ones(16, np.float32), np.full(16, 0.9, np.float32), following,
                   np.arange(16), np.ones(16, np.float32))  # fmt: skip
-    cfg = dataclasses.replace(SMALL, double=double)
-    batch = Minibatch(**dqn.prepare(net, target, actor_for(Identity(2)), drawn, expect, cfg), index=drawn.index)
+    target_q = dqn.targets(net, target, sampled.next_obs, q_values, double, rng)
+    [batch] = dqn.minibatches(sampled, target_q, 1)
     with torch.no_grad():
-        judge = (net if double else target).rows
-        best = [int(expect(judge[int(o)]).argmax()) for o in following[:, 0]]
+        selecting = (net if double else target).rows
+        best = [int(q_values(selecting[int(o)]).argmax()) for o in following[:, 0]]
         torch.testing.assert_close(
-            batch.following, torch.stack([target.rows[int(o), a] for o, a in zip(following[:, 0], best, strict=True)])
+            batch.target_q, torch.stack([target.rows[int(o), a] for o, a in zip(following[:, 0], best, strict=True)])
         )
-    losses, errors = loss(dqn.chosen(net(batch.obs), batch.actions), batch)
+    losses, errors = loss(select(net(batch.obs), batch.actions), batch)
     assert losses.shape == errors.shape == (16,)
     losses.sum().backward()
-    taken = {(int(o), int(a)) for o, a in zip(obs[:, 0], drawn.actions, strict=True)}
+    taken = {(int(o), int(a)) for o, a in zip(obs[:, 0], sampled.actions, strict=True)}
     assert {tuple(i) for i in torch.nonzero(net.rows.grad.abs().sum(-1)).tolist()} == taken
     assert target.rows.grad is None
 

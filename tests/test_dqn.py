@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,7 @@ from torch import nn
 
 from playfield.algos import dqn
 from playfield.algos._actor import Actor, Target
-from playfield.algos._q_network import QNetwork, identity
-from playfield.algos.dqn import Minibatch
+from playfield.algos._q_network import QNetwork, identity, select
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.nets.learner import Learner
@@ -70,15 +70,14 @@ def test_loss_equals_a_naive_one(double: bool) -> None:
     rng = np.random.default_rng(1)
     rows, other = rng.normal(size=(6, 3)) * 2, rng.normal(size=(6, 3)) * 2
     batch, table = random_batch(16), Table(rows)
-    cfg, noise = dataclasses.replace(SMALL, double=double), np.random.default_rng(0)
-    tensors = dqn.prepare(table, Table(other), noise, batch, identity, cfg)
-    minibatch = Minibatch(**tensors, index=batch.index)
-    losses, errors = dqn.dqn_loss(dqn.chosen(table(minibatch.obs), minibatch.actions), minibatch)
+    target_q = dqn.targets(table, Table(other), batch.next_obs, identity, double, rng)
+    [minibatch] = dqn.minibatches(batch, target_q, 1)
+    losses, errors = dqn.dqn_loss(select(table(minibatch.obs), minibatch.actions), minibatch)
     expected = naive(rows, other, batch, double)
     np.testing.assert_allclose(errors.detach(), expected, rtol=1e-5, atol=1e-6)
     huber = [0.5 * e**2 if abs(e) < 1 else abs(e) - 0.5 for e in expected]
     np.testing.assert_allclose(losses.detach(), huber, rtol=1e-5, atol=1e-6)
-    squares, same = dqn.dqn_loss(dqn.chosen(table(minibatch.obs), minibatch.actions), minibatch, huber=False)
+    squares, same = dqn.dqn_loss(select(table(minibatch.obs), minibatch.actions), minibatch, huber=False)
     np.testing.assert_allclose(squares.detach(), [0.5 * e**2 for e in expected], rtol=1e-5, atol=1e-6)
     assert torch.equal(same, errors)
     # Only the values of the actions taken learn: the target passes no gradient.
@@ -89,12 +88,9 @@ def test_loss_equals_a_naive_one(double: bool) -> None:
 
 def test_double_uses_the_other_networks_choice() -> None:
     net, target = np.array([[0.0, 0.0], [5.0, 1.0]]), np.array([[0.0, 0.0], [2.0, 3.0]])
-    one = Batch(np.zeros((1, 1)), np.zeros(1, int), np.ones(1), np.full(1, 0.5), np.ones((1, 1)), None, np.ones(1))
-    for double, following in ((False, 3), (True, 2)):
-        cfg = dataclasses.replace(SMALL, double=double)
-        noise = np.random.default_rng(0)
-        tensors = dqn.prepare(Table(net), Table(target), noise, one, identity, cfg)
-        assert tensors["following"].tolist() == [following]
+    for double, expected in ((False, 3), (True, 2)):
+        target_q = dqn.targets(Table(net), Table(target), np.ones((1, 1)), identity, double, np.random.default_rng(0))
+        assert target_q.tolist() == [expected]
 
 
 def test_dueling_is_value_plus_centred_advantage() -> None:
@@ -156,11 +152,16 @@ def actor_for(env, epsilon_seed: int = 0, **replay) -> Actor:
     return Actor(env, memory, np.random.SeedSequence(epsilon_seed), Compute("cpu", "fp32", 1))
 
 
+def play(actor: Actor, net, steps: int, epsilon: float, zeta: float = 0.0, clip_reward: bool = False) -> None:
+    """Collect steps epsilon-greedily, as a run does."""
+    actor.collect(partial(dqn.act, actor, net, identity, epsilon, zeta), steps, clip_reward)
+
+
 def test_it_acts_on_its_own_values() -> None:
     """With epsilon 0 every remembered action is the greedy one; with epsilon 1 they are even."""
     actor = actor_for(Identity(8))
     net = QNetwork(actor.env.spec, "mlp")
-    actor.play(net, identity, 40, 0.0, False)
+    play(actor, net, 40, 0.0)
     batch = actor.replay.sample(500)
     with torch.no_grad():
         greedy = net(torch.from_numpy(batch.obs)).argmax(-1).numpy()
@@ -168,7 +169,7 @@ def test_it_acts_on_its_own_values() -> None:
     assert len(set(map(bytes, batch.obs))) == 4
 
     actor = actor_for(Identity(8))
-    actor.play(net, identity, 200, 1.0, False)
+    play(actor, net, 200, 1.0)
     share = np.bincount(actor.replay.actions[:, :200].reshape(-1), minlength=4) / 1600
     np.testing.assert_allclose(share, 0.25, atol=0.05)
 
@@ -180,7 +181,7 @@ def test_each_environment_explores_by_itself() -> None:
     with torch.no_grad():
         net.advantage.weight.zero_()
         net.advantage.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    actor.play(net, identity, 200, 0.5, False)
+    play(actor, net, 200, 0.5)
     explored = actor.replay.actions[:, :200] != 0
     together = explored.all(0).mean()
     assert explored.mean() == pytest.approx(0.375, abs=0.06)
@@ -195,7 +196,7 @@ def test_a_learner_sees_motion_and_what_the_game_showed(packed: bool) -> None:
     net = QNetwork(env.spec, "nips")
     for _ in range(300):
         before = actor.obs.copy()
-        actor.play(net, identity, 1, 1.0, True)
+        play(actor, net, 1, 1.0, clip_reward=True)
         for e in range(2):
             seen.setdefault(before[e].tobytes(), set()).add(actor.obs[e].tobytes())
     batch = actor.replay.sample(200)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import playfield
+from playfield import compute
 from playfield.algos import dqn, ppo
 from playfield.algos._actor import Actor
 from playfield.algos._q_network import QNetwork
@@ -22,7 +23,7 @@ from playfield.runs import checkpoint
 from playfield.runs.run import Run
 from playfield.training import plan
 from ppo_runs import named, run_for
-from test_dqn import SMALL
+from test_dqn import SMALL, play
 from test_ppo_learning import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,32 +125,33 @@ def test_values_that_cannot_go_together(change: dict, words: str) -> None:
 
 def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(budget, "free_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr(compute, "free_memory", lambda: 2 * 10**9)
     with pytest.raises(
         UsageError,
-        match=r"about 7\.06 GB, and 0\.0\d GB for .* does not fit: 2\.00 GB are free; use --capacity 24\d000 or",
+        match=r"\(7\.06 GB\) with what is sampled at once \(0\.0\d GB\) needs 7\.\d\d GB of memory, "
+        r"and 2\.00 GB are free: use --capacity 24\d000 or",
     ):
         playfield.train("breakout", algo="dqn", steps=64, config={"capacity": 1_000_000, "packed": False})
     assert list(tmp_path.iterdir()) == []
     env = make_envs("breakout", 1)
-    line = budget.memory_line(env, 1_000_000, True, 0.0)
+    line = budget.replay_need(env, 1_000_000, True, 0.0)[2]
     assert re.fullmatch(r"1,000,000 observations, about (0\.\d\d|1\.\d\d) GB compressed", line), line
-    monkeypatch.setattr(budget, "free_memory", lambda: None)  # a system that does not say
-    assert "7.06 GB" in budget.memory_line(env, 1_000_000, False, 0.0)
+    monkeypatch.setattr(compute, "free_memory", lambda: None)  # a system that does not say
+    assert "7.06 GB" in budget.replay_need(env, 1_000_000, False, 0.0)[2]
     env.close()
 
 
 def test_what_is_told_is_what_is_held() -> None:
     """The estimate against a memory full of random play; it has half of it to spare."""
     env = make_envs("breakout", 4)
-    told = float(re.search(r"about ([\d.]+) GB", budget.memory_line(env, 1_000_000, True, 0.0))[1]) * 1000
+    told = float(re.search(r"about ([\d.]+) GB", budget.replay_need(env, 1_000_000, True, 0.0)[2])[1]) * 1000
     actor = Actor(
         env,
         Replay(env.spec, 4, 1_000, np.random.SeedSequence(1), stack=4, packed=True),
         np.random.SeedSequence(0),
         Compute("cpu", "fp32", 1),
     )
-    actor.play(QNetwork(env.spec, "nips"), dqn.identity, 260, 1.0, True)
+    play(actor, QNetwork(env.spec, "nips"), 260, 1.0, clip_reward=True)
     assert 0.6 * told < actor.replay.nbytes / 1000 < told
     env.close()
 

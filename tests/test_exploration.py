@@ -12,12 +12,12 @@ from torch import nn
 
 from playfield.algos import dqn
 from playfield.algos._actor import HOLD, Actor
-from playfield.algos._q_network import identity
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.errors import UsageError
 from playfield.replay.buffer import Replay
 from ppo_runs import Corridor, named
+from test_dqn import play
 
 STEPS = 3000
 
@@ -48,7 +48,7 @@ def lengths(row: np.ndarray) -> np.ndarray:
 def test_actions_are_held_as_long_as_the_zeta_distribution_says():
     """Two actions: a hold of zeros is seen alone if what follows is greedy, so epsilon is small."""
     played = actor(n=64)
-    played.play(Greedy(), identity, STEPS, 0.005, False, 2.0)
+    play(played, Greedy(), STEPS, 0.005, 2.0)
     held = np.concatenate([lengths(row) for row in actions(played, STEPS)])
     assert len(held) > 300
     pmf = 1 / np.arange(1, 100_000) ** 2.0
@@ -62,7 +62,7 @@ def test_actions_are_held_as_long_as_the_zeta_distribution_says():
 def test_without_it_the_random_numbers_are_those_of_before():
     """One uniform number and one action for each environment and step, as in every run so far."""
     played = actor()
-    played.play(Greedy(), identity, 50, 0.3, False)
+    play(played, Greedy(), 50, 0.3)
     seed = np.random.SeedSequence(0).spawn(3)[1]
     rng = np.random.Generator(np.random.PCG64(seed))
     for t in range(50):
@@ -72,15 +72,15 @@ def test_without_it_the_random_numbers_are_those_of_before():
 
 def test_at_epsilon_0_all_is_greedy_and_at_1_nothing():
     greedy, random = actor(), actor()
-    greedy.play(Greedy(), identity, 200, 0.0, False, 2.0)
+    play(greedy, Greedy(), 200, 0.0, 2.0)
     assert (actions(greedy, 200) == 1).all()
-    random.play(Greedy(), identity, STEPS, 1.0, False, 2.0)
+    play(random, Greedy(), STEPS, 1.0, 2.0)
     assert actions(random, STEPS).mean() == pytest.approx(0.5, abs=0.12)
 
 
 def test_environments_explore_by_themselves():
     played = actor()
-    played.play(Greedy(), identity, 500, 0.2, False, 2.0)
+    play(played, Greedy(), 500, 0.2, 2.0)
     rows = actions(played, 500)
     assert all((rows[0] != row).any() for row in rows[1:])
 
@@ -88,8 +88,8 @@ def test_environments_explore_by_themselves():
 @pytest.mark.parametrize("cut", [1, 33, 100])
 def test_a_restored_actor_goes_on_in_the_midst_of_a_hold(cut):
     whole, first, second = actor(), actor(), actor(seed=9)
-    whole.play(Greedy(), identity, 200, 0.3, False, 1.5)
-    first.play(Greedy(), identity, cut, 0.3, False, 1.5)
+    play(whole, Greedy(), 200, 0.3, 1.5)
+    play(first, Greedy(), cut, 0.3, 1.5)
     saved = {k: v for k, v in first.state().items() if k != "replay"}
     assert cut == 1 or saved["left"].any()
     second.replay = first.replay
@@ -97,7 +97,7 @@ def test_a_restored_actor_goes_on_in_the_midst_of_a_hold(cut):
     second.random.bit_generator.state = saved["random"]
     second.held, second.left = saved["held"], saved["left"]
     first.left += 5  # a snapshot is a copy
-    second.play(Greedy(), identity, 200 - cut, 0.3, False, 1.5)
+    play(second, Greedy(), 200 - cut, 0.3, 1.5)
     np.testing.assert_array_equal(actions(second, 200), actions(whole, 200))
 
 
@@ -132,7 +132,7 @@ def test_held_actions_reach_further_than_single_ones():
         env = make_envs("MountainCar-v0", 16)
         memory = Replay(env.spec, 16, 16 * 2000, np.random.SeedSequence(1))
         played = Actor(env, memory, np.random.SeedSequence(0), Compute("cpu", "fp32", 1))
-        played.play(Greedy(), identity, 1500, 1.0, False, zeta)
+        play(played, Greedy(), 1500, 1.0, zeta)
         reached[zeta] = sum(e.score > -200 for _, e in played.episodes)
     assert reached[0.0] == 0
     assert reached[1.5] >= 4

@@ -1,4 +1,4 @@
-"""Values under a fixed policy: against known ones, the right policy, judged rightly, resumed exactly."""
+"""Values under a fixed policy: against known ones, the right policy, evaluated rightly, resumed exactly."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_loss_equals_a_naive_one() -> None:
     np.testing.assert_allclose(table.rows.grad, expected, atol=1e-6)
 
 
-# Judging -------------------------------------------------------------------------------------------------
+# Evaluation ----------------------------------------------------------------------------------------------
 
 
 def test_returns_of_games_that_ended_in_memory() -> None:
@@ -165,7 +165,7 @@ def test_returns_of_games_that_ended_in_memory() -> None:
             ends = [u for u in range(t, steps) if terminated[u, e] or truncated[u, e]]
             if ends and terminated[ends[0], e]:
                 expected[e + 10 * t] = sum(GAMMA ** (u - t) * rewards[u, e] for u in range(t, ends[0] + 1))
-    where, found = mrp.finished(replay, GAMMA)
+    where, found = mrp.observed_returns(replay, GAMMA)
     seen = replay.read(where).obs[:, 0].astype(int)
     assert len(set(seen)) == len(seen) > 40
     np.testing.assert_allclose(found, [expected[s] for s in seen], atol=1e-5)
@@ -173,17 +173,17 @@ def test_returns_of_games_that_ended_in_memory() -> None:
     assert set(held) & set(expected) == set(seen)
 
 
-def test_judged_states_carry_their_own_returns() -> None:
+def test_evaluated_states_have_their_own_returns() -> None:
     env = Corridor(2, cut=5, how="end")
     actor = Actor(env, Replay(env.spec, 2, 200, np.random.SeedSequence(0)), np.random.SeedSequence(0), CPU)
-    actor.follow(lambda obs, random: np.zeros(2, np.int64), 40, False)
-    values, returned = mrp.judged(lambda obs: obs.argmax(1).float(), actor, SMALL, 30)
+    actor.collect(lambda obs: np.zeros(2, np.int64), 40, False)
+    values, returned = mrp.values_and_returns(lambda obs: obs.argmax(1).float(), actor, SMALL, 30)
     np.testing.assert_allclose(returned, (1 - GAMMA ** (5 - values)) / (1 - GAMMA), rtol=1e-6)
     assert 20 <= len(values) <= 30
-    assert mrp.summary(returned, returned)["value/explained_variance"] == 1
-    assert mrp.summary(returned + 2, returned)["value/error"] == pytest.approx(2)
+    assert mrp.evaluate(returned, returned)["value/explained_variance"] == 1
+    assert mrp.evaluate(returned + 2, returned)["value/error"] == pytest.approx(2)
     empty = Actor(env, Replay(env.spec, 2, 200, np.random.SeedSequence(0)), np.random.SeedSequence(0), CPU)
-    assert mrp.judged(lambda obs: obs.sum(1), empty, SMALL, 30).shape == (2, 0)
+    assert mrp.values_and_returns(lambda obs: obs.sum(1), empty, SMALL, 30).shape == (2, 0)
 
 
 CPU = Compute("cpu", "fp32", 1)

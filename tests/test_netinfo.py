@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_not_measured(capsys, monkeypatch):
     for given in (["nature"], ["nips", "nature"]):
         assert main(["nets", *given, "--shape", "4096x4096x4", "--measure"]) == 2
         out, err = capsys.readouterr()
-        assert "8.0 GB are free: use a smaller --shape, or leave out --measure" in err
+        assert "8.00 GB are free: use a smaller --shape, or leave out --measure" in err
         assert (out, err.count("\n")) == ("", 1)
     assert "8,456,321,700" in told(["nature", "--shape", "4096x4096x4"], capsys), "sizes are told all the same"
     weights = sum(p.numel() for p in summary.Headed("nature", LESSON).parameters())

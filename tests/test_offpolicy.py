@@ -11,7 +11,7 @@ import torch
 
 from playfield.algos import _dqn_config, dqn
 from playfield.algos._actor import Actor, Target
-from playfield.algos._q_network import QNetwork, identity
+from playfield.algos._q_network import QNetwork
 from playfield.compute import Compute
 from playfield.errors import UsageError
 from playfield.nets.rmsprop import CentredRMSProp
@@ -19,7 +19,7 @@ from playfield.replay.buffer import Replay
 from playfield.training import train
 from playfield.training.request import Request
 from ppo_runs import run_for
-from test_dqn import SMALL
+from test_dqn import SMALL, play
 from test_ppo_learning import Identity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,7 +91,7 @@ def test_rewards_are_clipped_only_when_asked(clip: bool, remembered: set[float])
     env = Fives(8)
     memory = Replay(env.spec, 8, 2_000, np.random.SeedSequence(1))
     actor = Actor(env, memory, np.random.SeedSequence(0), Compute("cpu", "fp32", 1))
-    actor.play(QNetwork(env.spec, "mlp"), identity, 40, 1.0, clip)
+    play(actor, QNetwork(env.spec, "mlp"), 40, 1.0, clip_reward=clip)
     assert set(memory.rewards[:, :40].reshape(-1).tolist()) == remembered
     assert {score for _, episode in actor.episodes for score in [episode.score]} - {0.0, 1.0}  # scores stay raw
 

@@ -30,19 +30,18 @@ def free(monkeypatch):
     """Sets what memory is free, for all that ask."""
 
     def setter(count: int) -> None:
-        monkeypatch.setattr(budget, "free_memory", lambda: count)
         monkeypatch.setattr(compute, "free_memory", lambda: count)
 
     return setter
 
 
-# What a round draws ------------------------------------------------------------------------------------
+# Sampling ----------------------------------------------------------------------------------------------
 
 PEAK = """
 import numpy as np, torch
 from playfield.envs.base import EnvSpec
 from playfield.algos._q_network import QNetwork
-from playfield.replay.budget import drawn_bytes
+from playfield.replay.budget import sampling_bytes
 torch.set_num_threads(1)
 spec = EnvSpec("x", "atari", (84, 84, 4), "uint8", 4, ("a",) * 4, {{"stack": 4}})
 net, n = QNetwork(spec, "{net}"), {n}
@@ -53,35 +52,37 @@ with torch.no_grad():
     obs, following = (torch.from_numpy(np.ones((n, 84, 84, 4), np.uint8)) for _ in range(2))
     net(following)
     parts = [obs[k::4] for k in range(4)]
-print(drawn_bytes(spec, "{net}", n), status("VmHWM") - before)
+print(sampling_bytes(spec, "{net}", n), status("VmHWM") - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
 @pytest.mark.parametrize(("net", "n"), [("nips", 1024), ("impala:width=0.5", 256)])
-def test_what_a_round_draws_is_what_it_takes(net: str, n: int) -> None:
-    """Against the peak of a process that draws and looks as a round does."""
+def test_the_estimate_for_sampling_is_what_it_takes(net: str, n: int) -> None:
+    """Against the peak of a process that draws and looks as a rollout's updates do."""
     done = subprocess.run([sys.executable, "-c", PEAK.format(net=net, n=n)], capture_output=True, text=True)
     told, peak = map(int, done.stdout.split())
     assert peak < 1.1 * told, done.stderr
     assert told < 2 * peak
 
 
-def test_a_round_counts(free) -> None:
+def test_sampling_counts(free) -> None:
     """8 x 8 steps at an update every step, minibatches of 4,096: 262,144 transitions at once."""
     free(10 * 10**9)
     huge = {"train_period": 1, "batch_size": 4096, "learning_starts": 30_000, "capacity": 50_000}
-    with pytest.raises(UsageError, match=r"GB for what a round draws does not fit: 10\.00 GB.*smaller --batch-size"):
+    with pytest.raises(
+        UsageError, match=r"sampled at once \(\d+\.\d\d GB\) needs .* 10\.00 GB are free: .*smaller --batch-size"
+    ):
         prepare.prepare(Request("breakout", "dqn", workers=1, config=huge))
     small = prepare.prepare(Request("breakout", "dqn", workers=1, config={**huge, "batch_size": 64}))
     assert "0." in small.need.line
     cfg = small.cfg
     assert cfg.sampled == 64 * 64
     env = make_envs("breakout", 1)
-    alone = budget.memory_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
+    alone = budget.replay_need(env, cfg.capacity, cfg.packed, cfg.alpha)[0]
     games = cfg.num_envs * family("atari").env_bytes
-    assert small.need.memory == alone + budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) + games
-    assert budget.drawn_bytes(env.spec, cfg.net, cfg.sampled) > 64 * 64 * 2 * 84 * 84 * 4
+    assert small.need.memory == alone + budget.sampling_bytes(env.spec, cfg.net, cfg.sampled) + games
+    assert budget.sampling_bytes(env.spec, cfg.net, cfg.sampled) > 64 * 64 * 2 * 84 * 84 * 4
     env.close()
 
 
@@ -133,8 +134,8 @@ def test_a_resume_that_does_not_fit_changes_nothing(stopped, free, capsys) -> No
     free(10_000)
     assert main(["train", "--resume", str(stopped), "--steps", "1k"]) == 2
     err = capsys.readouterr().err
-    assert "a replay memory of 2,000 observations" in err
-    assert "does not fit: 0.00 GB are free" in err
+    assert "a replay buffer of 2,000 observations" in err
+    assert "and 0.00 GB are free" in err
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
@@ -177,7 +178,7 @@ def test_a_comparison_must_fit_as_many_times_as_it_trains_at_once(free, capsys, 
     monkeypatch.chdir(tmp_path)
     words = ["compare", "CartPole-v1", "--algo", "dqn", "--algo", "c51", "--steps", "2k", "--jobs", "4"]
     one = prepare.prepare(Request("CartPole-v1", "dqn")).need.memory
-    free(int(3 * one / 0.9))  # c51's is as large, but for what a round draws
+    free(int(3 * one / 0.9))  # c51's is as large, but for sampling
     assert main(words) == 2
     err = capsys.readouterr().err
     assert "4 trainings at once take up to" in err
@@ -185,7 +186,7 @@ def test_a_comparison_must_fit_as_many_times_as_it_trains_at_once(free, capsys, 
     assert err.count("\n") == 1
     free(int(one / 2))
     assert main(words) == 2
-    assert "dqn on CartPole-v1: a replay memory of" in capsys.readouterr().err
+    assert "dqn on CartPole-v1: a replay buffer of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

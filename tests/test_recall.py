@@ -195,7 +195,7 @@ def test_looking_changes_nothing_and_needs_no_lock(copy, capsys) -> None:
         (["runs/p", "--show", "1", "--out", "."], "is a directory"),
         (["runs/p", "--show", "1", "--out", "no/where/x.png"], "there is no directory no/where"),
         (["numbers", "--show", "1", "--out", "x.png"], "are vectors"),
-        (["ppo"], "ppo learns without one"),
+        (["ppo"], "ppo does not use one"),
         (["breakout"], "ships without"),
         (["run/p"], "did you mean runs/p"),
         (["runs/p", "--drop", "--show", "1"], "no other option"),
@@ -271,7 +271,7 @@ def test_drop_says_what_it_costs_and_a_resume_is_refused(copy, capsys) -> None:
     size = sum(p.stat().st_size for p in (copy / "replay").rglob("*.seg"))
     text = told([str(copy), "--drop"], capsys)
     assert f"{size / 1e6:,.1f} MB" in text
-    assert "cannot be trained any longer" in text
+    assert "can no longer be trained" in text
     assert not (copy / "replay").exists()
     before = files(copy)
     for words in (["replay", str(copy)], ["train", "--resume", str(copy), "--steps", "640"]):
@@ -309,7 +309,7 @@ def test_a_deletion_that_was_cut_short_can_be_finished(copy, capsys) -> None:
 def test_the_end_of_a_training_says_what_the_files_take(copy) -> None:
     said: list[str] = []
     playfield.train(resume=copy, say=said.append, games=0, film=False, console=False, tensorboard=False)
-    assert f"its memory:   playfield replay {copy} (0 MB; --drop deletes it)" in said[-1]
+    assert f"its replay:   playfield replay {copy} (0 MB; --drop deletes it)" in said[-1]
 
 
 def test_from_python_mistakes_are_usage_errors(tmp_path) -> None:

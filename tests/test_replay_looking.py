@@ -73,7 +73,7 @@ def test_items_equal_naive_lists_of_games(steps, envs, stack, channels, n, seed,
 
 def _entry(replay: Replay, lane: int) -> int:
     """The number of the oldest entry of a lane that can be drawn."""
-    return int(replay._drawable(lane)[0])
+    return int(replay._sampleable(lane)[0])
 
 
 def test_order_is_that_of_time() -> None:
@@ -86,7 +86,7 @@ def test_order_is_that_of_time() -> None:
     times = [born[item[0].tobytes()] for item in replay]
     assert times == sorted(times)
     assert times[-1][0] >= 90 - 2  # the newest step has no successor yet, unless a game ended there
-    assert len({len(replay._drawable(lane)) for lane in range(3)}) > 1
+    assert len({len(replay._sampleable(lane)) for lane in range(3)}) > 1
 
 
 def test_index_is_where_it_writes_next() -> None:

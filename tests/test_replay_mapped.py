@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import playfield
+from playfield import compute
 from playfield.algos import dqn
 from playfield.envs import make_envs
 from playfield.errors import StorageError, UsageError
@@ -62,21 +63,21 @@ def test_a_resumed_run_ends_as_one_in_memory_does(tmp_path: Path, env: str, cfg,
     assert {path.suffix for path in (tmp_path / "replay").glob("*/*")} == {".seg"}
 
 
-def test_room_on_the_disk_is_checked_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_free_disk_is_checked_and_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env = make_envs("breakout", 1)
     monkeypatch.setattr(budget, "free_disk", lambda place: 8 * 10**9)
-    monkeypatch.setattr(budget, "free_memory", lambda: 10**9)
-    line = budget.memory_line(env, 1_000_000, True, 0.0, tmp_path)
+    monkeypatch.setattr(compute, "free_memory", lambda: 10**9)
+    line = budget.replay_need(env, 1_000_000, True, 0.0, tmp_path)[2]
     assert line == "1,000,000 observations in a mapped file of 7.06 GB on the disk, and about 0.01 GB of memory"
     with pytest.raises(UsageError, match="--mmap true"):
-        budget.memory_line(env, 1_000_000, False, 0.0)
+        budget.replay_need(env, 1_000_000, False, 0.0)
     with pytest.raises(StorageError, match=r"needs 10\.58 GB on the disk") as told:
-        budget.memory_line(env, 1_500_000, True, 0.0, tmp_path)
+        budget.replay_need(env, 1_500_000, True, 0.0, tmp_path)
     fits = int(re.search(r"--capacity (\d+)", str(told.value))[1])
-    assert "in a mapped file" in budget.memory_line(env, fits, True, 0.0, tmp_path)
-    monkeypatch.setattr(budget, "free_memory", lambda: 10**7)
+    assert "in a mapped file" in budget.replay_need(env, fits, True, 0.0, tmp_path)[2]
+    monkeypatch.setattr(compute, "free_memory", lambda: 10**7)
     with pytest.raises(UsageError, match=r"0\.01 GB are free"):
-        budget.memory_line(env, 1_000_000, True, 0.6, tmp_path)
+        budget.replay_need(env, 1_000_000, True, 0.6, tmp_path)
     env.close()
 
 

@@ -1,7 +1,7 @@
-"""Device, number format, threads and the allocator: decided once, printed, overridable.
+"""Device, precision, threads, free memory and the allocator.
 
-On a CPU, playfield runs one worker thread per core with one intra-op thread each. Two intra-op threads are
-faster only while nothing else runs: beside another busy program their barriers collapse.
+On a CPU, playfield runs one worker thread per core with one intra-op thread each. More intra-op threads are faster
+only on an idle machine: while another program is busy, they wait for each other at every barrier.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from playfield.errors import UsageError
 
-if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is told before
+if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is reported before
     import torch
 
+MEMORY_SHARE = 0.9  # of the free memory that may be planned with
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How the learner computes.
+    """Device, precision and worker threads of a training.
 
     Attributes:
         device: `cpu` or `cuda`.
-        precision: `bf16` or `fp32`, the number format of network bodies (heads, optimizer and maths stay fp32).
-        workers: threads that each own a group of environments and a share of every minibatch. Part of a run's
-            identity: another number gives other (equally good) weights.
-        note: how it was chosen, for the log.
+        precision: `bf16` or `fp32`, of network bodies (heads, losses and the optimizer are always fp32).
+        workers: threads, each with its own environments and a share of every minibatch. Another number of workers
+            gives other (equally good) weights for the same seed.
+        note: why these were chosen, for the log.
     """
 
     device: str
@@ -42,16 +44,16 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        library = _torch()
-        found: torch.dtype = library.bfloat16 if self.precision == "bf16" else library.float32
-        return found
+        """The torch dtype of `precision`."""
+        dtype: torch.dtype = _torch().bfloat16 if self.precision == "bf16" else _torch().float32
+        return dtype
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed pages: returning them costs a page fault per 4 KiB in every update.
+    """Make glibc keep freed pages: returning them costs a page fault per 4 KiB in every update.
 
-    All threads share one arena, since glibc's per-thread arenas give back large blocks whatever the threshold.
-    Returns whether it was done (other C libraries are left as they are).
+    All threads share one arena, since glibc's per-thread arenas return large blocks whatever the threshold.
+    Returns whether it was done (False with other C libraries).
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False
@@ -60,7 +62,7 @@ def keep_memory() -> bool:
 
 
 def cores() -> int:
-    """Cores that this process may use: its affinity, or less where a container has a quota."""
+    """CPU cores available to this process: its affinity, or less where a container has a quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="utf-8") as file:
@@ -71,9 +73,9 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take: what the system has free, or less where a container has a limit.
+    """Bytes of memory available to this process: of the system, or less where a container has a limit.
 
-    None where the system does not say.
+    None where the system does not report it.
     """
     try:
         with open("/proc/meminfo", encoding="utf-8") as file:
@@ -85,7 +87,7 @@ def free_memory() -> int | None:
             limit = file.read().strip()
         with open("/sys/fs/cgroup/memory.current", encoding="utf-8") as file:
             used = int(file.read())
-        with open("/sys/fs/cgroup/memory.stat", encoding="utf-8") as file:  # pages of files are given back on demand
+        with open("/sys/fs/cgroup/memory.stat", encoding="utf-8") as file:  # cached files are evicted on demand
             used -= next((int(line.split()[1]) for line in file if line.startswith("inactive_file ")), 0)
         return free if limit == "max" else min(free, int(limit) - used)
     except (OSError, ValueError):
@@ -116,18 +118,33 @@ def versions() -> dict[str, str]:
     }
 
 
+def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -> None:
+    """Raise UsageError where `need` bytes are more than `MEMORY_SHARE` of the free memory.
+
+    Args:
+        need: bytes.
+        what: what needs them, the subject of the message: "a rollout of 8,192 steps".
+        hint: how to need less: "lower --num-envs"; or a function that makes it from the free bytes.
+    """
+    free = free_memory()
+    if free is not None and need > MEMORY_SHARE * free:
+        advice = hint if isinstance(hint, str) else hint(free)
+        size = f"{need / 1e9:,.2f}" if need < 1e15 else f"{need / 1e9:.0e}"
+        raise UsageError(f"{what} needs {size} GB of memory, and {free / 1e9:.2f} GB are free: {advice}")
+
+
 def setup() -> None:
-    """Process-wide settings of the command line; a library user may call it too."""
+    """Process-wide settings for training, made by the command line; library users may call it too."""
     keep_memory()
     _torch().set_num_threads(1)
-    sys.setswitchinterval(0.0005)  # workers hand the interpreter over in 0.5 ms instead of 5
+    sys.setswitchinterval(0.0005)  # workers wait for the interpreter lock 0.5 ms instead of 5
 
 
-def bf16_pays() -> bool:
-    """Whether bfloat16 is faster than float32 on this processor.
+def bf16_is_faster() -> bool:
+    """Whether bfloat16 is faster than float32 on this CPU.
 
-    Where the processor says what it can do, its word decides, so that the choice never depends on how busy it is;
-    elsewhere a few milliseconds of matrix products do.
+    Decided by the CPU's feature flags where it has them, so that the choice does not depend on its load; elsewhere by
+    timing a few milliseconds of matrix products.
     """
     flags = _processor_flags()
     if flags:
@@ -147,7 +164,7 @@ def bf16_pays() -> bool:
 
 
 def _processor_flags() -> set[str]:
-    """The processor's features as Linux names them on x86; empty elsewhere."""
+    """The CPU's feature flags as Linux names them on x86; empty elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((set(line.split(":")[1].split()) for line in file if line.startswith("flags")), set())
@@ -158,9 +175,14 @@ def _processor_flags() -> set[str]:
 def choose(
     device: str = "auto", precision: str = "auto", workers: int = 0, *, pixels: bool = True, num_envs: int = 8
 ) -> Compute:
-    """Fill in what the user left on `auto` (or 0).
+    """Choose what the user left on `auto` (or workers on 0).
 
-    Raises UsageError for an unknown name, CUDA that is not there, or workers that do not divide `num_envs`.
+    Args:
+        pixels: observations are images (vectors are always computed in fp32, by default on the CPU).
+        num_envs: environments, which the workers share equally.
+
+    Raises:
+        UsageError: an unknown name, a CUDA device that is missing, or workers that do not divide `num_envs`.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device must be auto, cpu or cuda, not {device!r}")
@@ -174,16 +196,16 @@ def choose(
     notes = []
     if precision == "auto":
         if not pixels:
-            precision, why = "fp32", "vectors gain nothing from bf16"
+            precision, why = "fp32", "bf16 is not faster for vectors"
         elif device == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-            why = "the GPU's best"
+            why = f"the GPU {'supports' if precision == 'bf16' else 'does not support'} bf16"
         else:
-            precision = "bf16" if bf16_pays() else "fp32"
+            precision = "bf16" if bf16_is_faster() else "fp32"
             why = f"bf16 is {'faster' if precision == 'bf16' else 'not faster'} on this CPU"
         notes.append(why)
     if workers < 0:
-        raise UsageError(f"--workers must be 0 (choose) or more, not {workers}")
+        raise UsageError(f"--workers must be 0 (automatic) or more, not {workers}")
     if workers == 0:
         workers = 1
         if pixels and device == "cpu":
@@ -194,6 +216,6 @@ def choose(
 
 
 def describe(compute: Compute) -> str:
-    """One line for the log: the device's name, number format, threads."""
+    """One line for the log: the device's name, precision and workers."""
     name = _torch().cuda.get_device_name() if compute.device == "cuda" else f"CPU, {cores()} cores"
     return f"{name}; {compute.precision}; {compute.workers} worker{'s' if compute.workers > 1 else ''}"

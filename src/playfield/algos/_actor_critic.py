@@ -1,4 +1,4 @@
-"""What PPO and A2C share: the network, sampling, and a worker's rollout storage."""
+"""What PPO, A2C and PQN share: the actor-critic network, rollout storage, collecting rollouts, and advantages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from playfield.algos._returns import explained_variance, gae, next_values
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DivergedError
@@ -20,13 +21,13 @@ from playfield.play.policy import Network, log_softmax, sample
 from playfield.runs.run import Run
 
 Acting = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Observations [n, ...] to logits [n, A] and values [n]: what acts in a rollout."""
+"""Observations [n, ...] to the logits [n, A] of the policy that collects a rollout, and values [n]."""
 
 
 class ActorCritic(nn.Module):
-    """A policy head and a value head on a shared body (pixels) or on two bodies (vectors).
+    """A policy head and a value head, on one body (`shared`) or on a body each.
 
-    Heads compute in float32 whatever the body's number format: a bfloat16 value of 10 has steps of 0.06.
+    Heads compute in float32 whatever the body's precision: bfloat16 values near 10 are 0.06 apart.
     """
 
     def __init__(self, spec: EnvSpec, net: str, shared: bool) -> None:
@@ -44,9 +45,17 @@ class ActorCritic(nn.Module):
 
 
 class Rollout:
-    """One worker's environments, its random numbers, and the [T, n] record of what they did.
+    """One worker's environments, random numbers, and the storage of a rollout of T steps in n environments.
 
-    Each observation is stored once, as the environment gave it.
+    Attributes:
+        obs: [T, n, ...] tensor on the device, in the environment's dtype.
+        actions, logprobs, values, rewards, terminated, truncated: [T, n] arrays. `values` and `logprobs` are those
+            computed while collecting; `rewards` are as learnt from (clipped).
+        cut_values: [T, n] value of the last observation of an episode that was truncated in that step.
+        next_obs, last_values: [n, ...] and [n], the observations after the last step and their values.
+        advantages, returns: [T, n], see `compute_advantages`.
+        taken: steps collected, at most T.
+        episodes: (step within the rollout, finished episode), until `Run.record` takes them.
     """
 
     def __init__(self, env: VectorEnv, steps: int, seed: np.random.SeedSequence, compute: Compute) -> None:
@@ -80,7 +89,7 @@ class Rollout:
         return logits.cpu().numpy(), values.cpu().numpy()
 
     def flat(self, name: str, index: np.ndarray) -> Tensor:
-        """Rows of a stored array for flat indices into [T * n], as a tensor on the device."""
+        """Rows of the array called `name` at `index` [B] into its [T * n] steps: [B, ...], a tensor on the device."""
         array = getattr(self, name)
         if isinstance(array, Tensor):
             rows = array.view(array.shape[0] * array.shape[1], -1)
@@ -89,6 +98,7 @@ class Rollout:
         return torch.from_numpy(array.reshape(-1)[index]).to(self.device)
 
     def state(self) -> dict[str, Any]:
+        """Environments and random numbers; the storage is filled anew by every rollout."""
         return {
             "env": self.env.state(),
             "random": self.random.bit_generator.state,
@@ -96,20 +106,27 @@ class Rollout:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
         self.next_obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
         self.shuffle.bit_generator.state = state["shuffle"]
 
 
 def make_rollouts(run: Run, num_envs: int, steps: int) -> list[Rollout]:
-    """A tracked `Rollout` for each worker, with its share of `num_envs` environments."""
+    """A `Rollout` for each worker, tracked by the run, with its share of `num_envs` environments."""
     return run.workers("rollout", num_envs, lambda env, seed, _: Rollout(env, steps, seed, run.compute))
 
 
 def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
-    """Play `rollout.steps` steps with `net`: act, step, store; with `stop_at_end`, until a game ends if earlier.
+    """Collect a rollout of `rollout.steps` steps with actions sampled from `net`: act, step, store.
 
-    `rollout.taken` says how many steps it were. Raises DivergedError when the network's outputs are not finite.
+    Args:
+        net: policy and values.
+        clip_reward: store the sign of rewards.
+        stop_at_end: stop after a step in which an episode ends (`rollout.taken` has the number of steps).
+
+    Raises:
+        DivergedError: the network's outputs are not finite.
     """
     env, seconds = rollout.env, rollout.seconds
     obs = rollout.next_obs
@@ -144,6 +161,23 @@ def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool 
             break
     rollout.next_obs = obs
     rollout.last_values = rollout.infer(net, torch.from_numpy(obs).to(rollout.device))[1]
+
+
+def compute_advantages(rollout: Rollout, gamma: float, lam: float) -> None:
+    """Set `rollout.advantages` (GAE) and `rollout.returns` (lambda-returns) of the steps taken, [T, n] float32."""
+    taken = rollout.taken
+    values, truncated = rollout.values[:taken], rollout.truncated[:taken]
+    after = next_values(values, rollout.last_values, truncated, rollout.cut_values[:taken])
+    terminated = rollout.terminated[:taken]
+    rollout.advantages = gae(rollout.rewards[:taken], values, after, terminated, truncated, gamma, lam)
+    rollout.returns = rollout.advantages + values
+
+
+def values_explained(rollouts: list[Rollout]) -> float:
+    """Explained variance of the returns by the values that were predicted while collecting, over all workers."""
+    values = np.concatenate([r.values[: r.taken].reshape(-1) for r in rollouts])
+    returns = np.concatenate([r.returns.reshape(-1) for r in rollouts])
+    return explained_variance(values, returns)
 
 
 def load_network(build: Callable[[], ActorCritic], weights: dict[str, Any], device: str) -> Network:

@@ -1,23 +1,4 @@
-"""The loop that DQN and its family share: act, remember, draw minibatches, and learn towards a target network.
-
-An algorithm says what its network puts out for an action, how values come from that (`expect`), and the loss between
-what the network says now and what was seen (`loss`). The switches that later papers added one by one work for all:
-`double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `n_step` returns, `alpha` for prioritised replay
-(Schaul et al. 2016), `noisy` heads (Fortunato et al. 2018), random actions that are held for a while (`epsilon_zeta`,
-Dabney et al. 2021). Where this differs from those papers:
-
-1. Several environments act between rounds of learning; there are still `train_period` steps to an update.
-2. Each worker has games, a replay memory and a share of every minibatch of its own.
-3. The minibatches of a round are drawn together at its beginning, with the priorities of then, and the networks of
-   then compute their targets: one large batch costs less than many small ones.
-4. A truncated game bootstraps from the value of its true last observation.
-5. The dueling heads share the body's last layer, and gradients are clipped by norm rather than scaled.
-6. Only heads are noisy. Every sample has noise of its own, so every environment explores by itself; an agent is
-   judged without noise.
-7. With `concurrent`, a round is played by the target network while the rounds before are learnt from (Daley and
-   Amato 2021). What is played enters the memory after that, so the result does not depend on timing.
-8. Pixel bodies may compute in bfloat16; heads, targets, losses and the optimizer are float32.
-"""
+"""Hyper-parameters that DQN and its family share, and the values that their presets begin from."""
 
 from __future__ import annotations
 
@@ -35,7 +16,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.options import Count, Excludes, Fraction, NetName
-from playfield.replay.budget import drawn_bytes, memory_need
+from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
 
@@ -222,8 +203,78 @@ def buffer_need(
     """Memory and disk of a replay buffer, of `sampled` transitions, and of `waiting` observations beside it."""
     env = make_from(spec, 1)
     try:
-        extra = drawn_bytes(spec, net, sampled)
+        extra = sampling_bytes(spec, net, sampled)
         extra += waiting * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize
-        return algorithm.Need(*memory_need(env, capacity, packed, alpha, mapped, extra))
+        return algorithm.Need(*replay_need(env, capacity, packed, alpha, mapped, extra))
     finally:
         env.close()
+
+
+# What presets begin from: an algorithm adds only what is its own.
+ATARI: dict[str, Any] = {
+    # Half of the papers' samples per step, in minibatches of 64 instead of 32, with LayerNorm, which allows a higher
+    # learning rate: a million steps of Breakout in little more than an hour on one core (docs/results.md).
+    "rollout_steps": 8,
+    "capacity": 200_000,
+    "train_period": 16,
+    "batch_size": 64,
+    "target_period": 2_000,
+    "lr": 5e-4,
+    "anneal": True,
+    "net": "nips",
+    "double": True,
+    "n_step": 3,
+}
+VECTOR: dict[str, Any] = {
+    "capacity": 20_000,
+    "packed": False,
+    "learning_starts": 1_000,
+    "batch_size": 64,
+    "target_period": 512,
+    "lr": 1e-3,
+    "adam_eps": 1e-8,
+    "epsilon_end": 0.04,
+    "epsilon_share": 0.16,
+    "double": True,
+    "n_step": 3,
+    "clip_reward": False,
+}
+# For rewards that single random actions hardly ever find (MountainCar): repeats of random actions, more updates and a
+# larger network.
+SPARSE: dict[str, Any] = VECTOR | {
+    "train_period": 2,
+    "batch_size": 128,
+    "anneal": True,
+    "epsilon_end": 0.01,
+    "epsilon_share": 0.3,
+    "epsilon_zeta": 1.5,
+    "net": "mlp:width=4,act=relu",
+}
+PIXELS: dict[str, Any] = VECTOR | {
+    # Classic control from small images.
+    "capacity": 50_000,
+    "packed": True,
+    "lr": 5e-4,
+    "anneal": True,
+    "epsilon_end": 0.02,
+    "net": "nips",
+}
+RAM: dict[str, Any] = ATARI | {
+    # The 128 bytes of RAM of an Atari game. Needs LayerNorm: Breakout scores 50 with it, 3 without.
+    "rollout_steps": 4,
+    "packed": False,
+    "learning_starts": 5_000,
+    "train_period": 4,
+    "lr": 1e-3,
+    "net": "mlp:width=4,act=relu,norm=dense",
+}
+# The sizes of Mnih et al. 2015, which the papers of C51 and QR-DQN kept, with Adam.
+NATURE: dict[str, Any] = {
+    "capacity": 1_000_000,
+    "learning_starts": 50_000,
+    "target_period": 40_000,  # 10,000 updates
+    "adam_eps": 0.01 / 32,
+    "max_grad_norm": 0.0,
+    "epsilon_steps": 1_000_000,
+    "net": "nature",
+}

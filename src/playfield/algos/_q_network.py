@@ -1,4 +1,4 @@
-"""The network of DQN and its family: one body, a head of action values, dueling and noisy variants."""
+"""The network of DQN and its family: one body with a head of action values, dueling and noisy variants."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from torch import Tensor, nn
 
 from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
+from playfield.play.policy import Network
 
-Expect = Callable[[Tensor], Tensor]
-"""What a network puts out [N, A, ...] to values [N, A]."""
+QValues = Callable[[Tensor], Tensor]
+"""A network's outputs [N, A, ...] to action values [N, A]."""
 
 
 def identity(outputs: Tensor) -> Tensor:
-    """`expect` of networks that put out values."""
+    """`QValues` of networks whose outputs [N, A] are the action values."""
     return outputs
 
 
-class Noisy(nn.Module):
-    """A dense layer whose weights are mean + std * noise, factorised (Fortunato et al. 2018).
+def select(outputs: Tensor, actions: Tensor) -> Tensor:
+    """Outputs [N, A, ...] of all actions and actions [N] int64 to the outputs [N, ...] of these actions."""
+    return outputs[torch.arange(len(actions), device=actions.device), actions]
 
-    `noise` is a pair of arrays ([N, in], [N, out]): every sample has weights of its own. Without it, means count.
+
+class Noisy(nn.Module):
+    """A dense layer with weights mean + std * noise, the noise factorised (Fortunato et al. 2018).
+
+    `forward` takes the noise as a pair of tensors ([N, in], [N, out]), independent for each sample; without noise it
+    uses the means.
     """
 
     def __init__(self, inputs: int, outputs: int, std: float) -> None:
@@ -40,18 +47,27 @@ class Noisy(nn.Module):
         mean = F.linear(x, self.weight, self.bias)
         if noise is None:
             return mean
-        # (std * (out in^T)) x = out * (std (in * x)): no weight matrix of its own for each sample.
+        # (std * (out in^T)) x = out * (std (in * x)): needs no weight matrix for each sample.
         return mean + noise[1] * F.linear(noise[0] * x, self.weight_std, self.bias_std)
 
 
 Noise = list[tuple[Tensor, Tensor]]
+"""For each noisy layer: noise of its inputs [N, in] and of its outputs [N, out]."""
 
 
 class QNetwork(nn.Module):
-    """Values of all actions on one body, or `outputs` numbers for each action.
+    """A body with a head that has `outputs` numbers for each action: its value, or its return distribution.
 
-    With `dueling` they are the state's value plus each action's advantage. Heads compute in float32 whatever the
-    body's number format. Weights start as the layers' own defaults, like those of the reference implementations.
+    With `dueling` they are the sum of the state's value and each action's advantage (less its mean). Heads compute in
+    float32 whatever the body's precision. Initial weights: the body's are orthogonal (see `nets/bodies.py`), the
+    heads' are PyTorch's defaults for linear layers (uniform), as in the reference implementations.
+
+    Args:
+        spec: of the environment.
+        net: name and options of the body, as in `--net`.
+        dueling: a value head beside the advantage head.
+        outputs: numbers for each action.
+        noise_std: initial noise of the heads (NoisyNet's sigma_0); 0 for heads without noise.
     """
 
     def __init__(
@@ -74,31 +90,49 @@ class QNetwork(nn.Module):
 
     @property
     def noisy(self) -> list[nn.Module]:
-        """The layers that take noise."""
+        """The heads that take noise, in the order of `Noise`."""
         return [layer for layer in (self.advantage, self.value) if isinstance(layer, Noisy)]
 
     def forward(self, obs: Tensor, noise: Noise | None = None) -> Tensor:
         """[N, ...] observations to float32 [N, A], or [N, A, outputs] with more than one."""
         features = self.body(obs).float()
-        each = iter(noise or ())
-        advantage = self.advantage(features, next(each)) if noise else self.advantage(features)
+        of_layer = iter(noise or ())
+        advantage: Tensor = self.advantage(features, next(of_layer)) if noise else self.advantage(features)
         if self.outputs > 1:
             advantage = advantage.unflatten(1, (self.num_actions, self.outputs))
         if self.value is None:
             return advantage
-        value = self.value(features, next(each)) if noise else self.value(features)
+        value: Tensor = self.value(features, next(of_layer)) if noise else self.value(features)
         if self.outputs > 1:
             value = value[:, None]
         return value + advantage - advantage.mean(1, keepdim=True)
 
 
 def noise_for(net: nn.Module, random: np.random.Generator, size: int) -> Noise | None:
-    """Factorised noise for `size` samples: f(x) = sign(x) sqrt|x| of normal x; None for a net without noise."""
+    """Factorised noise for `size` samples: f(x) = sign(x) sqrt|x| of normal x; None without noisy layers."""
     layers = getattr(net, "noisy", [])
     device = next(net.parameters()).device if layers else None
 
-    def draw(width: int) -> Tensor:
+    def sample(width: int) -> Tensor:
         x = random.standard_normal((size, width), np.float32)
         return torch.from_numpy(np.sign(x) * np.sqrt(np.abs(x))).to(device)
 
-    return [(draw(layer.weight.shape[1]), draw(layer.weight.shape[0])) for layer in layers] or None
+    return [(sample(layer.weight.shape[1]), sample(layer.weight.shape[0])) for layer in layers] or None
+
+
+def policy(net: nn.Module, q_values: QValues, epsilon: float, device: str) -> Network:
+    """A trained network as an agent: observations [N, ...] to (logits [N, A], value [N], action values [N, A]).
+
+    The logits are those of its epsilon-greedy policy; noisy networks act without noise. A temperature below 1 makes
+    random actions rarer, 0 is greedy.
+    """
+    epsilon = min(max(epsilon, 1e-6), 1 - 1e-6)
+
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            q = q_values(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
+        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
+        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
+        return np.log(probs), q.max(-1), q
+
+    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}")

@@ -1,13 +1,13 @@
 """Advantage actor-critic (Mnih et al. 2016), synchronous: one update for each short rollout.
 
-Where this differs from the paper:
-1. Workers advance together and their gradients are summed (A2C), instead of racing (A3C).
-2. A truncated game bootstraps from the value of its true last observation.
-3. Advantages may be lambda-returns (`gae_lambda` 1 gives the paper's n-step returns).
+Differences from the paper:
+1. Workers are synchronous and their gradients are summed (A2C), instead of asynchronous (A3C).
+2. Truncated episodes bootstrap from the value of their true last observation.
+3. Advantages are GAE; `gae_lambda` 1 gives the paper's n-step returns.
 
-The preset `keras-cartpole` is the actor-critic tutorial of the Keras documentation in these terms: one
-environment, one update a game from normalised Monte Carlo returns, Huber loss for the critic, sums instead of
-means, Adam at 0.01 on a shared layer of 128.
+The preset `keras-cartpole` has the settings of the Keras documentation's actor-critic tutorial: one environment, one
+update per episode from normalised Monte Carlo returns, Huber loss for the critic, sums instead of means, Adam at
+0.01, and a shared layer of 128.
 """
 
 from __future__ import annotations
@@ -21,8 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from playfield.algos._actor_critic import ActorCritic, collect, load_network, make_rollouts
-from playfield.algos._returns import explained_variance, gae, next_values
+from playfield.algos._actor_critic import (
+    ActorCritic,
+    Rollout,
+    collect,
+    compute_advantages,
+    load_network,
+    make_rollouts,
+    values_explained,
+)
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
@@ -140,11 +147,14 @@ def network(spec: EnvSpec, cfg: Config) -> ActorCritic:
 
 
 def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -> tuple[Tensor, dict[str, float]]:
-    """Policy gradient, value loss and entropy bonus of a share of the batch.
+    """Policy gradient loss, value loss and entropy bonus of a worker's share of the batch.
 
     Args:
-        batch: tensors [B, ...]: obs, actions, returns, advantages.
-        size: what sums are divided by: steps of the whole batch, or 1 to sum.
+        batch: tensors of B samples: obs [B, ...], and [B] each actions, returns, advantages.
+        size: divisor of the sums: samples of the whole batch for means over it, or 1 for sums.
+
+    Returns:
+        The share's part of the loss, and its part of the logged metrics.
     """
     logits, values = net(batch["obs"])
     logprobs = torch.log_softmax(logits, -1)
@@ -165,12 +175,34 @@ def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -
             "value_loss": value_loss,
             "entropy_loss": -entropy,
         }
-        packed = torch.stack(list(stats.values())).tolist()
-    return loss, dict(zip(stats, packed, strict=True))
+        metrics = torch.stack(list(stats.values())).tolist()  # one transfer instead of four
+    return loss, dict(zip(stats, metrics, strict=True))
+
+
+def normalise(rollouts: list[Rollout], name: str) -> None:
+    """Scale the array called `name` to mean 0 and standard deviation 1 over all workers, in place."""
+    everything = np.concatenate([getattr(r, name).reshape(-1) for r in rollouts]).astype(np.float64)
+    mean, std = everything.mean(), everything.std() + 1e-8
+    for r in rollouts:
+        setattr(r, name, ((getattr(r, name) - mean) / std).astype(np.float32))
+
+
+def update(learner: Learner, rollouts: list[Rollout], cfg: Config, lr: float) -> dict[str, float]:
+    """One optimizer step on all steps taken in the rollouts; returns its metrics."""
+    share = rollouts[0].taken * rollouts[0].env.num_envs
+    size = 1 if cfg.sum_losses else share * len(rollouts)
+
+    def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
+        names = ("obs", "actions", "returns", "advantages")
+        batch = {name: rollouts[k].flat(name, np.arange(share)) for name in names}
+        return a2c_loss(replica, batch, cfg, size)
+
+    shares, grad_norm = learner.update(share_of_loss, lr)
+    return {key: sum(share[key] for share in shares) for key in shares[0]} | {"grad_norm": grad_norm}
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached: one update for each rollout."""
     cfg.check()
     with run.seeded():
         net = network(run.spec, cfg)
@@ -180,7 +212,8 @@ def train(run: Run, cfg: Config) -> None:
             return torch.optim.Adam(params, cfg.lr, eps=cfg.eps, fused=True)
         return torch.optim.RMSprop(params, cfg.lr, alpha=0.99, eps=cfg.eps)
 
-    learner = run.track("learner", Learner(net, optimizer, run.compute, cfg.max_grad_norm))
+    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
+    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):
@@ -190,57 +223,24 @@ def train(run: Run, cfg: Config) -> None:
             learner.team.run(
                 lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games)
             )
-        taken = rollouts[0].taken
-        size = taken * cfg.num_envs
-        run.record(rollouts, taken * cfg.num_envs)
+        run.record(rollouts, rollouts[0].taken * cfg.num_envs)
 
         with run.phase("training"):
             for r in rollouts:
-                values, ends = r.values[:taken], r.truncated[:taken]
-                following = next_values(values, r.last_values, ends, r.cut_values[:taken])
-                r.advantages = gae(
-                    r.rewards[:taken],
-                    values,
-                    following,
-                    r.terminated[:taken],
-                    ends,
-                    cfg.gamma,
-                    cfg.gae_lambda,
-                )
-                r.returns = r.advantages + values
+                compute_advantages(r, cfg.gamma, cfg.gae_lambda)
             if cfg.norm_returns:
-                scale(rollouts, "returns")
+                normalise(rollouts, "returns")
                 for r in rollouts:
-                    r.advantages = r.returns - r.values[:taken]
+                    r.advantages = r.returns - r.values[: r.taken]
             elif cfg.norm_advantage:
-                scale(rollouts, "advantages")
+                normalise(rollouts, "advantages")
+            metrics = update(learner, rollouts, cfg, lr)
 
-            def loss(k: int, replica: nn.Module, size: int = size) -> tuple[Tensor, dict[str, float]]:
-                index = np.arange(size // len(rollouts))
-                names = ("obs", "actions", "returns", "advantages")
-                batch = {name: rollouts[k].flat(name, index) for name in names}
-                return a2c_loss(replica, batch, cfg, 1 if cfg.sum_losses else size)
-
-            parts, _ = learner.update(loss, lr)
-
-        values = np.concatenate([r.values[:taken].reshape(-1) for r in rollouts])
-        returns = np.concatenate([r.returns.reshape(-1) for r in rollouts])
         run.log(
-            {f"train/{key}": sum(p[key] for p in parts) for key in parts[0]}
-            | {
-                "train/explained_variance": explained_variance(values, returns),
-                "train/learning_rate": lr,
-            },
+            {f"train/{key}": value for key, value in metrics.items()}
+            | {"train/explained_variance": values_explained(rollouts), "train/learning_rate": lr},
             updates=1,
         )
-
-
-def scale(rollouts: list[Any], name: str) -> None:
-    """Subtract the mean and divide by the standard deviation over all workers, in place."""
-    everything = np.concatenate([getattr(r, name).reshape(-1) for r in rollouts]).astype(np.float64)
-    mean, std = everything.mean(), everything.std() + 1e-8
-    for r in rollouts:
-        setattr(r, name, ((getattr(r, name) - mean) / std).astype(np.float32))
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

@@ -1,35 +1,53 @@
-"""Deep Q-networks (Mnih et al. 2015): the value of each action, learnt towards a target network by the Huber loss.
+"""Deep Q-networks (Mnih et al. 2015), and the training loop that the whole DQN family shares.
 
-The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
-`_dqn_config.py`. Presets of classic control: `default`, another for CartPole from pixels, and `sparse`, whose random
-actions are held for a while: that is MountainCar's default. Presets of Atari:
+C51, QR-DQN, HL-Gauss and Rainbow differ from DQN in two functions: `q_values`, from the network's outputs to action
+values, and the loss. The whole family has `double` (van Hasselt et al. 2016), `dueling` (Wang et al. 2016), `n_step`
+returns, prioritised replay (`alpha`, Schaul et al. 2016), `noisy` heads (Fortunato et al. 2018) and random actions
+that are repeated for several steps (`epsilon_zeta`, Dabney et al. 2021). Differences from those papers:
 
-* `default`: a small net and half the papers' samples per step; another for RAM.
-* `pong`: twice the samples per step, in small minibatches: what reached 18 in Pong soonest (docs/results.md).
-* `nips`, `nature`: the nets and sizes of Mnih et al. 2013 and 2015, both with a target network and clipped errors
-  (the Huber loss has their gradients). Theirs are sums over a minibatch of 32, ours means: so epsilon is 0.01 / 32^2.
-* `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no clipping of gradients.
-* `lesson18`, `lesson18-double`: a course's, with a memory of 10,000 that must be full before learning starts, and an
-  update in every step. The course's network saw one picture (`--stack 1`), in which nothing moves; these see four.
+1. Several environments are stepped `rollout_steps` times, then there is one update per `train_period` steps.
+2. Each worker has its own environments, its own replay buffer and a share of every minibatch.
+3. All minibatches of a rollout are sampled before its first update, and their targets computed in one batch, with the
+   networks and priorities of that moment: one large batch costs less than many small ones.
+4. Truncated episodes bootstrap from the value of their true last observation.
+5. The dueling heads share the body's last layer, and gradients are clipped by norm rather than rescaled.
+6. Only heads are noisy. Noise is independent for every sample and environment. Evaluation uses no noise.
+7. With `concurrent`, the target network collects the next rollout while the previous ones are learnt from (Daley and
+   Amato 2021). New transitions are stored after that, so results do not depend on timing.
+8. Pixel bodies may compute in bfloat16; heads, targets, losses and the optimizer are float32.
+
+Presets of classic control: `default`, and `sparse`, which repeats random actions (MountainCar's default). Of Atari:
+
+* `default`: a small network and half of the papers' samples per step; another for RAM.
+* `pong`: twice the samples per step, in small minibatches: the first to reach 18 in Pong (docs/results.md).
+* `nips`, `nature`: as in Mnih et al. 2013 and 2015, both with a target network and the Huber loss (the gradient of
+  their clipped error). Their losses are sums over 32 samples, ours are means: so `adam_eps` is 0.01 / 32^2.
+* `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no gradient clipping.
+* `lesson18`, `lesson18-double`: a course's: a buffer of 10,000, full before the first update, and an update per step.
+  The course's network saw one frame (`--stack 1`), without motion; these see four.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from torch import Tensor, nn
 
 from playfield.algos import _dqn_config
-from playfield.algos._actor import Target, linear, make_actors
-from playfield.algos._dqn_presets import ATARI, PIXELS, RAM, SPARSE, VECTOR
-from playfield.algos._q_network import Expect, QNetwork, identity, noise_for
+from playfield.algos._actor import Actor, Target, linear, make_actors
+from playfield.algos._dqn_config import ATARI, NATURE, PIXELS, RAM, SPARSE, VECTOR
+from playfield.algos._q_network import QNetwork, QValues, identity, noise_for, policy, select
 from playfield.envs.base import EnvSpec
+from playfield.errors import DivergedError
 from playfield.nets.learner import Learner, Team, load_weights
 from playfield.nets.rmsprop import CentredRMSProp
 from playfield.play.policy import Network
@@ -45,17 +63,7 @@ class Config(_dqn_config.Config):
     """Huber loss, which clips errors, instead of half the squared error."""
 
 
-PAPERS: dict[str, Any] = {
-    "capacity": 1_000_000,
-    "learning_starts": 50_000,
-    "target_period": 40_000,  # every 10,000 updates
-    "optimizer": "rmsprop",
-    "lr": 2.5e-4,
-    "adam_eps": 0.01 / 32**2,
-    "max_grad_norm": 0.0,
-    "epsilon_end": 0.1,
-    "epsilon_steps": 1_000_000,
-}
+PAPERS = NATURE | {"optimizer": "rmsprop", "lr": 2.5e-4, "adam_eps": 0.01 / 32**2, "epsilon_end": 0.1}
 LESSON = Config(
     capacity=10_000,
     train_period=1,
@@ -69,8 +77,8 @@ PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI | {"double": False}),  # double targets cost Breakout its start (docs/results.md)
         "pong": Config(lr=3e-4, net="nips", double=True, n_step=3),
-        "nips": Config(**PAPERS, net="nips:norm=none"),
-        "nature": Config(**PAPERS, net="nature"),
+        "nips": Config(**PAPERS | {"net": "nips:norm=none"}),
+        "nature": Config(**PAPERS),
         "cleanrl": Config(
             capacity=1_000_000, learning_starts=80_000, huber=False, max_grad_norm=0.0, adam_eps=1e-8, net="nature"
         ),
@@ -78,21 +86,10 @@ PRESETS: dict[str, dict[str, Config]] = {
         "lesson18-double": dataclasses.replace(LESSON, double=True),
     },
     "ram": {"default": Config(**RAM)},
-    "vector": {
-        "default": Config(**VECTOR),
-        "sparse": Config(**SPARSE),
-    },
+    "vector": {"default": Config(**VECTOR), "sparse": Config(**SPARSE)},
     "MountainCar": {"default": Config(**SPARSE)},
     "pixels": {"default": Config(**PIXELS)},
 }
-
-
-def dqn_loss(q: Tensor, batch: Minibatch, huber: bool = True) -> tuple[Tensor, Tensor]:
-    """Loss of the values `q` [B] of the actions taken, and the errors target - value [B]."""
-    error = batch.returns + batch.discounts * batch.following - q
-    if huber:
-        return F.huber_loss(error, torch.zeros_like(error), reduction="none"), error
-    return 0.5 * error.square(), error
 
 
 def network(spec: EnvSpec, cfg: Config) -> QNetwork:
@@ -100,74 +97,133 @@ def network(spec: EnvSpec, cfg: Config) -> QNetwork:
     return QNetwork(spec, cfg.net, cfg.dueling, noise_std=cfg.noise_std * cfg.noisy)
 
 
-def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
-    cfg.check(run.compute.workers)
-    with run.seeded():
-        net = network(run.spec, cfg)
-    learn(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
-
-
-def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
-    """The trained agent, see `dqn.policy`."""
-    return policy(load_weights(network(spec, cfg), weights, device), identity, cfg.final_epsilon, device)
-
-
-Loss = Callable[[Tensor, "Minibatch"], tuple[Tensor, Tensor]]
-"""(what the network says of the actions taken [B, ...], minibatch) to (loss of each sample [B], its error [B])."""
-
-
 @dataclass(slots=True)
 class Minibatch:
-    """What a loss gets to see: tensors of a worker's share of a minibatch.
+    """A worker's share of a minibatch: B transitions, as tensors on the device.
 
     Attributes:
-        returns, discounts: [B] float32, see `replay.Batch`.
-        following: [B, ...] what the target network says of the best action after these rewards.
-        weights: [B] float32 importance weights, the largest of the whole minibatch 1.
+        obs: [B, ...] observations, in the environment's dtype.
+        actions: [B] int64, the actions taken.
+        returns: [B] float32, discounted sums of the next n rewards, or fewer where the episode ends before.
+        discounts: [B] float32, gamma ** n; 0 after a termination.
+        target_q: [B, ...] output of the target network for the greedy action after these n steps: float32 values
+            [B] in DQN, logits or quantiles [B, K] in distributional methods.
+        weights: [B] float32 importance weights; the largest of the whole minibatch is 1.
+        index: [B] int64 array, for `Replay.reprioritise`.
     """
 
     obs: Tensor
     actions: Tensor
     returns: Tensor
     discounts: Tensor
-    following: Tensor
+    target_q: Tensor
     weights: Tensor
     index: np.ndarray
 
 
-def prepare(
-    net: nn.Module,
-    target: nn.Module,
-    noise: np.random.Generator,
-    drawn: Batch,
-    expect: Expect,
-    cfg: _dqn_config.Config,
-) -> dict[str, Tensor]:
-    """Tensors of `drawn`, with what the target network says of the best action in `next_obs`."""
-    device = next(net.parameters()).device
-    names = ("obs", "actions", "returns", "discounts", "weights")
-    out = {name: torch.from_numpy(getattr(drawn, name)).to(device) for name in names}
-    next_obs = torch.from_numpy(drawn.next_obs).to(device)
+Loss = Callable[[Tensor, Minibatch], tuple[Tensor, Tensor]]
+"""(the network's outputs for the actions taken [B, ...], minibatch) to (loss [B], TD error [B])."""
+METRICS = ("train/loss", "train/q_value", "train/td_error", "train/grad_norm")
+
+
+def act(actor: Actor, net: nn.Module, q_values: QValues, epsilon: float, zeta: float, obs: np.ndarray) -> np.ndarray:
+    """Epsilon-greedy actions [N] int64 for observations [N, ...]; `zeta`: see `Actor.explore`.
+
+    Raises DivergedError when an action value is not finite.
+    """
+    explore, random_actions = actor.explore(epsilon, zeta)
+    if explore.all():
+        return random_actions
     with torch.no_grad():
-        following = target(next_obs, noise_for(target, noise, len(next_obs)))
-        judge = net(next_obs, noise_for(net, noise, len(next_obs))) if cfg.double else following
-        out["following"] = chosen(following, expect(judge).argmax(-1))
-    return out
+        outputs = net(torch.from_numpy(obs).to(actor.device), noise_for(net, actor.noise, len(obs)))
+        q = q_values(outputs).cpu().numpy()
+    if not math.isfinite(float(q.sum())):
+        raise DivergedError("an action value is not finite: lower the learning rate (--lr)")
+    return np.where(explore, random_actions, q.argmax(-1))
 
 
-def chosen(outputs: Tensor, actions: Tensor) -> Tensor:
-    """[B, A, ...] outputs and [B] actions to the outputs [B, ...] of these actions."""
-    return outputs[torch.arange(len(actions), device=actions.device), actions]
+def targets(
+    net: nn.Module, target_net: nn.Module, next_obs: np.ndarray, q_values: QValues, double: bool, random: Generator
+) -> Tensor:
+    """`Minibatch.target_q` for next observations [B, ...]; with `double`, `net` selects the greedy action.
+
+    `random` is for the noise of noisy networks.
+    """
+    obs = torch.from_numpy(next_obs).to(next(net.parameters()).device)
+    with torch.no_grad():
+        outputs = target_net(obs, noise_for(target_net, random, len(obs)))
+        selecting = net(obs, noise_for(net, random, len(obs))) if double else outputs
+        return select(outputs, q_values(selecting).argmax(-1))
 
 
-def learn(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss, expect: Expect) -> None:
-    """Train `net` until `run` says that it is enough.
+def minibatches(batch: Batch, target_q: Tensor, count: int) -> list[Minibatch]:
+    """Sampled transitions and their `target_q` as `count` minibatches of the same size.
+
+    Every count-th sample belongs to the same minibatch, since prioritised samples are ordered by environment. The
+    tensors are views, since copies of pixels are slow.
+    """
+    names = ("obs", "actions", "returns", "discounts", "weights")
+    tensors = {name: torch.from_numpy(getattr(batch, name)).to(target_q.device) for name in names}
+    tensors["target_q"] = target_q
+    return [
+        Minibatch(**{name: t[m::count] for name, t in tensors.items()}, index=batch.index[m::count])
+        for m in range(count)
+    ]
+
+
+def dqn_loss(q: Tensor, batch: Minibatch, huber: bool = True) -> tuple[Tensor, Tensor]:
+    """Loss [B] of the values `q` [B] of the actions taken, and the TD errors [B], target - q."""
+    error = batch.returns + batch.discounts * batch.target_q - q
+    if huber:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none"), error
+    return 0.5 * error.square(), error
+
+
+def update(
+    learner: Learner,
+    actors: Sequence[Actor],
+    minibatch: Sequence[Minibatch],
+    loss: Loss,
+    q_values: QValues,
+    randoms: Sequence[Generator],
+    lr: float,
+) -> np.ndarray:
+    """One optimizer step on a minibatch (each worker's share of it), and new priorities; returns `METRICS` [4]."""
+    size = sum(len(part.actions) for part in minibatch)
+    largest = max(float(part.weights.max()) for part in minibatch)
+    for part in minibatch:
+        part.weights /= largest
+
+    def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, list[float]]:
+        batch = minibatch[k]
+        outputs = replica(batch.obs, noise_for(replica, randoms[k], len(batch.actions)))
+        losses, errors = loss(select(outputs, batch.actions), batch)
+        value = (losses * batch.weights).sum() / size
+        actors[k].replay.reprioritise(batch.index, errors.detach().cpu().numpy())
+        with torch.no_grad():
+            q = select(q_values(outputs), batch.actions).sum()
+            metrics = torch.stack([value.detach(), q / size, errors.abs().sum() / size])
+        return value, metrics.tolist()
+
+    shares, grad_norm = learner.update(share_of_loss, lr)
+    return np.array([*np.sum(shares, axis=0), grad_norm])
+
+
+def train(run: Run, cfg: Config) -> None:
+    """Train until the run's total steps or target score are reached."""
+    cfg.check(run.compute.workers)
+    with run.seeded():
+        net = network(run.spec, cfg)
+    train_q_network(run, cfg, net, lambda q, batch: dqn_loss(q, batch, cfg.huber), identity)
+
+
+def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss, q_values: QValues) -> None:
+    """The training loop of the DQN family: act, store, sample, compute targets, update, sync the target network.
 
     Args:
-        net: maps observations to outputs [N, A, ...].
-        loss: of the algorithm; its errors are what prioritised replay goes by.
-        expect: outputs [N, A, ...] to values [N, A].
+        net: maps observations [N, ...] to outputs [N, A, ...].
+        loss: of the algorithm; prioritised replay uses its errors.
+        q_values: maps outputs [N, A, ...] to action values [N, A].
     """
     compute = run.compute
 
@@ -176,109 +232,66 @@ def learn(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss, expect: 
             return CentredRMSProp(params, cfg.lr, eps=cfg.adam_eps)
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
-    learner = run.track("learner", Learner(net, optimizer, compute, cfg.max_grad_norm))
+    learner = Learner(net, optimizer, compute, cfg.max_grad_norm)
+    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
     target = run.track("target", Target(learner.replicas[0]))
-    actors = make_actors(
-        run,
-        cfg.num_envs,
-        cfg.capacity,
-        n_step=cfg.n_step,
-        gamma=cfg.gamma,
-        packed=cfg.packed,
-        alpha=cfg.alpha,
-        mmap=cfg.mmap,
-    )
+    replay = {"n_step": cfg.n_step, "gamma": cfg.gamma, "packed": cfg.packed, "alpha": cfg.alpha}
+    actors = make_actors(run, cfg.num_envs, cfg.capacity, cfg.mmap, **replay)
     updates, share = cfg.batch // cfg.train_period, cfg.batch_size // compute.workers
-    players = Team(compute.workers, beside=True) if cfg.concurrent else learner.team
+    players = Team(compute.workers, background=True) if cfg.concurrent else learner.team
     if cfg.concurrent:
         run.on_close.append(players.close)
-    # Numbers of their own for what plays and what learns, which may happen at once.
-    noises = [actor.replay.random if cfg.concurrent else actor.noise for actor in actors]
+    # Acting and learning may run in parallel: then each has random numbers of its own.
+    randoms = [actor.replay.random if cfg.concurrent else actor.noise for actor in actors]
 
-    def improve(progress: float) -> dict[str, float]:
-        """Learn from minibatches drawn together; what to log of them."""
+    def learn(progress: float) -> dict[str, float]:
+        """Sample, compute targets and make `updates` updates; returns metrics."""
         beta = linear(cfg.beta, 1.0, progress)
         lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
 
-        def targets(k: int) -> list[Minibatch]:
-            drawn = actors[k].replay.sample(share * updates, beta)
-            tensors = prepare(learner.replicas[k], target.net, noises[k], drawn, expect, cfg)
-            # Every updates-th, since a prioritised draw is ordered by lane; views, since copies of pictures cost.
-            return [
-                Minibatch(**{n: t[m::updates] for n, t in tensors.items()}, index=drawn.index[m::updates])
-                for m in range(updates)
-            ]
+        def sample(k: int) -> list[Minibatch]:
+            batch = actors[k].replay.sample(share * updates, beta)
+            nets = learner.replicas[k], target.net
+            return minibatches(batch, targets(*nets, batch.next_obs, q_values, cfg.double, randoms[k]), updates)
 
         with run.phase("targets"):
-            minibatches = list(zip(*learner.team.run(targets), strict=True))
-        stats = np.zeros(3)
+            sampled = list(zip(*learner.team.run(sample), strict=True))
         with run.phase("training"):
-            for minibatch in minibatches:
-                top = max(float(part.weights.max()) for part in minibatch)
-                for part in minibatch:
-                    part.weights /= top
-
-                def share_of_loss(
-                    k: int, replica: nn.Module, minibatch: tuple[Minibatch, ...] = minibatch
-                ) -> tuple[Tensor, list[float]]:
-                    batch = minibatch[k]
-                    outputs = replica(batch.obs, noise_for(replica, noises[k], share))
-                    losses, errors = loss(chosen(outputs, batch.actions), batch)
-                    value = (losses * batch.weights).sum() / cfg.batch_size
-                    actors[k].replay.reprioritise(batch.index, errors.detach().cpu().numpy())
-                    with torch.no_grad():
-                        q = chosen(expect(outputs), batch.actions).sum()
-                        told = torch.stack([value.detach(), q / cfg.batch_size, errors.abs().sum() / cfg.batch_size])
-                    return value, told.tolist()
-
-                parts, _ = learner.update(share_of_loss, lr)
-                stats += np.sum(parts, axis=0)
-        told = zip(("train/loss", "train/q_value", "train/td_error"), (stats / updates).tolist(), strict=True)
-        return {**dict(told), "train/learning_rate": lr}
+            metrics = [update(learner, actors, minibatch, loss, q_values, randoms, lr) for minibatch in sampled]
+        means = np.sum(metrics, axis=0) / updates
+        return {**dict(zip(METRICS, means.tolist(), strict=True)), "train/learning_rate": lr}
 
     for progress in run.steps(cfg.batch):
         start, epsilon = run.step, cfg.epsilon(run.step, progress)
         learning = start >= cfg.learning_starts
-        beside = cfg.concurrent and learning
+        parallel = cfg.concurrent and learning
         if learning and start % cfg.target_period < cfg.batch:
             target.sync(learner.replicas[0])
 
-        def play(k: int, epsilon: float = epsilon, beside: bool = beside) -> None:
+        def play(k: int, epsilon: float = epsilon, parallel: bool = parallel) -> None:
             net = target.net if cfg.concurrent else learner.replicas[k]
-            actors[k].play(net, expect, cfg.rollout_steps, epsilon, cfg.clip_reward, cfg.epsilon_zeta, stage=beside)
+            policy = partial(act, actors[k], net, q_values, epsilon, cfg.epsilon_zeta)
+            actors[k].collect(policy, cfg.rollout_steps, cfg.clip_reward, stage=parallel)
 
-        told: dict[str, float] = {}
-        if beside:
+        metrics: dict[str, float] = {}
+        if parallel:
             players.start(play)
             try:
-                told = improve(progress)
-            finally:  # whatever happens, no thread is left playing
+                metrics = learn(progress)
+            finally:  # also after an error: no thread is left running
                 with run.phase("rollout"):
                     players.wait()
             for actor in actors:
-                actor.remember()
+                actor.store_staged()
         else:
             with run.phase("rollout"):
                 players.run(play)
         run.record(actors)
-        if learning and not beside:
-            told = improve(progress)
-        run.log(told | {"rollout/exploration_rate": epsilon}, updates=updates if learning else 0)
+        if learning and not parallel:
+            metrics = learn(progress)
+        run.log(metrics | {"rollout/exploration_rate": epsilon}, updates=updates if learning else 0)
 
 
-def policy(net: nn.Module, expect: Expect, epsilon: float, device: str) -> Network:
-    """A trained network as an agent: (logits, value, action values) of observations.
-
-    The logits are those of its epsilon-greedy policy, without noise in noisy networks. A temperature below 1 makes
-    random actions rarer, 0 leaves none.
-    """
-    epsilon = min(max(epsilon, 1e-6), 1 - 1e-6)
-
-    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with torch.no_grad():
-            q = expect(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
-        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
-        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
-        return np.log(probs), q.max(-1), q
-
-    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}")
+def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
+    """The trained agent, see `_q_network.policy`."""
+    return policy(load_weights(network(spec, cfg), weights, device), identity, cfg.final_epsilon, device)

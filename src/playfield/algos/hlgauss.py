@@ -1,14 +1,14 @@
 """HL-Gauss (Farebrother et al. 2024, "Stop regressing"): DQN whose values are learnt as a classification.
 
-The target is DQN's number. It becomes a histogram, a Gaussian around it, and the network's logits learn that by
-cross-entropy (Imani and White 2018); an action's value is the mean of its histogram. The loop, its switches (double,
-dueling, n-step, prioritised, noisy) and where it differs from the papers are in `offpolicy.py`. Here:
+DQN's scalar target is turned into a histogram, a Gaussian around the target, and the network's logits are trained on
+it by cross-entropy (Imani and White 2018); an action's value is the mean of its histogram. The training loop, its
+options and its differences from the papers are in `dqn.py`. Here:
 
-1. A target outside the support counts as its nearest end.
-2. Prioritised replay goes by the error of the mean, as for DQN (the paper draws uniformly).
+1. A target outside the support is clipped to it.
+2. With prioritised replay, priorities are the TD error of the mean (the paper samples uniformly).
 
-A Gaussian is cut off at the ends of the support, which shifts the mean of targets nearer to an end than about three
-standard deviations inwards: let the support be a little wider than the returns.
+The Gaussian is truncated at the ends of the support, which biases the mean of targets within about three standard
+deviations of an end: choose a support somewhat wider than the range of returns.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_presets import ATARI, VECTOR
-from playfield.algos._q_network import QNetwork
+from playfield.algos._dqn_config import ATARI, NATURE, VECTOR
+from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
@@ -57,57 +57,48 @@ class Config(_dqn_config.Config):
             raise UsageError(f"--sigma must be between 0.05 and {self.bins} bins, not {self.sigma:g}")
 
 
+# The sizes of Dopamine's DQN with Adam, which the paper uses.
+DOPAMINE = NATURE | {"learning_starts": 20_000, "target_period": 8_000, "adam_eps": 1.5e-4, "epsilon_steps": 250_000}
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),
-        # The paper's sizes, those of Dopamine's DQN with Adam.
-        "paper": Config(
-            capacity=1_000_000,
-            learning_starts=20_000,
-            target_period=8_000,
-            lr=6.25e-5,
-            max_grad_norm=0.0,
-            epsilon_steps=250_000,
-            net="nature",
-        ),
+        "paper": Config(**DOPAMINE, lr=6.25e-5),
     },
-    "vector": {
-        # Rewards of -1 to 1 discounted by 0.99 add up to at most 100. Bins of 2 instead of 8 made CartPole forget.
-        "default": Config(**VECTOR, bins=51, v_min=-200.0, v_max=200.0),
-    },
+    # Discounted by 0.99, rewards of -1 to 1 add up to at most 100. Bins of width 2 instead of 8 made CartPole forget.
+    "vector": {"default": Config(**VECTOR, bins=51, v_min=-200.0, v_max=200.0)},
 }
 
 
 def centres(bins: int, v_min: float, v_max: float, device: torch.device) -> Tensor:
-    """The middles of `bins` even bins, [K]."""
+    """The centres [K] of K = `bins` bins of equal width."""
     half = (v_max - v_min) / bins / 2
     return torch.linspace(v_min + half, v_max - half, bins, device=device)
 
 
 def expectation(logits: Tensor, v_min: float, v_max: float) -> Tensor:
-    """Logits [..., K] of a histogram to its mean [...]."""
+    """Logits [..., K] of a histogram to its mean, the expected return [...]."""
     return logits.softmax(-1) @ centres(logits.shape[-1], v_min, v_max, logits.device)
 
 
 def histogram(targets: Tensor, bins: int, v_min: float, v_max: float, sigma: float) -> Tensor:
-    """Shares [B, K] that a Gaussian around each of `targets` [B] has in the bins; their sum is 1.
+    """Probability [B, K] of each bin under a Gaussian around each of `targets` [B], normalised to a sum of 1.
 
-    A bin's share is a difference of two values of erf. Far from the target both are nearly 1 and little would remain
-    of it, so it is taken between values of erfc, by distance to the target, for both sides alike.
+    A bin's probability is a difference of two values of erf. Far from the target both are nearly 1 and the difference
+    would lose its digits, so it is computed from erfc of the distance to the target.
     """
     width = (v_max - v_min) / bins
-    away = (centres(bins, v_min, v_max, targets.device) - targets.clamp(v_min, v_max)[:, None]).abs()
+    distance = (centres(bins, v_min, v_max, targets.device) - targets.clamp(v_min, v_max)[:, None]).abs()
     scale = 1 / (math.sqrt(2) * sigma * width)
-    mass = torch.erfc((away - width / 2) * scale) - torch.erfc((away + width / 2) * scale)
+    mass = torch.erfc((distance - width / 2) * scale) - torch.erfc((distance + width / 2) * scale)
     return mass / mass.sum(-1, keepdim=True)
 
 
 def hlgauss_loss(logits: Tensor, batch: Minibatch, v_min: float, v_max: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the taken actions' `logits` [B, K] and the target's histogram, and target - value [B]."""
-    aim = batch.returns + batch.discounts * expectation(batch.following, v_min, v_max)
-    aim = aim.clamp(v_min, v_max)
-    shares = histogram(aim, logits.shape[-1], v_min, v_max, sigma)
-    return -(shares * logits.log_softmax(-1)).sum(-1), aim - expectation(logits, v_min, v_max)
+    """Cross-entropy [B] of the taken actions' `logits` [B, K] with the target's histogram, and the TD error [B]."""
+    target = batch.returns + batch.discounts * expectation(batch.target_q, v_min, v_max)
+    target = target.clamp(v_min, v_max)
+    probs = histogram(target, logits.shape[-1], v_min, v_max, sigma)
+    return -(probs * logits.log_softmax(-1)).sum(-1), target - expectation(logits, v_min, v_max)
 
 
 def network(spec: EnvSpec, cfg: Config) -> QNetwork:
@@ -116,15 +107,15 @@ def network(spec: EnvSpec, cfg: Config) -> QNetwork:
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached."""
     cfg.check(run.compute.workers)
     with run.seeded():
         net = network(run.spec, cfg)
     loss = partial(hlgauss_loss, v_min=cfg.v_min, v_max=cfg.v_max, sigma=cfg.sigma)
-    dqn.learn(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
+    dqn.train_q_network(run, cfg, net, loss, partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max))
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
-    """The trained agent, see `dqn.policy`."""
+    """The trained agent, see `_q_network.policy`."""
     expect = partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max)
-    return dqn.policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)
+    return policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)

@@ -1,19 +1,19 @@
-"""Values of states under a policy that stays as it is, learnt by temporal differences (Sutton 1988) and a network.
+"""Policy evaluation: the state values of a fixed policy, by temporal differences (Sutton 1988) with a network.
 
-With its policy fixed, a game is a Markov reward process: what is learnt is a prediction, not how to play. The agent
-that comes out plays that policy and says what it expects. Steps lie in a replay memory and are drawn in minibatches,
-as in DQN; since the policy does not change, old steps are as good as new ones and n-step returns need no correction.
+With a fixed policy the environment is a Markov reward process: this learns to predict, not to control. The trained
+agent acts by that policy and adds its values. Transitions are sampled from a replay buffer as in DQN; since the
+policy does not change, old ones are as good as new ones and n-step returns need no correction.
 
-1. Targets bootstrap from the network as it is (semi-gradient); there is no target network.
-2. A truncated game bootstraps from the value of its true last observation.
-3. Each worker has games, a replay memory and a share of every minibatch of its own.
-4. Errors against what games really returned (`summary`) are of the games that lie in memory, so also of learnt steps.
+1. Targets bootstrap from the network that learns (semi-gradient); there is no target network.
+2. Truncated episodes bootstrap from the value of their true last observation.
+3. Each worker has its own environments, its own replay buffer and a share of every minibatch.
+4. The errors against observed returns (`evaluate`) are of episodes in the replay buffer, so also of training samples.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
 from playfield.runs import algorithm
 from playfield.runs.run import Run
 
-JUDGE_STEPS, JUDGED = 2_000, 512  # steps between two judgements, and how many values each looks at
+EVALUATION_PERIOD, EVALUATION_STATES = 2_000, 512  # steps between two evaluations, and states in each
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 
 class ValueNetwork(nn.Module):
-    """The value of a state. The head computes in float32 whatever the body's number format."""
+    """A body with a head for the value of a state. The head computes in float32 whatever the body's precision."""
 
     def __init__(self, spec: EnvSpec, net: str) -> None:
         super().__init__()
@@ -136,28 +136,48 @@ class ValueNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """[N, ...] observations to float32 values [N]."""
-        return self.value(self.body(obs).float()).squeeze(-1)
+        value: Tensor = self.value(self.body(obs).float())
+        return value.squeeze(-1)
 
 
 def td_loss(net: nn.Module, batch: dict[str, Tensor], size: int) -> tuple[Tensor, dict[str, float]]:
-    """Half the squared n-step error of values, for a share of a minibatch, and the share's part of reported means.
+    """Half the squared n-step TD error, for a worker's share of a minibatch.
 
-    `batch` has tensors [B, ...]: obs, returns, discounts, next_obs; `size` is that of the whole minibatch.
+    Args:
+        batch: tensors of B transitions: obs, next_obs [B, ...]; returns, discounts [B] (see `replay.buffer.Batch`).
+        size: transitions in the whole minibatch, the divisor of the sums.
+
+    Returns:
+        The share's part of the loss, and its part of the logged means.
     """
     with torch.no_grad():
-        aim = batch["returns"] + batch["discounts"] * net(batch["next_obs"])
+        target = batch["returns"] + batch["discounts"] * net(batch["next_obs"])
     value = net(batch["obs"])
-    error = aim - value
+    error = target - value
     loss = 0.5 * error.square().sum() / size
     with torch.no_grad():
-        told = torch.stack([loss, value.sum() / size, error.abs().sum() / size]).tolist()
-    return loss, dict(zip(("loss", "value", "td_error"), told, strict=True))
+        metrics = torch.stack([loss, value.sum() / size, error.abs().sum() / size]).tolist()
+    return loss, dict(zip(("loss", "value", "td_error"), metrics, strict=True))
 
 
-def finished(replay: Replay, gamma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where those transitions lie whose game ends in memory by termination [M], and what it returned from there [M].
+def update(learner: Learner, actors: Sequence[Actor], size: int, lr: float) -> dict[str, float]:
+    """Sample a minibatch of `size` transitions and make one optimizer step; returns its metrics."""
 
-    Positions are as in `Replay.order`, oldest first; returns are discounted sums of the rewards as learnt.
+    def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
+        batch = actors[k].replay.sample(size // len(actors))
+        names = ("obs", "returns", "discounts", "next_obs")
+        tensors = {name: torch.from_numpy(getattr(batch, name)).to(actors[k].device) for name in names}
+        return td_loss(replica, tensors, size)
+
+    shares, grad_norm = learner.update(share_of_loss, lr)
+    return {key: sum(share[key] for share in shares) for key in shares[0]} | {"grad_norm": grad_norm}
+
+
+def observed_returns(replay: Replay, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Discounted returns of the transitions in a replay buffer whose episode terminates within the buffer.
+
+    Returns:
+        Their positions [M] int64 as in `Replay.order`, oldest first, and their returns [M] (of the stored rewards).
     """
     lanes, returns = np.arange(replay.num_envs), np.full(replay.kinds.shape, np.nan)
     after = np.full(replay.num_envs, np.nan)
@@ -166,34 +186,34 @@ def finished(replay: Replay, gamma: float) -> tuple[np.ndarray, np.ndarray]:
         kinds = replay.kinds[lanes, at]
         after = np.where(kinds & TERMINATED > 0, 0.0, np.where((kinds == 0) | (kinds & TRUNCATED > 0), np.nan, after))
         returns[lanes, at] = after = replay.rewards[lanes, at] + gamma * after
-    where = replay.order()
-    found = returns.reshape(-1)[where]
-    return where[~np.isnan(found)], found[~np.isnan(found)]
+    order = replay.order()
+    found = returns.reshape(-1)[order]
+    return order[~np.isnan(found)], found[~np.isnan(found)]
 
 
-def judged(value: Callable[[Tensor], Tensor], actor: Actor, cfg: Config, count: int) -> np.ndarray:
-    """[2, M] values of up to `count` states in memory, evenly spread, and what their games, now over, returned."""
-    where, found = finished(actor.replay, cfg.gamma)
-    picked = np.unique(np.linspace(0, len(where) - 1, min(count, len(where))).astype(int))
+def values_and_returns(value: Callable[[Tensor], Tensor], actor: Actor, cfg: Config, count: int) -> np.ndarray:
+    """[2, M] values and observed returns of at most `count` states, evenly spaced in the actor's replay buffer."""
+    order, returns = observed_returns(actor.replay, cfg.gamma)
+    picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(int))
     if not len(picked):
         return np.zeros((2, 0))
     with torch.no_grad():
-        values = value(torch.from_numpy(actor.replay.read(where[picked]).obs).to(actor.device))
-    return np.stack([values.cpu().numpy(), found[picked]])
+        values = value(torch.from_numpy(actor.replay.read(order[picked]).obs).to(actor.device))
+    return np.stack([values.cpu().numpy(), returns[picked]])
 
 
-def summary(values: np.ndarray, returned: np.ndarray) -> dict[str, float]:
-    """Values beside returns: explained variance, root mean squared error, and both means."""
+def evaluate(values: np.ndarray, returns: np.ndarray) -> dict[str, float]:
+    """Values [M] against observed returns [M]: explained variance, root mean squared error, and both means."""
     return {
-        "value/explained_variance": explained_variance(values, returned),
-        "value/error": float(np.sqrt(np.mean((values - returned) ** 2))),
+        "value/explained_variance": explained_variance(values, returns),
+        "value/error": float(np.sqrt(np.mean((values - returns) ** 2))),
         "value/predicted": float(values.mean()),
-        "value/returned": float(returned.mean()),
+        "value/returned": float(returns.mean()),
     }
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached: collect by the fixed policy, sample, update."""
     workers = run.compute.workers
     cfg.check(workers)
     fixed = run.track("policy", FrozenPolicy(cfg.policy, run.spec, run.compute.device))
@@ -201,32 +221,33 @@ def train(run: Run, cfg: Config) -> None:
         net = ValueNetwork(run.spec, cfg.net)
 
     adam = partial(torch.optim.Adam, lr=cfg.lr, eps=1e-5, fused=True)
-    learner = run.track("learner", Learner(net, adam, run.compute, cfg.max_grad_norm))
+    learner = Learner(net, adam, run.compute, cfg.max_grad_norm)
+    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
     actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=False)
 
-    def loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
-        drawn = actors[k].replay.sample(cfg.batch_size // workers)
-        names = ("obs", "returns", "discounts", "next_obs")
-        batch = {name: torch.from_numpy(getattr(drawn, name)).to(actors[k].device) for name in names}
-        return td_loss(replica, batch, cfg.batch_size)
+    def play(k: int) -> None:
+        actor = actors[k]
+        actor.collect(lambda obs: fixed.act(obs, actor.random), cfg.rollout_steps, cfg.clip_reward)
 
     for progress in run.steps(cfg.batch):
         lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
         with run.phase("rollout"):
-            learner.team.run(lambda k: actors[k].follow(fixed.act, cfg.rollout_steps, cfg.clip_reward))
+            learner.team.run(play)
         run.record(actors)
         if run.step < cfg.learning_starts:
             run.log({}, updates=0)
             continue
         with run.phase("training"):
-            told = [learner.update(loss, lr)[0] for _ in range(cfg.batch // cfg.train_period)]
-        stats = {f"train/{key}": float(np.mean([sum(p[key] for p in parts) for parts in told])) for key in told[0][0]}
-        if run.step % JUDGE_STEPS < cfg.batch:
-            with run.phase("judging"):
-                both = learner.team.run(lambda k: judged(learner.replicas[k], actors[k], cfg, JUDGED // workers))
-            if (pairs := np.concatenate(both, axis=1)).size:
-                stats |= summary(*pairs)
-        run.log(stats | {"train/learning_rate": lr}, updates=len(told))
+            metrics = [update(learner, actors, cfg.batch_size, lr) for _ in range(cfg.batch // cfg.train_period)]
+        means = {f"train/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+        if run.step % EVALUATION_PERIOD < cfg.batch:
+            with run.phase("evaluation"):
+                found = learner.team.run(
+                    lambda k: values_and_returns(learner.replicas[k], actors[k], cfg, EVALUATION_STATES // workers)
+                )
+            if (pairs := np.concatenate(found, axis=1)).size:
+                means |= evaluate(*pairs)
+        run.log(means | {"train/learning_rate": lr}, updates=len(metrics))
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

@@ -1,10 +1,10 @@
-"""Proximal policy optimisation (Schulman et al. 2017), as its reference code and CleanRL's account of it do it.
+"""Proximal policy optimisation (Schulman et al. 2017), following its reference code as CleanRL documents it.
 
-Where this differs from that code:
-1. A truncated game bootstraps from the value of its true last observation.
-2. Each worker shuffles its own share of a rollout, and every minibatch takes an equal part of each share.
-3. Pixel bodies may compute in bfloat16; heads, losses, gradients' sums and Adam are float32.
-4. A step after a lost life presses FIRE and is learnt from like any other (see `envs/atari.py`).
+Differences from that code:
+1. Truncated episodes bootstrap from the value of their true last observation.
+2. Each worker shuffles its own share of a rollout, and every minibatch has as many samples from each share.
+3. Pixel bodies may compute in bfloat16; heads, losses, sums of gradients and Adam are float32.
+4. A step that presses FIRE after a lost life is learnt from like any other (see `envs/atari.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.algos._actor_critic import ActorCritic, collect, load_network, make_rollouts
-from playfield.algos._returns import explained_variance, gae, next_values
+from playfield.algos._actor_critic import (
+    ActorCritic,
+    Rollout,
+    collect,
+    compute_advantages,
+    load_network,
+    make_rollouts,
+    values_explained,
+)
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
@@ -146,15 +153,17 @@ def network(spec: EnvSpec, cfg: Config) -> ActorCritic:
 def ppo_loss(
     net: nn.Module, batch: dict[str, Tensor], cfg: Config, clip: float, size: int, ent_coef: float | None = None
 ) -> tuple[Tensor, dict[str, float]]:
-    """Clipped surrogate, value loss and entropy bonus of a share of a minibatch.
+    """Clipped surrogate objective, value loss and entropy bonus of a worker's share of a minibatch.
 
     Args:
-        batch: tensors [B, ...]: obs, actions, logprobs, advantages (normalised), returns, values.
-        size: samples in the whole minibatch; sums over shares divided by it are means over the minibatch.
-        ent_coef: weight of the entropy bonus now (None: the Config's).
+        batch: tensors of B samples: obs [B, ...], and [B] each actions, logprobs and values (as collected),
+            advantages (normalised), returns.
+        clip: clip range of this update.
+        size: samples in the whole minibatch; sums over shares divided by it add up to means over the minibatch.
+        ent_coef: weight of the entropy bonus in this update (None: the Config's).
 
     Returns:
-        The share's part of the loss, and its part of the reported means.
+        The share's part of the loss, and its part of the logged means.
     """
     logits, values = net(batch["obs"])
     logprobs = torch.log_softmax(logits, -1)
@@ -165,8 +174,8 @@ def ppo_loss(
     policy_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).sum() / size
     value_error = (values - returns).square()
     if cfg.clip_value:
-        near = batch["values"] + (values - batch["values"]).clamp(-clip, clip)
-        value_error = torch.maximum(value_error, (near - returns).square())
+        clipped = batch["values"] + (values - batch["values"]).clamp(-clip, clip)
+        value_error = torch.maximum(value_error, (clipped - returns).square())
     value_loss = value_error.sum() / size  # the reference code's factor 1/2 is applied below
     entropy = -(logprobs.exp() * logprobs).sum() / size
     loss = policy_loss + cfg.vf_coef * 0.5 * value_loss - (cfg.ent_coef if ent_coef is None else ent_coef) * entropy
@@ -179,12 +188,39 @@ def ppo_loss(
             "approx_kl": ((ratio - 1) - log_ratio).sum() / size,
             "clip_fraction": ((ratio - 1).abs() > clip).float().sum() / size,
         }
-        packed = torch.stack(list(stats.values())).tolist()  # one transfer instead of six
-    return loss, dict(zip(stats, packed, strict=True))
+        metrics = torch.stack(list(stats.values())).tolist()  # one transfer instead of six
+    return loss, dict(zip(stats, metrics, strict=True))
+
+
+def update(
+    learner: Learner,
+    rollouts: list[Rollout],
+    index: list[np.ndarray],
+    cfg: Config,
+    *,
+    lr: float,
+    clip: float,
+    ent_coef: float,
+) -> dict[str, float]:
+    """One optimizer step on a minibatch; returns its metrics.
+
+    `index` has for each worker the samples [B] of its rollout that belong to the minibatch, as for `Rollout.flat`.
+    """
+    advantages = np.concatenate([r.advantages.reshape(-1)[i] for r, i in zip(rollouts, index, strict=True)])
+    mean, std = (advantages.mean(), advantages.std(ddof=1)) if cfg.norm_advantage else (0.0, 1.0)
+
+    def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
+        names = ("obs", "actions", "logprobs", "advantages", "returns", "values")
+        batch = {name: rollouts[k].flat(name, index[k]) for name in names}
+        batch["advantages"] = (batch["advantages"] - float(mean)) / (float(std) + 1e-8)
+        return ppo_loss(replica, batch, cfg, clip, len(advantages), ent_coef)
+
+    shares, grad_norm = learner.update(share_of_loss, lr)
+    return {key: sum(share[key] for share in shares) for key in shares[0]} | {"grad_norm": grad_norm}
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached: collect, compute advantages, update."""
     compute = run.compute
     cfg.check(compute.workers)
     with run.seeded():
@@ -193,11 +229,11 @@ def train(run: Run, cfg: Config) -> None:
     def adam(params: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
-    learner = run.track("learner", Learner(net, adam, compute, cfg.max_grad_norm))
+    learner = Learner(net, adam, compute, cfg.max_grad_norm)
+    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
-    share = cfg.batch // compute.workers
-    size = cfg.batch // cfg.minibatches
-    part = size // compute.workers
+    share = cfg.batch // compute.workers  # samples of a worker in a rollout
+    part = share // cfg.minibatches  # and in a minibatch
 
     for progress in run.steps(cfg.batch):
         left = 1.0 - (1.0 - cfg.anneal_to) * progress
@@ -209,52 +245,26 @@ def train(run: Run, cfg: Config) -> None:
             learner.team.run(lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward))
         run.record(rollouts)
 
+        metrics: list[dict[str, float]] = []
         with run.phase("training"):
             for r in rollouts:
-                following = next_values(r.values, r.last_values, r.truncated, r.cut_values)
-                r.advantages = gae(
-                    r.rewards, r.values, following, r.terminated, r.truncated, cfg.gamma, cfg.gae_lambda
-                )
-                r.returns = r.advantages + r.values
-            stats: list[dict[str, float]] = []
+                compute_advantages(r, cfg.gamma, cfg.gae_lambda)
             for _ in range(cfg.epochs):
                 order = [r.shuffle.permutation(share) for r in rollouts]
-                for m in range(cfg.minibatches):
-                    index = [o[m * part : (m + 1) * part] for o in order]
-                    advantages = np.concatenate(
-                        [r.advantages.reshape(-1)[i] for r, i in zip(rollouts, index, strict=True)]
-                    )
-                    mean, std = (advantages.mean(), advantages.std(ddof=1)) if cfg.norm_advantage else (0.0, 1.0)
-
-                    def loss(
-                        k: int,
-                        replica: nn.Module,
-                        index: list = index,
-                        mean: Any = mean,
-                        std: Any = std,
-                        clip: float = clip,
-                        ent_coef: float = ent_coef,
-                    ) -> tuple[Tensor, dict[str, float]]:
-                        names = ("obs", "actions", "logprobs", "advantages", "returns", "values")
-                        batch = {name: rollouts[k].flat(name, index[k]) for name in names}
-                        batch["advantages"] = (batch["advantages"] - float(mean)) / (float(std) + 1e-8)
-                        return ppo_loss(replica, batch, cfg, clip, size, ent_coef)
-
-                    parts, _ = learner.update(loss, lr)
-                    stats.append({key: sum(p[key] for p in parts) for key in parts[0]})
-                if cfg.target_kl and stats[-1]["approx_kl"] > cfg.target_kl:
+                for start in range(0, share, part):
+                    index = [o[start : start + part] for o in order]
+                    metrics.append(update(learner, rollouts, index, cfg, lr=lr, clip=clip, ent_coef=ent_coef))
+                if cfg.target_kl and metrics[-1]["approx_kl"] > cfg.target_kl:
                     break
 
-        values = np.concatenate([r.values.reshape(-1) for r in rollouts])
-        returns = np.concatenate([r.returns.reshape(-1) for r in rollouts])
         run.log(
-            {f"train/{key}": float(np.mean([s[key] for s in stats])) for key in stats[0]}
+            {f"train/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
             | {
-                "train/explained_variance": explained_variance(values, returns),
+                "train/explained_variance": values_explained(rollouts),
                 "train/learning_rate": lr,
                 "train/clip_range": clip,
             },
-            updates=len(stats),
+            updates=len(metrics),
         )
 
 

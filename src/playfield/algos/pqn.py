@@ -1,17 +1,17 @@
-"""Parallelised Q-network (Gallici et al. 2024): Q(lambda) from rollouts, without replay memory or target network.
+"""Parallelised Q-network (Gallici et al. 2024): Q(lambda) from rollouts, without replay buffer or target network.
 
-Where this differs from the paper's code:
-1. A truncated game bootstraps from the value of its true last observation.
-2. Values in targets are those computed while acting; each observation is inferred once.
-3. Each worker shuffles its own share of a rollout, and every minibatch takes an equal part of each share.
-4. Adam (one fused pass) unless `optimizer` says RAdam.
-5. Pixel bodies may compute in bfloat16; heads, losses, gradients' sums and the optimizer are float32.
-6. What keeps it stable in place of a target network is normalisation inside the net. The paper has a LayerNorm after
-   every layer but the last, in the Nature net and in its dense nets. Here `nips`, the default for pixels, has one
-   after its dense layer only, and `mlp`, the default for vectors, has none unless its option `norm` says so. The
-   preset `paper` has one after every layer (nature:norm=layer), but after a convolution it takes mean and variance
-   over all channels and places of an observation, the paper's code over the channels of each place by itself.
-7. Weights start orthogonal (convolutions and dense layers of bodies), the paper's by He et al. 2015.
+Differences from the paper's code:
+1. Truncated episodes bootstrap from the value of their true last observation.
+2. Targets use the values computed while collecting the rollout: one forward pass per observation.
+3. Each worker shuffles its own share of a rollout, and every minibatch has as many samples from each share.
+4. Adam (one fused pass) unless `optimizer` is radam.
+5. Pixel bodies may compute in bfloat16; heads, losses, sums of gradients and the optimizer are float32.
+6. In place of a target network, normalisation inside the network keeps learning stable. The paper has LayerNorm after
+   every layer but the last, in the Nature network and in its dense networks. Here `nips`, the default for pixels, has
+   it after its dense layer only, and `mlp`, the default for vectors, has none without its option `norm`. The preset
+   `paper` has it after every layer (nature:norm=layer), but after a convolution with mean and variance over all
+   channels and positions of an observation, where the paper's code normalises the channels of each position.
+7. Bodies have orthogonal initial weights, the paper's are by He et al. 2015.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from playfield.algos._actor import linear
-from playfield.algos._actor_critic import collect, make_rollouts
-from playfield.algos._q_network import QNetwork, identity
-from playfield.algos._returns import explained_variance, gae, next_values
-from playfield.algos.dqn import policy
+from playfield.algos._actor_critic import Rollout, collect, compute_advantages, make_rollouts, values_explained
+from playfield.algos._q_network import QNetwork, identity, policy
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
@@ -108,7 +106,7 @@ VECTOR = Config(
     net="auto",
     clip_reward=False,
 )
-# Games that hardly ever end by chance: LayerNorm, as in the paper, and random actions for longer.
+# For environments that random actions hardly ever solve: LayerNorm, as in the paper, and longer exploration.
 RARE = dataclasses.replace(VECTOR, epsilon_share=0.6, net="mlp:width=2,act=relu,norm=dense")
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
@@ -129,9 +127,9 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 
 def epsilon_greedy(q: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Values [N, A] as a policy: log-probabilities [N, A] of its actions, and the best action's value [N].
+    """Epsilon-greedy policy of action values [N, A]: its log-probabilities [N, A], and the greedy action's value [N].
 
-    With probability `epsilon` any action, else the best. Probabilities are at least 1e-30, so that logs are finite.
+    Probabilities are at least 1e-30, so that their logarithms are finite.
     """
     best, action = q.max(-1)
     n = q.shape[-1]
@@ -141,25 +139,40 @@ def epsilon_greedy(q: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 
 def pqn_loss(net: nn.Module, batch: dict[str, Tensor], size: int) -> tuple[Tensor, dict[str, float]]:
-    """Half the squared error of the taken actions' values, for a share of a minibatch.
+    """Half the squared error of the values of the actions taken, for a worker's share of a minibatch.
 
     Args:
-        batch: tensors [B, ...]: obs, actions, returns.
-        size: samples in the whole minibatch, what sums are divided by.
+        batch: tensors of B samples: obs [B, ...], and [B] each actions, returns.
+        size: samples in the whole minibatch, the divisor of the sums.
 
     Returns:
-        The share's part of the loss, and its part of the reported means.
+        The share's part of the loss, and its part of the logged means.
     """
     q = net(batch["obs"]).gather(1, batch["actions"][:, None]).squeeze(1)
     error = q - batch["returns"]
     loss = 0.5 * error.square().sum() / size
     with torch.no_grad():
-        told = torch.stack([loss, q.sum() / size, error.abs().sum() / size]).tolist()
-    return loss, dict(zip(("loss", "q_value", "td_error"), told, strict=True))
+        metrics = torch.stack([loss, q.sum() / size, error.abs().sum() / size]).tolist()
+    return loss, dict(zip(("loss", "q_value", "td_error"), metrics, strict=True))
+
+
+def update(learner: Learner, rollouts: list[Rollout], index: list[np.ndarray], lr: float) -> dict[str, float]:
+    """One optimizer step on a minibatch; returns its metrics.
+
+    `index` has for each worker the samples [B] of its rollout that belong to the minibatch, as for `Rollout.flat`.
+    """
+    size = sum(len(samples) for samples in index)
+
+    def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
+        batch = {name: rollouts[k].flat(name, index[k]) for name in ("obs", "actions", "returns")}
+        return pqn_loss(replica, batch, size)
+
+    shares, grad_norm = learner.update(share_of_loss, lr)
+    return {key: sum(share[key] for share in shares) for key in shares[0]} | {"grad_norm": grad_norm}
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached: collect a rollout, compute returns, update."""
     workers = run.compute.workers
     cfg.check(workers)
     with run.seeded():
@@ -170,9 +183,9 @@ def train(run: Run, cfg: Config) -> None:
             return torch.optim.RAdam(params, cfg.lr)
         return torch.optim.Adam(params, cfg.lr, eps=1e-5, fused=True)
 
-    learner = run.track("learner", Learner(net, optimizer, run.compute, cfg.max_grad_norm))
+    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
+    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
-    size = cfg.batch // cfg.minibatches
 
     for progress in run.steps(cfg.batch):
         lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
@@ -185,40 +198,28 @@ def train(run: Run, cfg: Config) -> None:
             learner.team.run(play)
         run.record(rollouts)
 
-        stats: list[dict[str, float]] = []
+        metrics: list[dict[str, float]] = []
         with run.phase("training"):
             for r in rollouts:
-                # The sum of weighted errors that GAE is, above the values, is Q(lambda): values are those of the
-                # best actions (Peng's variant, which does not cut traces where an action was not the best).
-                following = next_values(r.values, r.last_values, r.truncated, r.cut_values)
-                ends = (r.terminated, r.truncated)
-                r.returns = r.values + gae(r.rewards, r.values, following, *ends, cfg.gamma, cfg.q_lambda)
+                # With the greedy action's value for each observation, the lambda-returns of GAE are Peng's Q(lambda):
+                # traces are not cut where an action was not greedy.
+                compute_advantages(r, cfg.gamma, cfg.q_lambda)
             for _ in range(cfg.epochs):
                 order = [r.shuffle.permutation(cfg.batch // workers).reshape(cfg.minibatches, -1) for r in rollouts]
                 for m in range(cfg.minibatches):
+                    metrics.append(update(learner, rollouts, [samples[m] for samples in order], lr))
 
-                    def loss(
-                        k: int, replica: nn.Module, m: int = m, order: list[np.ndarray] = order
-                    ) -> tuple[Tensor, dict[str, float]]:
-                        batch = {name: rollouts[k].flat(name, order[k][m]) for name in ("obs", "actions", "returns")}
-                        return pqn_loss(replica, batch, size)
-
-                    parts, _ = learner.update(loss, lr)
-                    stats.append({key: sum(p[key] for p in parts) for key in parts[0]})
-
-        values = np.concatenate([r.values.reshape(-1) for r in rollouts])
-        returns = np.concatenate([r.returns.reshape(-1) for r in rollouts])
         run.log(
-            {f"train/{key}": float(np.mean([s[key] for s in stats])) for key in stats[0]}
+            {f"train/{key}": float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
             | {
-                "train/explained_variance": explained_variance(values, returns),
+                "train/explained_variance": values_explained(rollouts),
                 "train/learning_rate": lr,
                 "rollout/exploration_rate": epsilon,
             },
-            updates=len(stats),
+            updates=len(metrics),
         )
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
-    """The trained agent, see `dqn.policy`."""
+    """The trained agent, see `_q_network.policy`."""
     return policy(load_weights(QNetwork(spec, cfg.net), weights, device), identity, cfg.epsilon_end, device)

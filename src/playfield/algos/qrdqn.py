@@ -1,10 +1,9 @@
 """QR-DQN (Dabney et al. 2018): quantiles of each action's return, learnt by quantile regression with a Huber loss.
 
-The loop, its switches (double, dueling, n-step, prioritised, noisy) and where it differs from the papers are in
-`offpolicy.py`. Here:
+The training loop, its options and its differences from the papers are in `dqn.py`. Here:
 
-1. Prioritised replay goes by the error of the mean, as for DQN (the paper draws uniformly).
-2. `default` has 51 quantiles (the paper: 200); the loss compares each with each.
+1. With prioritised replay, priorities are the TD error of the mean (the paper samples uniformly).
+2. `default` has 51 quantiles (the paper: 200); the loss compares every pair of quantiles.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_presets import ATARI, VECTOR
-from playfield.algos._q_network import QNetwork
+from playfield.algos._dqn_config import ATARI, NATURE, VECTOR
+from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
@@ -50,43 +49,30 @@ class Config(_dqn_config.Config):
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),
-        # The paper's sizes: those of the Nature DQN, and Adam.
-        "paper": Config(
-            capacity=1_000_000,
-            learning_starts=50_000,
-            target_period=40_000,
-            lr=5e-5,
-            adam_eps=0.01 / 32,
-            max_grad_norm=0.0,
-            epsilon_steps=1_000_000,
-            net="nature",
-            quantiles=200,
-        ),
+        "paper": Config(**NATURE, lr=5e-5, quantiles=200),
     },
-    "vector": {
-        "default": Config(**VECTOR),
-    },
+    "vector": {"default": Config(**VECTOR)},
 }
 
 
 def mean(quantiles: Tensor) -> Tensor:
-    """Quantiles [..., K], each of the same weight, to the expected return [...]."""
+    """Quantiles [..., K], equally weighted, to the expected return [...]."""
     return quantiles.mean(-1)
 
 
 def qrdqn_loss(quantiles: Tensor, batch: Minibatch, kappa: float) -> tuple[Tensor, Tensor]:
-    """Quantile Huber loss of the taken actions' `quantiles` [B, K], and the error of their mean [B].
+    """Quantile Huber loss [B] of the taken actions' `quantiles` [B, K], and the TD error of their mean [B].
 
-    Quantile i stands for the level (i + 1/2) / K. It is compared with every quantile of the target: a sum over i, a
-    mean over the target's.
+    Quantile i has the level (i + 1/2) / K and is compared with every quantile of the target: the loss is a sum over
+    i and a mean over the target's quantiles.
     """
-    aim = batch.returns[:, None] + batch.discounts[:, None] * batch.following
+    target = batch.returns[:, None] + batch.discounts[:, None] * batch.target_q
     count = quantiles.shape[-1]
     level = ((torch.arange(count, device=quantiles.device) + 0.5) / count)[:, None]
-    error = aim[:, None, :] - quantiles[:, :, None]  # [B, K, K of the target]
+    error = target[:, None, :] - quantiles[:, :, None]  # [B, K, K of the target]
     huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=kappa) / kappa
     weight = (level - (error.detach() < 0).float()).abs()
-    return (weight * huber).mean(-1).sum(-1), aim.mean(-1) - quantiles.mean(-1)
+    return (weight * huber).mean(-1).sum(-1), target.mean(-1) - quantiles.mean(-1)
 
 
 def network(spec: EnvSpec, cfg: Config) -> QNetwork:
@@ -95,13 +81,13 @@ def network(spec: EnvSpec, cfg: Config) -> QNetwork:
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached."""
     cfg.check(run.compute.workers)
     with run.seeded():
         net = network(run.spec, cfg)
-    dqn.learn(run, cfg, net, partial(qrdqn_loss, kappa=cfg.kappa), mean)
+    dqn.train_q_network(run, cfg, net, partial(qrdqn_loss, kappa=cfg.kappa), mean)
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
-    """The trained agent, see `dqn.policy`."""
-    return dqn.policy(load_weights(network(spec, cfg), weights, device), mean, cfg.final_epsilon, device)
+    """The trained agent, see `_q_network.policy`."""
+    return policy(load_weights(network(spec, cfg), weights, device), mean, cfg.final_epsilon, device)

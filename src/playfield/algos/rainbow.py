@@ -1,7 +1,7 @@
 """Rainbow (Hessel et al. 2018): C51 with double, dueling, three-step returns, prioritised replay and noisy heads.
 
-The loss is that of `c51.py`; the loop and where it differs from the papers are in `offpolicy.py`. As in the paper,
-prioritised replay goes by the Kullback-Leibler divergence. Every switch may be turned off, as its ablations did.
+The loss is that of `c51.py`; the training loop and its differences from the papers are in `dqn.py`. As in the paper,
+priorities are the Kullback-Leibler divergence. Each component may be switched off, as in the paper's ablations.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from playfield.algos import c51
-from playfield.algos._dqn_presets import ATARI, VECTOR
+from playfield.algos._dqn_config import ATARI
 from playfield.options import Count
 from playfield.runs.run import Run
 
@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         # The paper's sizes.
         "paper": Config(capacity=1_000_000, net="nature"),
         # Data-efficient Rainbow (van Hasselt et al. 2019), for 100,000 steps: 20-step returns, an update every step,
-        # and a smaller net (theirs has fewer, larger strides).
+        # and a smaller network (theirs has fewer and larger strides).
         "efficient": Config(
             num_envs=2,
             rollout_steps=2,
@@ -46,15 +46,12 @@ PRESETS: dict[str, dict[str, Config]] = {
             net="nips",
         ),
     },
-    "vector": {
-        # Rewards of -1 to 1 discounted by 0.99 add up to at most 100.
-        "default": Config(**VECTOR, atoms=101, v_min=-100.0, v_max=100.0),
-    },
+    "vector": {"default": Config(**c51.VECTOR_SUPPORT)},
 }
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Train until `run` says that it is enough."""
+    """Train until the run's total steps or target score are reached."""
     c51.train(run, cfg)
 
 

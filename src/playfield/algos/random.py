@@ -1,4 +1,4 @@
-"""The random agent: every action equally likely. It learns nothing; its score is the floor of every comparison."""
+"""The random agent: actions are sampled uniformly. It learns nothing; its score is the baseline of comparisons."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Config]] = {"atari": {"default": Config()}, "vector
 
 
 def train(run: Run, cfg: Config) -> None:
-    """Play until `run` says that it is enough."""
+    """Act until the run's total steps or target score are reached."""
     rollouts = make_rollouts(run, cfg.num_envs, 1)
     for _ in run.steps(cfg.batch):
         with run.phase("rollout"):

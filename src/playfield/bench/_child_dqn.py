@@ -16,8 +16,9 @@ from playfield import compute
 from playfield.algos import dqn
 from playfield.bench import _settings
 from playfield.bench._child import Stopwatch, parser, send
-from playfield.bench._run import MeasuredRun, breakout_spec, measured_run
+from playfield.bench._run import breakout_spec, measured_run
 from playfield.envs import protocol_line
+from playfield.runs.run import Run
 
 
 def ours(intervals: int, part: int, watch: Stopwatch, fused: int = 1, concurrent: bool = False) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def ours(intervals: int, part: int, watch: Stopwatch, fused: int = 1, concurrent
     )
     choice, spec = compute.choose(num_envs=cfg.num_envs), breakout_spec()
 
-    def tick(run: MeasuredRun) -> None:
+    def tick(run: Run) -> None:
         if run.step % part == 0:
             watch.tick({**run.phases, **run.parts["learner"].seconds, "updates": run.updates})
 

@@ -11,9 +11,10 @@ import torch
 from playfield import compute
 from playfield.algos import ppo
 from playfield.bench._child import Stopwatch, parser, send
-from playfield.bench._run import MeasuredRun, breakout_spec, measured_run
+from playfield.bench._run import breakout_spec, measured_run
 from playfield.bench._settings import PPO_ENVS, PPO_EPOCHS, PPO_MINIBATCH, PPO_ROLLOUT
 from playfield.envs import protocol_line
+from playfield.runs.run import Run
 
 
 def ours(rollouts: int, envs: int, rollout: int, watch: Stopwatch) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def ours(rollouts: int, envs: int, rollout: int, watch: Stopwatch) -> dict[str, 
     cfg = dataclasses.replace(cfg, epochs=PPO_EPOCHS, minibatches=max(cfg.batch // PPO_MINIBATCH, 1))
     choice, spec = compute.choose(num_envs=envs), breakout_spec()
 
-    def tick(run: MeasuredRun) -> None:
+    def tick(run: Run) -> None:
         watch.tick({**run.phases, **run.parts["learner"].seconds})
 
     run = measured_run("ppo", cfg, spec, choice, (rollouts + 1) * cfg.batch, on_round=tick)

@@ -1,30 +1,15 @@
-"""Training runs for measurements: no logs, and the tracked parts can be read."""
+"""Training runs for measurements, without logs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.runs.run import Run
-
-T = TypeVar("T")
-
-
-class MeasuredRun(Run):
-    """A `Run` whose tracked parts can be read by name, as in `run.parts["learner"]`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.parts: dict[str, Any] = {}
-        super().__init__(*args, **kwargs)
-
-    def track(self, name: str, part: T) -> T:
-        """As `Run.track`, and remember the part."""
-        self.parts[name] = part
-        return super().track(name, part)
 
 
 def measured_run(
@@ -37,7 +22,7 @@ def measured_run(
     make: Callable[[int], VectorEnv] = lambda count: make_envs("breakout", count),
     seed: int = 1,
     **more: Any,
-) -> MeasuredRun:
+) -> Run:
     """A run of `algo` on environments with this `spec`, for `steps` steps.
 
     Args:
@@ -55,7 +40,7 @@ def measured_run(
         "config": dataclasses.asdict(config),
         "protocol": spec.protocol,
     }
-    return MeasuredRun(info, make, **more)
+    return Run(info, make, **more)
 
 
 def breakout_spec() -> EnvSpec:

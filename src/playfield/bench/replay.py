@@ -24,7 +24,7 @@ from playfield.envs import make_envs
 from playfield.errors import UsageError, unknown
 from playfield.play.agent import load_policy
 from playfield.play.policy import RandomPolicy
-from playfield.replay.budget import bytes_each
+from playfield.replay.budget import bytes_per_entry
 from playfield.replay.buffer import Replay
 
 try:
@@ -140,7 +140,7 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
         raise unknown("agent", agent, ("shipped", "random"))
     setup() if agent == "shipped" else keep_memory()  # the same allocator settings as in training
     env = make_envs("breakout", FILL_ENVS, threads=cores())
-    estimated = sum(bytes_each(env, True, 0.0))  # plays some steps
+    estimated = sum(bytes_per_entry(env, True, 0.0))  # plays some steps
     policy = load_policy("breakout") if agent == "shipped" else RandomPolicy(env.spec)
     obs, rng = env.reset(np.arange(FILL_ENVS)), np.random.default_rng(0)
     for _ in range(20):  # memory that playing itself takes is not counted

@@ -171,14 +171,10 @@ class OnlineLearner:
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0}
         self._index, self._value = np.zeros(self.coder.active, np.int64), np.zeros(self.coder.active)
-        self.team = self  # `Run.close` closes the learner's team
 
     def features(self, x: Floats) -> tuple[Ints, Floats, int]:
         """(index [K], value [K], how many are active): the features of one row [D] of `inputs`."""
         return self._index, self._value, encode(self.coder, x, self._index, self._value)
-
-    def close(self) -> None:
-        """There are no threads to end."""
 
     def weights_finite(self) -> bool:
         """Whether all weights are finite."""
@@ -233,7 +229,7 @@ def train_online(
     cfg.check(run.compute.workers)
     learner = run.workers("lanes", cfg.num_envs, lambda env, seed, _: OnlineLearner(env, seed, cfg, memory))[0]
     cfg = with_step_sizes(cfg, learner.coder)
-    run.track("learner", learner)
+    run.track("learner", learner, finite=learner.weights_finite)
     env, rng, shared = learner.env, learner.random, learner.shared
     begin, learn = entry_points(begin, learn)
     for progress in run.steps(cfg.batch):

@@ -1,4 +1,4 @@
-"""Neural networks: bodies, layers, the learner that updates them, the auto-encoder, and summaries of their sizes.
+"""Neural networks: bodies, layers, the data-parallel learner, the auto-encoder, and summaries of sizes and speed.
 
 Nothing here knows an environment's rules or an algorithm's loss.
 """

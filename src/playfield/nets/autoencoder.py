@@ -1,7 +1,7 @@
-"""A convolutional auto-encoder of game screens, and its latents as features of a linear learner.
+"""A convolutional auto-encoder of game screens, whose latents are features for linear methods.
 
-The encoder sees how a frame differs from the background, the dataset's median of each pixel, and the decoder says
-how it differs: what never changes need not be learnt. Variational: Kingma and Welling 2014, arXiv:1312.6114.
+Its input and output are differences from the background, the dataset's median of each pixel, so that what never
+changes need not be learnt. Variational auto-encoder: Kingma and Welling 2014, arXiv:1312.6114.
 """
 
 from __future__ import annotations
@@ -16,46 +16,44 @@ import torch
 from torch import Tensor, nn
 
 from playfield.errors import DataError, UsageError, unknown
-from playfield.runs.encoder import SIDE, locate
+from playfield.runs.encoder import SIDE, SPLITS, locate
 from playfield.runs.weights import import_weights
 
 LOSSES = ("weighted", "plain")
-STRONG = 30 / 255  # what differs from the background by more is a thing
+STRONG = 30 / 255  # pixels that differ from the background by more belong to an object
 
 
 @dataclass(frozen=True)
 class Config:
-    """What an auto-encoder is and how it is trained."""
+    """Hyper-parameters of an auto-encoder and its training."""
 
     latent: int = 64
-    """Numbers that a frame is coded in."""
+    """Latent dimensions."""
     variational: bool = False
-    """Code a frame as a distribution, drawn from in training, and keep it near a standard normal one."""
+    """Variational: encode a frame as a normal distribution, sampled in training, with a KL penalty."""
     kl_weight: float = 3e-5
-    """Weight of the distance to that normal distribution (variational)."""
+    """Weight of the KL divergence from a standard normal distribution (variational)."""
     loss: str = "weighted"
-    """`weighted`: errors in things that are rare at their place count more; `plain`: mean squared error."""
+    """`weighted`: pixels of objects that are rare at their position weigh more; `plain`: mean squared error."""
     most: float = 100.0
-    """The most that a pixel can count (weighted)."""
+    """Maximum weight of a pixel (weighted)."""
     epochs: int = 8
-    """Passes over the frames to learn from."""
+    """Epochs over the training frames."""
     batch_size: int = 64
-    """Frames in an update."""
+    """Frames in a minibatch."""
     lr: float = 2e-3
-    """Step size of Adam at the start; it falls to 0 along half a cosine."""
+    """Initial learning rate of Adam; cosine annealing to 0."""
     split: str = "episodes"
-    """`episodes`: whole episodes are held out; `frames`: single frames, whose neighbours are learnt from."""
+    """`episodes`: holds out whole episodes; `frames`: single frames, with neighbours in the training set."""
     test: float = 0.3
-    """Share of the frames that is held out."""
+    """Fraction of the frames that is held out."""
     split_seed: int = 42
-    """Of the split."""
+    """Seed of the split."""
     seed: int = 1
-    """Of the first weights and the order of the frames."""
+    """Seed of the initial weights and of the order of frames."""
 
     def check(self) -> None:
-        """Raise UsageError where a value cannot be."""
-        from playfield.runs.encoder import SPLITS
-
+        """Raise UsageError for a value out of range."""
         for name, value, known in (("loss", self.loss, LOSSES), ("split", self.split, SPLITS)):
             if value not in known:
                 raise unknown(name, value, known)
@@ -76,7 +74,7 @@ class Config:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Config:
-        """The config that a file says. Raises DataError."""
+        """The config stored in a file. Raises DataError where it is not one."""
         try:
             known = cls()
             return cls(**{f.name: type(getattr(known, f.name))(stored[f.name]) for f in fields(cls)})
@@ -84,14 +82,15 @@ class Config:
             raise DataError(f"its config is not one of an auto-encoder ({error!r})") from None
 
     def stored(self) -> dict[str, Any]:
+        """The config as JSON values, for a file."""
         return asdict(self)
 
 
 class AutoEncoder(nn.Module):
     """Frames to latents and back, for frames of 84x84.
 
-    Pixels are first gathered in blocks of 4x4, so that convolutions see 21x21 places; the decoder ends by giving such
-    blocks, which puts a ball on its pixel without overlapping strides.
+    Blocks of 4x4 pixels first become 16 channels of 21x21 positions (space to depth), and the decoder ends with the
+    inverse, so that it can place a ball to the pixel without overlapping strides.
     """
 
     def __init__(self, latent: int = 64, variational: bool = False) -> None:
@@ -119,9 +118,9 @@ class AutoEncoder(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Differences from the background [N, 1, 84, 84] to mean and log variance (else 0), each [N, latent]."""
         code = self.encoder(x)
-        return (
-            (code[:, : self.latent], code[:, self.latent :]) if self.variational else (code, torch.zeros_like(code))
-        )
+        if not self.variational:
+            return code, torch.zeros_like(code)
+        return code[:, : self.latent], code[:, self.latent :]
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstructed differences [N, 1, 84, 84], mean and log variance; `noise` is standard normal [N, latent]."""
@@ -131,10 +130,10 @@ class AutoEncoder(nn.Module):
 
 
 def initialised(config: Config) -> AutoEncoder:
-    """A net with the first weights of its seed.
+    """A network with the initial weights of the config's seed.
 
-    Every layer of the decoder begins with the weights of the encoder's, turned round, so that what went in comes out
-    faintly at its place from the first update on: a ball is found in a tenth of the time.
+    Each layer of the decoder starts with the transposed weights of the encoder's layer, so that inputs are faintly
+    reconstructed at their position from the first update on: balls are learnt in a tenth of the time.
     """
     generator = torch.Generator().manual_seed(config.seed)
     net = AutoEncoder(config.latent, config.variational)
@@ -144,10 +143,10 @@ def initialised(config: Config) -> AutoEncoder:
         for layer, mirror in zip(encoder, reversed(decoder), strict=True):
             fan = layer.weight[0].numel()
             layer.weight.normal_(0, math.sqrt(2 / fan), generator=generator)
-            turned = layer.weight[: config.latent].T if isinstance(layer, nn.Linear) else layer.weight
-            if isinstance(mirror, nn.Conv2d):  # not transposed by itself, as the other is
-                turned = turned.transpose(0, 1).flip(2, 3)
-            mirror.weight.copy_(turned)
+            transposed = layer.weight[: config.latent].T if isinstance(layer, nn.Linear) else layer.weight
+            if isinstance(mirror, nn.Conv2d):  # unlike ConvTranspose2d, it does not transpose its weights itself
+                transposed = transposed.transpose(0, 1).flip(2, 3)
+            mirror.weight.copy_(transposed)
             for module in (layer, mirror):
                 if module.bias is not None:
                     module.bias.zero_()
@@ -162,10 +161,10 @@ def inputs(frames: np.ndarray | Tensor, back: Tensor) -> Tensor:
 
 
 def rarity(frames: np.ndarray, back: np.ndarray, most: float) -> np.ndarray:
-    """How much a thing counts at each place: one over the share of frames that have one there, float32 [84, 84].
+    """Weight of objects at each pixel: one over the fraction of frames with an object there, float32 [84, 84].
 
-    Between 1 and `most`. A brick that is there in half of the frames counts 2; a ball, seen at one place in a few
-    frames of a thousand, counts `most`.
+    Between 1 and `most`. A brick that is there in half of the frames weighs 2; a ball, at a given pixel in a few of a
+    thousand frames, weighs `most`.
     """
     count = np.zeros(back.shape, np.int64)
     for at in range(0, len(frames), 4096):
@@ -175,7 +174,7 @@ def rarity(frames: np.ndarray, back: np.ndarray, most: float) -> np.ndarray:
 
 
 def squared_error(x: Tensor, out: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over frames and pixels of the squared error; things in `x` count as `weights` [84, 84] say."""
+    """Mean squared error over frames and pixels; pixels of objects in `x` are weighted by `weights` [84, 84]."""
     error = (out - x) ** 2
     if weights is None:
         return error.mean()
@@ -183,7 +182,7 @@ def squared_error(x: Tensor, out: Tensor, weights: Tensor | None = None) -> Tens
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence from a standard normal distribution, in nats per latent, averaged."""
+    """Mean Kullback-Leibler divergence from a standard normal distribution, in nats per latent."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
 
 
@@ -191,10 +190,10 @@ class Encoder:
     """A trained auto-encoder as features: `encode(frames)`.
 
     Attributes:
-        latent: numbers that a frame is coded in.
-        net, config: the auto-encoder and how it was trained.
+        latent: latent dimensions.
+        net, config: the auto-encoder and its hyper-parameters.
         back: uint8 [84, 84], the background.
-        mean, std: float32 [latent], of the latents of the frames it learnt from.
+        mean, std: float32 [latent], of the training frames' latents.
     """
 
     def __init__(self, net: AutoEncoder, config: Config, arrays: dict[str, np.ndarray]) -> None:
@@ -204,13 +203,14 @@ class Encoder:
 
     @classmethod
     def load(cls, path: str | Path) -> Encoder:
-        """Read the auto-encoder in a directory, or its file.
+        """Load the auto-encoder from its directory or its file.
 
         Raises:
-            UsageError: there is none, or one whose training is not over. DataError: it is damaged, or something else.
+            UsageError: there is none, or its training is not finished. DataError: the file is damaged, or no
+                auto-encoder.
         """
         net, config, arrays, meta, _ = load(path)
-        if not arrays["mean"].any() and (arrays["std"] == 1).all():  # they are measured at the end
+        if not arrays["mean"].any() and (arrays["std"] == 1).all():  # they are computed at the end of training
             raise UsageError(
                 f"{path} is still being trained, or was killed after {meta['step']:,} updates: "
                 "finish it with playfield autoencoder DATASET --resume"
@@ -222,9 +222,9 @@ class Encoder:
 
         Args:
             frames: uint8 [N, 84, 84], or stacks of k frames [N, 84, 84, k], oldest first.
-            velocity: of stacks: only the latents of the newest frame, and what they differ by from the one before.
-            scaled: every latent has mean 0 and variance 1 over the frames that were learnt from (differences have
-                mean 0 too, and a variance below 2), so that one step size suits all.
+            velocity: of stacks: only the newest frame's latents, and their differences from the previous frame's.
+            scaled: standardise latents to mean 0 and variance 1 over the training frames (differences then have mean
+                0 and a variance below 2), so that one step size suits all.
 
         Returns:
             [N, latent] of frames; [N, k * latent] of stacks, oldest first; [N, 2 * latent] with `velocity`.
@@ -256,15 +256,17 @@ class Encoder:
             for at in range(0, len(frames), 256):
                 parts.append(self.net.encode(inputs(frames[at : at + 256], self._back))[0].numpy())
         codes = np.concatenate(parts)
-        return (codes - self.mean) / self.std if scaled else codes
+        if scaled:
+            codes = (codes - self.mean) / self.std
+        return codes
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
-        """What the decoder makes of the latents of frames: uint8 [N, 84, 84] to uint8 [N, 84, 84]."""
+        """Frames encoded and decoded: uint8 [N, 84, 84] to uint8 [N, 84, 84]."""
         return reconstructed(self.net, frames, self._back)
 
 
 def reconstructed(net: AutoEncoder, frames: np.ndarray, back: Tensor) -> np.ndarray:
-    """Frames through the whole net, uint8 [N, 84, 84] to the same."""
+    """Frames encoded and decoded by the network, uint8 [N, 84, 84] to uint8 [N, 84, 84]."""
     out = np.empty(frames.shape, np.uint8)
     with torch.inference_mode():
         for at in range(0, len(frames), 256):
@@ -274,12 +276,12 @@ def reconstructed(net: AutoEncoder, frames: np.ndarray, back: Tensor) -> np.ndar
 
 
 def load(path: str | Path) -> tuple[AutoEncoder, Config, dict[str, np.ndarray], dict[str, Any], dict[str, Tensor]]:
-    """What a training saved: net, config, arrays, the rest of what it says, and the optimizer's tensors."""
+    """A saved training: network, config, arrays (back, mean, std, weights), metadata, and the optimizer's tensors."""
     file = locate(path)
     tensors, meta = import_weights(file)
     try:
         if meta.get("kind") != "autoencoder" or not isinstance(meta.get("config"), dict):
-            raise DataError("it is not that of an auto-encoder")
+            raise DataError("it is not an auto-encoder")
         config = Config.of(meta["config"])
         net = AutoEncoder(config.latent, config.variational)
         net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})

@@ -1,7 +1,7 @@
 """Network bodies by name: each public function here that takes a shape and returns a `Body` is a value of `--net`.
 
-A body maps a batch of observations to features [N, body.out_features]. Observations arrive as the environment
-stores them: pixels uint8 [N, height, width, channels], vectors float32 [N, size]. Heads live with their algorithm.
+A body maps a batch of observations to features [N, body.out_features]. Observations have the environment's dtype:
+pixels uint8 [N, height, width, channels], vectors float32 [N, size]. Heads are defined by the algorithms.
 To add a body, write one public function here that takes the observation shape and returns a `Body`; another package
 names such a function in the entry-point group `playfield.nets`. Its keyword-only arguments are its options, each with
 a type (float, int, bool or Literal) and a default: `--net impala:width=2,norm=layer` calls
@@ -41,7 +41,7 @@ Width = Annotated[float, Range(0.25, 8)]
 
 
 class Body(nn.Sequential):
-    """A sequence of layers that knows the number of features it ends with."""
+    """A sequence of layers; `out_features` is the number of features it returns."""
 
     def __init__(self, *layers: nn.Module, out_features: int) -> None:
         super().__init__(*layers)
@@ -51,7 +51,7 @@ class Body(nn.Sequential):
 def _need_pixels(shape: tuple[int, ...], net: str, least: int) -> tuple[int, int, int]:
     if len(shape) == 2 and min(shape) >= least:
         height, width = shape
-        raise UsageError(f"pictures have channels: with one of them, {height}x{width} is {height}x{width}x1")
+        raise UsageError(f"images need channels: with one channel, {height}x{width} is {height}x{width}x1")
     if len(shape) != 3:
         raise UsageError(f"--net {net} needs pixels, but observations have shape {shape}: use --net mlp")
     height, width, channels = shape
@@ -169,15 +169,16 @@ def efficientnet(
 ) -> Body:
     """A small EfficientNetV2 (Tan and Le 2021): Fused-MBConv 48, 64, gated MBConv 64, 64, dense 256.
 
-    Sized for 84x84 on a CPU: 21, 11, 6 across. The stem is 6x6 with stride 4, and only Fused-MBConv has strides (the
-    gradient of a strided depthwise convolution is slow in bfloat16). Places are flattened, not averaged, since
-    where a thing is matters in a game. No layer knows the batch; the paper's batch normalisation would.
+    Sized for 84x84 inputs on a CPU: 21, 11 and 6 positions across. The stem is 6x6 with stride 4, and only
+    Fused-MBConv has strides (the gradient of a strided depthwise convolution is slow in bfloat16). Positions are
+    flattened, not averaged, since the position of objects matters. No batch normalisation, unlike the paper: no layer
+    depends on the batch.
     """
     h, w, channels = _need_pixels(shape, "efficientnet", 16)
     stem, one, two = (_wide(c, width) for c in (32, 48, 64))
     first = Pixels(channels, stem, 6, 4, 1)
     init_scaled(first.conv, math.sqrt(2))
-    h, w = ((size // 4 + 3) // 4 for size in (h, w))  # the stem, then twice half, rounded up
+    h, w = ((size // 4 + 3) // 4 for size in (h, w))  # the stem, then halved twice, rounded up
     return Body(
         first,
         *norm2d(norm, stem),
@@ -195,7 +196,7 @@ def efficientnet(
 
 
 def make(name: str, shape: tuple[int, ...]) -> Body:
-    """The body called `name` for observations of `shape`; `auto` picks `nature` for pixels, `mlp` otherwise.
+    """The body called `name` for observations of `shape`; `auto` is `nature` for pixels, `mlp` otherwise.
 
     `name` may carry options, as in `impala:width=2`. Raises UsageError where there is no such body or option, or
     where the shape does not fit.
@@ -208,6 +209,6 @@ def make(name: str, shape: tuple[int, ...]) -> Body:
 
 
 def check(name: str, shape: tuple[int, ...]) -> None:
-    """Raise UsageError unless `make(name, shape)` works. Costs no memory for weights."""
+    """Raise UsageError where `make(name, shape)` would; allocates no weights."""
     with torch.device("meta"):
         make(name, shape)

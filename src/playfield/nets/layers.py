@@ -1,4 +1,4 @@
-"""Layers that the bodies of nets.py are made of. None of them depends on the other observations of a batch."""
+"""Layers of the bodies in `bodies.py`. None of them depends on the other observations of a batch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def init_orthogonal(layer: nn.Module, gain: float = math.sqrt(2)) -> nn.Module:
 
 
 def init_scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
-    """Normal weights that multiply the size of the input by `gain` (He et al. 2015) and zero bias, in place.
+    """Normal weights that scale the input's standard deviation by `gain` (He et al. 2015), zero bias; in place.
 
-    Unlike orthogonal weights they keep that size in layers that widen, and in depthwise convolutions.
+    Unlike orthogonal weights they do so in layers with more outputs than inputs, and in depthwise convolutions.
     """
     with torch.no_grad():
         layer.weight.copy_(torch.randn(layer.weight.shape)).mul_(gain / math.sqrt(layer.weight[0].numel()))
@@ -32,10 +32,10 @@ def init_scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
 
 
 class Pixels(nn.Module):
-    """First layer of every pixel body: uint8 [N, H, W, C] to the weight's number format, then a convolution.
+    """First layer of every pixel body: converts uint8 [N, H, W, C] to the weight's dtype, then a convolution.
 
-    0..255 are exact in bfloat16, so the division by 255 moves into the (small) weight instead of costing a pass
-    over the (large) batch.
+    0..255 are exact in bfloat16, so the division by 255 is applied to the (small) weight instead of the (large)
+    batch. Returns [N, width, H', W'], channels-last in memory.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int = 0) -> None:
@@ -64,22 +64,22 @@ class Vector(nn.Module):
 
 
 class First(nn.Linear):
-    """First dense layer: takes its input to the weight's number format, which may be bfloat16."""
+    """First dense layer: converts its input [N, in] to the weight's dtype, which may be bfloat16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 def norm2d(norm: str, channels: int) -> list[nn.Module]:
-    """What `norm` puts after a convolution: nothing, or for `layer` a LayerNorm (Ba et al. 2016).
+    """The normalisation after a convolution: for `layer` a LayerNorm (Ba et al. 2016), else none.
 
-    It normalises all channels and places of one observation together, with a gain and a bias for each channel.
+    It normalises over all channels and positions of an observation, with a gain and a bias for each channel.
     """
     return [nn.GroupNorm(1, channels)] if norm == "layer" else []
 
 
 def norm1d(norm: str, size: int) -> list[nn.Module]:
-    """What `norm` puts after a dense layer: a LayerNorm for `dense` and `layer`."""
+    """The normalisation after a dense layer: a LayerNorm for `dense` and `layer`, else none."""
     return [nn.LayerNorm(size)] if norm in ("dense", "layer") else []
 
 
@@ -94,15 +94,15 @@ class Residual(nn.Module):
         self.norm1 = nn.Sequential(*norm2d(norm, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm0(self.conv0(F.relu(x)))
-        return x + self.norm1(self.conv1(F.relu(y)))
+        y: Tensor = self.norm1(self.conv1(F.relu(self.norm0(self.conv0(F.relu(x))))))
+        return x + y
 
 
 class SqueezeExcite(nn.Module):
     """Multiplies each channel by a gate in (0, 2) computed from the means of all channels (Hu et al. 2018).
 
-    gate = 2 sigmoid(W2 silu(W1 mean(x))). The factor 2 (Brock et al. 2021) makes it about 1 in a new network, which
-    a network without normalisation needs.
+    gate = 2 sigmoid(W2 silu(W1 mean(x))). The factor 2 (Brock et al. 2021) makes it about 1 at initialisation, which
+    networks without normalisation need.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -118,10 +118,10 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted residual block of EfficientNetV2 (Tan and Le 2021): widen, 3x3 convolution, narrow.
+    """Inverted residual block of EfficientNetV2 (Tan and Le 2021): expand, 3x3 convolution, project.
 
-    `fused` (Fused-MBConv) widens within the 3x3 convolution. Otherwise a 1x1 convolution widens, a depthwise one
-    looks around, and channels are gated by squeeze-and-excitation. The input is added where shapes are equal.
+    `fused` (Fused-MBConv) expands in the 3x3 convolution. Otherwise a 1x1 convolution expands, the 3x3 convolution is
+    depthwise, and squeeze-and-excitation gates the channels. The input is added where shapes are equal.
     """
 
     def __init__(
@@ -138,12 +138,13 @@ class MBConv(nn.Module):
             layers = [wide, *norm2d(norm, hidden), nn.SiLU()]
         else:
             wide = nn.Conv2d(inputs, hidden, 1)
-            around = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden)
+            depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden)
             init_scaled(wide, 1.0)
-            init_scaled(around, _SILU_GAIN)
+            init_scaled(depthwise, _SILU_GAIN)
             layers = [wide, *norm2d(norm, hidden), nn.SiLU()]
-            layers += [around, *norm2d(norm, hidden), nn.SiLU(), SqueezeExcite(hidden, max(inputs // 4, 1))]
+            layers += [depthwise, *norm2d(norm, hidden), nn.SiLU(), SqueezeExcite(hidden, max(inputs // 4, 1))]
         self.layers = nn.Sequential(*layers, narrow, *norm2d(norm, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.adds else self.layers(x)
+        y: Tensor = self.layers(x)
+        return x + y if self.adds else y

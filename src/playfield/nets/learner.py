@@ -1,19 +1,20 @@
-"""Updates by a team of workers that share one set of weights.
+"""Data-parallel updates of one network by worker threads.
 
-Each worker thread has one intra-op thread and computes the gradient of its own share of a minibatch on a replica
-of the network. Replicas own no weights: all parameters are views of one flat vector (a bfloat16 copy of it for
-bodies that compute in bfloat16). Gradients are summed in worker order, so the result does not depend on timing,
-and every worker then applies the optimizer to its own slice of the vector.
+Each worker runs PyTorch with one intra-op thread and computes the gradient of its own share of a minibatch on a
+replica of the network. Replicas share their weights: all parameters are views of one flat float32 vector (or of a
+bfloat16 copy of it, for bodies that compute in bfloat16). Gradients are summed in the order of the workers, so the
+result does not depend on timing; every worker then applies the optimizer to its own slice of the vector.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +23,20 @@ from playfield.compute import Compute
 from playfield.errors import DataError, DivergedError
 
 _ALIGN = 32  # elements: every parameter starts on a cache line
-_LARGE = 2**18  # elements of a parameter whose gradient is worth not adding up
+_LARGE = 2**18  # elements from which taking over a parameter's gradient is faster than adding it to zeros
+
+R = TypeVar("R")
+N = TypeVar("N", bound=nn.Module)
 
 
 class Team:
-    """`size` threads that run the same function with their number.
+    """`size` worker threads that run the same function, each with its own number (0 to size - 1).
 
-    With one, `run` uses the caller's own thread, unless the team is to work `beside` its caller (see `start`).
+    A team of one runs the function in the caller's thread, unless `background` is set: `start` needs a thread.
     """
 
-    def __init__(self, size: int, *, beside: bool = False) -> None:
-        self.size, self._inline = size, size == 1 and not beside
+    def __init__(self, size: int, *, background: bool = False) -> None:
+        self.size, self._inline = size, size == 1 and not background
         self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._closed = False
@@ -51,8 +55,8 @@ class Team:
             except BaseException as error:
                 self._done.put((k, None, error))
 
-    def run(self, fn: Callable[[int], Any]) -> list[Any]:
-        """[fn(0), ..., fn(size - 1)], computed at once. The first worker's error is raised."""
+    def run(self, fn: Callable[[int], R]) -> list[R]:
+        """Compute [fn(0), ..., fn(size - 1)] in parallel. Raises the error of the lowest-numbered failed worker."""
         if self._inline:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # like any worker: results must not depend on the caller's setting
@@ -64,14 +68,14 @@ class Team:
         return self.wait()
 
     def start(self, fn: Callable[[int], Any]) -> None:
-        """Begin to compute fn(0), ..., fn(size - 1); `wait` must follow."""
+        """Start fn(0), ..., fn(size - 1) in the background; call `wait` for the results."""
         if self._closed:
             raise RuntimeError("this team of workers is closed")
         for jobs in self._jobs:
             jobs.put(fn)
 
     def wait(self) -> list[Any]:
-        """What was started, once all of it is done. The first worker's error is raised."""
+        """The results of what was started, once all are done. Raises as `run` does."""
         out: list[Any] = [None] * self.size
         errors: list[BaseException | None] = [None] * self.size
         for _ in range(self.size):
@@ -82,7 +86,7 @@ class Team:
         return out
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._closed = True
         for jobs in self._jobs:
             jobs.put(None)
@@ -91,8 +95,9 @@ class Team:
 
 
 def _layout(params: Iterable[Tensor]) -> tuple[list[int], int]:
-    """Start of each parameter in the flat vector, and the vector's length."""
-    starts, end = [], 0
+    """Offset of each parameter in the flat vector, and the vector's length."""
+    starts: list[int] = []
+    end = 0
     for p in params:
         starts.append(end)
         end += -(-p.numel() // _ALIGN) * _ALIGN
@@ -100,7 +105,7 @@ def _layout(params: Iterable[Tensor]) -> tuple[list[int], int]:
 
 
 def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:
-    """The part of `flat` that holds a parameter, in its shape; convolution weights are channels-last."""
+    """View of the slice of `flat` that holds a parameter shaped like `like`; 4-d weights are channels-last."""
     part = flat[start : start + like.numel()]
     if like.dim() == 4:
         o, i, h, w = like.shape
@@ -109,13 +114,20 @@ def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:
 
 
 class Learner:
-    """One network, its optimizer, and the workers that update it.
+    """One network, its optimizer, and the worker threads that compute its gradients.
 
     Args:
-        net: module whose parameters under `net.body` (and `net.critic_body` where there is one) may compute in
-            the device's number format; all others compute in float32.
-        optimizer: makes the optimizer for a list of flat tensors.
-        max_grad_norm: global norm that gradients are clipped to (0: no clipping).
+        net: parameters under `net.body` and `net.critic_body` use the precision of `compute` (bfloat16 or float32);
+            all others, such as heads, are float32.
+        optimizer: makes the optimizer for a list of flat tensors; called once for each worker's slice.
+        compute: device, precision and number of workers.
+        max_grad_norm: maximum global gradient norm (0: no clipping).
+
+    Attributes:
+        net: the network with the float32 weights.
+        replicas: the networks of the workers, which share its weights (in `compute`'s precision).
+        team: the worker threads.
+        seconds: time spent in `update` so far, by part.
     """
 
     def __init__(
@@ -127,10 +139,10 @@ class Learner:
     ) -> None:
         self.compute, self.max_grad_norm = compute, max_grad_norm
         self.team = Team(compute.workers)
-        self.seconds = {"gradient": 0.0, "optimizer": 0.0}  # spent in `update` so far
+        self.seconds = {"gradient": 0.0, "optimizer": 0.0}
         device = torch.device(compute.device)
         named = list(net.named_parameters())
-        # Bodies first, so that they are one stretch of the flat vector.
+        # Bodies first, so that they are contiguous in the flat vector.
         named.sort(key=lambda item: not _in_body(item[0]))
         self.names = [name for name, _ in named]
         self.starts, self.size = _layout(p for _, p in named)
@@ -146,7 +158,10 @@ class Learner:
             view.copy_(p.data)
             p.data = view
         self.flat_body.copy_(self.flat[: self.body_size])
-        self.replicas, self._grad_body, self._grad_head, self._large = [], [], [], []
+        self.replicas: list[nn.Module] = []
+        self._grad_body: list[Tensor] = []
+        self._grad_head: list[Tensor] = []
+        self._large: list[list[tuple[nn.Parameter, Tensor]]] = []
         for _ in range(compute.workers):
             replica = copy.deepcopy(net)
             params = dict(replica.named_parameters())
@@ -175,25 +190,26 @@ class Learner:
             self._parts.append(part)
         self.optimizers = [optimizer([part]) for part in self._parts]
 
-    def update(self, loss: Callable[[int, nn.Module], tuple[Tensor, Any]], lr: float) -> tuple[list[Any], float]:
+    def update(self, loss: Callable[[int, nn.Module], tuple[Tensor, R]], lr: float) -> tuple[list[R], float]:
         """One optimizer step on the sum of the workers' losses.
 
         Args:
-            loss: given a worker's number and replica, returns (its share of the loss, anything to hand back).
+            loss: maps a worker's number and replica to (its share of the loss, a scalar tensor; metrics or
+                anything else to return).
             lr: learning rate of this step.
 
         Returns:
-            What each worker handed back, and the gradient's norm before clipping.
+            The second value of each worker's `loss`, and the global gradient norm before clipping.
 
         Raises:
             DivergedError: the gradient is not finite; the weights are still those of the last good step.
         """
 
-        def backward(k: int) -> Any:
+        def backward(k: int) -> R:
             self._grad_body[k].zero_()
             self._grad_head[k].zero_()
             for p, _ in self._large[k]:
-                p.grad = None  # its gradient is then handed over as it is, which costs less than adding it to zeros
+                p.grad = None  # autograd then sets the gradient instead of adding it to zeros, which is faster
             value, extra = loss(k, self.replicas[k])
             value.backward()
             for p, slot in self._large[k]:
@@ -204,8 +220,8 @@ class Learner:
         start = time.perf_counter()
         extras = self.team.run(backward)
         middle = time.perf_counter()
-        norm = sum(self.team.run(self._reduce)) ** 0.5
-        if norm != norm or norm == float("inf"):
+        norm: float = sum(self.team.run(self._reduce)) ** 0.5
+        if not math.isfinite(norm):
             raise DivergedError("the gradient is not finite: lower the learning rate (--lr)")
         scale = min(1.0, self.max_grad_norm / (norm + 1e-6)) if self.max_grad_norm else 1.0
 
@@ -224,7 +240,7 @@ class Learner:
         return extras, norm
 
     def _reduce(self, k: int) -> float:
-        """Sum the workers' gradients over slice k, in worker order; returns the slice's squared norm."""
+        """Sum the workers' gradients over slice k, in the order of workers; returns the slice's squared norm."""
         s, b = self._slices[k], self.body_size
         total = self._parts[k].grad
         assert total is not None
@@ -243,13 +259,13 @@ class Learner:
         return float(torch.dot(total, total))
 
     def _publish(self, s: slice) -> None:
-        """Copy new weights to the replicas' number format."""
+        """Copy slice `s` of the new weights to the replicas' bfloat16 copy, where there is one."""
         stop = min(s.stop, self.body_size)
         if s.start < stop:
             self.flat_body[s.start : stop].copy_(self.flat[s.start : stop])
 
     def state(self) -> dict[str, Any]:
-        """Weights by name and the optimizer's state as flat vectors, all float32."""
+        """Weights by name, and the optimizer's state as flat vectors; all float32 copies."""
         optim: dict[str, Any] = {}
         states = [o.state[p] for o, p in zip(self.optimizers, self._parts, strict=True)]
         for key in states[0] if all(states) else ():
@@ -259,7 +275,7 @@ class Learner:
         return {"weights": weights, "optimizer": optim}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to `state`."""
+        """Load what `state` returned; the number of workers may differ."""
         params = dict(self.net.named_parameters())
         with torch.no_grad():
             for name, value in state["weights"].items():
@@ -273,15 +289,20 @@ class Learner:
         self._publish(slice(0, self.size))
 
     def weights_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
         return bool(torch.isfinite(self.flat).all())
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        self.team.close()
 
 
 def _in_body(name: str) -> bool:
     return name.startswith(("body.", "critic_body."))
 
 
-def load_weights(net: nn.Module, weights: dict[str, Any], device: str) -> Any:
-    """Fill `net`, for acting on `device`, and return it.
+def load_weights(net: N, weights: dict[str, Any], device: str) -> N:
+    """Copy `weights` (tensors by parameter name) into `net`; returns it on `device`, in evaluation mode.
 
     Raises DataError, naming the first tensor that does not fit, before anything is copied.
     """
@@ -294,5 +315,5 @@ def load_weights(net: nn.Module, weights: dict[str, Any], device: str) -> Any:
     with torch.no_grad():
         for name, p in own.items():
             p.copy_(weights[name])
-    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval()

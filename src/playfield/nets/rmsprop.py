@@ -1,4 +1,4 @@
-"""RMSProp as the DQN papers used it, which torch's is not: epsilon lies under the root."""
+"""RMSProp as in the DQN papers: unlike PyTorch's, epsilon is inside the square root."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 class CentredRMSProp(torch.optim.Optimizer):
     """w -= lr g / sqrt(E[g^2] - E[g]^2 + eps), with running means (Graves 2013, used by Mnih et al. 2015).
 
-    Rounding may take the variance a little below 0, where a root without epsilon would be NaN: it is cut off there.
+    Rounding may make the variance slightly negative; it is clamped to 0, so that the square root is never NaN.
 
     Args:
-        decay: of the running means, which begin at 0.
+        decay: of the running means, which start at 0.
         eps: added to the variance.
     """
 
@@ -24,7 +24,7 @@ class CentredRMSProp(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

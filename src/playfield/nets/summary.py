@@ -33,7 +33,7 @@ INFERENCE_BATCH, TRAINING_BATCH = 16, 32
 
 @dataclass(frozen=True)
 class Input:
-    """What a network sees and decides on: observation shape and dtype (one observation), number of actions."""
+    """A network's input and output: shape and dtype of one observation, number of actions."""
 
     shape: tuple[int, ...]
     actions: int
@@ -41,7 +41,7 @@ class Input:
 
 
 def input_of(env: str) -> Input:
-    """What a network sees and decides on in `env`, by the default protocol. Raises UsageError for an unknown name."""
+    """The `Input` of networks for `env`, with the default protocol. Raises UsageError for an unknown name."""
     probe = make_envs(env, 1)
     probe.close()
     return Input(probe.spec.obs_shape, probe.spec.num_actions, probe.spec.obs_dtype)
@@ -49,7 +49,15 @@ def input_of(env: str) -> Input:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a network: name of its weights, kind, output for one observation ([H, W, C] for pictures), size."""
+    """A layer of a network.
+
+    Attributes:
+        name: of the module, as in its weights' names.
+        kind: for people: "conv 8x8, stride 4".
+        output: shape for one observation; [H, W, C] of convolutions.
+        parameters: number of weights and biases.
+        multiply_adds: of convolutions and matrix products, for one observation.
+    """
 
     name: str
     kind: str
@@ -62,7 +70,7 @@ class Layer:
 class Speed:
     """Observations a second: `inference` in batches of 16, `training` (forward and backward) in batches of 32.
 
-    On a CPU, these are seconds of one core: those in which other programs have it do not count.
+    On a CPU, seconds are CPU time of one thread: time used by other programs does not count.
     """
 
     inference: float
@@ -70,7 +78,7 @@ class Speed:
 
 
 class Headed(nn.Module):
-    """A body with the head of a value-based learner: one number for each action."""
+    """A body with the head of a value-based method: one output for each action."""
 
     def __init__(self, net: str, given: Input) -> None:
         super().__init__()
@@ -79,21 +87,22 @@ class Headed(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Observations [N, ...] to float32 values [N, A]."""
-        return self.head(self.body(obs).float())
+        values: Tensor = self.head(self.body(obs).float())
+        return values
 
 
 def layers(net: str, given: Input) -> list[Layer]:
     """The layers of a body and a head that have parameters or change a shape, in the order of computation.
 
-    Nothing is computed: tensors have shapes only. Multiply-adds are those of convolutions and matrix products, for
-    one observation. Raises UsageError for an unknown body or option, or an input that does not fit.
+    Runs on PyTorch's meta device, so nothing is computed. Raises UsageError for an unknown body or option, or an
+    input that does not fit.
     """
     with torch.device("meta"):
         model = Headed(net, given)
         obs = torch.empty((1, *given.shape), dtype=getattr(torch, given.dtype))
     found: list[Layer] = []
-    called: list[nn.Module] = []  # finished ones
-    open_: list[list[int]] = []  # for each unfinished one: multiplications at its start, those in its children
+    called: list[nn.Module] = []  # those that have returned
+    open_: list[list[int]] = []  # for each that has not: FLOP count at its start, FLOPs of its children
     names = {module: name for name, module in model.named_modules()}
 
     def before(_module: nn.Module, _args: Any) -> None:
@@ -134,14 +143,14 @@ def _kind(module: nn.Module) -> str:
 
 
 def choose(given: Input) -> Compute:
-    """How a training on this input computes here, with one worker."""
+    """Device and precision that a training on this input would choose here, with one worker."""
     return computing.choose(workers=1, pixels=len(given.shape) == 3)
 
 
 def bytes_to_measure(names: Sequence[str], given: Input) -> int:
-    """Bytes of memory that `measure` takes: weights and gradients of all, and a batch in training of the largest.
+    """Bytes of memory that `measure` needs: weights and gradients of all networks, and one batch of the largest.
 
-    A batch is counted as bytes and as numbers, and every layer's output twice, since its gradient lies beside it.
+    A batch is counted as uint8 and as float32, and every layer's output twice, with its gradient.
     """
     weights, largest = 0, 0
     size = math.prod(given.shape)
@@ -163,20 +172,16 @@ def bytes_to_measure(names: Sequence[str], given: Input) -> int:
 
 
 def refuse_too_large(names: Sequence[str], given: Input) -> None:
-    """Raise UsageError where `measure` would not fit into the memory that is free."""
-    need, free = bytes_to_measure(names, given), computing.free_memory()
-    if free is not None and need > 0.9 * free:
-        what = names[0] if len(names) == 1 else "the nets"
-        raise UsageError(
-            f"--measure of {what} on {_shape(given.shape)} takes about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
-            "are free: use a smaller --shape, or leave out --measure"
-        )
+    """Raise UsageError where `measure` needs more than the free memory."""
+    what = f"--measure of {names[0] if len(names) == 1 else 'the networks'} on {_shape(given.shape)}"
+    hint = "use a smaller --shape, or leave out --measure"
+    computing.refuse_if_larger(bytes_to_measure(names, given), what, hint)
 
 
 def measure(names: Sequence[str], given: Input, compute: Compute, rounds: int = 7) -> list[Speed]:
-    """Speed of each body with a head, the median of `rounds` that take turns, on one thread.
+    """Speed of each body with a head on one thread: the median of `rounds`, in which the bodies take turns.
 
-    Weights lie in memory as in a training. Raises UsageError as `layers` does, and where it does not fit.
+    Weights are laid out as in a training. Raises UsageError as `layers` does, and for too little memory.
     """
     refuse_too_large(names, given)
     rng = torch.Generator().manual_seed(0)
@@ -201,14 +206,14 @@ def measure(names: Sequence[str], given: Input, compute: Compute, rounds: int = 
                 return _seconds(lambda: infer(replica), 0.05, device), _seconds(lambda: learn(replica), 0.15, device)
 
             one, two = learner.team.run(run)[0]
-            if i:  # the first round warms up
+            if i:  # the first round is a warm-up
                 inference.append(one)
                 training.append(two)
     return [Speed(INFERENCE_BATCH / median(a), TRAINING_BATCH / median(b)) for a, b in times]
 
 
 def _seconds(fn: Callable[[], None], least: float, device: torch.device) -> float:
-    """Seconds of one call, over as many calls as take `least` seconds. On a CPU, seconds of this thread."""
+    """Mean seconds of a call, over as many calls as take `least` seconds. On a CPU, CPU time of this thread."""
     clock = time.perf_counter if device.type == "cuda" else time.thread_time
     calls, start = 0, clock()
     while calls == 0 or clock() - start < least:
@@ -220,7 +225,7 @@ def _seconds(fn: Callable[[], None], least: float, device: torch.device) -> floa
 
 
 def print_net(name: str, given: Input, timed: bool = False, json: bool = False) -> None:
-    """Print a network layer by layer; with `json`, one JSON object."""
+    """Print the layers of a network, and with `timed` its speed; with `json`, as one JSON object."""
     found = layers(name, given)
     compute = choose(given)
     speed = measure([name], given, compute)[0] if timed else None
@@ -246,7 +251,7 @@ def print_net(name: str, given: Input, timed: bool = False, json: bool = False) 
 
 
 def print_nets(names: Sequence[str], given: Input, timed: bool = False, json: bool = False) -> None:
-    """Print bodies side by side (without `names`, all that take this input); with `json`, one JSON object."""
+    """Print a table of bodies (without `names`, all that take this input); with `json`, one JSON object."""
     every = names or net_names.nets()
     fitting = list(every) if names else [name for name in every if _fits(name, given)]
     totals = {name: _totals(layers(name, given)) for name in fitting}
@@ -320,12 +325,12 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _console() -> Console:
-    """Standard output: wide and without colour when it is not a terminal."""
+    """Standard output; 120 columns wide without colour when it is not a terminal."""
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _table(console: Console, title: str, *headings: str, texts: int = 1) -> Table:
-    """A table with `texts` left-aligned columns and numbers to the right; no lines if not on a terminal."""
+    """A table with `texts` left-aligned columns, the others right-aligned; without lines if not on a terminal."""
     lines = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(box=lines, title=title, title_justify="left", padding=(0, 1))
     for i, heading in enumerate(headings):

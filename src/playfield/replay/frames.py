@@ -1,10 +1,10 @@
-"""Where a replay memory keeps observations: pictures once each, or whole stacks compressed.
+"""Storage of a replay buffer's observations: each frame once, or whole stacks compressed.
 
-* `Frames` keeps the newest picture of each observation (7,056 bytes on Atari) and rebuilds the stack when drawn.
-* `Packed` keeps the whole stack, compressed by LZ4: unpacking one block is about as fast as putting four pictures
-  together, and on Breakout takes about 1.3 kB. What a game needs depends on its pictures.
+* `Frames` stores the newest frame of each observation (7,056 bytes on Atari) and rebuilds the stack when sampled.
+* `Packed` stores the whole stack, compressed by LZ4: decompressing one block is about as fast as joining four frames,
+  and takes about 1.3 kB on Breakout. The size depends on the game's frames.
 
-Both address an entry by its lane and by its number in that lane, which never stops growing.
+Both address an entry by its lane and its number in that lane, which counts up forever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from playfield.runs.storage import as_storage_error
 
 
 class Frames:
-    """The newest part of each observation, `channels` of its last axis; the rest lies in the entries before it."""
+    """The newest frame of each observation, 1 / `stack` of its last axis; the others are in the entries before it."""
 
     def __init__(
         self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int, mapped: Path | None = None
@@ -42,7 +42,8 @@ class Frames:
     def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Observations [B, ...] of entries whose whole stack is in the ring."""
         if self.stack == 1:
-            return self.data[lanes, index % self.size]
+            whole: np.ndarray = self.data[lanes, index % self.size]
+            return whole
         where = index[:, None] + np.arange(1 - self.stack, 1)
         parts = self.data[lanes[:, None], where % self.size]  # [B, stack, H, W, C]
         if self._channels > 1:
@@ -54,26 +55,28 @@ class Frames:
 
     def pack(self, lane: int, index: int) -> bytes:
         """One entry, compressed, for a file."""
-        return lz4.block.compress(self.data[lane, index % self.size].tobytes(), store_size=False)
+        packed: bytes = lz4.block.compress(self.data[lane, index % self.size].tobytes(), store_size=False)
+        return packed
 
     def unpack(self, lane: int, index: int, packed: bytes) -> None:
-        """Put back what `pack` gave."""
+        """Restore an entry that `pack` returned."""
         entry = self.data[lane, index % self.size]
         raw = lz4.block.decompress(packed, uncompressed_size=entry.nbytes)
         self.data[lane, index % self.size] = np.frombuffer(raw, self.data.dtype).reshape(entry.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all frames."""
         return self.data.nbytes
 
 
 def _mapped(directory: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array of zeros in a file in `directory` that has no name: it goes with the process, however that ends.
+    """An array of zeros in an unnamed file in `directory`, which is deleted when the process ends, however it ends.
 
-    Raises StorageError where the disk has no room for it: written to later, it would end the process.
+    Raises StorageError where the disk is too small: a write to a missing page would kill the process later.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    with as_storage_error(f"cannot make a replay memory of {size / 1e9:.2f} GB in {directory}"):
+    with as_storage_error(f"cannot make a replay buffer of {size / 1e9:.2f} GB in {directory}"):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
             if sys.platform == "linux":
@@ -82,7 +85,7 @@ def _mapped(directory: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 class Packed:
-    """Each observation whole, compressed; with `stack` only its newest part, as files of `Frames` hold them."""
+    """Each observation compressed: whole, or with `stack` only its newest frame, as in the files of `Frames`."""
 
     def __init__(self, lanes: int, size: int, shape: tuple[int, ...], dtype: str, stack: int = 1) -> None:
         self.stack, self.size, self._shape, self._dtype = stack, size, shape, np.dtype(dtype)
@@ -110,12 +113,14 @@ class Packed:
         return out.view(self._dtype).reshape(len(index), *self._shape[:-1], self._shape[-1] // self.stack)
 
     def pack(self, lane: int, index: int) -> bytes:
+        """One entry, as it is stored."""
         return self.data[lane][index % self.size]
 
     def unpack(self, lane: int, index: int, packed: bytes) -> None:
+        """Restore an entry that `pack` returned."""
         self.data[lane][index % self.size] = packed
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, with CPython's 33 for each object and 8 for the pointer to it."""
+        """Bytes of all entries, with CPython's 33 of each object and 8 of the pointer to it."""
         return sum(41 + len(one) for lane in self.data for one in lane)

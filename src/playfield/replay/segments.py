@@ -1,8 +1,8 @@
-"""Bulky data that checkpoints refer to: written once, in files that are never changed.
+"""Files of a replay buffer that checkpoints refer to: written once and never changed.
 
-A replay of a million observations cannot be written into every checkpoint. Each save writes only what came since the
-save before, as one file, and the checkpoint holds the list of files (name, size, sha256). Files are removed only when
-a checkpoint lies on the disk, and only those that neither it nor the kept ones before it can need.
+A million observations are too many for every checkpoint. Each save writes only those since the previous one, to a new
+file, and the checkpoint has the list of files (name, size, sha256). Files are removed only after a checkpoint is on
+the disk, and only those that neither it nor the older kept ones need.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _NAME = re.compile(r"\d{8}\.seg")
 
 
 class Segments:
-    """Files `00000001.seg`, ... in `directory`, which is made with the first of them."""
+    """Files `00000001.seg`, ... in `directory`, which is created with the first of them.
+
+    Attributes:
+        listed: the files in use, each with its name, size, sha256 and the `note` of `write`.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -31,7 +35,7 @@ class Segments:
         self._next = 1
 
     def write(self, chunks: Iterable[bytes], note: dict[str, Any]) -> None:
-        """Add a file and list it with `note`. Raises StorageError; nothing is listed then."""
+        """Write `chunks` to a new file and list it with `note`. Raises StorageError; nothing is listed then."""
         name = f"{self._next:08d}.seg"
         digest, size = hashlib.sha256(), 0
 
@@ -49,15 +53,15 @@ class Segments:
         self.listed.append({"name": name, "size": size, "sha256": digest.hexdigest(), **note})
 
     def drop(self, unneeded: Iterable[dict[str, Any]]) -> None:
-        """Take files off the list and remove them."""
+        """Remove files from the list and from the disk."""
         gone = {entry["name"] for entry in unneeded}
         self.listed = [entry for entry in self.listed if entry["name"] not in gone]
         for name in gone:
-            with contextlib.suppress(OSError):  # it is off the list; the next session removes it
+            with contextlib.suppress(OSError):  # no longer listed, so the next session removes it
                 remove(self.directory / name)
 
     def read(self, entry: dict[str, Any]) -> bytes:
-        """The bytes of a listed file. Raises DataError where they are not what was written."""
+        """The bytes of a listed file. Raises DataError where its size or sha256 differs from the list."""
         name = str(entry["name"])
         _check(name)
         with open_regular(self.directory, name) as file:
@@ -70,14 +74,14 @@ class Segments:
         return data
 
     def adopt(self, listed: list[dict[str, Any]]) -> None:
-        """Go on from a checkpoint's list. Raises DataError for names that are not ours."""
+        """Continue with a checkpoint's list. Raises DataError for a name that is not of such a file."""
         for entry in listed:
             _check(str(entry["name"]))
-        self.listed = [dict(entry) for entry in listed]  # those that only older checkpoints needed may be gone
+        self.listed = [dict(entry) for entry in listed]  # files that only older checkpoints needed may be missing
         self._next = 1 + max((int(entry["name"][:8]) for entry in listed), default=0)
 
     def tidy(self) -> None:
-        """Remove files that are not listed: they were written after the checkpoint that this run goes on from."""
+        """Remove files that are not listed: they were written after the checkpoint that was resumed from."""
         names = {entry["name"] for entry in self.listed}
         if self.directory.is_dir():
             remove_leftovers(self.directory)
@@ -87,19 +91,19 @@ class Segments:
 
 
 def needed(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The listed files that a saved replay memory goes on from, oldest first.
+    """The listed files from which a saved replay buffer can be restored, oldest first.
 
-    Raises DataError where they leave out entries that the memory holds.
+    Raises DataError where they lack entries of the buffer.
     """
     count = np.asarray(state["count"])
-    covered, found = np.maximum(count - state["actions"].shape[1], 0), []  # up to where each lane is whole
+    covered, found = np.maximum(count - state["actions"].shape[1], 0), []  # up to where each lane is complete
     for entry in state["files"]["segments"]:
         first, last = np.array(entry["first"]), np.array(entry["last"])
-        if (last > covered).any():  # else only older checkpoints need it
+        if (last > covered).any():  # otherwise only older checkpoints need it
             found.append(entry)
             covered = np.where(first <= covered, np.maximum(covered, last), covered)
     if (covered != count).any():
-        raise DataError("its files do not hold the whole replay memory")
+        raise DataError("its files do not contain the whole replay buffer")
     return found
 
 
@@ -117,7 +121,7 @@ def blocks(data: bytes, entry: dict[str, Any]) -> Iterator[tuple[int, int, bytes
     lengths = np.frombuffer(data[: 4 * total], "<u4").astype(np.int64)
     ends = (4 * total + np.cumsum(lengths)).tolist()
     if len(lengths) != total or (total and ends[-1] != len(data)):
-        raise DataError(f"{entry['name']} is not a file of this replay memory")
+        raise DataError(f"{entry['name']} is not a file of this replay buffer")
     at = 4 * total
     numbered = ((lane, i) for lane, (first, last) in enumerate(spans) for i in range(first, last))
     for (lane, i), end in zip(numbered, ends, strict=True):

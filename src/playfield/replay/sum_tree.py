@@ -6,10 +6,10 @@ import numpy as np
 
 
 class SumTree:
-    """`size` non-negative numbers; finds where a running sum of them passes a given amount.
+    """`size` non-negative numbers; finds where their cumulative sum passes a given amount.
 
     A complete binary tree in one array: node k has the children 2k and 2k + 1, the leaves are its last half. Parents
-    are always recomputed from both children, so rounding errors do not pile up.
+    are always recomputed from both children, so rounding errors do not accumulate.
     """
 
     def __init__(self, size: int) -> None:
@@ -21,7 +21,13 @@ class SumTree:
 
     @property
     def total(self) -> float:
+        """The sum of all numbers."""
         return float(self._nodes[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tree."""
+        return self._nodes.nbytes
 
     @property
     def values(self) -> np.ndarray:
@@ -29,7 +35,7 @@ class SumTree:
         return self._nodes[self._leaves : self._leaves + self.size]
 
     def set(self, index: np.ndarray, values: np.ndarray | float) -> None:
-        """Set the numbers at `index` [n]; where an index repeats, the last value stays."""
+        """Set the numbers at `index` [n] to `values` [n] or one value; of a repeated index the last counts."""
         node = np.asarray(index, np.int64) + self._leaves
         self._nodes[node] = values
         while len(node) and node[0] > 1:
@@ -46,7 +52,7 @@ class SumTree:
             self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]
 
     def find(self, amount: np.ndarray) -> np.ndarray:
-        """For each amount in [0, total), [n]: the first index at which the running sum exceeds it.
+        """For each amount in [0, total), [n]: the first index at which the cumulative sum exceeds it.
 
         An index whose number is 0 is never found while the total is positive, whatever the rounding.
         """

@@ -14,9 +14,10 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +28,21 @@ from playfield.errors import DataError, DivergedError, PlayfieldError, StorageEr
 from playfield.runs import checkpoint, goal
 from playfield.runs.signals import caught
 
-T = TypeVar("T")
 WINDOW = 100  # games in the moving means, as in SB3
+
+
+class Part(Protocol):
+    """What a checkpoint saves under one name: a learner, a worker's environments, a target network.
+
+    `state` is a tree of dicts with NumPy arrays, tensors and JSON values as leaves; `restore` goes back to one.
+    """
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+P = TypeVar("P", bound=Part)
 
 
 class Stopped(PlayfieldError):
@@ -74,7 +88,8 @@ class Run:
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.history: list[tuple[int, float]] = []
         self.phases: dict[str, float] = {}
-        self._parts: dict[str, Any] = {}
+        self._parts: dict[str, Part] = {}
+        self._finite: list[Callable[[], bool]] = []
         self._metrics: dict[str, float] = {}
         self._signal = self._taken = 0
         self._seconds_before = 0.0
@@ -97,16 +112,40 @@ class Run:
         """Weights made inside come from the run's seed; torch's own generator is left as it was."""
         return _seeded(self.seed)
 
-    def track(self, name: str, part: T) -> T:
-        """Save `part` (it has `state` and `restore`) with every checkpoint; restore it now if resuming."""
+    def track(
+        self,
+        name: str,
+        part: P,
+        *,
+        finite: Callable[[], bool] | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> P:
+        """Save `part` with every checkpoint under `name`; restore it now if resuming.
+
+        Args:
+            finite: whether the part's weights are finite; asked before each save, which raises where they are not.
+            close: ends what the part holds (threads); called when the run closes.
+
+        Returns:
+            `part`.
+        """
         self._parts[name] = part
+        if finite is not None:
+            self._finite.append(finite)
+        if close is not None:
+            self.on_close.append(close)
         if name in self._saved:
-            part.restore(self._saved[name])  # type: ignore[attr-defined]
+            part.restore(self._saved[name])
         return part
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What was tracked so far, by name; a view that cannot be changed."""
+        return MappingProxyType(self._parts)
+
     def workers(
-        self, name: str, num_envs: int, make: Callable[[VectorEnv, np.random.SeedSequence, int], T]
-    ) -> list[T]:
+        self, name: str, num_envs: int, make: Callable[[VectorEnv, np.random.SeedSequence, int], P]
+    ) -> list[P]:
         """A tracked part for each worker, which `make` makes of its environments, its seed and its number."""
         count = self.compute.workers
         seeds = np.random.SeedSequence(self.seed).spawn(count)
@@ -251,8 +290,7 @@ class Run:
     def save(self) -> Path:
         """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite."""
         assert self.directory is not None
-        learner = self._parts.get("learner")
-        if learner is not None and not learner.weights_finite():
+        if not all(finite() for finite in self._finite):
             raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
         if self.sinks is not None:
             self.sinks.flush()
@@ -260,8 +298,8 @@ class Run:
         tree = self.tree()
         meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
         path = checkpoint.save(self.directory / "checkpoints", self.step, tree, _json(meta), self.keep)
-        for told in self.after_save:
-            told()
+        for notify in self.after_save:
+            notify()
         if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
             self.best = self.score
             checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})
@@ -288,11 +326,8 @@ class Run:
 
     def close(self) -> None:
         """Stop the workers and close the environments and sinks."""
-        learner = self._parts.get("learner")
-        if learner is not None:
-            learner.team.close()
-        for told in self.on_close:
-            told()
+        for close in self.on_close:
+            close()
         for env in self._envs:
             env.close()
         if self.sinks is not None:
