@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says can be done: its code runs, and the files and commands that it names exist."""
+"""CONTRIBUTING.md: its code runs, and the files and commands that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package says of itself, checked without building it; `scripts/package` builds and installs it."""
+"""Metadata, data files and checks of the package, without building it; `scripts/package` builds and installs it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_readme_and_the_licence_are_there():
     assert all((ROOT / name).is_file() for name in PROJECT["license-files"])
 
 
-def test_the_sdist_is_told_of_every_file_of_the_repository():
+def test_the_manifest_covers_every_tracked_file():
     """A line of MANIFEST.in matches each tracked file."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git repository")
@@ -186,8 +186,8 @@ def test_hosted_ci_names_test_files_that_exist():
 
 def test_the_ci_script_calls_the_same_scripts():
     text = (ROOT / ".ci/run").read_text("utf-8")
-    assert "\nscripts/check lint\n" in text
-    assert "\nscripts/package " in text
+    for call in ("\nscripts/check lint\n", "\nscripts/package ", "scripts/docs\n"):
+        assert call in text
 
 
 def test_scripts_can_be_executed():
