@@ -108,9 +108,9 @@ def test_archives_are_compared_file_by_file(monkeypatch):
     tracked = {"a": b"1", "b": b"2", "c": b"3"}
     assert compare_archives.differences(tracked, tracked) == []
     assert compare_archives.differences({"a": b"1", "b": b"", "d": b""}, tracked) == [
+        "contents differ: b",
         "missing: c",
         "not tracked by git: d",
-        "other contents: b",
     ]
 
 
