@@ -44,7 +44,7 @@ def read_wheel(path: Path) -> dict[str, bytes]:
 
 
 def differences(archive: Mapping[str, bytes], tracked: Mapping[str, bytes]) -> list[str]:
-    """One line for each file that is x."""
+    """One line for each file that is missing, not tracked, or different."""
     missing = [f"missing: {name}" for name in tracked.keys() - archive.keys()]
     extra = [f"not tracked by git: {name}" for name in archive.keys() - tracked.keys()]
     other = [f"contents differ: {name}" for name in archive.keys() & tracked.keys() if archive[name] != tracked[name]]
