@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ sys.path.insert(0, str(HERE))
 import docs_reference  # noqa: E402
 import house_picture  # noqa: E402
 
+MADE: dict[str, Callable[[], str]] = {
+    "<!-- command line -->": docs_reference.command_line,
+    "<!-- algorithms -->": docs_reference.algorithms,
+    "<!-- packages -->": lambda: house_picture.table(house_picture.house()),
+}
 NOTEBOOKS = re.compile(r"\]\(\.\./((?:\.\./)*)examples/([^)]*)\.ipynb\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages and pictures that are made here; the committed picture of the packages is drawn anew."""
-    made: dict[str, str | bytes] = {
-        "reference/command-line.md": docs_reference.command_line(),
-        "reference/algorithms.md": docs_reference.algorithms(),
-        "design/house.svg": house_picture.svg(house_picture.house()),
-    }
+    made: dict[str, str | bytes] = {"design/house.svg": house_picture.svg(house_picture.house())}
     for notebook in sorted((HERE.parent / "examples").glob("*.ipynb")):
         made[f"examples/{notebook.stem}.md"] = docs_reference.notebook_page(notebook)
         made[f"examples/{notebook.name}"] = notebook.read_bytes()
@@ -38,7 +40,10 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to notebooks lead to their pages; the table of the packages is filled in."""
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links to notebooks lead to their pages; the marks in the text are replaced by what is made here."""
     markdown = NOTEBOOKS.sub(r"](\1examples/\2.md)", markdown)
-    return markdown.replace("<!-- packages -->", house_picture.table(house_picture.house()))
+    for mark, make in MADE.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, make())
+    return markdown

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,33 +16,6 @@ from unittest import mock
 from playfield import options
 from playfield.cli import VERBS, main
 
-COMMAND_LINE = """# Command line
-
-Made from the parsers when this page is built: what `playfield VERB --help` prints. Numbers may be written `3M`,
-`500k`, `1e6` or `1_000`. An unknown option is answered with the nearest known ones.
-
-| exit code | meaning |
-|---:|---|
-| 0 | done |
-| 1 | another failure |
-| 2 | wrong usage: an unknown name, or a value out of range |
-| 3 | damaged data, or a run that another process holds |
-| 4 | training diverged: a value is NaN or infinite |
-| 5 | writing failed: disk full, read-only, no permission |
-| 6 | the environment failed |
-| 130, 143 | stopped by SIGINT (Ctrl-C) or SIGTERM, after saving |
-
-"""
-ALGORITHMS = """# Algorithms and their options
-
-Made from the parsers when this page is built: what `playfield train --algo NAME --help` prints. The options that all
-algorithms share are under [`playfield train`](command-line.md#playfield-train).
-
-The last column has the value in the preset `default`. Where it depends on the environment, `atari` is for Atari games
-seen as pixels, `ram` for Atari games seen as RAM, `pixels` for other environments seen as pixels, and `vector` for
-the rest; a name such as `CartPole` is for that environment alone.
-
-"""
 
 
 class _Stop(Exception):
@@ -62,13 +35,13 @@ def parser_of(words: list[str]) -> argparse.ArgumentParser:
     return found[0]
 
 
-def groups(parser: argparse.ArgumentParser) -> list[tuple[str, str, list[argparse.Action]]]:
-    """(title, description, actions) of each group of arguments, those without any left out."""
+def groups(parser: argparse.ArgumentParser) -> list[tuple[str, list[argparse.Action]]]:
+    """(title, actions) of each group of arguments, those without any left out."""
     found = []
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if "--help" not in a.option_strings]
         if actions:
-            found.append((group.title or "", group.description or "", actions))
+            found.append((group.title or "", actions))
     return found
 
 
@@ -92,33 +65,34 @@ def table(actions: list[argparse.Action]) -> str:
 
 
 def command_line() -> str:
-    """The page of all verbs, in Markdown."""
-    parts = [COMMAND_LINE]
+    """A section for each verb, in Markdown."""
+    parts: list[str] = []
     for verb, call in VERBS.items():
         parser = parser_of([verb])
         about = " ".join((parser.description or call.__doc__ or "").split())
         parts.append(f"## playfield {verb}\n\n{about}\n")
-        for title, _, actions in groups(parser):
+        named = groups(parser)
+        plain = [a for title, actions in named if title in ("positional arguments", "options") for a in actions]
+        parts.append(table(plain) + "\n")
+        for title, actions in named:
             if title.endswith("own options"):
                 parts.append("Each algorithm has options of its own: [Algorithms and their options](algorithms.md).\n")
-                continue
-            if title not in ("positional arguments", "options"):
-                parts.append(f"**{title}**\n")
-            parts.append(table(actions) + "\n")
+            elif title not in ("positional arguments", "options"):
+                parts.append(f"**{title}**\n\n{table(actions)}\n")
         if parser.epilog:
             parts.append(f"```text\n{parser.epilog.strip()}\n```\n")
     return "\n".join(parts)
 
 
 def algorithms() -> str:
-    """The page of the algorithms' own options, in Markdown."""
-    parts = [ALGORITHMS]
+    """A section for each algorithm with its own options, in Markdown."""
+    parts: list[str] = []
     for algo in options.algorithms():
         own = [g for g in groups(parser_of(["train", "--algo", algo])) if g[0].endswith("own options")]
         parts.append(f"## {algo}\n\n{about(algo)}\n\nPresets: {', '.join(f'`{p}`' for p in options.presets(algo))}.\n")
         if own:
             rows = []
-            for action in own[0][2]:
+            for action in own[0][1]:
                 meaning, _, value = (action.help or "").rpartition(" [")
                 rows.append(f"| {flag(action)} | {cell(meaning)} | {cell(value.removesuffix(']'))} |")
             parts.append("\n".join(["| option | meaning | default |", "|---|---|---|", *rows]) + "\n")
@@ -127,8 +101,6 @@ def algorithms() -> str:
 
 def about(algo: str) -> str:
     """The first paragraph of an algorithm's docstring."""
-    import importlib
-
     return (importlib.import_module(f"playfield.algos.{algo}").__doc__ or "").strip().split("\n\n")[0]
 
 
@@ -157,10 +129,6 @@ def _output(output: dict[str, Any]) -> str:
     return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
 
 
-def print_pages(pages: tuple[Callable[[], str], ...] = (command_line, algorithms)) -> None:
-    for page in pages:
-        print(page())
-
-
 if __name__ == "__main__":
-    print_pages()
+    print(command_line())
+    print(algorithms())

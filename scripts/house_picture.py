@@ -103,11 +103,13 @@ def svg(found: House) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-    widest, step = max(map(len, found.floors)), 1.25
-    figure = Figure(figsize=(9.6, 0.92 * len(found.floors) + 0.5))
+    levels = [floor for floor in found.floors if not set(floor) <= set(COMMON)]
+    levels.append(tuple(room for room in found.rooms if room in COMMON))
+    widest, step = max(map(len, levels)), 1.25
+    figure = Figure(figsize=(9.6, 0.92 * len(levels) + 0.5))
     ax = figure.add_axes((0, 0, 1, 1))
     place: dict[str, tuple[float, float]] = {}
-    for level, floor in enumerate(found.floors):
+    for level, floor in enumerate(levels):
         shift = 0.0 if len(floor) > 1 else (-0.55 if level % 2 else 0.55)  # arrows between single boxes need room
         for k, room in enumerate(floor):
             place[room] = (3.1 * (k - (len(floor) - 1) / 2) + shift, -step * level)
@@ -134,7 +136,7 @@ def svg(found: House) -> bytes:
             )
         )
     for room, (x, y) in place.items():
-        colour = colours[min(int(5 * -y / step / len(found.floors)), 4)]
+        colour = colours[min(int(5 * -y / step / len(levels)), 4)]
         box = FancyBboxPatch(
             (x - 1.15, y - 0.3), 2.3, 0.6, boxstyle="round,pad=0.04", facecolor=colour, edgecolor="white", zorder=3
         )
@@ -146,7 +148,7 @@ def svg(found: House) -> bytes:
         size = size.replace("1 files", "1 file") if found.files[room] == 1 else size
         ax.text(x, y - 0.16, size, ha="center", va="center", fontsize=7, zorder=4, color="black" if dark else "white")
     ax.set_xlim(-1.55 * widest - 1.6, 1.55 * widest + 1.6)
-    ax.set_ylim(-step * (len(found.floors) - 1) - 0.6, 0.6)
+    ax.set_ylim(-step * (len(levels) - 1) - 0.6, 0.6)
     ax.axis("off")
     out = io.BytesIO()
     pairs = " ".join(f"{one}>{other}={n}" for (one, other), n in sorted(found.arrows.items()))
