@@ -1,7 +1,7 @@
 """Docstrings as mkdocstrings wants them: what one line says of several names becomes a line for each.
 
-`files, bytes: what it takes` documents two attributes; `UsageError: no such run. DataError: it is damaged.` two errors.
-A section `Example:` is one of examples.
+`files, bytes: what it takes` documents two attributes, `UsageError: no such run. DataError: it is damaged.` two
+errors. A section `Example:` is one of examples.
 """
 
 from __future__ import annotations

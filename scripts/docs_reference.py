@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from playfield import options
 from playfield.cli import VERBS, main
-
+from playfield.runs import algorithm, catalog
 
 
 class _Stop(Exception):
@@ -76,7 +74,9 @@ def command_line() -> str:
         parts.append(table(plain) + "\n")
         for title, actions in named:
             if title.endswith("own options"):
-                parts.append("Each algorithm has options of its own: [Algorithms and their options](algorithms.md).\n")
+                parts.append(
+                    "Each algorithm has options of its own: [Algorithms and their options](algorithms.md).\n"
+                )
             elif title not in ("positional arguments", "options"):
                 parts.append(f"**{title}**\n\n{table(actions)}\n")
         if parser.epilog:
@@ -87,9 +87,11 @@ def command_line() -> str:
 def algorithms() -> str:
     """A section for each algorithm with its own options, in Markdown."""
     parts: list[str] = []
-    for algo in options.algorithms():
+    for algo in catalog.algorithms():
         own = [g for g in groups(parser_of(["train", "--algo", algo])) if g[0].endswith("own options")]
-        parts.append(f"## {algo}\n\n{about(algo)}\n\nPresets: {', '.join(f'`{p}`' for p in options.presets(algo))}.\n")
+        parts.append(
+            f"## {algo}\n\n{about(algo)}\n\nPresets: {', '.join(f'`{p}`' for p in catalog.presets(algo))}.\n"
+        )
         if own:
             rows = []
             for action in own[0][1]:
@@ -101,7 +103,7 @@ def algorithms() -> str:
 
 def about(algo: str) -> str:
     """The first paragraph of an algorithm's docstring."""
-    return (importlib.import_module(f"playfield.algos.{algo}").__doc__ or "").strip().split("\n\n")[0]
+    return (algorithm.load(algo).__doc__ or "").strip().split("\n\n")[0]
 
 
 def notebook_page(path: Path) -> str:
