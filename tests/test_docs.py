@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import playfield
 from playfield import lessons
 from playfield.cli import main
 from playfield.runs import checkpoint
+from playfield.runs.run import Run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,6 +56,15 @@ def commands() -> list[str]:
     return list(dict.fromkeys(found))
 
 
+# Until `Run` lets a learner do without threads of its own, the algorithm of the tutorial cannot be saved.
+NOT_YET = "finite" not in inspect.signature(Run.track).parameters
+
+
+def skip_not_yet(text: str) -> None:
+    if NOT_YET and "linear_a2c" in text:
+        pytest.skip("Run.track has no `finite` yet")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A directory with the files and runs that the docs speak of."""
@@ -61,9 +73,10 @@ def home(tmp_path_factory):
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         for page in PAGES:
-            for title, code in blocks(page, "python"):
+            for title, code in blocks(page, "python|toml"):
                 if title:
                     (folder / title).write_text(code, "utf-8")
+        _installed(folder)
         short: dict[str, Any] = {"games": 0, "console": False, "tensorboard": False}
         config = {"num_envs": 4, "rollout_steps": 32, "epochs": 1}
         playfield.train("breakout", steps=256, config=config, **short)
@@ -72,11 +85,25 @@ def home(tmp_path_factory):
         for env in ("CartPole-v1", "corridor:Corridor-v0"):
             playfield.train(env, steps=2048, **short)
         playfield.train("CartPole-v1", "dqn", steps=1024, **short)
+        if not NOT_YET:
+            playfield.train("CartPole-v1", "linear_a2c", steps=1024, **short)
         playfield.train("MountainCar-v0", "sarsa_lambda", steps=1024, **short)
         _collected()
         saved = Path("runs/breakout/ppo/1/checkpoints")
         checkpoint.mark_best(saved, saved / (saved / "last").read_text("utf-8").strip(), 1.0, {})
     return folder
+
+
+def _installed(folder: Path) -> None:
+    """What installing the project in `folder` leaves, for its entry points."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 def fresh(folder: str) -> str:
@@ -104,6 +131,7 @@ def test_other_programs_are_few():
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("playfield")])
 def test_command(command, home, monkeypatch, capsys):
+    skip_not_yet(command)
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
     os.utime("runs/breakout/ppo/1/checkpoints/last")  # `last` and `best` mean the newest run
@@ -112,7 +140,9 @@ def test_command(command, home, monkeypatch, capsys):
     if verb == "train" and "--resume" in words:
         words += ["--steps", "384", *SMALL[2:]]
         words = [w for i, w in enumerate(words) if not (w == "--steps" and i < len(words) - len(SMALL))]
-        words = [w for w in words if w != "10M"]
+        words = [w for w in words if w not in ("10M", "400k")]
+        if "linear_a2c" in command:
+            words[words.index("--steps") + 1] = "2048"
     elif verb == "train":
         for flag in ("--steps", "--minutes"):
             if flag in words:
@@ -177,6 +207,7 @@ def test_the_snippets_of_a_page_run(page, small):
     """All of a page, one after another, share their names."""
     space: dict[str, Any] = {"__name__": "snippets"}
     for title, code in blocks(page, "python"):
+        skip_not_yet(code)
         if "import pandas" in code:
             pytest.importorskip("pandas")
         if not title:
