@@ -65,6 +65,7 @@ class Evaluation:
 
     @property
     def scores(self) -> np.ndarray:
+        """Raw scores of all games, float64 [games]."""
         return np.array([g.score for g in self.games])
 
     @property
