@@ -63,11 +63,11 @@ def table(actions: list[argparse.Action]) -> str:
 
 
 def command_line() -> str:
-    """A section for each verb, in Markdown."""
+    """A section for each command, in Markdown."""
     parts: list[str] = []
-    for verb, call in VERBS.items():
+    for verb, command in VERBS.items():
         parser = parser_of([verb])
-        about = " ".join((parser.description or call.__doc__ or "").split())
+        about = " ".join((parser.description or command.about).split())
         parts.append(f"## playfield {verb}\n\n{about}\n")
         named = groups(parser)
         plain = [a for title, actions in named if title in ("positional arguments", "options") for a in actions]
