@@ -1,18 +1,25 @@
-"""Every command that README and docs show is run here, on small budgets."""
+"""Every command and every Python snippet that README and docs show is run here, on small budgets."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import playfield
+from playfield import lessons
 from playfield.cli import main
+from playfield.runs import checkpoint
+from playfield.runs.run import Run
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = ["--steps", "2048", "--games", "1", "--no-film", "--no-tensorboard", "--quiet"]
 # Commands that need what a test machine has not: a browser, a peer, hours. Each names the test that runs it.
 ELSEWHERE = {
@@ -24,37 +31,79 @@ ELSEWHERE = {
     "playfield lesson breakout-features": "test_lesson_features.py",
     "playfield train breakout": "test_session.py and .ci/run",
 }
+# Commands of other programs.
+OTHERS = {
+    "pip install": ".ci/run",
+    "pytest": ".ci/run",
+    "tensorboard --logdir": "test_sinks.py reads what it shows",
+    "scripts/docs": "test_docs_site.py",
+}
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """(title, code) of the blocks of a language on a page; the title is that of a file, or empty."""
+    found = re.findall(rf'```(?:{language})(?: title="([^"]*)")?\n(.*?)```', page.read_text("utf-8"), re.S)
+    return [(title, code) for title, code in found]
 
 
 def commands() -> list[str]:
     found = []
     for page in PAGES:
-        for block in re.findall(r"```(?:bash|console|sh)\n(.*?)```", page.read_text("utf-8"), re.S):
+        for _, block in blocks(page, "bash|console|sh"):
             for line in block.splitlines():
-                line = line.split("  #")[0].strip().removeprefix("$ ")
-                found += [part.strip() for part in line.split("&&") if part.strip()]
+                line = re.split(r"\s#", line)[0].strip().removeprefix("$ ")
+                found += [part.strip().removeprefix("python -m ") for part in line.split("&&") if part.strip()]
     return list(dict.fromkeys(found))
+
+
+# Until `Run` lets a learner do without threads of its own, the algorithm of the tutorial cannot be saved.
+NOT_YET = "finite" not in inspect.signature(Run.track).parameters
+
+
+def skip_not_yet(text: str) -> None:
+    if NOT_YET and "linear_a2c" in text:
+        pytest.skip("Run.track has no `finite` yet")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A directory with the runs that the docs speak of."""
+    """A directory with the files and runs that the docs speak of."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for _ in range(1):
-            playfield.train(
-                "breakout",
-                steps=256,
-                config={"num_envs": 4, "rollout_steps": 32, "epochs": 1},
-                games=0,
-                console=False,
-                tensorboard=False,
-            )
+        patch.syspath_prepend(folder)
+        for page in PAGES:
+            for title, code in blocks(page, "python|toml"):
+                if title:
+                    (folder / title).write_text(code, "utf-8")
+        _installed(folder)
+        short: dict[str, Any] = {"games": 0, "console": False, "tensorboard": False}
+        config = {"num_envs": 4, "rollout_steps": 32, "epochs": 1}
+        playfield.train("breakout", steps=256, config=config, **short)
         memory = {"num_envs": 4, "learning_starts": 64, "capacity": 400, "batch_size": 8, "net": "nips"}
-        playfield.train("breakout", "dqn", steps=128, config=memory, games=0, console=False, tensorboard=False)
+        playfield.train("breakout", "dqn", steps=128, config=memory, **short)
+        for env in ("CartPole-v1", "corridor:Corridor-v0"):
+            playfield.train(env, steps=2048, **short)
+        playfield.train("CartPole-v1", "dqn", steps=1024, **short)
+        if not NOT_YET:
+            playfield.train("CartPole-v1", "linear_a2c", steps=1024, **short)
+        playfield.train("MountainCar-v0", "sarsa_lambda", steps=1024, **short)
         _collected()
+        saved = Path("runs/breakout/ppo/1/checkpoints")
+        checkpoint.mark_best(saved, saved / (saved / "last").read_text("utf-8").strip(), 1.0, {})
     return folder
+
+
+def _installed(folder: Path) -> None:
+    """What installing the project in `folder` leaves, for its entry points."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 def fresh(folder: str) -> str:
@@ -72,24 +121,35 @@ def _collected() -> None:
 
 
 def test_the_pages_have_commands():
-    assert len(commands()) > 10
+    assert len(commands()) > 80
+
+
+def test_other_programs_are_few():
+    others = [c for c in commands() if not c.startswith("playfield")]
+    assert not [c for c in others if not any(c.startswith(known) for known in OTHERS)]
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("playfield")])
 def test_command(command, home, monkeypatch, capsys):
+    skip_not_yet(command)
     monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home)
+    os.utime("runs/breakout/ppo/1/checkpoints/last")  # `last` and `best` mean the newest run
     words = shlex.split(command)[1:]
     verb = words[0]
     if verb == "train" and "--resume" in words:
         words += ["--steps", "384", *SMALL[2:]]
         words = [w for i, w in enumerate(words) if not (w == "--steps" and i < len(words) - len(SMALL))]
+        words = [w for w in words if w not in ("10M", "400k")]
+        if "linear_a2c" in command:
+            words[words.index("--steps") + 1] = "2048"
     elif verb == "train":
         for flag in ("--steps", "--minutes"):
             if flag in words:
                 at = words.index(flag)
                 del words[at : at + 2]
         words += SMALL
-        if not words[1].startswith("CartPole"):
+        if not words[1].startswith(("CartPole", "corridor")):
             words += ["--num-envs", "4", "--rollout-steps", "32"]
             words[words.index("--steps") + 1] = "256"
     elif verb == "eval":
@@ -113,10 +173,45 @@ def test_command(command, home, monkeypatch, capsys):
         words += ["--moments", "1", "--out", "why"]
     elif any(command.startswith(prefix) for prefix in ELSEWHERE):
         with pytest.raises(SystemExit) as stop:
-            main([verb, *words[1:], "--help"])
+            main([verb, "--help", *words[1:]])
         assert stop.value.code == 0
         return
     assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.fixture
+def small(home, monkeypatch):
+    """The directory with the runs, where Python's calls have small budgets."""
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home)
+    train, evaluate, run_lesson = playfield.train, playfield.evaluate, lessons.run
+
+    def trained(env: str | None = None, algo: str = "ppo", **asked: Any) -> Any:
+        quiet = {"film": False, "console": False, "tensorboard": False}
+        budget = {"steps": min(asked.get("steps", 2048), 4096), "games": 1}
+        return train(env, algo, **{**asked, **budget, **quiet})
+
+    def evaluated(policy: Any, games: int = 30, **asked: Any) -> Any:
+        return evaluate(policy, min(games, 2), **asked)
+
+    monkeypatch.setattr(playfield, "train", trained)
+    monkeypatch.setattr(playfield, "evaluate", evaluated)
+    monkeypatch.setattr(lessons, "run", lambda name, **_: run_lesson(name, runs=2, episodes=3))
+    return home
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES[1:] if blocks(p, "python")], ids=lambda page: str(page.relative_to(ROOT / "docs"))
+)
+def test_the_snippets_of_a_page_run(page, small):
+    """All of a page, one after another, share their names."""
+    space: dict[str, Any] = {"__name__": "snippets"}
+    for title, code in blocks(page, "python"):
+        skip_not_yet(code)
+        if "import pandas" in code:
+            pytest.importorskip("pandas")
+        if not title:
+            exec(compile(code, str(page), "exec"), space)
 
 
 def test_the_readme_python_runs(tmp_path, monkeypatch):

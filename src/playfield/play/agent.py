@@ -140,10 +140,20 @@ def load_policy(
     """A policy that is ready to act.
 
     Args:
-        source: see `find_agent`; or an `Agent`.
-        which: `last`, `best` or a step of a run.
-        temperature: 1 samples as in training, 0 is greedy; None: as the algorithm evaluates its agents.
+        source: a run directory, a checkpoint directory in it, `best` or `last` (of the newest run under `runs/`),
+            the name of a shipped agent, or an `Agent`.
+        which: for a run directory: `last`, `best`, or a step.
+        temperature: the logits are divided by it: 1 samples as in training, 0 is greedy. None: as the algorithm
+            evaluates its agents, 0.5 unless it says otherwise.
         seed: of its own sampling, where `act` is not given random numbers.
+        device: where the network computes: `cpu` or `cuda`.
+
+    Returns:
+        An object with `act(obs)` (observations [N, ...] to actions [N]) and `explain(obs)` (named arrays).
+
+    Raises:
+        UsageError: nothing of that name.
+        DataError: a damaged checkpoint or `run.json`.
 
     Example:
         >>> policy = load_policy("breakout")

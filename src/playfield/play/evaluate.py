@@ -25,10 +25,14 @@ from playfield.runs.storage import as_storage_error, atomic_write
 
 @dataclass(frozen=True)
 class Game:
-    """One full game: raw score, length in steps, and how to replay it.
+    """One full game: score, length, and how to replay it.
 
-    It was game number `number` (from 0) of an environment that was reset with `seed` and given `actions`,
-    which hold all games of that environment up to the end of this one.
+    Attributes:
+        score: raw, undiscounted return.
+        length: in steps of the agent.
+        seed: with which its environment was reset.
+        number: of the game in that environment, from 0.
+        actions: int64, all actions of that environment from its reset to the end of this game.
     """
 
     score: float
@@ -40,7 +44,17 @@ class Game:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of full games and all that a reader needs to compare them."""
+    """Scores of full games and all that a reader needs to compare them.
+
+    Attributes:
+        env: canonical name of the environment.
+        policy: label of the policy.
+        protocol: the settings that a score depends on.
+        games: all games, in the order of their environments.
+        seed: of games and sampling.
+        seconds: wall time.
+        human_normalized: (mean - random) / (human - random); None where no such scores are known.
+    """
 
     env: str
     policy: str
@@ -52,6 +66,7 @@ class Evaluation:
 
     @property
     def scores(self) -> np.ndarray:
+        """Raw scores of all games, float64 [games]."""
         return np.array([g.score for g in self.games])
 
     @property
@@ -100,13 +115,22 @@ def evaluate(
 ) -> Evaluation:
     """Play `games` full games: all lives, raw score, the protocol of the policy's training.
 
-    Every environment plays a share that is fixed beforehand, so long games count as often as short ones.
+    Every environment plays a fixed share of the games, so long games count as often as short ones.
 
     Args:
+        policy: what acts, see `load_policy`.
+        games: how many games are played.
         seed: of games and of sampling; evaluations with one seed are identical.
-        num_envs: environments at once (0: up to 10).
+        num_envs: parallel environments (0: up to 10).
         threads: emulator threads (0: one per core).
         on_game: called with (games done, games) after each game.
+
+    Returns:
+        Scores of all games, with the protocol and all that replays them.
+
+    Raises:
+        UsageError: `games` or `num_envs` out of range.
+        EnvError: the environment raised, or broke its contract.
     """
     if games < 1:
         raise UsageError(f"--games must be at least 1, not {games}")

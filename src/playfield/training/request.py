@@ -10,12 +10,31 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """A new training as it was asked for; None means: choose.
+    """A new training as it was asked for; None: chosen by playfield.
 
     Attributes:
-        parts: settings of the environment's protocol, by name.
-        config: options of the algorithm, by name.
-        games: full games of the evaluation at the end; 0: none.
+        env: `breakout`, `CartPole-v1`, any Gymnasium id.
+        algo: name of the algorithm.
+        preset: name of a set of hyper-parameters of the algorithm.
+        steps: total steps, summed over the environments; None: as many as fit into `minutes`.
+        minutes: time budget at the measured speed; None: depends on the environment. Not together with `steps`.
+        target_score: stop early when the mean score of the last `target_games` games reaches this.
+        target_games: games in that mean; None: 100.
+        seed: of everything random, 0 to 2**53 - 1.
+        run: run directory; None: the next free number under `runs/ENV/ALGO/`.
+        device: `auto`, `cpu` or `cuda`.
+        precision: of network bodies: `auto`, `bf16` or `fp32`.
+        workers: worker threads; 0: chosen by the number of cores.
+        protocol: Atari only: `classic` or `v5`; None: the one that the name of the environment implies.
+        view: Atari only: an observation view such as `mono,trim`.
+        parts: protocol settings to change, such as `{"sticky": 0.25}`.
+        config: hyper-parameters to change, fields of the algorithm's `Config`.
+        save_seconds: maximum seconds between two checkpoints.
+        keep: checkpoints to keep.
+        tensorboard: write TensorBoard events.
+        console: print progress.
+        games: games of the evaluation at the end; 0: none.
+        film: film the best of these games.
     """
 
     env: str

@@ -46,14 +46,17 @@ from playfield.training.request import Request
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run left.
+    """Outcome of a finished training.
 
     Attributes:
-        score: mean raw score of the last 100 training games.
-        hash: sha256 over the final state, see `Run.final_hash`.
-        evaluation: summary of the full games at the end; None without.
-        files: film and learning curve by kind.
-        stop: `steps` or `target`.
+        directory: the run directory.
+        steps: total steps done, summed over the environments.
+        seconds: training time over all sessions of the run.
+        score: mean raw score of the last 100 training games; NaN if none ended.
+        hash: SHA-256 over weights, optimizer, random numbers, environments and scores; equal for equal runs.
+        evaluation: `Evaluation.summary()` of the games at the end; None without games.
+        files: paths by what they show, such as `curve` or the films.
+        stop: why training ended: `steps`, or `target` if the target score was reached.
     """
 
     directory: Path
@@ -74,19 +77,25 @@ def train(
     say: Say | None = None,
     **wishes: Any,
 ) -> Result:
-    """Train an agent, or go on with a run; ends with an evaluation over full games, a film and a curve.
+    """Train an agent or resume a run; ends with an evaluation over full games, a film and a learning curve.
 
     Args:
         env: `breakout`, `CartPole-v1`, any Gymnasium id. Leave out with `resume`.
-        algo: a file of algos/.
-        resume: a run directory to go on from; then only `steps` (a new total), `target_score` and `target_games`
-            may be given too.
-        say: receives lines for a person; None is quiet.
-        wishes: fields of `Request`: steps, minutes, target_score, seed, run, preset, config={...}, ... Training
-            ends early when the mean of the last `target_games` (100) reaches `target_score`; infinity lifts it.
+        algo: name of the algorithm, such as `ppo` or `dqn`.
+        resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
+            `target_games` may then change; an infinite `target_score` removes the target.
+        say: called with each line of text for a person; None: silent.
+        wishes: fields of `Request`: steps, minutes, seed, run, preset, config={...}, target_score, ...
 
     Returns:
-        What was left behind.
+        Directory, scores, final hash and files of the run.
+
+    Raises:
+        UsageError: an unknown name or option, or a value out of range.
+        DataError: the run to resume is damaged, or another process trains it.
+        DivergedError: weights, losses, observations or rewards are not finite.
+        StorageError: writing failed.
+        EnvError: the environment raised, or broke its contract.
 
     Example:
         >>> result = playfield.train("CartPole-v1", steps=100_000)
