@@ -205,8 +205,8 @@ def test_progress_is_reported_and_wrong_options_are_refused():
     assert calls == [(1, 3), (2, 3), (3, 3)]
     for fields, match in (
         ({"alhpa": 0.1}, "did you mean alpha"),
-        ({"alpha": -1.0}, "--alpha must be between 0"),
-        ({"n_step": 0}, "--n-step must be between 1"),
+        ({"alpha": -1.0}, "--alpha must be at least 0"),
+        ({"n_step": 0}, "--n-step must be at least 1"),
     ):
         with pytest.raises(UsageError, match=match):
             experiment("sarsa", "random-walk", "onehot", **options, **fields)
