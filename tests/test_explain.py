@@ -12,8 +12,9 @@ from PIL import Image
 from playfield.errors import UsageError
 from playfield.play.agent import load_policy
 from playfield.show import panels
-from playfield.show.explain import counterfactual, explain, paint, percent, pick_moments
-from playfield.show.explain_page import sanity_sentence
+from playfield.show.explain import explain, pick_moments
+from playfield.show.explain_page import counterfactual, percent, sanity_sentence
+from playfield.show.explain_picture import paint
 from playfield.show.saliency import Effects
 from watch_fixtures import make_run
 
@@ -36,7 +37,7 @@ def test_moments_of_each_kind_are_picked():
     assert [p.index for p in picks] == sorted(why)
 
 
-def test_a_random_agent_gets_ordinary_moments_apart_from_each_other():
+def test_a_random_agent_gets_evenly_spaced_moments():
     picks = pick_moments(None, None, np.ones(100), [99], 5)
     assert len(picks) == 5
     assert np.diff([p.index for p in picks]).min() >= 8
@@ -52,7 +53,7 @@ def test_the_counterfactual_in_words():
     text = counterfactual(effects(), ("RIGHT", "LEFT"), 0, "Without this patch")
     assert text == (
         "Without this patch the value falls from 3.20 to 1.10, RIGHT drops from 81 % to 12 % and "
-        "LEFT instead of RIGHT becomes the likeliest action."
+        "LEFT instead of RIGHT becomes the most likely action."
     )
     same = counterfactual(effects(after=3.2004, probs_after=(0.8101, 0.1899)), ("RIGHT", "LEFT"), 0, "Without it")
     assert same == "Without it the value stays at 3.20 and RIGHT stays at 81 %."
@@ -139,9 +140,9 @@ def test_a_report_shows_the_probabilities_that_are_played(runs, temperature, tmp
         np.testing.assert_allclose(words, bars, atol=1e-6)
 
 
-def test_a_random_agent_does_not_look_and_the_report_says_so(tmp_path):
+def test_the_report_says_that_a_random_agent_ignores_its_observation(tmp_path):
     page = explain("CartPole-v1", agent="random", out=tmp_path, moments=1)
-    assert "does not look" in page.read_text()
+    assert "does not use its observation" in page.read_text()
     again = page.read_bytes()
     assert explain("CartPole-v1", agent="random", out=tmp_path, moments=1).read_bytes() == again
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from playfield.errors import StorageError, UsageError
-from playfield.show import film
 from playfield.show.film import Film
 
 RNG = np.random.default_rng
@@ -241,10 +240,6 @@ def test_frames_may_be_reused(tmp_path: Path) -> None:
             f.add(buffer)
     seen, _ = read_gif(tmp_path / "a.gif")
     assert [int(s[0, 0, 0]) for s in seen] == [0, 50, 100]
-
-
-def test_film_offers_the_panels() -> None:
-    assert all(callable(getattr(film, name)) for name in film.__all__)
 
 
 KILLED = """

@@ -99,7 +99,7 @@ def test_the_table_says_what_the_checkpoint_holds(here, capsys) -> None:
     assert found["disk_bytes"] == sum(p.stat().st_size for p in Path("runs/p/replay").rglob("*.seg"))
     text = told(["last"], capsys)  # the newest under runs/
     step = checkpoint.load(Path("runs/p/checkpoints")).step
-    for words in (f"runs/p: replay memory of dqn on breakout at step {step}", f"{length} can be drawn", "RIGHT"):
+    for words in (f"runs/p: replay buffer of dqn on breakout at step {step}", f"{length} can be sampled", "RIGHT"):
         assert words in text
 
 
@@ -171,8 +171,8 @@ def test_numbers_are_printed(here, capsys) -> None:
     assert f"{obs[0]:.4f}"[:6] in text
     ended = next(i for i, item in enumerate(playfield.open_replay("numbers")) if item[4])
     text = told(["numbers", "--show", str(ended)], capsys)
-    assert "terminated, the game is over" in text
-    assert "none: the game is over" in text
+    assert "terminated, game over" in text
+    assert "none: game over" in text
 
 
 def test_looking_changes_nothing_and_needs_no_lock(copy, capsys) -> None:
@@ -188,13 +188,13 @@ def test_looking_changes_nothing_and_needs_no_lock(copy, capsys) -> None:
     ("words", "message"),
     [
         (["runs/p", "--show", "100000"], "choose from 0 (the oldest) to "),
-        (["runs/p", "--show", "0", "--lane", "4"], "lanes 0 to 3"),
+        (["runs/p", "--show", "0", "--lane", "4"], "are 0 to 3"),
         (["runs/p", "--show", "1", "--sample", "2"], "not both"),
         (["runs/p", "--lane", "1"], "--lane goes with --show"),
         (["runs/p", "--show", "1", "--out", "x.gif"], "x.png"),
         (["runs/p", "--show", "1", "--out", "."], "is a directory"),
         (["runs/p", "--show", "1", "--out", "no/where/x.png"], "there is no directory no/where"),
-        (["numbers", "--show", "1", "--out", "x.png"], "are numbers"),
+        (["numbers", "--show", "1", "--out", "x.png"], "are vectors"),
         (["ppo"], "ppo learns without one"),
         (["breakout"], "ships without"),
         (["run/p"], "did you mean runs/p"),

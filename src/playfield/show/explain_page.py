@@ -1,17 +1,22 @@
-"""The page that `playfield explain` writes: self-contained, without scripts and without requests."""
+"""The sentences and the HTML report of `playfield explain`: self-contained, without scripts or requests."""
 
 from __future__ import annotations
 
 import html
 from base64 import b64encode
+from collections.abc import Sequence
 
+import numpy as np
+
+from playfield.envs import protocol_line
 from playfield.play.player import Moment
 from playfield.play.policy import GREEDY, Policy, ProbabilityPolicy
+from playfield.show.saliency import Effects
 
 CAUTION = (
-    "These maps show what the output depends on when the input is disturbed a little. They do not show what the "
-    "agent intends or understands, and a disturbed picture is one that it never met in training "
-    "(Atrey et al. 2020): treat them as ideas to test, not as explanations."
+    "Saliency maps show how the output changes when the input is perturbed a little. They do not show what the agent "
+    "intends or understands, and a perturbed observation is out of distribution: the agent never saw it in training "
+    "(Atrey et al. 2020). Treat them as hypotheses to test, not as explanations."
 )
 STYLE = """
 body { background: #101014; color: #ececf0; padding: 0 16px; font: 16px/1.5 system-ui, sans-serif;
@@ -26,31 +31,68 @@ small { color: #9c9cac }
 """
 
 
+def falls_or_rises(change: float) -> str:
+    """`falls` or `rises`."""
+    return "falls" if change < 0 else "rises"
+
+
+def percent(p: float) -> str:
+    """A probability as text: `81 %`, below 10 % with one decimal."""
+    return f"{100 * p:.0f} %" if p >= 0.0995 or p == 0 else f"{100 * p:.1f} %"
+
+
+def counterfactual(effects: Effects, names: Sequence[str], at: int, what: str) -> str:
+    """Perturbation `at` in a sentence: `what` the value falls from 3.20 to 1.10 and RIGHT drops from 81 % to 12 %.
+
+    Empty where the agent has neither a value nor probabilities.
+    """
+    parts = []
+    if effects.value is not None:
+        after = float(effects.values[at])
+        if f"{after:.2f}" == f"{effects.value:.2f}":
+            parts.append(f"the value stays at {effects.value:.2f}")
+        else:
+            parts.append(f"the value {falls_or_rises(after - effects.value)} from {effects.value:.2f} to {after:.2f}")
+    if effects.probs is not None and effects.probs_after is not None:
+        change = effects.probs_after[at] - effects.probs
+        action = int(np.abs(change).argmax())
+        before, now = percent(effects.probs[action]), percent(effects.probs_after[at, action])
+        if before == now:
+            parts.append(f"{names[action]} stays at {before}")
+        else:
+            verb = "drops" if change[action] < 0 else "rises"
+            parts.append(f"{names[action]} {verb} from {before} to {now}")
+        first, then = int(effects.probs.argmax()), int(effects.probs_after[at].argmax())
+        if first != then:
+            parts.append(f"{names[then]} instead of {names[first]} becomes the most likely action")
+    return f"{what} {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}." if parts else ""
+
+
 def sanity_sentence(correlation: float | None) -> str:
-    """What the comparison with an untrained net says."""
+    """The sanity check in a sentence; `correlation` as returned by `Explainer.sanity`."""
     if correlation is None:
-        return "Sanity check: there is no network whose weights could be randomised."
-    text = f"Sanity check: rank correlation {correlation:+.2f} with the maps of the same net with random weights"
+        return "Sanity check: not possible, this agent has no network."
+    text = f"Sanity check: rank correlation {correlation:+.2f} with the maps of the same network with random weights"
     if correlation > 0.5:
-        return f"{text}: high, so much of these maps comes from the picture and the architecture, not from training."
-    return f"{text} (0: unrelated, 1: the same), so these maps depend on what was learnt to that extent."
+        return f"{text}: high, so much of these maps comes from the input and the architecture, not from training."
+    return f"{text} (1: identical). The lower it is, the more the maps depend on what was learnt in training."
 
 
 def temperature_sentence(policy: Policy) -> str:
-    """With which temperature the probabilities of the report were made; empty where there is none."""
+    """The temperature behind the probabilities in the report; empty for a policy without one."""
     if not isinstance(policy, ProbabilityPolicy):
         return ""
     if policy.temperature == 1:
-        return "The probabilities of actions are those it plays with, at temperature 1 as in training."
+        return "Action probabilities are those the agent plays with, at temperature 1 as in training."
     how = "greedily, temperature 0" if policy.temperature < GREEDY else f"at temperature {policy.temperature:g}"
     return (
-        f"The probabilities of actions are those it plays with, {how}; what the marks say of the action goes by the "
-        "net's own, at temperature 1."
+        f"Action probabilities are those the agent plays with, {how}; the policy's saliency map uses the network's "
+        "own, at temperature 1."
     )
 
 
 def _unbroken(text: str) -> str:
-    """`text` for HTML, where no line ends between a number and its per cent sign."""
+    """`text` escaped for HTML, with no line break between a number and its per cent sign."""
     return html.escape(text).replace(" %", "&nbsp;%")
 
 
@@ -62,20 +104,27 @@ def page_html(
     check: float | None,
     seed: int,
 ) -> str:
-    """The report. `entries` are (title, text, PNG) of each moment; `check`: see `sanity_sentence`."""
-    from playfield.envs import protocol_line
+    """The report as HTML.
 
+    Args:
+        policy: the agent.
+        game: the steps of the game that was played.
+        method: `occlusion` or `gradient`.
+        entries: (title, text, PNG) of each selected step.
+        check: see `sanity_sentence`.
+        seed: of the game.
+    """
     pixels = policy.spec.pixels
     legend = (
-        "on the pictures orange marks what the value depends on, blue what the action depends on, the box the patch "
-        "that matters most; among the bars orange is the action it took"
+        "in the pictures orange is the saliency map of the value, blue that of the policy, and the box is the most "
+        "important patch; among the bars orange is the action taken"
     )
     how = (
-        "each patch blurred in turn" if method == "occlusion" and pixels
-        else "each input set to its mean over the game" if method == "occlusion"
-        else "gradients of the value and of the log-probability of the action"
+        "each patch is blurred, one at a time" if method == "occlusion" and pixels
+        else "each input is replaced by its mean over the game, one at a time" if method == "occlusion"
+        else "gradients of the value and of the log-probability of the action taken"
     )  # fmt: skip
-    end = "" if game[-1].over else f" (the first {len(game)} steps of it)"
+    end = "" if game[-1].over else f" (its first {len(game):,} steps)"
     body = "\n".join(
         f'<figure><h2>{html.escape(title)}</h2><img alt="{html.escape(text)}" '
         f'src="data:image/png;base64,{b64encode(png).decode()}"><figcaption>{_unbroken(text)}</figcaption></figure>'
@@ -86,11 +135,11 @@ def page_html(
         f"Method: {method}, {how}{'; ' + legend if pixels else ''}."
     )
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>What {html.escape(policy.spec.id)} looks at</title>
+<html lang="en"><head><meta charset="utf-8"><title>Saliency of {html.escape(policy.spec.id)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>{STYLE}</style></head><body>
-<h1>What the agent looks at: {html.escape(policy.spec.id)}</h1>
+<h1>What the agent's output depends on: {html.escape(policy.spec.id)}</h1>
 <p>{html.escape(intro)} {html.escape(temperature_sentence(policy))}</p>
 {body}
 <p>{html.escape(sanity_sentence(check))}</p>

@@ -1,6 +1,6 @@
-"""Films: GIF and MP4 files written frame by frame.
+"""Films of agents: `Film`, the file they are written to, and functions that film one game or several.
 
-The pictures that films are made of come from `panels`; its functions can be imported from here too.
+One game is filmed as frames with panels beside it (`film_frame`); several as a grid (`film_mosaic`).
 """
 
 from __future__ import annotations
@@ -8,74 +8,47 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import struct
 import time
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
 
 import numpy as np
-from PIL import GifImagePlugin, Image
 
+from playfield.envs.base import EnvSpec
 from playfield.errors import StorageError, UsageError, unknown
-from playfield.runs.storage import claim_temporary, release_temporary, remove_leftovers
-from playfield.show.panels import (
-    beside,
-    caption,
-    dim,
-    fit,
-    mosaic,
-    probability_bars,
-    q_bars,
-    stack_overlay,
-    stack_strip,
-    tv,
-    upscale,
-)
-
-__all__ = [
-    "Film",
-    "beside",
-    "caption",
-    "dim",
-    "fit",
-    "mosaic",
-    "probability_bars",
-    "q_bars",
-    "stack_overlay",
-    "stack_strip",
-    "telling_progress",
-    "tv",
-    "upscale",
-]
-
-PERIOD = 10.0  # seconds between two words on how far a film is
+from playfield.play.agent import load_policy
+from playfield.play.evaluate import Evaluation, Game
+from playfield.play.player import Moment, Player, fps_of
+from playfield.play.policy import Policy
+from playfield.runs.console import Say
+from playfield.runs.storage import as_storage_error, claim_temporary, release_temporary, remove_leftovers
+from playfield.show import panels
+from playfield.show.video_writers import GifWriter, Mp4Writer, VideoWriter
 
 SUFFIXES = (".gif", ".mp4")
+STYLES = ("plain", "net", "bars", "all")
+PERIOD = 10.0  # seconds between two lines of progress
+GIF_FRAMES = 450  # of the best game: the MP4 has all of it, the GIF stays small
 
-
-class _Writer(Protocol):
-    def add(self, frame: np.ndarray) -> None: ...
-    def close(self) -> None: ...
+FrameCallback = Callable[[np.ndarray], None]
 
 
 class Film:
-    """Writes a film frame by frame; the suffix of `path` decides between GIF and MP4.
+    """A GIF or MP4 file that is written frame by frame; the suffix of `path` chooses the format.
 
-    The film is written beside `path` under a temporary name and renamed when it is whole, so `path` is a
-    playable film or is left as it was. Leaving the `with` block by an exception, or without a frame, leaves
-    no new file. A writer that is killed leaves its temporary file, which the next film for `path` removes.
+    The file is written under a temporary name in the same directory and renamed by `close`, so `path` is either a
+    complete film or unchanged. An exception inside the `with` block, or no frame at all, leaves no new file. A
+    killed process leaves its temporary file, which the next `Film` for the same `path` removes.
 
-    GIF: frames of up to 256 colours are kept exactly (others lose shades), a repeated frame only makes its
-    predecessor stay longer, and the film loops. GIF counts time in 1/100 s, and browsers slow down what is
-    shown for less than 2/100 s: above 50 frames/s some frames are left out, and the duration stays right.
+    GIF: frames of up to 256 colours are stored exactly (others are quantised), a repeated frame only lengthens the
+    delay of the one before, and the film loops. GIF delays are multiples of 1/100 s, and browsers slow down delays
+    below 2/100 s: above 50 frames/s some frames are dropped, and the duration stays right.
     MP4: H.264, yuv420p, BT.709, index first (it plays while it loads); an odd size is padded by one pixel.
-    The same frames give the same bytes, at any time.
+    Equal frames give equal bytes.
 
     Args:
-        path: ends in `.gif` or `.mp4`. Missing folders are made.
+        path: ends in `.gif` or `.mp4`. Missing directories are created.
         fps: frames per second, above 0.
 
     Raises:
@@ -90,15 +63,15 @@ class Film:
         if suffix not in SUFFIXES:
             raise unknown("film format", suffix or self.path.name, SUFFIXES, "(the file name ends in .gif or .mp4)")
         if not (math.isfinite(fps) and fps > 0):
-            raise UsageError(f"a film needs more than 0 frames per second, not {fps}")
+            raise UsageError(f"--fps must be above 0 frames per second, not {fps}")
         self._shape: tuple[int, ...] | None = None
         self._temp = claim_temporary(self.path)
-        self._writer: _Writer | None = None
+        self._writer: VideoWriter | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # what a dead writer left is no reason not to write
+            with contextlib.suppress(OSError):  # a temporary file that cannot be removed does no harm
                 remove_leftovers(self.path.parent, self.path.name)
-            self._writer = _Gif(self._temp, fps) if suffix == ".gif" else _Mp4(self._temp, fps)
+            self._writer = GifWriter(self._temp, fps) if suffix == ".gif" else Mp4Writer(self._temp, fps)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error}") from error
         finally:
@@ -106,7 +79,7 @@ class Film:
                 release_temporary(self._temp)
 
     def add(self, frame: np.ndarray) -> None:
-        """Append `frame`, uint8 [H, W, 3], the same shape each time. The array may be reused afterwards."""
+        """Append a frame, uint8 [H, W, 3], of the shape of the first one. The array is copied."""
         if self._writer is None:
             raise UsageError(f"{self.path} is closed: no frame can be added")
         frame = np.asarray(frame)
@@ -123,7 +96,7 @@ class Film:
         self.frames += 1
 
     def close(self) -> None:
-        """Finish the film and give it its name. A second call does nothing."""
+        """Finish the file and rename it to `path`. A second call does nothing."""
         if self._writer is None:
             return
         if not self.frames:
@@ -141,10 +114,10 @@ class Film:
             release_temporary(self._temp)
 
     def discard(self) -> None:
-        """Stop and leave no file of this film behind."""
+        """Stop, and delete the unfinished file."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            with contextlib.suppress(Exception):  # it is thrown away: how it ends no longer matters
+            with contextlib.suppress(Exception):  # the file is deleted anyway
                 writer.close()
         release_temporary(self._temp)
 
@@ -160,144 +133,168 @@ class Film:
             self.discard()
 
 
-class _Gif:
-    """A streaming GIF writer: each frame stores only the pixels that changed, with its own colour table."""
+def film_best_game(directory: Path, result: Evaluation, say: Say | None = None) -> dict[str, Path]:
+    """Film the best game of an evaluation of the run in `directory`, as `films/best-game.mp4` and `.gif`.
 
-    SHORTEST = 2  # 1/100 s; browsers show anything shorter for 10
-    LONGEST = 65535
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self.fps = fps
-        self.file = open(path, "wb")  # noqa: SIM115 - closed by close()
-        self.shown: np.ndarray | None = None  # what the viewer's screen holds, packed colours [H, W]
-        self.waiting: np.ndarray | None = None  # the newest frame; its delay is not yet known
-        self.since = 0  # 1/100 s, when `waiting` appears
-        self.count = 0
-
-    def add(self, frame: np.ndarray) -> None:
-        rgb = frame.astype(np.uint32)
-        packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
-        now = round(100 * self.count / self.fps)
-        self.count += 1
-        if self.waiting is None:
-            height, width = packed.shape
-            if max(height, width) > 65535:
-                raise UsageError(f"a GIF is at most 65535 pixels wide and high, not {width} x {height}")
-            self.file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0x70, 0, 0))
-            self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # loop for ever
-        elif now - self.since >= self.SHORTEST and not np.array_equal(packed, self.waiting):
-            self._flush(now)
-        elif now - self.since >= self.SHORTEST:
-            return  # the same picture again: it stays longer
-        self.waiting = packed
-
-    def close(self) -> None:
-        with self.file:
-            if self.waiting is not None:
-                self._flush(max(round(100 * self.count / self.fps), self.since + self.SHORTEST))
-                self.file.write(b";")
-
-    def _flush(self, until: int) -> None:
-        assert self.waiting is not None
-        while self.since < until:  # more than once only for a picture that stays over ten minutes
-            delay = min(until - self.since, self.LONGEST)
-            self._write(self.waiting, delay)
-            self.shown = self.waiting
-            self.since += delay
-
-    def _write(self, packed: np.ndarray, delay: int) -> None:
-        changed = np.ones(packed.shape, bool) if self.shown is None else packed != self.shown
-        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        top, bottom = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 1)
-        left, right = (int(columns[0]), int(columns[-1]) + 1) if rows.size else (0, 1)
-        crop, fresh = packed[top:bottom, left:right], changed[top:bottom, left:right]
-        colors, index = np.unique(crop[fresh], return_inverse=True)
-        see_through = len(colors) < 256 and not fresh.all()
-        if not see_through:
-            colors, index = np.unique(crop, return_inverse=True)
-        channels = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
-        if len(colors) > 256:
-            image = Image.fromarray(channels[index.reshape(crop.shape)]).quantize(256, dither=Image.Dither.NONE)
-        else:
-            pixels = np.full(crop.shape, len(colors) if see_through else 0, np.uint8)
-            pixels[fresh if see_through else ...] = index.reshape(-1 if see_through else crop.shape)
-            image = Image.fromarray(pixels)
-            image.putpalette(channels.tobytes() + (b"\0\0\0" if see_through else b""))
-        control = struct.pack("<BHB", 0b100 | see_through, delay, len(colors) if see_through else 0)
-        self.file.write(b"\x21\xf9\x04" + control + b"\0")
-        for block in GifImagePlugin.getdata(image, (left, top), include_color_table=True):
-            self.file.write(block)
+    Returns the paths by suffix, `{"mp4": ..., "gif": ...}`. Raises StorageError where they cannot be written.
+    """
+    policy = load_policy(directory)
+    game = result.best
+    folder = directory / "films"
+    with as_storage_error(f"write to {folder}"):
+        folder.mkdir(exist_ok=True)
+    files: dict[str, Path] = {}
+    if say is not None:
+        say("filming the best game ...")
+    for suffix, limit in ((".mp4", None), (".gif", GIF_FRAMES)):
+        path = folder / f"best-game{suffix}"
+        count = film_game(policy, game, path, style="bars" if suffix == ".mp4" else "plain", limit=limit)
+        if say is not None:
+            cut = f", first {count} frames" if limit is not None and count == limit else ""
+            say(f"film of the best game (score {game.score:g}){cut}: {path}")
+        files[suffix[1:]] = path
+    return files
 
 
-class _Mp4:
-    """H.264 through PyAV, one thread: x264's bits depend on the number of threads."""
-
-    def __init__(self, path: Path, fps: float) -> None:
-        try:
-            import av
-        except ImportError as error:
-            raise UsageError("an MP4 film needs PyAV (pip install av); a .gif does not") from error
-        self.av: Any = av
-        rate = Fraction(fps).limit_denominator(1001)
-        # No dates and no version in the container: the same frames give the same bytes.
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        with self._as_os_error():
-            # An absolute path: FFmpeg takes "a:b" for a protocol.
-            self.container = av.open(str(path.absolute()), "w", format="mp4", options=options)
-        try:
-            self.stream: Any = self.container.add_stream("libx264", rate=rate)
-        except Exception as error:
-            self.container.close()
-            raise UsageError("this PyAV has no H.264 encoder (libx264): write a .gif instead") from error
-        self.tick = 1 / rate  # the muxer changes stream.time_base when it starts
-        self.stream.time_base = self.tick
-        self.stream.pix_fmt = "yuv420p"
-        self.stream.codec_context.thread_count = 1
-        # Untagged small films are read as BT.601 by some players and as BT.709 by others.
-        tags = "colorprim=bt709:transfer=bt709:colormatrix=bt709:fullrange=off"
-        # Without it some processors' code for macroblock trees gives other bits now and then, even in one process.
-        same = "cpu-independent=1"
-        self.stream.options = {"crf": "18", "preset": "medium", "x264-params": f"{tags}:{same}"}
-        self.count = 0
-
-    def add(self, frame: np.ndarray) -> None:
-        height, width = frame.shape[:2]
-        if height % 2 or width % 2:
-            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if self.count == 0:
-            self.stream.height, self.stream.width = frame.shape[:2]
-        picture = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="itu709")
-        picture.pts, picture.time_base = self.count, self.tick
-        self.count += 1
-        with self._as_os_error():
-            self.container.mux(self.stream.encode(picture))
-
-    def close(self) -> None:
-        with self._as_os_error():
-            try:
-                if self.count:
-                    self.container.mux(self.stream.encode(None))
-            finally:
-                self.container.close()
-
-    @contextlib.contextmanager
-    def _as_os_error(self) -> Iterator[None]:
-        try:
-            yield
-        except self.av.FFmpegError as error:
-            raise OSError(str(error)) from error
+def film_game(policy: Policy, game: Game, path: Path, *, style: str = "bars", limit: int | None = None) -> int:
+    """Replay a game of an evaluation by its seed and actions, and film it. Returns the number of frames."""
+    player = Player(policy, game.seed, game.actions.tolist())
+    try:
+        return film_moments(player.moments(game.number, game.number), policy.spec, path, style=style, limit=limit)
+    finally:
+        player.close()
 
 
-def telling_progress(say: Callable[[str], None], path: Path, steps: int | None) -> Callable[[np.ndarray], None]:
-    """To be called with each picture of a film: every `PERIOD` seconds it says how long the film is by now."""
+def film_moments(
+    moments: Iterator[Moment],
+    spec: EnvSpec,
+    path: Path,
+    *,
+    style: str = "bars",
+    limit: int | None = None,
+    fps: float | None = None,
+    on_frame: Sequence[FrameCallback] = (),
+) -> int:
+    """Write one frame per moment to `path` (.gif or .mp4). Returns the number of frames.
+
+    Args:
+        style: see `film_frame`.
+        limit: frames at most.
+        fps: frames per second; by default the speed of the game.
+        on_frame: called with each frame, uint8 [H, W, 3].
+    """
+    count = 0
+    with Film(path, fps or fps_of(spec)) as film:
+        for moment in moments:
+            frame = film_frame(moment, spec, style)
+            film.add(frame)
+            for call in on_frame:
+                call(frame)
+            count += 1
+            if limit is not None and count >= limit:
+                break
+    return count
+
+
+def film_frame(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
+    """One moment as a frame of a film, uint8 [H, W, 3].
+
+    Args:
+        style: `plain` shows the game, `net` the game and the observation, `bars` the game and the action
+            probabilities (action values of a value-based agent), `all` all three.
+    """
+    if style not in STYLES:
+        raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
+    game = panels.tv(moment.frame) if spec.family.tv_frames else moment.frame
+    height = game.shape[0]
+    parts = [game]
+    with_obs = style in ("net", "all") and spec.pixels
+    if with_obs:
+        parts.append(panels.stack_overlay(moment.obs, height))
+    if style in ("bars", "all") and "q" in moment.thoughts:  # epsilon-greedy probabilities tell less
+        parts.append(panels.q_bars(moment.thoughts["q"], spec.action_names, (height, 260), moment.action))
+    elif style in ("bars", "all") and "probs" in moment.thoughts:
+        value = moment.thoughts.get("value")
+        parts.append(
+            panels.probability_bars(
+                moment.thoughts["probs"],
+                spec.action_names,
+                size=(height, 260),
+                chosen=moment.action,
+                value=None if value is None else float(value),
+            )
+        )
+    if style == "plain":
+        return game
+    if with_obs:  # the screen and the observation look alike: each gets a caption
+        bars = "action values" if "q" in moment.thoughts else "action probabilities"
+        names = ("screen", "observation (orange: older frames)", bars)
+        parts = [panels.caption(part, name, size=14) for part, name in zip(parts, names, strict=False)]
+    picture = parts[0] if len(parts) == 1 else panels.beside(*parts)
+    return panels.caption(picture, f"{spec.id} · score {moment.score:g}", f"step {moment.step:,}")
+
+
+def film_mosaic(
+    policy: Policy,
+    count: int,
+    path: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    fps: float | None = None,
+    on_frame: Sequence[FrameCallback] = (),
+) -> int:
+    """Film `count` games in a square grid, game i from seed `seed + i`. Returns the number of frames.
+
+    Finished games stay, dimmed. The caption names environment and agent, the one of each game its score.
+
+    Args:
+        count: a square number, up to 100.
+        steps: frames at most; by default until all games are over.
+        fps, on_frame: see `film_moments`.
+    """
+    if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
+        raise UsageError(f"--mosaic takes a square number up to 100, such as 4, 9 or 25, not {count}")
+    players = [Player(policy, seed + i) for i in range(count)]
+    games = [p.moments(0, 0) for p in players]
+    last: list[np.ndarray | None] = [None] * count
+    written = 0
+    try:
+        with Film(path, fps or fps_of(policy.spec)) as film:
+            while steps is None or written < steps:
+                alive = False
+                for i, game in enumerate(games):
+                    moment = next(game, None)
+                    if moment is not None:
+                        alive = True
+                        tv = policy.spec.family.tv_frames
+                        small = panels.upscale(moment.frame, (1, 2)) if tv else moment.frame
+                        picture = panels.dim(small) if moment.over else small
+                        which = f"game {i + 1}{', over' if moment.over else ''}"
+                        last[i] = panels.caption(picture, f"score {moment.score:g}", which)
+                if not alive:
+                    break
+                grid = panels.mosaic([f for f in last if f is not None])
+                grid = panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {written:,}")
+                film.add(grid)
+                for call in on_frame:
+                    call(grid)
+                written += 1
+    finally:
+        for p in players:
+            p.close()
+    return written
+
+
+def progress_callback(say: Say, path: Path, steps: int | None) -> FrameCallback:
+    """A callback for `on_frame` that reports the number of frames every `PERIOD` seconds."""
     count, shown = 0, time.monotonic()
 
-    def told(_picture: np.ndarray) -> None:
+    def report(_frame: np.ndarray) -> None:
         nonlocal count, shown
         count += 1
         if time.monotonic() - shown >= PERIOD:
             shown = time.monotonic()
-            say(f"filming {path}: {count:,} pictures" + ("" if steps is None else f" of {steps:,}"))
+            say(f"filming {path}: {count:,} frames" + ("" if steps is None else f" of {steps:,}"))
 
-    return told
+    return report

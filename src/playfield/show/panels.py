@@ -1,8 +1,7 @@
-"""The panels that films and pages are made of: pure functions from arrays to pictures.
+"""Building blocks of films and reports: pure functions from arrays to pictures, and writing a picture as PNG.
 
-Every picture is a uint8 array [height, width, 3], RGB. Text and bars are drawn with few shades, so that a GIF
-of them stays exact. The colours are from Okabe and Ito (2008): people with any kind of colour blindness can
-tell them apart.
+Every picture is a uint8 array [height, width, 3], RGB. Text and bars use few shades, so that a GIF of them is
+exact. The colours are those of Okabe and Ito (2008), which are distinct under every kind of colour blindness.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -23,7 +21,7 @@ from playfield.runs.storage import atomic_write
 Color = tuple[int, int, int]
 
 BACKGROUND: Color = (16, 16, 20)
-STRIP: Color = (30, 30, 37)  # caption strips and the tracks behind bars
+STRIP: Color = (30, 30, 37)  # captions, and the background of bars
 INK: Color = (236, 236, 240)
 FAINT: Color = (150, 150, 160)
 BLUE: Color = (86, 180, 233)
@@ -34,19 +32,19 @@ def upscale(frame: np.ndarray, factor: int | tuple[int, int]) -> np.ndarray:
     """Repeat each pixel `factor` times, or (down, across) times. [H, W, ...] -> [H*down, W*across, ...]."""
     down, across = factor if isinstance(factor, tuple) else (factor, factor)
     if down < 1 or across < 1:
-        raise UsageError(f"pixels are repeated at least once, not {down} x {across} times")
+        raise UsageError(f"a scale factor must be at least 1, not {down} x {across}")
     return np.ascontiguousarray(np.repeat(np.repeat(frame, down, axis=0), across, axis=1))
 
 
 def fit(frame: np.ndarray, height: int) -> np.ndarray:
-    """Scale [H, W, 3] or [H, W] to `height` and the width that keeps the shape.
+    """Scale [H, W, 3] or [H, W] to `height`, keeping the aspect ratio.
 
-    Larger: the nearest pixel. Smaller: the mean over the area.
+    Enlarging takes the nearest pixel, shrinking the mean over the area.
     """
     h, w = frame.shape[:2]
     width = max(1, round(w * height / h))
     if height < 1:
-        raise UsageError(f"a picture is at least 1 pixel high, not {height}")
+        raise UsageError(f"a picture must be at least 1 pixel high, not {height}")
     if height < h:
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
     rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
@@ -54,27 +52,26 @@ def fit(frame: np.ndarray, height: int) -> np.ndarray:
 
 
 def tv(frame: np.ndarray, scale: int = 2) -> np.ndarray:
-    """An Atari frame as a television shows it: its pixels are 12/7 as wide as they are high.
+    """An Atari frame with the aspect ratio of a television: its pixels are 12/7 as wide as they are high.
 
-    Whole factors keep the pixels even. (down, across) is (1, 2), (2, 3), (3, 5), (4, 7) for scale 1 to 4: a
-    frame [210, 160, 3] becomes 210 x 320, 420 x 480, 630 x 800 or 840 x 1120 (height x width), the last one
+    Integer factors keep all pixels equally large. (down, across) is (1, 2), (2, 3), (3, 5), (4, 7) for scale 1 to
+    4: a frame [210, 160, 3] becomes 210 x 320, 420 x 480, 630 x 800 or 840 x 1120 (height x width), the last one
     4:3 exactly.
     """
     return upscale(frame, (scale, round(scale * 12 / 7)))
 
 
 def dim(frame: np.ndarray) -> np.ndarray:
-    """The frame of a game that is over, at 3/8 of its brightness. No more colours than before."""
+    """A frame at 3/8 of its brightness, for a game that is over. The number of colours does not grow."""
     return (frame.astype(np.uint16) * 3 // 8).astype(np.uint8)
 
 
 def stack_overlay(stack: np.ndarray, height: int = 420, trail: Color = ORANGE) -> np.ndarray:
-    """What the net sees, in one picture: the newest frame in grey, older ones as a fading trail.
+    """A frame stack in one picture: the newest frame in grey, older ones as a fading coloured trail.
 
-    Grey is there now, coloured was there before. The frame before the newest is drawn in the full hue of
-    `trail` (at half of it a ball two pixels wide is hardly seen), each older one at half of the one after it,
-    and the brightest wins: what stands still stays grey. The brightest channel is the maximum of
-    stack[..., -1] and, over k >= 1, stack[..., -1-k] // 2**(k-1).
+    The frame before the newest has the full hue of `trail` (at half of it a ball two pixels wide is hardly
+    visible), each older one half the brightness of the next, and the brightest wins: what does not move stays grey.
+    The brightest channel is the maximum of stack[..., -1] and, over k >= 1, stack[..., -1-k] // 2**(k-1).
 
     Args:
         stack: uint8 [H, W, K], oldest first.
@@ -83,7 +80,7 @@ def stack_overlay(stack: np.ndarray, height: int = 420, trail: Color = ORANGE) -
     Returns:
         uint8 [height, height * W / H, 3].
     """
-    _expect_stack(stack)
+    _check_stack(stack)
     newest = stack[..., -1].astype(np.float32)
     frames = stack.shape[2]
     older = np.max([stack[..., frames - 1 - k] >> min(max(k - 1, 0), 8) for k in range(frames)], axis=0)
@@ -94,20 +91,20 @@ def stack_overlay(stack: np.ndarray, height: int = 420, trail: Color = ORANGE) -
 
 def stack_strip(stack: np.ndarray, height: int = 168, gap: int = 4) -> np.ndarray:
     """The K frames of a uint8 stack [H, W, K] side by side, oldest at the left, each `height` high."""
-    _expect_stack(stack)
+    _check_stack(stack)
     frames = [np.repeat(fit(stack[..., k], height)[..., None], 3, axis=2) for k in range(stack.shape[2])]
     return beside(*frames, gap=gap)
 
 
-def _expect_stack(stack: np.ndarray) -> None:
+def _check_stack(stack: np.ndarray) -> None:
     if stack.dtype != np.uint8 or stack.ndim != 3 or not stack.size:
-        raise UsageError(f"a stack of frames is uint8 [H, W, K], not {stack.dtype} {stack.shape}")
+        raise UsageError(f"a frame stack must be uint8 [H, W, K], not {stack.dtype} {stack.shape}")
 
 
 def beside(*panels: np.ndarray, gap: int = 8, background: Color = BACKGROUND) -> np.ndarray:
-    """Panels [h, w, 3] in a row, `gap` pixels apart; lower ones are centred on the height of the highest."""
+    """Panels [h, w, 3] in a row, `gap` pixels apart, centred vertically. Raises UsageError without panels."""
     if not panels:
-        raise UsageError("no panels to put beside each other")
+        raise UsageError("beside() needs at least one panel")
     height = max(p.shape[0] for p in panels)
     out = np.full((height, sum(p.shape[1] for p in panels) + gap * (len(panels) - 1), 3), background, np.uint8)
     x = 0
@@ -125,14 +122,14 @@ def mosaic(
     gap: int = 6,
     background: Color = BACKGROUND,
 ) -> np.ndarray:
-    """A grid of equal frames [h, w, 3], row by row; as square as can be unless `columns` is given."""
+    """Frames [h, w, 3] of one shape in a grid, row by row; `columns` defaults to about the number of rows."""
     if not frames:
-        raise UsageError("no frames for a mosaic")
+        raise UsageError("mosaic() needs at least one frame")
     if len({f.shape for f in frames}) > 1:
-        raise UsageError(f"the frames of a mosaic have one shape, not {sorted({f.shape for f in frames})}")
+        raise UsageError(f"the frames of a mosaic must have one shape, not {sorted({f.shape for f in frames})}")
     columns = math.ceil(math.sqrt(len(frames))) if columns is None else columns
     if columns < 1:
-        raise UsageError(f"a mosaic has at least 1 column, not {columns}")
+        raise UsageError(f"a mosaic needs at least 1 column, not {columns}")
     rows = math.ceil(len(frames) / columns)
     h, w = frames[0].shape[:2]
     out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), background, np.uint8)
@@ -147,7 +144,7 @@ def mosaic(
 
 @lru_cache(maxsize=2048)
 def _glyphs(text: str, size: int) -> Image.Image:
-    """The coverage of `text`, mode L. Eight levels look smooth enough, and keep the colours of a GIF few."""
+    """`text` as an alpha mask, mode L. Eight levels look smooth and keep the number of colours in a GIF low."""
     font = _font(size)
     ascent, descent = font.getmetrics()
     image = Image.new("L", (max(1, math.ceil(font.getlength(text))), ascent + descent))
@@ -156,8 +153,10 @@ def _glyphs(text: str, size: int) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size=size)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels come with FreeType
+    return font
 
 
 def _write(image: Image.Image, xy: tuple[float, float], text: str, size: int, fill: Color, anchor: float) -> None:
@@ -177,7 +176,7 @@ def _shorten(text: str, size: int, width: float) -> str:
 
 
 def caption(panel: np.ndarray, text: str, right: str = "", *, size: int = 16) -> np.ndarray:
-    """Put a strip with `text` above a panel [h, w, 3], and `right` at its right end. Too long a text is cut.
+    """A panel [h, w, 3] with a caption above it: `text` at the left, `right` at the right; long texts are cut.
 
     Returns uint8 [h + round(1.75 * size), w, 3]. The built-in font has the Latin letters only.
     """
@@ -201,14 +200,14 @@ def probability_bars(
     chosen: int | None = None,
     value: float | None = None,
 ) -> np.ndarray:
-    """What the policy wants to do: one bar per action, full width = certain, with its name and percentage.
+    """Action probabilities: one bar per action, full width = 1, with its name and percentage.
 
     Args:
-        probs: [A], from 0 to 1.
-        names: A action names.
+        probs: [A], each in [0, 1].
+        names: the A action names.
         size: (height, width) in pixels; up to 18 actions are readable from about 220 x 200.
-        chosen: the action taken, drawn in orange with a bright name; the others are blue.
-        value: the critic's value, written below.
+        chosen: index of the action taken, drawn in orange with a bright name; the others are blue.
+        value: state value, written below.
 
     Returns:
         uint8 [height, width, 3].
@@ -225,7 +224,7 @@ def q_bars(
     size: tuple[int, int] = (420, 260),
     chosen: int | None = None,
 ) -> np.ndarray:
-    """As `probability_bars`, for action values [A]: from the lowest (a stub) to the highest (full width)."""
+    """As `probability_bars`, for action values [A]: from the lowest (a tenth of the width) to the highest."""
     q = np.asarray(q, np.float64)
     spread = float(q.max() - q.min()) if q.size else 0.0
     lengths = 0.1 + 0.9 * (q - q.min()) / spread if spread > 0 else np.ones(q.shape)
@@ -241,9 +240,9 @@ def _bars(
     chosen: int | None,
     footer: tuple[str, str] | None,
 ) -> np.ndarray:
-    """Rows of name, bar (a length from 0 to 1) and number."""
+    """Rows of name, bar (`lengths` in [0, 1]) and number; `widest` is a text to reserve room for."""
     if lengths.ndim != 1 or not len(names) or len(lengths) != len(names):
-        raise UsageError(f"{len(names)} action names do not fit values of shape {lengths.shape}")
+        raise UsageError(f"{len(names)} action names, but values of shape {lengths.shape}")
     height, width = size
     image = Image.new("RGB", (width, height), BACKGROUND)
     rows = len(names) + (1.5 if footer else 0)
@@ -283,7 +282,7 @@ def _names_width(names: tuple[str, ...], size: int) -> float:
 
 
 def pictures(obs: np.ndarray, stack: int) -> list[np.ndarray]:
-    """The pictures that an observation [H, W, C] is made of, oldest first, each uint8 [H, W, 3]."""
+    """The frames of a stacked observation uint8 [H, W, C], oldest first, each [H, W, 3]; colours stay together."""
     channels = obs.shape[-1] // stack if obs.shape[-1] % stack == 0 else 1
     if channels != 3:
         return [np.repeat(obs[..., k : k + 1], 3, axis=2) for k in range(obs.shape[-1])]
@@ -291,8 +290,7 @@ def pictures(obs: np.ndarray, stack: int) -> list[np.ndarray]:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
+    """Write a picture, uint8 [H, W, 3]. Raises UsageError (see `check_picture`) or StorageError."""
     check_picture(path)
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG")
@@ -300,10 +298,10 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def check_picture(path: Path) -> None:
-    """Raise UsageError unless a PNG picture can be called `path`: what --out takes, before it costs any work."""
+    """Raise UsageError unless `path` can name a new PNG file; called on --out before any work is done."""
     if path.is_dir():
         raise UsageError(f"--out {path} is a directory: name a file in it, such as {path / 'picture.png'}")
     if path.suffix.lower() != ".png":
-        raise UsageError(f"--out writes a PNG picture: name it {path.with_suffix('.png')}")
+        raise UsageError(f"--out writes a PNG file: name it {path.with_suffix('.png')}")
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no directory {path.parent}")

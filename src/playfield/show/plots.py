@@ -1,7 +1,7 @@
-"""The plot of one learning curve as a PNG file, and what other plots share with it.
+"""The learning curve of a run as a PNG file, and helpers that other plots share.
 
-matplotlib is imported when a plot is drawn, through its object interface: no window, no `pyplot`, no global
-settings. The same input gives the same bytes. `read_monitor` reads the games of a run.
+matplotlib is used through its object interface: no `pyplot`, no window, no global settings. The same input gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from playfield.envs import protocol_line as describe_protocol
+from playfield.envs.family import family
 from playfield.errors import UsageError
+from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write
 
-# Okabe and Ito (2008): told apart by people with any kind of colour blindness.
+# Okabe and Ito (2008): distinct under every kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#8C8C94", "#24242B"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
@@ -27,14 +35,14 @@ Game = tuple[float, float]  # (step at which the game ended, raw score)
 
 
 def moving_mean(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
-    """Mean of each value and those before it: `window` of them, or all so far. [n] -> [n]."""
+    """Mean of the last `window` values at each index, of all so far before that; float64 [n] for [n] values."""
     if window < 1:
-        raise UsageError(f"a moving mean is over at least 1 value, not {window}")
+        raise UsageError(f"the window of a moving mean must be at least 1, not {window}")
     values = np.asarray(values, np.float64)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
 
 
 def learning_curve(
@@ -46,27 +54,27 @@ def learning_curve(
     evals: Sequence[tuple[float, float, float, float]] | None = None,
     human: float | None = None,
     random: float | None = None,
-    window: int = 100,
+    window: int = WINDOW,
     seconds: float | Sequence[float] | None = None,
     size: tuple[int, int] = (1200, 750),
 ) -> None:
-    """Draw the raw score of every game faintly and the mean over the last `window` games boldly.
+    """Plot the raw score of every game as a dot and the mean over the last `window` games as a line.
 
     Args:
-        out_png: the file; written whole or not at all.
+        out_png: the file; an existing one is replaced.
         games: (step, score) of each finished game, in any order.
-        title: heading.
-        protocol_line: what the scores depend on; printed small at the foot.
-        evals: (step, mean, low, high) of each evaluation, drawn as a dot with its interval.
-        human: score of a person, a labelled line.
+        title: title of the plot.
+        protocol_line: evaluation protocol, in small print below the plot.
+        evals: (step, mean, low, high) of each evaluation, drawn as a dot with its confidence interval.
+        human: human reference score, a labelled line.
         random: score of random play, a labelled line.
         window: games in the moving mean.
-        seconds: wall time of training, for an axis at the top: one number per game, or that of the last game
-            alone (the speed is then taken as constant).
+        seconds: wall-clock seconds since training began, for an axis at the top: one per game, or only that of the
+            last game (the speed is then assumed constant).
         size: (width, height) of the picture in pixels.
 
     Raises:
-        UsageError: no games, a number that is not finite, `seconds` of another length.
+        UsageError: no games, a number that is not finite, `seconds` of another length than `games`.
         StorageError: the file cannot be written.
     """
     pairs = _games(games, "games")
@@ -76,7 +84,7 @@ def learning_curve(
     figure = blank_figure(size, protocol_line)
     axes = figure.add_subplot()
     style_axes(axes, title)
-    # Faint dots in a long run would merge into one area.
+    # More games, fainter dots: otherwise those of a long run merge into one area.
     alpha = float(np.clip(20 / math.sqrt(len(steps)), 0.12, 0.7))
     axes.plot(steps, scores, ".", color=SKY, ms=4, mew=0, alpha=alpha)
     axes.plot([], [], ".", color=SKY, ms=7, mew=0, label="one game")
@@ -89,7 +97,7 @@ def learning_curve(
         at = _table(evals, 4, "evaluations (step, mean, low, high)")
         bars = np.abs(np.stack([at[:, 1] - at[:, 2], at[:, 3] - at[:, 1]]))
         style: dict[str, Any] = {"color": VERMILION, "ms": 5, "capsize": 3, "elinewidth": 1.2}
-        axes.errorbar(at[:, 0], at[:, 1], yerr=bars, fmt="o", label="evaluation, with its interval", **style)
+        axes.errorbar(at[:, 0], at[:, 1], yerr=bars, fmt="o", label="evaluation, with confidence interval", **style)
     last = max(steps[-1], max(e[0] for e in evals) if evals else 0.0)
     _finish_axes(axes, last, "score of a full game", human, random)
     if clock is not None:
@@ -101,10 +109,10 @@ def learning_curve(
 def on_common_steps(
     lines: Sequence[tuple[np.ndarray, np.ndarray]], points: int = 400
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read step lines (steps [n] rising, values [n]) at steps that all of them cover.
+    """Resample lines (increasing steps [n], values [n]) at `points` steps that all of them cover.
 
-    A line holds its value until the next game ends. Returns steps [P] and values [runs, P]; P is 0 when no
-    step is covered by all.
+    A line keeps its value until its next step. Returns steps [P] and values [lines, P]; P is 0 where no step is
+    covered by all.
     """
     first, last = max(s[0] for s, _ in lines), min(s[-1] for s, _ in lines)
     if first > last:
@@ -115,7 +123,7 @@ def on_common_steps(
 
 def _games(games: Sequence[Game], what: str) -> np.ndarray:
     if not len(games):
-        raise UsageError(f"no {what} to plot: no game has ended yet")
+        raise UsageError(f"no {what} to plot: no game has finished yet")
     return _table([(g[0], g[1]) for g in games], 2, what)
 
 
@@ -127,24 +135,21 @@ def _table(rows: Sequence[Sequence[float]], columns: int, what: str) -> np.ndarr
 
 
 def _clock(steps: np.ndarray, order: np.ndarray, seconds: float | Sequence[float] | None) -> np.ndarray | None:
-    """Wall time at each of `steps`, in seconds, never falling."""
+    """Wall-clock seconds at each of `steps`, non-decreasing."""
     if seconds is None:
         return None
     given = np.asarray(seconds, np.float64)
     if not (np.isfinite(given).all() and (given >= 0).all()):
-        raise UsageError("wall times are finite and not negative")
+        raise UsageError("wall times must be finite and not negative")
     if given.ndim == 0:
-        return float(given) * steps / max(steps[-1], 1.0)
+        return np.asarray(float(given) * steps / max(steps[-1], 1.0))
     if given.shape != steps.shape:
         raise UsageError(f"{len(steps)} games need {len(steps)} times, not {len(given)}")
     return np.maximum.accumulate(given[order])
 
 
-def blank_figure(size: tuple[int, int], foot: str) -> Any:
-    """An empty matplotlib figure of `size` pixels with small print at its foot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def blank_figure(size: tuple[int, int], foot: str) -> Figure:
+    """An empty figure of `size` (width, height) pixels with small print, `foot`, at the bottom."""
     width, height = size
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -154,8 +159,8 @@ def blank_figure(size: tuple[int, int], foot: str) -> Any:
     return figure
 
 
-def style_axes(axes: Any, title: str, fontsize: float = 12) -> None:
-    """The house's looks for one pair of axes."""
+def style_axes(axes: Axes, title: str, fontsize: float = 12) -> None:
+    """Give axes the title and the style that all plots of the package share."""
     axes.set_title(title, loc="left", fontsize=fontsize, color=INK, pad=10, weight="bold", parse_math=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -166,9 +171,7 @@ def style_axes(axes: Any, title: str, fontsize: float = 12) -> None:
     axes.tick_params(colors=INK, labelsize=8, length=3, color=GREY)
 
 
-def _finish_axes(axes: Any, last: float, ylabel: str, human: float | None, random: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter
-
+def _finish_axes(axes: Axes, last: float, ylabel: str, human: float | None, random: float | None) -> None:
     axes.set_xlabel("steps (agent decisions)", fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     axes.set_xlim(0, last * 1.07 if last > 0 else 1)  # room for the number at the end of the line
@@ -179,30 +182,27 @@ def _finish_axes(axes: Any, last: float, ylabel: str, human: float | None, rando
     axes.margins(y=0.06)
 
 
-def _end_label(axes: Any, x: float, y: float, color: str) -> None:
+def _end_label(axes: Axes, x: float, y: float, color: str) -> None:
     text = f"{y:.1f}" if abs(y) < 1000 else f"{y:,.0f}"
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "weight": "bold"}
-    from matplotlib.patheffects import withStroke
-
     halo = [withStroke(linewidth=3, foreground="white")]
     axes.annotate(text, (x, y), xytext=(5, 0), color=color, fontsize=9, path_effects=halo, **place)
 
 
-def _legend(axes: Any, x: np.ndarray, y: np.ndarray) -> None:
-    """Put the legend where fewer points are: upper left (a score that rises slowly) or lower right (fast)."""
+def _legend(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Put the legend where fewer points are: upper left or lower right."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = (x - left) / (right - left), (y - low) / (high - low)
     crowd = {"upper left": (x < 0.4) & (y > 0.6), "lower right": (x > 0.6) & (y < 0.4)}
-    loc = min(crowd, key=lambda name: int(crowd[name].sum()))
-    legend = axes.legend(loc=loc, fontsize=8, frameon=True, framealpha=0.85, edgecolor="none", labelcolor=INK)
+    style: dict[str, Any] = {"loc": min(crowd, key=lambda name: int(crowd[name].sum()))}
+    style |= {"fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none", "labelcolor": INK}
+    legend = axes.legend(**style)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-def _time_axis(axes: Any, steps: np.ndarray, clock: np.ndarray) -> None:
-    """Wall time along the top: round times, at the steps where they were reached."""
-    from matplotlib.ticker import MaxNLocator
-
+def _time_axis(axes: Axes, steps: np.ndarray, clock: np.ndarray) -> None:
+    """An axis of wall-clock time at the top: ticks at round times, placed at the steps reached by then."""
     unit, name = next((u, n) for u, n in ((3600, "h"), (60, "min"), (1, "s")) if clock[-1] >= 2 * u or u == 1)
     times = np.array([t for t in MaxNLocator(6).tick_values(0, clock[-1] / unit) if 0 <= t * unit <= clock[-1]])
     where = np.interp(times * unit, np.concatenate([[0.0], clock]), np.concatenate([[0.0], steps]))
@@ -221,11 +221,11 @@ def short_count(value: float) -> str:
     return f"{value:g}"
 
 
-def save_figure(figure: Any, out_png: str | Path) -> None:
-    """Write the figure whole or not at all; the same figure gives the same bytes. Raises UsageError, StorageError."""
+def save_figure(figure: Figure, out_png: str | Path) -> None:
+    """Write a figure as PNG, atomically; the same figure gives the same bytes. Raises UsageError, StorageError."""
     path = Path(out_png)
     if path.suffix.lower() != ".png":
-        raise UsageError(f"a plot is a .png file, not {path.name}")
+        raise UsageError(f"a plot is written as .png, not {path.name}")
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
     with as_storage_error(f"cannot write {path}"):
@@ -234,12 +234,13 @@ def save_figure(figure: Any, out_png: str | Path) -> None:
 
 
 def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any] | None) -> Path | None:
-    """The learning curve of a run as `curve.png`; None before the first game ended."""
-    from playfield.envs import protocol_line
-    from playfield.envs.family import family
-    from playfield.runs.logger import read_monitor
-    from playfield.show.plots import learning_curve
+    """Plot the learning curve of a run as `curve.png` in its directory; None before the first finished game.
 
+    Args:
+        directory: of the run.
+        info: contents of its `run.json`.
+        evaluation: `Evaluation.summary()`, or None.
+    """
     path = directory / "monitor.csv"
     games = read_monitor(path) if path.exists() else []
     if not games:
@@ -248,15 +249,15 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     evals: Sequence[Any] | None = None
     if evaluation is not None:
         evals = [(info["result"]["steps"], evaluation["mean"], *evaluation["ci95"])]
-    path = directory / "curve.png"
+    picture = directory / "curve.png"
     learning_curve(
-        path,
+        picture,
         [(step, score) for step, score, _, _ in games],
         title=f"{info['algo']} on {info['env']}, seed {info['seed']}",
-        protocol_line=protocol_line(info["protocol"]),
+        protocol_line=describe_protocol(info["protocol"]),
         evals=evals,
         human=high,
         random=low,
         seconds=[seconds for _, _, _, seconds in games],
     )
-    return path
+    return picture

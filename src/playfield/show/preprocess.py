@@ -1,7 +1,7 @@
-"""`playfield preprocess`: what happens to a screen before a network sees it, step by step, in one picture.
+"""`playfield preprocess`: the preprocessing from Atari screen to observation, step by step, in one picture.
 
-The luminance, the maximum and the resizing are done here by hand, from single frames of the emulator, and compared
-with what the environment gives: it takes ALE's grey screens, whose numbers are the same luminance, rounded.
+Luminance, maximum and resizing are computed here from single frames of the emulator and compared with the
+observation of the environment, which takes ALE's grey screens: the same luminance, rounded.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, and ALE
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
-    """The brightness of RGB pictures, uint8 [..., 3] to uint8 [...]: 0.299 R + 0.587 G + 0.114 B, rounded."""
+    """Luminance of RGB pictures, uint8 [..., 3] to uint8 [...]: 0.299 R + 0.587 G + 0.114 B, rounded."""
     red, green, blue = (rgb[..., k].astype(np.float64) * weight for k, weight in enumerate(WEIGHTS))
     return np.rint(red + green + blue).astype(np.uint8)
 
 
 def play(env: Atari | Viewed, steps: int, seed: int) -> tuple[list[np.ndarray], np.ndarray, int]:
-    """Play random steps; returns the frames of the last one, each RGB [210, 160, 3], the obs after it, and steps.
+    """Play `steps` random steps; returns the emulator frames of the last step, the observation after it, the steps.
 
-    A second emulator plays the same game frame by frame. If the last step ended a game, more are played: the
-    observation after it would be of the next game, which no step led to.
+    A second emulator plays the same game frame by frame. If the last step ended a game, play goes on until one does
+    not: the observation after it would be the first of the next game.
+
+    Returns:
+        The frames of the last step, each uint8 RGB [210, 160, 3]; the observation, [H, W, C]; the steps played.
     """
     protocol, names = env.protocol, env.spec.action_names
     single = Atari(env.game, 1, protocol.changed(skip=1, maxpool=False, cap=10_000_000), raw=True)
@@ -52,7 +55,7 @@ def play(env: Atari | Viewed, steps: int, seed: int) -> tuple[list[np.ndarray], 
             step = env.step(action)
             frames = []
             while len(frames) < protocol.skip and not (frames and ended):
-                single.life_lost[:] = False  # it must not press FIRE in the middle of a step
+                single.life_lost[:] = False  # otherwise it would press FIRE in the middle of a step
                 frame = single.step(executed)
                 frames.append(frame.next_obs[0].copy())
                 ended = bool(frame.episodes)
@@ -74,25 +77,30 @@ def preprocess(
     json: bool = False,
     **parts: Any,
 ) -> dict[str, Any]:
-    """Write one PNG: the screen, its luminance, the maximum of two frames, resized, and the stack the network gets.
+    """Write one PNG: screen, luminance, maximum of two frames, resized frame and the frame stack.
 
     Args:
         name: an Atari game.
         steps: random steps to play first, at least 1.
         seed: of the game and of the actions.
         protocol, view, parts: see `make_envs`.
-        out: the picture (default `preprocess-GAME.png` here).
-        json: print a JSON object instead of lines.
+        out: the picture (default `preprocess-GAME.png` in the current directory).
+        json: print a JSON object instead of text.
+
+    Returns:
+        What is printed with `json`: the path of the picture, sizes in bytes, the shape of the observation, and the
+        largest difference between the observation and the one computed here, in grey levels (None for colours and
+        views).
 
     Raises:
-        UsageError: observations that are no pictures of an Atari game; `out` is no file that can be written.
+        UsageError: not an Atari game with pixel observations, or `out` cannot be written.
     """
     if out is not None:
         check_picture(out)
     env = make_envs(name, 1, protocol=protocol, view=view, **parts)
     try:
         if not isinstance(env, Atari | Viewed):
-            raise UsageError(f"{name} is not observed through Atari pictures: try playfield preprocess breakout")
+            raise UsageError(f"{name} has no Atari pixel observations: try playfield preprocess breakout")
         frames, obs, played = play(env, steps, seed)
     finally:
         env.close()
@@ -123,14 +131,14 @@ def preprocess(
 
 
 def _by_hand(frames: list[np.ndarray], screen: tuple[int, int], maxpool: bool) -> list[tuple[str, np.ndarray]]:
-    """What is done to the frames of a step, with what it is called: grey pictures, uint8 [H, W]."""
+    """The preprocessing of the frames of one step: (name, grey picture uint8 [H, W]) of each stage."""
     grey = [luminance(frame) for frame in frames[-2:]]
     done = [("luminance 0.299 R + 0.587 G + 0.114 B", grey[-1])]
     if maxpool and len(frames) > 1:
         done.append(("maximum of the last two frames", np.maximum(*grey)))
     if screen != done[-1][1].shape:
         resized = cv2.resize(done[-1][1], screen[::-1], interpolation=cv2.INTER_AREA)
-        done.append((f"resized to {screen[0]}x{screen[1]}, mean over areas", resized))
+        done.append((f"resized to {screen[0]}x{screen[1]}, area interpolation", resized))
     return done
 
 
@@ -150,24 +158,22 @@ def _page(
     newest = pictures(obs, stack)[-1]
     small = [(title, _rgb(p)) for title, p in by_hand if p.shape != (210, 160)]
     if difference is None:
-        given = f"the environment gives: view {env.view.spec}" if isinstance(env, Viewed) else "the environment gives"
+        given = f"observation: view {env.view.spec}" if isinstance(env, Viewed) else "observation"
     else:
         same = "the same" if not difference else f"differs by up to {difference}"
-        given = f"the environment gives: {same}"
+        given = f"observation of the environment: {same}"
     second = [_tile(panels.fit(p, 420), title) for title, p in [*small, (given, newest)]]
     parts = [
         _tile(panels.fit(p, 252), "t" if k == stack - 1 else f"t-{stack - 1 - k}")
         for k, p in enumerate(_times(obs, stack))
     ]
     shape = "x".join(map(str, obs.shape))
-    net = panels.caption(
-        panels.beside(*parts), f"goes into the network, divided by 255: {shape} uint8, {obs.size:,} bytes"
-    )
-    return _below(panels.beside(*row), panels.beside(*second), net)
+    net = panels.caption(panels.beside(*parts), f"network input, divided by 255: {shape} uint8, {obs.size:,} bytes")
+    return _stacked(panels.beside(*row), panels.beside(*second), net)
 
 
 def _times(obs: np.ndarray, stack: int) -> list[np.ndarray]:
-    """One picture for each time of a stack; channels of a time that are no colours side by side."""
+    """One picture per time step of a stack; channels other than RGB stand side by side."""
     shown = pictures(obs, stack)
     each = len(shown) // stack
     return [panels.beside(*shown[k * each : (k + 1) * each], gap=2) for k in range(stack)]
@@ -181,8 +187,8 @@ def _rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _below(*rows: np.ndarray, gap: int = 12) -> np.ndarray:
-    """Pictures below each other, at the left."""
+def _stacked(*rows: np.ndarray, gap: int = 12) -> np.ndarray:
+    """Pictures below each other, left-aligned."""
     width = max(row.shape[1] for row in rows)
     out = np.full((sum(row.shape[0] + gap for row in rows) - gap, width, 3), panels.BACKGROUND, np.uint8)
     y = 0
@@ -200,10 +206,10 @@ def _lines(env: Atari | Viewed, result: dict[str, Any]) -> list[str]:
     ]
     difference = result["largest_difference_by_hand"]
     if isinstance(env, Viewed):
-        lines.append(f"the environment shows the screen through the view {env.view.spec}")
+        lines.append(f"the observation is the view {env.view.spec} of the screen")
     elif difference is None:
-        lines.append("the environment keeps the colours: luminance is shown, but not used")
+        lines.append("the observation keeps the colours: the luminance is shown but not used")
     else:
-        same = "the very same picture" if not difference else f"a picture that differs by up to {difference} of 255"
-        lines.append(f"the environment takes ALE's grey screens instead of the luminance by hand: {same}")
+        same = "identical" if not difference else f"different by up to {difference} of 255"
+        lines.append(f"the environment uses ALE's grey screens; the result of the steps shown here is {same}")
     return [*lines, f"picture: {result['picture']}"]

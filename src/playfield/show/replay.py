@@ -1,4 +1,4 @@
-"""`playfield replay`: what a replay memory holds, as a table, and its transitions as numbers and pictures."""
+"""`playfield replay`: a summary of a run's replay buffer, and its transitions as numbers and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playfield.replay.saved import Memory, find_memory
 from playfield.show import panels
 from playfield.show.panels import check_picture, pictures, write_png
 
-LARGE, SMALL = 252, 126  # height of a picture of one transition, and of one among several
+LARGE, SMALL = 252, 126  # pixels: height of the frames of a single transition, and of one among several
 
 
 def show(
@@ -30,18 +30,23 @@ def show(
     out: Path | None = None,
     json: bool = False,
 ) -> dict[str, Any]:
-    """Print what the newest checkpoint of a run remembers; with `index` or `sample`, transitions and their picture.
+    """Print a summary of the replay buffer in the newest checkpoint of a run, or some of its transitions.
 
     Args:
         name: a run directory, or `last`.
-        index: a transition, oldest first; negative ones count from the newest.
-        sample: that many different transitions, drawn by `seed`.
-        lane: count or draw only those of this environment.
-        out: the picture (default: `transition-17.png` or `transitions.png` here).
+        index: print this transition; 0 is the oldest, negative ones count from the newest.
+        sample: print that many different transitions, sampled uniformly.
+        seed: of the sampling.
+        lane: index or sample only the transitions of this environment.
+        out: picture of the transitions (default: `transition-17.png` or `transitions.png` in the current directory).
         json: print one JSON object instead.
 
+    Returns:
+        What is printed with `json`.
+
     Raises:
-        UsageError: no such run, lane or transition; a picture of observations that are numbers.
+        UsageError: no such run, environment or transition; `out` with observations that are not pixels.
+        DataError: a damaged replay buffer.
     """
     if out is not None:
         check_picture(out)
@@ -60,9 +65,9 @@ def show(
             path = out or Path("transitions.png" if sample else f"transition-{rows[0]['number']}.png")
             write_png(path, sheet(memory, [place for _, place in places], rows))
         elif out is not None:
-            raise UsageError(f"observations of {memory.spec.id} are numbers, which --out cannot picture")
+            raise UsageError(f"--out writes pictures: observations of {memory.spec.id} are vectors")
     except lz4.block.LZ4BlockError:
-        raise DataError(f"{memory.run}: the replay memory holds a damaged observation") from None
+        raise DataError(f"{memory.run}: damaged observation in the replay buffer") from None
     result = {"run": str(memory.run), "step": memory.step, "transitions": rows, "picture": path and str(path)}
     if json:
         print(jsonlib.dumps(result, indent=1))
@@ -72,12 +77,12 @@ def show(
 
 
 def summary(memory: Memory) -> dict[str, Any]:
-    """What a memory holds, JSON-able. Shares and counts are of the transitions that can be drawn."""
+    """Summary of a replay buffer, JSON-able. Fractions and counts are over the transitions that can be sampled."""
     replay, config = memory.replay, memory.info["config"]
     order = replay.order()
     kinds = replay.kinds.reshape(-1)[order]
     lanes = order // replay.size
-    games = sum(  # those that ended, and one under way
+    games = sum(  # the finished ones, and the current one of each environment
         int((kinds[lanes == lane] & OVER > 0).sum()) + (kinds[lanes == lane][-1:] & OVER == 0).sum()
         for lane in range(replay.num_envs)
     )
@@ -132,29 +137,29 @@ def _priorities(memory: Memory) -> dict[str, float] | None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """`summary` in words."""
+    """`summary` as text."""
     at = found["index"] if len(set(found["index"])) > 1 else found["index"][:1]
     index = ", ".join(f"{i:,}" for i in at[:16]) + (", ..." if len(at) > 16 else "")
     each, held = found["bytes_per_transition"], found["bytes_per_transition"] * found["entries"]
     rows = {
-        "transitions": f"{found['length']:,} can be drawn",
+        "transitions": f"{found['length']:,} can be sampled",
         "entries": f"{found['entries']:,} of {found['capacity']:,}",
-        "index": f"{index} (written next, in each of {found['lanes']} lanes)",
-        "memory": f"{each:,.0f} bytes a transition, {held / 1e6:,.1f} MB{' compressed' * found['compressed']}",
+        "index": f"{index} (next to be written, in each of {found['lanes']} environments)",
+        "memory": f"{each:,.0f} bytes per transition, {held / 1e6:,.1f} MB{' compressed' * found['compressed']}",
         "files": f"{found['files']}, {found['disk_bytes'] / 1e6:,.1f} MB",
         "games": f"{found['games']:,}",
         "ends": f"{found['terminated']:.2%} terminated, {found['truncated']:.2%} truncated",
-        "returns": f"of {found['n_step']} step{'s' * (found['n_step'] > 1)}, gamma {found['gamma']:g}",
+        "returns": f"{found['n_step']}-step, gamma {found['gamma']:g}",
     }
     if found["priorities"] is not None:
         p = found["priorities"]
         rows["priorities"] = (
             f"{p['min']:.3g} to {p['max']:.3g}, median {p['median']:.3g} (alpha {p['alpha']:g}); "
-            f"the top tenth has {p['share_of_top_tenth']:.0%}"
+            f"the largest tenth has {p['share_of_top_tenth']:.0%} of the sum"
         )
-    lines = [f"{found['run']}: replay memory of {found['algo']} on {found['env']} at step {found['step']:,}", ""]
+    lines = [f"{found['run']}: replay buffer of {found['algo']} on {found['env']} at step {found['step']:,}", ""]
     lines += [f"{key:>12}  {value}" for key, value in rows.items()]
-    title = "rewards, as learnt from (signs)" if found["clipped"] else "rewards"
+    title = "rewards (clipped to their signs)" if found["clipped"] else "rewards"
     for what, counts in ((title, found["rewards"]), ("actions", found["actions"])):
         lines += ["", what]
         widest = max([12, *map(len, counts)])
@@ -165,19 +170,19 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _places(memory: Memory, index: int | None, sample: int, seed: int, lane: int | None) -> list[tuple[int, int]]:
-    """(number, place in the memory) of the transitions asked for."""
+    """(index from the oldest, position in the buffer) of the transitions asked for."""
     order, lanes = memory.replay.order(), memory.replay.num_envs
     if lane is not None:
         if lane >= lanes:
-            raise UsageError(f"no lane {lane}: {memory.run} has lanes 0 to {lanes - 1}")
+            raise UsageError(f"no lane {lane}: the environments of {memory.run} are 0 to {lanes - 1}")
         order = order[order // memory.replay.size == lane]
     if not len(order):
-        raise UsageError(f"the replay memory of {memory.run} holds no transition yet")
+        raise UsageError(f"the replay buffer of {memory.run} is empty")
     if index is None:
         chosen = np.random.default_rng(seed).choice(len(order), min(sample, len(order)), replace=False)
         return [(int(i), int(order[i])) for i in np.sort(chosen)]
     if not -len(order) <= index < len(order):
-        where = f" in lane {lane}" if lane is not None else ""
+        where = f" of environment {lane}" if lane is not None else ""
         raise UsageError(f"no transition {index}{where}: choose from 0 (the oldest) to {len(order) - 1}")
     return [(index % len(order), int(order[index]))]
 
@@ -186,7 +191,7 @@ def _row(memory: Memory, place: int, number: int) -> dict[str, Any]:
     """One transition, JSON-able."""
     replay, spec = memory.replay, memory.spec
     batch = replay.read(np.array([place]))
-    obs, action, reward, following, done = replay[int(np.flatnonzero(replay.order() == place)[0])]
+    obs, action, reward, next_obs, done = replay[int(np.flatnonzero(replay.order() == place)[0])]
     kind = int(replay.kinds.reshape(-1)[place])
     row = {
         "number": number,
@@ -203,12 +208,12 @@ def _row(memory: Memory, place: int, number: int) -> dict[str, Any]:
         "priority": None if replay.tree is None else float(replay.tree.values[place]),
     }
     if not spec.pixels:
-        row |= {"obs": obs.tolist(), "next_obs": None if _lost(row) else following.tolist()}
+        row |= {"obs": obs.tolist(), "next_obs": None if _has_no_next_obs(row) else next_obs.tolist()}
     return row
 
 
-def _lost(row: dict[str, Any]) -> bool:
-    """Whether there is no next observation: a game that is over leaves none."""
+def _has_no_next_obs(row: dict[str, Any]) -> bool:
+    """Whether the game terminated: no observation is stored after it."""
     return row["game_over"] and not row["truncated"]
 
 
@@ -216,20 +221,21 @@ def _text(memory: Memory, row: dict[str, Any]) -> str:
     replay = memory.replay
     how = [word for word in ("terminated", "truncated") if row[word]]
     if row["terminated"]:
-        how.append("the game is over" if row["game_over"] else "the game goes on, a life was lost")
+        how.append("game over" if row["game_over"] else "life lost, the game goes on")
     lines = {
         "action": f"{row['action_name']} ({row['action']})",
         "reward": f"{row['reward']:g}",
-        "return": f"{row['n_step_return']:g} over {replay.n_step} step{'s' * (replay.n_step > 1)}",
-        "discount": f"{row['discount']:.6g} of the value that follows",
+        "return": f"{row['n_step_return']:g} ({replay.n_step}-step)",
+        "discount": f"{row['discount']:.6g} (of the bootstrap value)",
         "end": ", ".join(how) or "no",
     }
     if row["priority"] is not None:
         lines["priority"] = f"{row['priority']:.6g}"
     if "obs" in row:
         lines["obs"] = _numbers(row["obs"])
-        lines["next obs"] = "none: the game is over" if row["next_obs"] is None else _numbers(row["next_obs"])
-    head = f"transition {row['number']} of {len(replay):,}, oldest first: lane {row['lane']}, slot {row['slot']}"
+        lines["next obs"] = "none: game over" if row["next_obs"] is None else _numbers(row["next_obs"])
+    where = f"environment {row['lane']}, slot {row['slot']}"
+    head = f"transition {row['number']} of {len(replay):,} (0 is the oldest): {where}"
     return "\n".join([head, *(f"{key:>12}  {value}" for key, value in lines.items())])
 
 
@@ -239,13 +245,10 @@ def _numbers(values: Any) -> str:
     return text.replace("\n", "\n" + " " * 14)
 
 
-# Pictures ------------------------------------------------------------------------------------------------
-
-
 def sheet(memory: Memory, places: list[int], rows: list[dict[str, Any]]) -> np.ndarray:
-    """Transitions as one picture, uint8 [h, w, 3]: of each the stack seen, the next one, and what it bootstraps from.
+    """Transitions as one picture, uint8 [h, w, 3]: the observation, the next one, and the one it bootstraps from.
 
-    Each picture of a stack stands by itself with its time: t is the step of the transition.
+    Frames of a stack are labelled with their time; t is the step of the transition.
     """
     height = LARGE if len(places) == 1 else SMALL
     return panels.mosaic([_card(memory, *one, height) for one in zip(places, rows, strict=True)], gap=10)
@@ -253,16 +256,16 @@ def sheet(memory: Memory, places: list[int], rows: list[dict[str, Any]]) -> np.n
 
 def _card(memory: Memory, place: int, row: dict[str, Any], height: int) -> np.ndarray:
     replay = memory.replay
-    obs, _, _, following, _ = replay[int(np.flatnonzero(replay.order() == place)[0])]
+    obs, _, _, next_obs, _ = replay[int(np.flatnonzero(replay.order() == place)[0])]
     stack, n = int(memory.spec.protocol.get("stack", 1)), replay.n_step
-    lost = "the game is over" if _lost(row) else "observation after it"
-    blocks = [_block(obs, stack, 0, "observation", height), _block(following, stack, 1, lost, height)]
+    title = "game over" if _has_no_next_obs(row) else "next observation"
+    blocks = [_block(obs, stack, 0, "observation", height), _block(next_obs, stack, 1, title, height)]
     if n > 1:
         last = replay.read(np.array([place])).next_obs[0]
         ends = row["discount"] == 0
-        told = "no bootstrap: it ends" if ends else "bootstraps from its value"
+        title = "terminated: no bootstrap" if ends else "bootstraps from this value"
         after = None if ends or replay.gamma == 1 else round(math.log(row["discount"]) / math.log(replay.gamma))
-        blocks.append(_block(np.zeros_like(last) if ends else last, stack, after, told, height))
+        blocks.append(_block(np.zeros_like(last) if ends else last, stack, after, title, height))
     end = "".join(f", {word}" for word in ("terminated", "truncated") if row[word])
     text = f"{row['number']}: {row['action_name']}, reward {row['reward']:g}{end}"
     right = f"return {row['n_step_return']:.3g}, discount {row['discount']:.3g}"
@@ -272,7 +275,7 @@ def _card(memory: Memory, place: int, row: dict[str, Any], height: int) -> np.nd
 
 
 def _block(obs: np.ndarray, stack: int, after: int | None, title: str, height: int) -> np.ndarray:
-    """The pictures of one observation in a grid, oldest first, each with its time."""
+    """The frames of one observation in a grid, oldest first, each with its time."""
     tiles = []
     for k, picture in enumerate(pictures(obs, stack)):
         time = "" if after is None else _time(after - stack + 1 + k)

@@ -1,40 +1,43 @@
-"""What an agent's output depends on: parts of its observation are taken away, and the change is measured.
+"""Saliency: how an agent's value and action probabilities change when parts of its observation are perturbed.
 
-Occlusion blurs one patch of a pixel observation at a time, in all stacked frames (Greydanus et al. 2018), and
-looks at the value and at the action probabilities. Gradients ask for an infinitely small change instead. Numbers
-of a vector observation are moved to values that they had in the same game. None of this proves what an agent
-"understands": see Atrey et al. 2020.
+Occlusion blurs one patch of a pixel observation at a time, in all stacked frames (Greydanus et al. 2018). Gradients
+measure the effect of an infinitesimal change instead. In a vector observation one number at a time is replaced.
+Such maps do not prove what an agent "understands": see Atrey et al. 2020.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+import cv2
 import numpy as np
+import torch
+from torch import nn
 
 from playfield.errors import UsageError
 
-Think = Callable[[np.ndarray], dict[str, np.ndarray]]  # Policy.explain: obs [N, ...] -> probs [N, A], value [N]
+# `Policy.explain`: observations [N, ...] -> some of probs, net_probs, q (each [N, A]) and value [N].
+Outputs = dict[str, np.ndarray]
+Explain = Callable[[np.ndarray], Outputs]
 
-STEP, RADIUS = 6, 4.0  # pixels between patches, and the standard deviation of a patch
+STEP, RADIUS = 6, 4.0  # pixels between patches, and the standard deviation of a patch's Gaussian mask
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What P changes of one observation do to the agent's output.
+    """The agent's output before and after each of P perturbations of one observation.
 
     Attributes:
-        where: P centres (row, column) of patches, int [P, 2], or P feature indices [P, 1].
+        where: centres (row, column) of the patches, float [P, 2], or feature indices, int [P, 1].
         grid: (rows, columns) of the patches; (P, 1) for features.
         shape: (height, width) of the observation; (P, 1) for features.
-        value: the value before, None where the agent has none.
-        values: the values after, [P], zeros where the agent has none.
-        probs: action probabilities before, as the agent plays, [A], None where it has none.
-        probs_after: [P, A], or None.
-        net_probs, net_probs_after: those of its net, at temperature 1.
+        value: value of the observation, None where the agent has none.
+        values: values of the perturbed observations, [P], zeros where the agent has none.
+        probs: action probabilities as the agent plays, [A], None where it has none.
+        probs_after: those of the perturbed observations, [P, A], or None.
+        net_probs, net_probs_after: the same from the network's own distribution, at temperature 1.
     """
 
     where: np.ndarray
@@ -49,14 +52,15 @@ class Effects:
 
     @property
     def value_change(self) -> np.ndarray:
-        """Value after minus value before, [P]."""
-        return self.values - self.value if self.value is not None else np.zeros(len(self.where))
+        """Value of the perturbed observation minus value of the observation, [P]."""
+        return np.zeros(len(self.where)) if self.value is None else np.asarray(self.values - self.value)
 
     @property
     def divergence(self) -> np.ndarray:
-        """KL divergence of the net's probabilities after from those before, in nats, [P].
+        """KL(before || after) of the network's action distribution at temperature 1, in nats, [P].
 
-        Not of those it plays with: a greedy agent's are all 0 and 1, and would hide every change but a new choice.
+        Not of the probabilities that the agent plays with: those of a greedy agent are 0 and 1, and would only change
+        where the argmax does.
         """
         if self.net_probs is None or self.net_probs_after is None:
             return np.zeros(len(self.where))
@@ -64,14 +68,14 @@ class Effects:
 
     @property
     def strength(self) -> np.ndarray:
-        """How much each change matters, [P]: mean of both measures, each relative to its largest."""
-        return (relative(np.abs(self.value_change)) + relative(self.divergence)) / 2
+        """Importance of each perturbation, [P] in [0, 1]: the mean of both measures, each divided by its maximum."""
+        return np.asarray((relative(np.abs(self.value_change)) + relative(self.divergence)) / 2)
 
     def maps(self) -> dict[str, np.ndarray]:
-        """`value` (absolute change) and `policy` (divergence), float32 [H, W] each, zero or more."""
+        """Saliency maps `value` (absolute change) and `policy` (divergence), float32 [H, W] each, not negative."""
         return {
-            "value": spread(np.abs(self.value_change).reshape(self.grid), self.shape),
-            "policy": spread(self.divergence.reshape(self.grid), self.shape),
+            "value": upsample(np.abs(self.value_change).reshape(self.grid), self.shape),
+            "policy": upsample(self.divergence.reshape(self.grid), self.shape),
         }
 
 
@@ -79,31 +83,29 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """KL(p || q) over the last axis, in nats; never negative."""
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     safe = np.maximum(p, 1e-12)
-    return np.maximum((p * np.log(safe / np.maximum(q, 1e-12))).sum(-1), 0.0)
+    return np.asarray(np.maximum((p * np.log(safe / np.maximum(q, 1e-12))).sum(-1), 0.0))
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
     """Entropy over the last axis, in nats."""
     p = np.asarray(p, np.float64)
-    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
+    return np.asarray(-(p * np.log(np.maximum(p, 1e-12))).sum(-1))
 
 
 def relative(x: np.ndarray) -> np.ndarray:
-    """`x` divided by its largest value; zeros where nothing is above rounding errors."""
+    """`x` divided by its maximum; zeros where the maximum is within rounding error of 0."""
     top = float(np.max(x, initial=0.0))
-    return x / top if top > 1e-9 else np.zeros_like(x)
+    return np.asarray(x / top) if top > 1e-9 else np.zeros_like(x)
 
 
-def spread(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A grid of patch results [h, w] as a smooth map float32 [H, W]."""
-    import cv2
-
+def upsample(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Results per patch [h, w], interpolated to a map float32 [H, W] that is not negative."""
     wide = cv2.resize(grid.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
     return np.maximum(wide, 0)
 
 
 def patches(shape: tuple[int, int], step: int = STEP) -> tuple[np.ndarray, tuple[int, int]]:
-    """Centres float [P, 2] (row, column) of a grid of patches about `step` apart, and the (rows, columns)."""
+    """Centres (row, column), float [P, 2], of patches about `step` pixels apart, and the grid's (rows, columns)."""
     rows, columns = (max(1, round(n / step)) for n in shape)
     y = (np.arange(rows) + 0.5) * shape[0] / rows - 0.5
     x = (np.arange(columns) + 0.5) * shape[1] / columns - 0.5
@@ -111,9 +113,7 @@ def patches(shape: tuple[int, int], step: int = STEP) -> tuple[np.ndarray, tuple
 
 
 def blur_patches(obs: np.ndarray, centres: np.ndarray, radius: float = RADIUS) -> np.ndarray:
-    """One copy of uint8 `obs` [H, W, C] for each centre, blurred there with a soft edge: uint8 [P, H, W, C]."""
-    import cv2
-
+    """Copies of `obs`, uint8 [H, W, C], each blurred around one centre by a Gaussian mask: uint8 [P, H, W, C]."""
     height, width = obs.shape[:2]
     planes = [cv2.GaussianBlur(np.ascontiguousarray(obs[..., c]), (0, 0), radius) for c in range(obs.shape[2])]
     difference = np.stack(planes, -1).astype(np.float32) - obs
@@ -130,13 +130,20 @@ def blur_patches(obs: np.ndarray, centres: np.ndarray, radius: float = RADIUS) -
     return out
 
 
-def _think(think: Think, batch: np.ndarray) -> dict[str, np.ndarray]:
-    parts = [think(batch[i : i + BATCH]) for i in range(0, len(batch), BATCH)]
+def _in_batches(explain: Explain, batch: np.ndarray) -> Outputs:
+    parts = [explain(batch[i : i + BATCH]) for i in range(0, len(batch), BATCH)]
     return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
 
 
-def _effects(think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarray, grid: Any, shape: Any) -> Effects:
-    out = _think(think, np.concatenate([obs[None], changed]))
+def _effects(
+    explain: Explain,
+    obs: np.ndarray,
+    changed: np.ndarray,
+    where: np.ndarray,
+    grid: tuple[int, int],
+    shape: tuple[int, int],
+) -> Effects:
+    out = _in_batches(explain, np.concatenate([obs[None], changed]))
     values = values_of(out)
     probs, net_probs = out.get("probs"), net_probs_of(out)
     return Effects(
@@ -152,52 +159,55 @@ def _effects(think: Think, obs: np.ndarray, changed: np.ndarray, where: np.ndarr
     )
 
 
-def values_of(thoughts: dict[str, np.ndarray]) -> np.ndarray | None:
-    """The value in what a policy thinks, its largest action value, or None."""
-    if "value" in thoughts:
-        return np.asarray(thoughts["value"])
-    return np.asarray(thoughts["q"]).max(-1) if "q" in thoughts else None
+def values_of(outputs: Outputs) -> np.ndarray | None:
+    """State values [N] in the output of `Policy.explain`: `value`, or the largest action value; else None."""
+    if "value" in outputs:
+        return np.asarray(outputs["value"])
+    return np.asarray(outputs["q"]).max(-1) if "q" in outputs else None
 
 
-def net_probs_of(thoughts: dict[str, np.ndarray]) -> np.ndarray | None:
-    """The net's own action probabilities in what a policy thinks, at temperature 1; None where it has none."""
-    found = thoughts.get("net_probs", thoughts.get("probs"))
+def net_probs_of(outputs: Outputs) -> np.ndarray | None:
+    """The network's action probabilities [N, A] at temperature 1 in the output of `Policy.explain`, or None."""
+    found = outputs.get("net_probs", outputs.get("probs"))
     return None if found is None else np.asarray(found)
 
 
-def occlusion(think: Think, obs: np.ndarray, step: int = STEP, radius: float = RADIUS) -> Effects:
-    """Blur every patch of a pixel observation in turn.
+def occlusion(explain: Explain, obs: np.ndarray, step: int = STEP, radius: float = RADIUS) -> Effects:
+    """Effects of blurring each patch of a pixel observation, one at a time.
 
     Args:
-        think: `Policy.explain`.
+        explain: `Policy.explain`.
         obs: uint8 [H, W, C].
-        step: pixels between patches. radius: standard deviation of a patch's soft edge, in pixels.
+        step: pixels between patches.
+        radius: standard deviation of the Gaussian mask and blur, in pixels.
     """
-    centres, grid = patches(obs.shape[:2], step)
-    return _effects(think, obs, blur_patches(obs, centres, radius), centres, grid, obs.shape[:2])
+    height, width = obs.shape[:2]
+    centres, grid = patches((height, width), step)
+    return _effects(explain, obs, blur_patches(obs, centres, radius), centres, grid, (height, width))
 
 
-def feature_effects(think: Think, obs: np.ndarray, replace: np.ndarray) -> Effects:
-    """Replace each number of a vector observation by the one in `replace`, in turn. Both [K]."""
+def feature_effects(explain: Explain, obs: np.ndarray, replace: np.ndarray) -> Effects:
+    """Effects of replacing each number of a vector observation [K] by the one in `replace` [K], one at a time."""
     size = len(obs)
     changed = np.repeat(obs[None], size, 0)
     changed[np.arange(size), np.arange(size)] = replace
-    return _effects(think, obs, changed, np.arange(size)[:, None], (size, 1), (size, 1))
+    return _effects(explain, obs, changed, np.arange(size)[:, None], (size, 1), (size, 1))
 
 
-def gradients(net: Any, obs: np.ndarray, action: int) -> dict[str, np.ndarray]:
-    """Absolute gradients of the value and of the log-probability of `action` for each input (Simonyan et al. 2014).
+def gradients(net: nn.Module, obs: np.ndarray, action: int) -> dict[str, np.ndarray]:
+    """Absolute gradients of the value and of log pi(action) with respect to the input (Simonyan et al. 2014).
 
     Args:
-        net: torch module from a batch of observations to (logits [N, A], values [N]).
+        net: from observations [N, ...] to (logits [N, A], values [N]).
         obs: one observation, pixels [H, W, C] or a vector [K].
+        action: index of the action.
 
     Returns:
-        `value` and `policy`, float32 [H, W] (largest of the channels, smoothed a little) or [K].
-    """
-    import cv2
-    import torch
+        `value` and `policy`, float32 [H, W] (maximum over channels, slightly smoothed) or [K].
 
+    Raises:
+        UsageError: the network has no gradients.
+    """
     x = torch.tensor(obs[None], dtype=torch.float32, requires_grad=True)
     logits, values = net(x)
     target = {"value": values[0], "policy": torch.log_softmax(logits[0], -1)[action]}
@@ -212,7 +222,7 @@ def gradients(net: Any, obs: np.ndarray, action: int) -> dict[str, np.ndarray]:
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two maps, in [-1, 1]; ties share their mean rank; 0 where a map is constant."""
+    """Spearman's rank correlation of two maps, in [-1, 1]; ties get their mean rank; 0 where a map is constant."""
     ranks = []
     for x in (a, b):
         _, index, counts = np.unique(np.ravel(x), return_inverse=True, return_counts=True)

@@ -28,8 +28,8 @@ from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.runs.storage import as_storage_error, remove_leftovers
+from playfield.show.film import film_best_game
 from playfield.show.plots import save_curve
-from playfield.show.record import film_of
 from playfield.training.plan import (
     command_line,
     default_minutes,
@@ -298,7 +298,7 @@ def finish(
         result = evaluate_and_save(directory, "last", request.games, seed=0, say=say)
         evaluation = result.summary()
         if request.film:
-            files |= film_of(directory, result, say)
+            files |= film_best_game(directory, result, say)
     curve = save_curve(directory, info, evaluation)
     if curve is not None:
         files["curve"] = curve
