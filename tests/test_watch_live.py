@@ -1,4 +1,4 @@
-"""The live page through a real server: frames, verbs, malformed messages, following a run, and Chromium."""
+"""The live page through a real server: frames, commands, malformed messages, following a run, and Chromium."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def frames(socket, count, until=None):
         header, body = unpack(await socket.recv())
         if header["kind"] == "frame":
             found.append((header, body))
-            await say(socket, verb="ack")
+            await say(socket, command="ack")
             if until and until(header):
                 break
     return found
@@ -79,7 +79,7 @@ async def closing_code(socket):
 def test_a_random_agent_is_seen_playing(env):
     async def conversation(socket):
         hello, _ = unpack(await socket.recv())
-        await say(socket, verb="speed", speed=0)
+        await say(socket, command="speed", speed=0)
         return hello, await frames(socket, 6)
 
     with served(Source(env, agent="random")) as page:
@@ -115,7 +115,7 @@ def test_the_frames_are_those_of_the_policy(run, page):
 
 def test_only_the_latest_frame_is_sent_and_only_when_asked(page):
     async def conversation(socket):
-        await say(socket, verb="speed", speed=0)
+        await say(socket, command="speed", speed=0)
         while True:
             header, _ = unpack(await socket.recv())
             if header["kind"] == "frame":
@@ -126,7 +126,7 @@ def test_only_the_latest_frame_is_sent_and_only_when_asked(page):
             while len(got) < 9:
                 got.append(unpack(await asyncio.wait_for(socket.recv(), 0.3))[0]["kind"])
         assert set(got) <= {"run"}
-        await say(socket, verb="ack")
+        await say(socket, command="ack")
         return (await frames(socket, 1))[0][0]
 
     second = talk(page, conversation)
@@ -136,13 +136,13 @@ def test_only_the_latest_frame_is_sent_and_only_when_asked(page):
 
 def test_pause_step_and_restart(page):
     async def conversation(socket):
-        await say(socket, verb="pause")
+        await say(socket, command="pause")
         await asyncio.sleep(0.2)
         at = (await frames(socket, 1))[-1][0]
         await asyncio.sleep(0.2)
-        await say(socket, verb="step")
+        await say(socket, command="step")
         stepped = (await frames(socket, 1))[-1][0]
-        await say(socket, verb="restart")
+        await say(socket, command="restart")
         fresh = (await frames(socket, 5, lambda h: h["seed"] != at["seed"]))[-1][0]
         return at, stepped, fresh
 
@@ -155,8 +155,8 @@ def test_pause_step_and_restart(page):
 def test_a_person_takes_over_and_is_flagged(page):
     async def conversation(socket):
         before = (await frames(socket, 1))[0][0]
-        await say(socket, verb="human", on=True)
-        await say(socket, verb="keys", keys=["right", "nonsense", 7, None])
+        await say(socket, command="human", on=True)
+        await say(socket, command="keys", keys=["right", "nonsense", 7, None])
         seen = await frames(socket, 40, lambda h: h["human"] and h["over"])
         return before, [h for h, _ in seen if h["human"]]
 
@@ -170,7 +170,7 @@ def test_a_person_takes_over_and_is_flagged(page):
 
 
 def test_the_picker_offers_what_is_kept_and_follows_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(server_module, "NEWS_PERIOD", 0.2)
+    monkeypatch.setattr(server_module, "POLL_PERIOD", 0.2)
     run = make_run(tmp_path / "run")
     source = Source(str(run))
     assert source.choices() == ["follow", "best", "200", "100"]
@@ -179,10 +179,10 @@ def test_the_picker_offers_what_is_kept_and_follows_training(tmp_path, monkeypat
         first = (await frames(socket, 1))[0][0]
         add_checkpoint(run, source.spec, "mlp", 300)
         newer = (await frames(socket, 400, lambda h: "step 300" in h["label"]))[-1][0]
-        await say(socket, verb="checkpoint", choice="100")
+        await say(socket, command="checkpoint", choice="100")
         older = (await frames(socket, 400, lambda h: "step 100" in h["label"]))[-1][0]
         for wrong in ("../../etc", "999", "/etc/passwd", "ckpt-000000000100", "", "last\0"):
-            await say(socket, verb="checkpoint", choice=wrong)
+            await say(socket, command="checkpoint", choice=wrong)
         return first, newer, older, (await frames(socket, 3))[-1][0]
 
     with served(source) as page:
@@ -197,14 +197,14 @@ def test_watching_changes_nothing_in_the_run(run, page):
         return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(run.rglob("*")) if p.is_file()}
 
     async def conversation(socket):
-        await say(socket, verb="checkpoint", choice="best")
+        await say(socket, command="checkpoint", choice="best")
         await frames(socket, 5)
         while True:
             header, _ = unpack(await socket.recv())
             if header["kind"] == "run":
                 return header
             if header["kind"] == "frame":
-                await say(socket, verb="ack")
+                await say(socket, command="ack")
 
     before = digest()
     news = talk(page, conversation)
@@ -224,8 +224,8 @@ def test_a_link_out_of_the_run_is_not_read(tmp_path):
 
 
 BAD = [
-    ("not json", 1007), ("", 1007), ("[" * 50_000, 1007), ('{"verb":', 1007), ("[]", 1008), ("3", 1008),
-    ('{"verb": 3}', 1008), ('{"verb": "delete"}', 1008), ('{"verb": "__class__"}', 1008), ('{"a": 1}', 1008),
+    ("not json", 1007), ("", 1007), ("[" * 50_000, 1007), ('{"command":', 1007), ("[]", 1008), ("3", 1008),
+    ('{"command": 3}', 1008), ('{"command": "delete"}', 1008), ('{"command": "__class__"}', 1008), ('{"a": 1}', 1008),
     (b"\x00\x01", 1003), ("x" * 70_000, 1009),
 ]  # fmt: skip
 
@@ -241,10 +241,10 @@ def test_malformed_messages_end_that_connection_only(page, message, code):
 
 
 ODD = [
-    {"verb": "speed", "speed": 1e400}, {"verb": "speed", "speed": -1}, {"verb": "speed", "speed": "fast"},
-    {"verb": "speed"}, {"verb": "overlay", "overlay": "__init__"}, {"verb": "overlay", "overlay": ["value"]},
-    {"verb": "checkpoint", "choice": 7}, {"verb": "human", "on": "yes"}, {"verb": "keys", "keys": {"a": 1}},
-    {"verb": "keys", "keys": ["left"] * 1000}, {"verb": "ack", "extra": "x" * 1000},
+    {"command": "speed", "speed": 1e400}, {"command": "speed", "speed": -1}, {"command": "speed", "speed": "fast"},
+    {"command": "speed"}, {"command": "overlay", "overlay": "__init__"}, {"command": "overlay", "overlay": ["value"]},
+    {"command": "checkpoint", "choice": 7}, {"command": "human", "on": "yes"}, {"command": "keys", "keys": {"a": 1}},
+    {"command": "keys", "keys": ["left"] * 1000}, {"command": "ack", "extra": "x" * 1000},
 ]  # fmt: skip
 
 
@@ -262,14 +262,14 @@ def test_a_flood_of_messages_is_cut_off(page):
     async def conversation(socket):
         with contextlib.suppress(websockets.ConnectionClosed):
             for _ in range(5000):
-                await say(socket, verb="ack")
+                await say(socket, command="ack")
         return await closing_code(socket)
 
     assert talk(page, conversation) == 1008
 
 
 def test_a_silent_client_is_dropped(page, monkeypatch):
-    monkeypatch.setattr(server_module, "SILENCE", 0.4)
+    monkeypatch.setattr(server_module, "ACK_TIMEOUT", 0.4)
 
     async def conversation(socket):
         return await closing_code(socket)  # never an ack

@@ -1,1 +1,1 @@
-"""The live page: a web server that shows a game, what the agent thinks, and the run's curves."""
+"""The live page of `playfield watch`: a web server that shows a game, the agent's outputs and the run's curves."""

@@ -1,7 +1,7 @@
-"""One game for one browser tab: the agent plays, or a person does, and every step can be sent as bytes.
+"""The game of one browser tab, played by the agent or by a person, and its messages to the page.
 
-Each tab has a game of its own, so that pausing, speeding up or taking over in one disturbs no other. They share
-the networks, which are read only. A person's steps never reach training: this process only reads run directories.
+Each tab has its own game, so pausing, speeding up or taking over affects no other tab. The networks are shared and
+read-only. Nothing that a person plays reaches training: this process only reads run directories.
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ from playfield.show import saliency
 from playfield.show.watch import rundata
 
 KEYS = ("left", "right", "up", "down", "fire")
-TRAIL = 600  # steps remembered for the strip chart of a client that is slow to ask
+TRAIL = 600  # steps kept for the value chart of a client that requests frames slowly
 
 
 class Source:
-    """What is watched: policies by checkpoint, loaded once for all tabs.
+    """The agent that is shown: one policy per checkpoint, loaded once for all tabs.
 
-    Raises UsageError or DataError where `source` names no agent (see `policy.find_agent`).
+    Args:
+        source, which, agent: see `watch`.
+        temperature: of the sampled actions, 0 is greedy; None: the agent's default.
+        seed: of the policies' own sampling.
+
+    Raises:
+        UsageError: no such agent. DataError: a damaged one.
     """
 
     def __init__(
@@ -55,21 +61,22 @@ class Source:
         self._lock = threading.Lock()
 
     def steps(self) -> list[int]:
-        """Training steps of the checkpoints that can be chosen."""
+        """Training steps of the available checkpoints."""
         return [] if self.run is None or self.random else rundata.kept_steps(self.run)
 
     def choices(self) -> list[str]:
-        """What the checkpoint picker offers."""
+        """Values of the checkpoint menu: `follow`, `best` and the steps, newest first; empty for a fixed agent."""
         if self.run is None or self.random:
             return []
         best = ["best"] if rundata.has_best(self.run) else []
         return ["follow", *best, *[str(step) for step in reversed(self.steps())]]
 
     def newest(self) -> int | None:
+        """Training step of the newest checkpoint, None without one."""
         return max(self.steps(), default=None)
 
     def policy(self, which: str) -> Policy:
-        """The policy of a choice: `follow` is the newest checkpoint. Raises PlayfieldError."""
+        """The policy for a value of `choices`; `follow` is the newest checkpoint. Raises PlayfieldError."""
         if self.run is None or self.random or which == self.first != "follow":
             return self._first_policy
         which = "last" if which == "follow" else which
@@ -85,32 +92,35 @@ class Source:
             return self._cache[key]
 
 
-class Steered:
-    """A policy that a person can take over."""
+class OverridablePolicy:
+    """A policy whose actions a person can override: `human` is the index of their action, or None."""
 
     def __init__(self, policy: Policy) -> None:
         self.human: int | None = None
         self.use(policy)
 
     def use(self, policy: Policy) -> None:
-        """Go on with another policy of the same environment."""
+        """Switch to another policy of the same environment."""
         self.policy, self.spec, self.label = policy, policy.spec, policy.label
         self.temperature = policy.temperature
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        """Actions int64 [N] for observations [N, ...]: those of the policy, or the person's."""
         if self.human is not None:
             return np.full(len(obs), self.human, np.int64)
         return self.policy.act(obs, uniform)
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        """The policy's outputs, see `Policy.explain`."""
         return self.policy.explain(obs)
 
 
 def action_for(names: Sequence[str], keys: Sequence[str]) -> int:
-    """The action that the pressed keys mean: the nearest that the environment has.
+    """Index of the action that matches the pressed keys best.
 
-    Joystick names (`UPRIGHTFIRE`), and names such as `left` or `torque +1`. Without a key: NOOP, a middle action
-    such as `coast`, or the first.
+    Args:
+        names: the environment's action names, such as `UPRIGHTFIRE`, `left` or `torque +1`.
+        keys: some of `KEYS`. Without any: NOOP, else the middle action of an odd number, else the first.
     """
     upper = [name.upper() for name in names]
     down, fire = set(keys), "FIRE" if "fire" in keys else ""
@@ -126,30 +136,35 @@ def action_for(names: Sequence[str], keys: Sequence[str]) -> int:
 
 
 def frame_aspect(spec: EnvSpec, frame: np.ndarray) -> float:
-    """Width / height as a screen shows the frame: the 2600's pixels are 12/7 as wide as they are high."""
+    """Width / height at which the frame is shown: the pixels of the Atari 2600 are 12/7 as wide as high."""
     height, width = frame.shape[:2]
-    return width / height * spec.family.pixel_aspect
+    return float(width / height * spec.family.pixel_aspect)
 
 
 def pack(header: dict[str, Any], *buffers: np.ndarray) -> bytes:
-    """A message: uint32 length of the JSON (little-endian), the JSON, then the buffers one after another."""
+    """A message: length of the JSON (uint32, little-endian), the JSON, then the buffers one after another."""
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
     return b"".join([struct.pack("<I", len(text)), text, *(np.ascontiguousarray(b).tobytes() for b in buffers)])
 
 
 def number(x: Any, digits: int = 4) -> float | None:
-    """A JSON number, None for what is missing or not finite."""
+    """`x` rounded, for JSON; None for None and for numbers that are not finite."""
     return None if x is None or not math.isfinite(float(x)) else round(float(x), digits)
 
 
 class Session:
-    """The game of one tab. Not thread-safe: one call at a time."""
+    """The game of one tab. Not thread-safe: one call at a time.
+
+    Args:
+        source: the agent.
+        seed: of the first game.
+    """
 
     def __init__(self, source: Source, seed: int) -> None:
         self.source, self.spec = source, source.spec
         self.choice = source.first
         self.loaded = source.newest()
-        self.steered = Steered(source.policy(self.choice))
+        self.policy = OverridablePolicy(source.policy(self.choice))
         self.names = self.spec.action_names
         self.overlay = "off"
         self.keys: list[str] = []
@@ -158,7 +173,7 @@ class Session:
 
     def _start(self, seed: int) -> None:
         self.seed = seed
-        self.player = Player(self.steered, seed)
+        self.player = Player(self.policy, seed)
         self._moments: Iterator[Moment] = self.player.moments()
         self._now: Moment | None = None
         self._lives = self._shown_lives = lives_of(self.player)
@@ -168,21 +183,22 @@ class Session:
         self.scores: list[list[Any]] = []
 
     def restart(self, seed: int) -> None:
-        """A new game from another seed."""
+        """Start over from another seed."""
         self.player.close()
         self._start(seed)
 
     def close(self) -> None:
+        """Close the environment."""
         self.player.close()
 
     def choose(self, which: str) -> None:
-        """Go on with another checkpoint, in the same game. Raises PlayfieldError; the old one then stays."""
-        newest = self.source.newest()  # before loading: one that comes meanwhile is then loaded next
-        self.steered.use(self.source.policy(which))
+        """Switch to another checkpoint within the game. Raises PlayfieldError, and then keeps the old one."""
+        newest = self.source.newest()  # before loading: a checkpoint saved meanwhile is loaded next time
+        self.policy.use(self.source.policy(which))
         self.choice, self.loaded = which, newest
 
     def follow(self) -> bool:
-        """Load a newer checkpoint if there is one and it is asked for; whether it did."""
+        """Where the choice is `follow`, load a newer checkpoint if there is one; returns whether it did."""
         newest = self.source.newest()
         if self.choice != "follow" or newest == self.loaded:
             return False
@@ -190,15 +206,17 @@ class Session:
         return True
 
     def take_over(self, on: bool) -> None:
+        """Let the person play, or hand back to the agent."""
         self.taken_over, self.keys = on, []
-        self._steer()
+        self._override()
 
     def press(self, keys: Sequence[str]) -> None:
+        """Set the keys that are held down; others than `KEYS` are ignored."""
         self.keys = [key for key in KEYS if key in keys]
-        self._steer()
+        self._override()
 
-    def _steer(self) -> None:
-        self.steered.human = action_for(self.names, self.keys) if self.taken_over else None
+    def _override(self) -> None:
+        self.policy.human = action_for(self.names, self.keys) if self.taken_over else None
 
     def advance(self) -> None:
         """Play one step."""
@@ -217,7 +235,7 @@ class Session:
             self.scores = [*self.scores[-19:], [number(now.score), int(self.human_game)]]
 
     def hello(self) -> bytes:
-        """What does not change during the connection."""
+        """The first message: what does not change during the connection."""
         spec = self.spec
         return pack(
             {
@@ -235,7 +253,7 @@ class Session:
         )
 
     def frame(self) -> bytes:
-        """The step played last: its picture, what the net saw, what it thought and did."""
+        """Message about the latest step: screen, observation, outputs of the agent, action and score."""
         now = self._now
         if now is None:
             self.advance()
@@ -243,7 +261,7 @@ class Session:
         assert now is not None
         stack = now.obs if self.spec.pixels else None
         overlay = self._overlay(now) if self.overlay != "off" else None
-        thoughts: dict[str, Any] = {
+        outputs: dict[str, Any] = {
             k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts
         }
         header: dict[str, Any] = {
@@ -259,7 +277,7 @@ class Session:
             "human": self.taken_over,
             "human_game": self.human_game,
             "value": self._value,
-            "label": self.steered.label,
+            "label": self.policy.label,
             "choice": self.choice,
             "trail": list(self.trail),
             "scores": self.scores,
@@ -268,21 +286,21 @@ class Session:
             "stack": None if stack is None else list(stack.shape),
             "obs": None if stack is not None else [number(x) for x in np.ravel(now.obs)[:256]],
             "overlay": None if overlay is None else list(overlay.shape),
-            **thoughts,
+            **outputs,
         }
         self.trail.clear()
         parts = [now.frame, *([] if stack is None else [stack.transpose(2, 0, 1)])]
         return pack(header, *parts, *([] if overlay is None else [overlay]))
 
     def _overlay(self, now: Moment) -> np.ndarray | None:
-        """Saliency of the value or of the policy as uint8 [H, W], by occlusion."""
+        """Saliency map of the value or of the policy by occlusion, uint8 [H, W]; None for vector observations."""
         if not self.spec.pixels:
             return None
-        seen = saliency.occlusion(self.steered.explain, now.obs).maps()[self.overlay]
-        return np.round(255 * saliency.relative(seen)).astype(np.uint8)
+        found = saliency.occlusion(self.policy.explain, now.obs).maps()[self.overlay]
+        return np.round(255 * saliency.relative(found)).astype(np.uint8)
 
-    def news(self) -> bytes:
-        """Checkpoints and the learning curve of the run."""
+    def run_status(self) -> bytes:
+        """Message about the run: its checkpoints and learning curve."""
         run = self.source.run
         curve = None if run is None else rundata.learning_curve(run)
         return pack({"kind": "run", "choices": self.source.choices(), "choice": self.choice, "curve": curve})

@@ -1,8 +1,8 @@
-"""Who may talk to the live page: rules checked before any handler runs.
+"""Access rules of the live page, checked before any handler runs.
 
-A page on another site can make a browser send requests to this machine (cross-site requests, DNS rebinding). So
-the Host header must name the address that was printed, the Origin of a WebSocket must be that same address, the
-token must be right, and only GET and HEAD exist: nothing can be changed or read but over the WebSocket.
+A page of another site can make a browser send requests to this machine (cross-site requests, DNS rebinding). So
+the Host header must name the address that was printed, the Origin of a WebSocket must be the same address, the
+token must be right, and only GET and HEAD are allowed: state is read and changed only through the WebSocket.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
-PROTOCOL = "playfield"  # the WebSocket's subprotocol; the token travels beside it, as a page can set no header
+PROTOCOL = "playfield"  # WebSocket subprotocol; the token is a second one, since scripts cannot set headers
 METHODS = ("GET", "HEAD")
 
 
 def hosts_for(host: str, port: int, extra: Iterable[str] = ()) -> frozenset[str]:
-    """Host headers under which the page at `host`:`port` may be reached, lower case, each with its port.
+    """Host headers that are accepted for the page at `host`:`port`, lower case, each with its port.
 
-    `extra` are more names, `name` or `name:port`. At port 80 browsers leave the port out.
+    `extra` are more names, `name` or `name:port`. For port 80 names without a port are included, as browsers send.
     """
     names = ["127.0.0.1", "localhost", "[::1]"]
     if host not in ("0.0.0.0", "::", ""):
@@ -44,11 +44,11 @@ def hosts_for(host: str, port: int, extra: Iterable[str] = ()) -> frozenset[str]
 
 
 class Guard:
-    """ASGI middleware with the rules above.
+    """ASGI middleware that applies the rules above.
 
     Args:
-        app: what to protect.
-        hosts: see `hosts_for`.
+        app: the protected application.
+        hosts: accepted Host headers, see `hosts_for`.
         token: secret that a WebSocket must offer as the subprotocol `token.<secret>`.
     """
 
@@ -56,26 +56,26 @@ class Guard:
         self.app, self.hosts, self.token = app, hosts, token
 
     def refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
-        """(status, reason) for a request that is refused, None for one that may pass."""
+        """(status, reason) for a request that is refused, None for one that is allowed."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
-            return 400, "unknown kind of request"
+            return 400, "unknown type of request"
         found = _values(scope, b"host")
         if len(found) != 1 or found[0].lower() not in self.hosts:
-            return 421, "this address is not the one that playfield printed (see --allow-host)"
+            return 421, "wrong Host header: open the address that playfield printed (see --allow-host)"
         origins = _values(scope, b"origin")
         same = len(origins) == 1 and origins[0].lower() == f"http://{found[0].lower()}"
         if kind == "websocket":
             if not same:
-                return 403, "another site may not connect"
-            return None if self._knows_token(scope) else (403, "wrong token")
+                return 403, "cross-origin WebSocket refused"
+            return None if self._has_token(scope) else (403, "wrong token")
         if scope["method"] not in METHODS:
-            return (405, "only GET and HEAD") if same else (403, "another site may not ask for this")
+            return (405, "only GET and HEAD are allowed") if same else (403, "cross-origin request refused")
         if origins and not same:
-            return 403, "another site may not read this"
+            return 403, "cross-origin request refused"
         return None
 
-    def _knows_token(self, scope: dict[str, Any]) -> bool:
+    def _has_token(self, scope: dict[str, Any]) -> bool:
         offered = [p.strip() for line in _values(scope, b"sec-websocket-protocol") for p in line.split(",")]
         tokens = [p.removeprefix("token.") for p in offered if p.startswith("token.")]
         return (
@@ -96,19 +96,19 @@ class Guard:
             headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
             if status == 405:
                 headers.append((b"allow", b"GET, HEAD"))
-            await send({"type": "http.response.start", "status": status, "headers": headers + _fixed()})
+            await send({"type": "http.response.start", "status": status, "headers": headers + _header_list()})
             await send({"type": "http.response.body", "body": body})
             return
 
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *_fixed()]}
+                message = {**message, "headers": [*message.get("headers", []), *_header_list()]}
             await send(message)
 
         await self.app(scope, receive, with_headers)
 
 
-def _fixed() -> list[tuple[bytes, bytes]]:
+def _header_list() -> list[tuple[bytes, bytes]]:
     return [(k.encode(), v.encode()) for k, v in HEADERS.items()]
 
 

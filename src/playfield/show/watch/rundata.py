@@ -1,4 +1,4 @@
-"""What the live page reads of a run directory: checkpoints and the learning curve. It never writes there."""
+"""Reads checkpoints and learning curve from a run directory, for the live page. Nothing is written there."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy as np
 
 from playfield.errors import PlayfieldError
 from playfield.runs import checkpoint
-from playfield.runs.logger import read_monitor
+from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import open_regular
 from playfield.show.plots import moving_mean
 
-POINTS = 300  # of a learning curve on the page
-WINDOW = 100  # games in a moving mean
-MAX_BYTES = 64 << 20
+POINTS = 300  # of the learning curve on the page
+MAX_BYTES = 64 << 20  # of a file that is read
 
 
 def kept_steps(run: Path) -> list[int]:
-    """Training steps of the checkpoints that the run keeps, oldest first."""
+    """Training steps of the run's checkpoints, oldest first; empty where they cannot be read."""
     try:
         return [int(path.name[5:17]) for path in checkpoint.checkpoints(run / "checkpoints")]
     except PlayfieldError:
@@ -31,18 +30,19 @@ def kept_steps(run: Path) -> list[int]:
 
 
 def has_best(run: Path) -> bool:
+    """Whether the run has a best checkpoint."""
     return (run / "checkpoints" / "best").is_dir()
 
 
 def learning_curve(run: Path) -> dict[str, Any] | None:
-    """`points` [[step, mean score], ...], `games` and the last `step`; None while there is nothing to show.
+    """`points` [[step, mean score], ...], number of `games` and last `step`; None while there is nothing to show.
 
-    Games come from monitor.csv; without it, means come from metrics.csv.
+    Scores come from monitor.csv, as means over `WINDOW` games; without it, means come from metrics.csv.
     """
     try:
         found = _from_monitor(run) or _from_metrics(run)
     except (PlayfieldError, OSError, ValueError):
-        return None  # a file that is being written, or not ours: the page goes on without the curve
+        return None  # incomplete or malformed file: the page works without the curve
     if found is None:
         return None
     steps, means, games = found
@@ -51,21 +51,9 @@ def learning_curve(run: Path) -> dict[str, Any] | None:
     return {"points": points, "games": games, "step": int(steps[-1])}
 
 
-def stamp(run: Path) -> tuple[Any, ...]:
-    """Changes when anything that the page shows of the run has changed."""
-    marks: list[Any] = []
-    for name in ("monitor.csv", "metrics.csv", "checkpoints", "checkpoints/best"):
-        try:
-            found = os.stat(run / name)
-            marks.append((found.st_mtime_ns, found.st_size))
-        except OSError:
-            marks.append(None)
-    return tuple(marks)
-
-
 def _text(run: Path, name: str) -> str | None:
     try:
-        with open_regular(run, name) as file:  # links are refused: they could lead out of the run
+        with open_regular(run, name) as file:  # symbolic links are refused: they could lead out of the run
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 return None
             return (file.read() or b"").decode("utf-8", "replace")

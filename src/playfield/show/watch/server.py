@@ -1,8 +1,8 @@
-"""The live page: `playfield watch`. A process of its own that only reads run directories.
+"""The web server of `playfield watch`. It runs in its own process and only reads run directories.
 
-One static page and one WebSocket. The server sends a frame when the page has acknowledged the one before, and
-always the latest: a slow page skips frames, it never delays the game or fills memory. Nothing that a client sends
-becomes part of a path: it picks from lists that the server made.
+One static page and one WebSocket. The server sends the latest frame once the page has acknowledged the one before:
+a slow page skips frames, and never delays the game or fills memory. Nothing that a client sends becomes part of a
+path: it chooses from lists of the server.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -33,11 +34,11 @@ from playfield.play.player import fps_of
 from playfield.show.watch.game import KEYS, Session, Source, pack
 from playfield.show.watch.guard import PROTOCOL, Guard, hosts_for
 
-CLIENTS = 8  # tabs at once; each plays a game of its own
-MESSAGES = 200  # per second and client
-SILENCE = 10.0  # seconds without an acknowledgement after which a client is dropped
-NEWS_PERIOD = 2.0  # seconds between two looks at the run directory
-SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)  # times the game's own; 0 is as fast as it goes
+CLIENTS = 8  # tabs at once; each has its own game
+MESSAGES = 200  # per second and client, at most
+ACK_TIMEOUT = 10.0  # seconds without an acknowledgement after which a client is disconnected
+POLL_PERIOD = 2.0  # seconds between two reads of the run directory
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)  # relative to the game's own; 0 is as fast as possible
 OVERLAYS = ("off", "value", "policy")
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -47,7 +48,7 @@ PAGE = {
 
 
 class BadMessage(Exception):
-    """A message that the page would never send; the connection is closed with `code`."""
+    """A message that the page never sends; the connection is closed with the WebSocket status `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -55,32 +56,34 @@ class BadMessage(Exception):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A client's message: {"verb": ..., ...}. Raises BadMessage."""
+    """Parse a client's message, {"command": ..., ...}. Raises BadMessage."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
         raise BadMessage(1007, "not JSON") from None
-    if not isinstance(message, dict) or not isinstance(message.get("verb"), str):
-        raise BadMessage(1008, "not a message of this page")
+    if not isinstance(message, dict) or not isinstance(message.get("command"), str):
+        raise BadMessage(1008, "message without a command")
     return message
 
 
 class Client:
-    """One connected tab: plays, sends, and listens until one of the three ends."""
+    """The connection of one tab: four tasks play, send frames, send the run's status and receive commands."""
 
     def __init__(self, socket: WebSocket, session: Session) -> None:
         self.socket, self.session = socket, session
         self.speed, self.playing = 1.0, True
-        self._steps = 0  # asked for while paused
-        self._wake, self._fresh, self._credit = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._credit.set()
-        self._busy = asyncio.Lock()  # one call of the session at a time
+        self._steps = 0  # single steps requested while paused
+        self._wake, self._new_frame, self._acknowledged = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._acknowledged.set()
+        self._session_lock = asyncio.Lock()  # one call of the session at a time
         self._sending = asyncio.Lock()
-        self._last_ack = time.monotonic()
 
     async def run(self) -> None:
+        """Serve the tab until it disconnects. Raises BadMessage, WebSocketDisconnect, TimeoutError or OSError."""
         await self._send(self.session.hello())
-        tasks = [asyncio.create_task(work()) for work in (self._play, self._show, self._listen, self._report)]
+        tasks = [
+            asyncio.create_task(work()) for work in (self._play, self._send_frames, self._receive, self._send_status)
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -91,17 +94,17 @@ class Client:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
-        async with self._busy:
+        async with self._session_lock:
             running = asyncio.ensure_future(asyncio.to_thread(work, *args))
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
-                await asyncio.wait([running])  # a thread cannot be cancelled: the session must outlive it
+                await asyncio.wait([running])  # a thread cannot be cancelled: wait before the session is closed
                 raise
 
     async def _send(self, data: bytes) -> None:
         # Not wait_for: until Python 3.12 it can swallow a cancellation, and this task would never end.
-        async with self._sending, asyncio.timeout(SILENCE):
+        async with self._sending, asyncio.timeout(ACK_TIMEOUT):
             await self.socket.send_bytes(data)
 
     async def _play(self) -> None:
@@ -115,33 +118,33 @@ class Client:
                 continue
             self._steps = max(0, self._steps - 1)
             await self._call(self.session.advance)
-            self._fresh.set()
+            self._new_frame.set()
             pause = 0.0 if self.speed == 0 else 1 / (fps_of(self.session.spec) * self.speed)
-            due = max(due + pause, clock() - 0.1)  # a late step is made up for, a long halt is not
+            due = max(due + pause, clock() - 0.1)  # catch up after a late step, but not after a long pause
             await asyncio.sleep(max(0.0, due - clock()))
 
-    async def _show(self) -> None:
+    async def _send_frames(self) -> None:
         while True:
-            await self._fresh.wait()
+            await self._new_frame.wait()
             try:
-                async with asyncio.timeout(SILENCE):
-                    await self._credit.wait()
+                async with asyncio.timeout(ACK_TIMEOUT):
+                    await self._acknowledged.wait()
             except TimeoutError:
-                raise BadMessage(1008, "the page no longer answers") from None
-            self._fresh.clear()
-            self._credit.clear()
+                raise BadMessage(1008, "no acknowledgement from the page") from None
+            self._new_frame.clear()
+            self._acknowledged.clear()
             await self._send(await self._call(self.session.frame))
 
-    async def _report(self) -> None:
+    async def _send_status(self) -> None:
         while True:
             try:
                 await self._call(self.session.follow)
             except PlayfieldError as error:
                 await self._send(pack({"kind": "note", "text": str(error)}))
-            await self._send(await self._call(self.session.news))
-            await asyncio.sleep(NEWS_PERIOD)
+            await self._send(await self._call(self.session.run_status))
+            await asyncio.sleep(POLL_PERIOD)
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         allowance, then = float(MESSAGES), time.monotonic()
         while True:
             message = await self.socket.receive()
@@ -154,52 +157,58 @@ class Client:
                 raise BadMessage(1008, "too many messages")
             text = message.get("text")
             if text is None:
-                raise BadMessage(1003, "only text messages")
+                raise BadMessage(1003, "binary message")
             try:
-                await self._obey(parse(text))
+                await self._handle(parse(text))
             except PlayfieldError as error:
                 await self._send(pack({"kind": "note", "text": str(error)}))
 
-    async def _obey(self, message: dict[str, Any]) -> None:
-        """Carry out one verb. Values out of range are ignored; an unknown verb raises BadMessage."""
+    async def _handle(self, message: dict[str, Any]) -> None:
+        """Execute one command. Values out of range are ignored; an unknown command raises BadMessage."""
         session = self.session
         match message:
-            case {"verb": "ack"}:
-                self._credit.set()
+            case {"command": "ack"}:
+                self._acknowledged.set()
                 return
-            case {"verb": "play"}:
+            case {"command": "play"}:
                 self.playing = True
-            case {"verb": "pause"}:
+            case {"command": "pause"}:
                 self.playing = False
-            case {"verb": "step"}:
+            case {"command": "step"}:
                 self.playing, self._steps = False, min(self._steps + 1, 4)
-            case {"verb": "speed", "speed": int() | float() as speed}:
+            case {"command": "speed", "speed": int() | float() as speed}:
                 if speed in SPEEDS:
                     self.speed = float(speed)
-            case {"verb": "restart"}:
+            case {"command": "restart"}:
                 await self._call(session.restart, secrets.randbelow(2**31 - 1))
                 self._steps = 1
-            case {"verb": "overlay", "overlay": str(overlay)}:
+            case {"command": "overlay", "overlay": str(overlay)}:
                 if overlay in OVERLAYS:
                     session.overlay = overlay
-                    self._fresh.set()
-            case {"verb": "checkpoint", "choice": str(choice)}:
+                    self._new_frame.set()
+            case {"command": "checkpoint", "choice": str(choice)}:
                 if choice in await self._call(session.source.choices):
                     await self._call(session.choose, choice)
-            case {"verb": "human", "on": bool(on)}:
+            case {"command": "human", "on": bool(on)}:
                 session.take_over(on)
-            case {"verb": "keys", "keys": [*keys]}:
+            case {"command": "keys", "keys": [*keys]}:
                 session.press([key for key in keys if key in KEYS])
                 return
-            case {"verb": "speed" | "overlay" | "checkpoint" | "human" | "keys"}:
+            case {"command": "speed" | "overlay" | "checkpoint" | "human" | "keys"}:
                 return
             case _:
-                raise BadMessage(1008, "unknown verb")
+                raise BadMessage(1008, "unknown command")
         self._wake.set()
 
 
 class Hub:
-    """The application: static page, WebSocket, and the count of clients."""
+    """The application: static page, WebSocket, and the number of clients.
+
+    Args:
+        source: the agent.
+        seed: of the first game of each tab.
+        hosts, token: see `Guard`.
+    """
 
     def __init__(self, source: Source, seed: int, hosts: frozenset[str], token: str) -> None:
         self.source, self.seed, self.clients = source, seed, 0
@@ -217,7 +226,7 @@ class Hub:
     async def _socket(self, socket: WebSocket) -> None:
         await socket.accept(subprotocol=PROTOCOL)
         if self.clients >= CLIENTS:
-            text = f"{CLIENTS} tabs are watching already, the most this page serves: close one"
+            text = f"{CLIENTS} tabs are open already, the maximum: close one"
             await socket.send_bytes(pack({"kind": "error", "text": text}))
             await socket.close(1013, "too many tabs")
             return
@@ -234,13 +243,13 @@ class Hub:
         except PlayfieldError as error:
             with contextlib.suppress(Exception):
                 await socket.send_bytes(pack({"kind": "error", "text": str(error)}))
-            code, reason = 1011, "see the message before"
+            code, reason = 1011, "see the error message"
         finally:
             self.clients -= 1
             if session is not None:
                 session.close()
         if code:
-            with contextlib.suppress(Exception):  # it may have gone meanwhile
+            with contextlib.suppress(Exception):  # the client may have disconnected meanwhile
                 await socket.close(code, reason)
 
 
@@ -273,14 +282,14 @@ def _bound(family: int, host: str, port: int) -> socket.socket:
 
 
 def configure(hub: Hub) -> uvicorn.Config:
-    """How uvicorn serves `hub`."""
+    """The uvicorn configuration for `hub`."""
     return uvicorn.Config(
         hub.app,
         http="h11",
         ws="websockets-sansio",
         ws_max_size=65_536,
         ws_max_queue=8,
-        ws_per_message_deflate=False,  # the loopback is faster than any compression
+        ws_per_message_deflate=False,  # compression costs more than it saves on the loopback
         limit_concurrency=64,
         server_header=False,
         date_header=False,
@@ -307,23 +316,22 @@ def watch(
     """Serve the live page until Ctrl-C (KeyboardInterrupt) or SIGTERM.
 
     Args:
-        source: a run, a checkpoint or a shipped agent (see `policy.find_agent`); an environment with
+        source: a run, a checkpoint or a shipped agent (see `play.agent.find_agent`); an environment with
             `agent="random"`.
         which: `last` (follows a training run), `best` or a step.
-        host, port: where to listen; port 0 takes a free one.
-        allow_host: more names that the page may be reached under.
-        temperature: of the agent's sampling, 0 is greedy; None: its own default.
+        host, port: address to listen on; port 0 chooses a free one.
+        allow_host: more host names that the page may be opened under.
+        temperature: of the sampled actions, 0 is greedy; None: the agent's default.
         seed: of the first game of each tab.
-        open_browser: also open the page, where there is a screen.
+        agent: `random` for random play.
+        open_browser: open the page in a browser, where there is a display.
 
     Raises:
-        UsageError: no such agent, or the port is taken. DataError: a damaged one.
+        UsageError: no such agent, or the port is taken. DataError: a damaged checkpoint.
     """
     listening = listen(host, port)
     if agent is None:
-        import torch
-
-        torch.set_num_threads(1)  # leave the other cores to a training; more threads would wait for each other
+        torch.set_num_threads(1)  # leave the other cores to training; small batches do not gain from more threads
     with contextlib.closing(listening):
         chosen = Source(source, which, agent, temperature, seed)
         number = listening.getsockname()[1]
@@ -333,19 +341,19 @@ def watch(
         url = f"http://{name}:{number}/#t={token}"
         if host not in ("127.0.0.1", "localhost", "::1"):
             print(
-                f"warning: other machines can reach this page at {host}; whoever has the address below may watch, "
-                "and it travels unencrypted. They need --allow-host NAME for the name they use.",
+                f"warning: this page is reachable from other machines ({host}), unencrypted, by anyone who has the "
+                "address below. Add --allow-host NAME for each host name they use.",
                 file=sys.stderr,
             )
         print(f"{chosen.spec.id}: {chosen.policy(chosen.first).label}")
-        print(f"{url}\nCtrl-C ends it.", flush=True)
-        if open_browser and _has_screen():
+        print(f"{url}\nPress Ctrl-C to stop.", flush=True)
+        if open_browser and _has_display():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         server = uvicorn.Server(configure(hub))
         server.run(sockets=[listening])
-        if server.should_exit:  # a signal ended it; whether uvicorn raises it again depends on its timing
+        if server.should_exit:  # stopped by a signal, which uvicorn re-raises or not, depending on timing
             raise KeyboardInterrupt
 
 
-def _has_screen() -> bool:
+def _has_display() -> bool:
     return os.name != "posix" or sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

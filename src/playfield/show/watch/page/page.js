@@ -1,5 +1,5 @@
 "use strict";
-// The live page. Text is set with textContent only; everything shown comes over one WebSocket.
+// The live page. All data comes over one WebSocket; text is set with textContent only.
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, className, text) => {
@@ -26,29 +26,29 @@ const pressed = new Set();
 function connect() {
   const token = new URLSearchParams(location.hash.slice(1)).get("t");
   if (!token) {
-    notice("Open the whole address that `playfield watch` printed: it ends in #t= and a secret.");
+    notice("The address is incomplete: open the one that `playfield watch` printed, including #t= and the token.");
     return;
   }
   socket = new WebSocket(`ws://${location.host}/ws`, ["playfield", `token.${token}`]);
   socket.binaryType = "arraybuffer";
-  let told = false;
+  let explained = false; // the server sent a reason before closing
   let opened = false;
   socket.onopen = () => { opened = true; };
   socket.onmessage = (event) => {
     const size = new DataView(event.data).getUint32(0, true);
     const message = JSON.parse(new TextDecoder().decode(new Uint8Array(event.data, 4, size)));
-    if (message.kind === "hello") greet(message);
+    if (message.kind === "hello") start(message);
     else if (message.kind === "frame") {
       show(message, new Uint8Array(event.data, 4 + size));
       acknowledge();
-    } else if (message.kind === "run") news(message);
+    } else if (message.kind === "run") runStatus(message);
     else if (message.kind === "note") notice(message.text, 6000);
-    else if (message.kind === "error") { notice(message.text); told = true; }
+    else if (message.kind === "error") { notice(message.text); explained = true; }
   };
   socket.onclose = (event) => {
-    if (!told) {
-      notice(opened ? `The connection has ended${event.reason ? `: ${event.reason}` : ""}. Reload the page to start again.`
-        : "No connection: playfield watch has ended, or was started again with another address.");
+    if (!explained) {
+      notice(opened ? `Connection closed${event.reason ? `: ${event.reason}` : ""}. Reload the page to reconnect.`
+        : "Cannot connect: `playfield watch` has stopped, or was restarted with another address.");
     }
   };
 }
@@ -58,12 +58,12 @@ function send(message) {
 }
 
 function acknowledge() {
-  // At most one frame for each picture of the screen. A hidden tab draws none: it asks slowly.
-  if (document.hidden) setTimeout(() => send({ verb: "ack" }), 500);
-  else requestAnimationFrame(() => send({ verb: "ack" }));
+  // At most one frame per screen refresh; a hidden tab asks for two frames per second.
+  if (document.hidden) setTimeout(() => send({ command: "ack" }), 500);
+  else requestAnimationFrame(() => send({ command: "ack" }));
 }
 
-document.addEventListener("visibilitychange", () => { if (document.hidden) send({ verb: "ack" }); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) send({ command: "ack" }); });
 
 let noticeTimer = 0;
 function notice(text, milliseconds) {
@@ -73,9 +73,9 @@ function notice(text, milliseconds) {
   if (milliseconds) noticeTimer = setTimeout(() => notice(""), milliseconds);
 }
 
-// What arrives
+// Messages from the server
 
-function greet(message) {
+function start(message) {
   hello = message;
   document.title = `${message.env} · playfield`;
   $("env").textContent = message.env;
@@ -91,11 +91,11 @@ function greet(message) {
     row.append(make("b", "", name), track, make("em"));
     rows.append(row);
   });
-  const sees = $("sees");
-  sees.replaceChildren();
+  const obs = $("obs");
+  obs.replaceChildren();
   if (!message.pixels) {
-    $("sees-note").textContent = `${message.obs_shape.join(" × ")} numbers`;
-    sees.append(make("div", "numbers"));
+    $("obs-note").textContent = `vector of size ${message.obs_shape.join(" × ")}`;
+    obs.append(make("div", "numbers"));
   }
   drawCurve();
 }
@@ -163,7 +163,7 @@ function paintFrame(message, bytes) {
 
 function paintStack(message, bytes, start) {
   if (!message.stack) {
-    const box = $("sees").firstChild;
+    const box = $("obs").firstChild;
     if (box && message.obs) {
       while (box.childElementCount < message.obs.length) {
         const row = make("div", "bar");
@@ -176,7 +176,7 @@ function paintStack(message, bytes, start) {
       message.obs.forEach((x, i) => {
         const row = box.children[i];
         row.largest = Math.max(row.largest, Math.abs(x ?? 0));
-        const share = (x ?? 0) / row.largest / 2; // signed: from the middle
+        const share = (x ?? 0) / row.largest / 2; // signed: the bar starts in the middle
         row.children[1].firstChild.style.transform = `translateX(${50 + Math.min(share, 0) * 100}%) scaleX(${Math.abs(share)})`;
         row.children[2].textContent = x === null ? "–" : x.toFixed(2);
       });
@@ -184,16 +184,16 @@ function paintStack(message, bytes, start) {
     return start;
   }
   const [height, width, channels] = message.stack;
-  const sees = $("sees");
-  while (sees.childElementCount < channels) {
+  const obs = $("obs");
+  while (obs.childElementCount < channels) {
     const figure = make("figure");
     figure.append(make("canvas"), make("figcaption"));
-    sees.append(figure);
+    obs.append(figure);
   }
-  $("sees-note").textContent = `${channels} pictures of ${width} × ${height}`;
+  $("obs-note").textContent = `${channels} frames of ${width} × ${height}`;
   for (let c = 0; c < channels; c += 1) {
-    const figure = sees.children[c];
-    figure.children[1].textContent = c === channels - 1 ? "now" : `${channels - 1 - c} before`;
+    const figure = obs.children[c];
+    figure.children[1].textContent = c === channels - 1 ? "t" : `t−${channels - 1 - c}`;
     const [context, image] = pixels(figure.children[0], width, height);
     const base = start + c * height * width;
     for (let i = 0, k = 0; i < height * width; i += 1, k += 4) {
@@ -232,7 +232,8 @@ function paintBars(message) {
     rows[i].children[1].firstChild.style.transform = `scaleX(${shares[i]})`;
     rows[i].children[2].textContent = texts[i];
   }
-  $("bars-note").textContent = message.human ? "you chose the orange one" : message.q ? "action values; orange: chosen" : "orange: chosen";
+  $("bars-title").textContent = message.q ? "Action values" : "Action probabilities";
+  $("bars-note").textContent = message.human ? "orange: your action" : "orange: action taken";
 }
 
 // Charts
@@ -297,14 +298,14 @@ function drawStrip() {
   const [context, width, height] = chart($("strip"));
   const values = trail.map((t) => t[1]).filter((v) => v !== null);
   if (!values.length) {
-    empty(context, width, height, hello && hello.trained ? "no value yet" : "a random agent expects nothing");
+    empty(context, width, height, hello && hello.trained ? "no value estimate" : "random play has no value estimate");
     return;
   }
   let low = Math.min(...values);
   let high = Math.max(...values);
   const margin = Math.max((high - low) * 0.1, 0.05 * Math.abs(high), 0.02);
   low -= margin; high += margin;
-  // The range widens at once and narrows slowly, so that the line does not jump.
+  // The range grows at once and shrinks slowly, so that the line does not jump.
   stripRange = [Math.min(low, stripRange[0] + 0.05 * (low - stripRange[0])), Math.max(high, stripRange[1] + 0.05 * (high - stripRange[1]))];
   const [box, y] = axes(context, width, height, ...stripRange);
   const x = (i) => box.right - (trail.length - 1 - i) * (box.right - box.left) / 399;
@@ -319,7 +320,7 @@ function drawStrip() {
     pen = !t[3];
   });
   context.stroke();
-  const every = trail.length > 20 && trail.every((t) => t[2] === trail[0][2]); // a reward at each step says nothing
+  const every = trail.length > 20 && trail.every((t) => t[2] === trail[0][2]); // not where every step has the same reward
   trail.forEach((t, i) => {
     if (t[3]) {
       context.fillStyle = COLORS.faint;
@@ -336,13 +337,13 @@ function drawStrip() {
 function drawCurve() {
   const [context, width, height] = chart($("curve"));
   if (curve && curve.points.length > 1) {
-    $("curve-title").textContent = `Learning: mean score of the last 100 games, ${short(curve.step)} steps so far`;
+    $("curve-title").textContent = `Learning curve: mean score of the last 100 games, ${short(curve.step)} steps so far`;
     line(context, width, height, curve.points);
     return;
   }
   const scores = last ? last.scores : [];
-  $("curve-title").textContent = "Scores of the games seen here";
-  if (!scores.length) { empty(context, width, height, "the first game is still going on"); return; }
+  $("curve-title").textContent = "Scores of the games on this page";
+  if (!scores.length) { empty(context, width, height, "no game finished yet"); return; }
   const high = Math.max(...scores.map((s) => s[0]), 0);
   const low = Math.min(...scores.map((s) => s[0]), 0);
   const [box, y] = axes(context, width, height, low, high || 1);
@@ -382,7 +383,7 @@ function line(context, width, height, points) {
   context.fillText(short(first), box.left, height - 2);
 }
 
-function news(message) {
+function runStatus(message) {
   curve = message.curve;
   drawCurve();
   const select = $("checkpoint");
@@ -390,7 +391,7 @@ function news(message) {
   const names = [...select.options].map((o) => o.value);
   if (names.join() !== message.choices.join()) {
     select.replaceChildren(...message.choices.map((choice) => {
-      const text = choice === "follow" ? "follow the newest" : /^\d+$/.test(choice) ? `step ${(+choice).toLocaleString("en")}` : choice;
+      const text = choice === "follow" ? "latest (follow training)" : /^\d+$/.test(choice) ? `step ${(+choice).toLocaleString("en")}` : choice;
       const option = make("option", "", text);
       option.value = choice;
       return option;
@@ -405,22 +406,22 @@ function setPlaying(on) {
   playing = on;
   $("play").textContent = on ? "❚❚" : "▶";
   $("play").setAttribute("aria-label", on ? "pause" : "play");
-  send({ verb: on ? "play" : "pause" });
+  send({ command: on ? "play" : "pause" });
   if (last && !last.over) { $("curtain").textContent = on ? "" : "paused"; $("curtain").hidden = on; }
 }
 
 function step() {
   if (playing) setPlaying(false);
-  send({ verb: "step" });
+  send({ command: "step" });
 }
 
 function setHuman(on) {
   human = on;
   pressed.clear();
   $("human").setAttribute("aria-pressed", String(on));
-  $("human").textContent = on ? "give back" : "take over";
-  $("hint").textContent = on ? "arrow keys and space play; H gives back" : "";
-  send({ verb: "human", on });
+  $("human").textContent = on ? "hand back to the agent" : "take over";
+  $("hint").textContent = on ? "arrow keys and space to play, H to hand back" : "";
+  send({ command: "human", on });
   if (on && !playing) setPlaying(true);
   if (on) $("screen").focus();
 }
@@ -430,33 +431,33 @@ SPEEDS.forEach((speed) => {
   button.setAttribute("aria-pressed", String(speed === 1));
   button.onclick = () => {
     for (const other of $("speeds").children) other.setAttribute("aria-pressed", String(other === button));
-    send({ verb: "speed", speed });
+    send({ command: "speed", speed });
     button.blur();
   };
   $("speeds").append(button);
 });
 $("play").onclick = () => { setPlaying(!playing); $("play").blur(); };
 $("one").onclick = () => { step(); $("one").blur(); };
-$("restart").onclick = () => { send({ verb: "restart" }); $("restart").blur(); };
+$("restart").onclick = () => { send({ command: "restart" }); $("restart").blur(); };
 $("human").onclick = () => { setHuman(!human); $("human").blur(); };
-$("overlay").onchange = (event) => { send({ verb: "overlay", overlay: event.target.value }); event.target.blur(); };
-$("checkpoint").onchange = (event) => { send({ verb: "checkpoint", choice: event.target.value }); event.target.blur(); };
+$("overlay").onchange = (event) => { send({ command: "overlay", overlay: event.target.value }); event.target.blur(); };
+$("checkpoint").onchange = (event) => { send({ command: "checkpoint", choice: event.target.value }); event.target.blur(); };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
   const key = KEYS[event.key];
   if (human && key) {
     event.preventDefault();
-    if (!pressed.has(key)) { pressed.add(key); send({ verb: "keys", keys: [...pressed] }); }
+    if (!pressed.has(key)) { pressed.add(key); send({ command: "keys", keys: [...pressed] }); }
     return;
   }
   if (event.repeat && event.key !== ".") return;
-  const act = { p: () => setPlaying(!playing), ".": step, n: () => send({ verb: "restart" }), h: () => setHuman(!human) }[event.key.toLowerCase()];
+  const act = { p: () => setPlaying(!playing), ".": step, n: () => send({ command: "restart" }), h: () => setHuman(!human) }[event.key.toLowerCase()];
   if (act) { event.preventDefault(); act(); }
 });
 document.addEventListener("keyup", (event) => {
-  if (pressed.delete(KEYS[event.key])) send({ verb: "keys", keys: [...pressed] });
+  if (pressed.delete(KEYS[event.key])) send({ command: "keys", keys: [...pressed] });
 });
-window.addEventListener("blur", () => { if (pressed.size) { pressed.clear(); send({ verb: "keys", keys: [] }); } });
+window.addEventListener("blur", () => { if (pressed.size) { pressed.clear(); send({ command: "keys", keys: [] }); } });
 window.addEventListener("resize", () => { if (last) { fitScreen(last); drawStrip(); } drawCurve(); });
 connect();
