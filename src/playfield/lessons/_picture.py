@@ -18,7 +18,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Curves, Panel, Picture, Surface
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
-from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, style_axes
+from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, render, style_axes
 
 CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
@@ -37,8 +37,7 @@ def png(outcome: Outcome) -> bytes:
     else:
         figure = blank_figure(_size(outcome), outcome.foot)
         _draw(figure, outcome)
-        figure.canvas.draw()
-        image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+        image = Image.fromarray(render(figure))
         image = image.quantize(COLOURS, dither=Image.Dither.NONE)
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)

@@ -152,7 +152,7 @@ def blank_figure(size: tuple[int, int], foot: str) -> Figure:
     """An empty figure of `size` (width, height) pixels with small print, `foot`, at the bottom."""
     width, height = size
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # becomes `figure.canvas`
     # parse_math=False: a "$" in a run's name is a dollar sign.
     text = figure.supxlabel(foot, x=0.01, ha="left", fontsize=6.5, color=GREY, wrap=True)
     text.set_parse_math(False)
@@ -219,6 +219,14 @@ def short_count(value: float) -> str:
         if abs(value) >= unit:
             return f"{value / unit:g}{letter}"
     return f"{value:g}"
+
+
+def render(figure: Figure) -> np.ndarray:
+    """A figure of `blank_figure` as pixels, uint8 [H, W, 3]."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure: Figure, out_png: str | Path) -> None:
