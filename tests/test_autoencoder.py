@@ -233,7 +233,7 @@ def test_the_command(place, tmp_path, monkeypatch, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "whole episodes" in said
-    assert "the ball is shown in" in said
+    assert "the ball is reconstructed in" in said
     assert Encoder.load("autoencoders/game").latent == 4
     assert main(words) == 2
     assert "exists already" in capsys.readouterr().err
@@ -252,7 +252,7 @@ def test_the_command(place, tmp_path, monkeypatch, capsys):
         (["PLACE", "--split", "episode"], "did you mean episodes"),
         (["PLACE", "--epochs", "0"], "between 1"),
         (["PLACE", "--resume", "--latent", "3"], "--latent is part of the training"),
-        (["PLACE", "--resume", "--out", "none"], "no training to go on with"),
+        (["PLACE", "--resume", "--out", "none"], "no training to resume"),
         (["PLACE", "--variational", "perhaps"], "true or false"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from playfield.cli import main
 from playfield.datasets import dataset
-from playfield.datasets.collect import Screens, _progress, collect, play
+from playfield.datasets.collect import Observations, _progress, collect, play
 from playfield.envs.atari import Atari
 from playfield.envs.atari_protocol import protocol
 from playfield.envs.atari_ram import AtariRam
@@ -23,10 +23,10 @@ def test_observations_are_those_of_the_vector_emulator(game):
     """Without random no-ops and sticky frames both emulators play the same game."""
     rules = protocol("classic", noop=0)
     env, other = Atari(game, 1, rules), AtariRam(game, 1, rules, screens=True)
-    eyes = Screens(env.spec, 1)
+    observations = Observations(env.spec, 1)
     rng = np.random.default_rng(3)
     obs, ram = env.reset(np.array([1])), other.reset(np.array([2]))
-    np.testing.assert_array_equal(eyes.begin(other, ram), obs)
+    np.testing.assert_array_equal(observations.reset(other, ram), obs)
     over = 0
     for _ in range(230):
         actions = rng.integers(env.spec.num_actions, size=1)
@@ -35,7 +35,7 @@ def test_observations_are_those_of_the_vector_emulator(game):
         assert one.reward == two.reward
         assert one.terminated == two.terminated
         np.testing.assert_array_equal(
-            eyes.follow(other, two.obs, np.array([bool(two.episodes)])), one.obs, err_msg=f"{game}"
+            observations.step(other, two.obs, np.array([bool(two.episodes)])), one.obs, err_msg=f"{game}"
         )
     assert over or game != "breakout"
 

@@ -82,7 +82,7 @@ def test_bad_splits(tmp_path, how, test, words):
 
 
 def test_one_episode_cannot_be_split(tmp_path):
-    with pytest.raises(UsageError, match="only one episode"):
+    with pytest.raises(UsageError, match="a single episode"):
         data_of([9], tmp_path).split()
 
 
@@ -139,7 +139,7 @@ def test_damage_is_found(tmp_path):
     manifest = json.loads((path / "dataset.json").read_text())
     for changed, words in (
         ({**manifest, "format": 99}, "newer"),
-        ({"format": 1}, "not that of a dataset"),
+        ({"format": 1}, "does not describe a dataset"),
         ([], "not"),
     ):
         (path / "dataset.json").write_text(json.dumps(changed))

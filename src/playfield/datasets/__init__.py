@@ -1,1 +1,4 @@
-"""Recorded play: collected, stored and read again, and the auto-encoder trained on it."""
+"""Datasets of recorded play: collecting, storing and reading them, and training an auto-encoder on one.
+
+Nothing here trains a policy; the auto-encoder's network is in `nets`.
+"""

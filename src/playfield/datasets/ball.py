@@ -1,8 +1,8 @@
-"""Whether a reconstruction shows the ball: the one thing in the picture that matters and that an error hardly counts.
+"""Whether a reconstruction shows the ball, which the mean squared error hardly measures.
 
-A ball of Breakout or Pong is two to six pixels of 7,056. It is found in a true frame as the only small, isolated
-thing that is not background and was not there one frame earlier; it is shown by a reconstruction that has at least
-half of its brightness within a few pixels of it.
+The ball of Breakout or Pong is two to six pixels of 7,056. In a true frame it is found as the only small, isolated
+object that differs from the background and was not there one frame earlier. A reconstruction shows it if it has at
+least half of its contrast within a few pixels of its position.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-STRONG = 30  # of 255: what differs from the background by more is a thing
+STRONG = 30  # of 255: larger differences from the background are objects
 LARGEST = 8  # pixels of a ball
 WIDEST = 4  # its width and height
-ALONE = 4  # pixels around it without another thing
-RADIUS = 2  # pixels by which a reconstruction may miss it
+ALONE = 4  # pixels around it without another object
+RADIUS = 2  # pixels by which a reconstruction may misplace it
 
 
 def background(frames: np.ndarray, most: int = 2000) -> np.ndarray:
-    """The median of each pixel over at most `most` frames spread over `frames`: uint8 [H, W]."""
+    """Median of each pixel over about `most` evenly spaced frames: uint8 [N, H, W] to uint8 [H, W]."""
     step = max(1, len(frames) // most)
-    return np.median(frames[::step], axis=0).astype(np.uint8)
+    return np.asarray(np.median(frames[::step], axis=0).astype(np.uint8))
 
 
 def difference(frames: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """How far frames are from the background: int16 [..., H, W]."""
+    """Frames minus background: int16 [..., H, W]."""
     return frames.astype(np.int16) - back.astype(np.int16)
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Balls that were found without doubt.
+    """Balls that were found unambiguously.
 
     Attributes:
-        rows: int64 [n], the frames that they are in.
-        places: int64 [n, 2], row and column of each one's strongest pixel.
-        contrast: int16 [n], how far that pixel is from the background, with its sign.
+        rows: int64 [n], index of the frame.
+        places: int64 [n, 2], row and column of the pixel with the largest contrast.
+        contrast: int16 [n], that pixel minus background.
     """
 
     rows: np.ndarray
@@ -49,21 +49,26 @@ class Balls:
 
 
 def find(frames: np.ndarray, before: np.ndarray, back: np.ndarray) -> Balls:
-    """The balls in `frames`, uint8 [N, H, W]; `before` are the frames one step earlier.
+    """Find the balls in `frames`, uint8 [N, H, W].
 
-    Frames with no candidate or with several are left out, and so are balls next to something else.
+    Frames without a candidate or with several are skipped, and so are balls next to another object.
+
+    Args:
+        frames: where to look.
+        before: the frames one step earlier, uint8 [N, H, W].
+        back: the background, uint8 [H, W].
     """
     rows, places, contrast = [], [], []
     for k, (frame, last) in enumerate(zip(frames, before, strict=True)):
         apart = difference(frame, back)
-        things = (np.abs(apart) > STRONG).astype(np.uint8)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(things, connectivity=8)
+        objects = (np.abs(apart) > STRONG).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(objects, connectivity=8)
         small = (stats[:, 4] <= LARGEST) & (stats[:, 2] <= WIDEST) & (stats[:, 3] <= WIDEST)
         found = []
         for label in np.flatnonzero(small):
             x, y, width, height, area = stats[label].tolist()
             around = np.s_[max(0, y - ALONE) : y + height + ALONE, max(0, x - ALONE) : x + width + ALONE]
-            if things[around].sum() > area:
+            if objects[around].sum() > area:
                 continue
             mine = labels == label
             moved = np.abs(frame[mine].astype(int) - last[mine]) > STRONG
@@ -78,14 +83,14 @@ def find(frames: np.ndarray, before: np.ndarray, back: np.ndarray) -> Balls:
 
 
 def _peak(apart: np.ndarray, place: np.ndarray, sign: int, radius: int) -> int:
-    """The strongest difference of one sign near a place."""
+    """Largest difference of one sign within `radius` of a position."""
     y, x = place.tolist()
     window = apart[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
     return int((window * sign).max())
 
 
 def shown(pictures: np.ndarray, balls: Balls, back: np.ndarray, radius: int = RADIUS) -> np.ndarray:
-    """Whether pictures, uint8 [n, H, W], show these balls: bool [n]."""
+    """Whether reconstructions, uint8 [n, H, W], show these n balls: bool [n]."""
     apart = difference(pictures, back)
     return np.array(
         [
@@ -99,10 +104,10 @@ def shown(pictures: np.ndarray, balls: Balls, back: np.ndarray, radius: int = RA
 def invented(
     pictures: np.ndarray, frames: np.ndarray, balls: Balls, back: np.ndarray, radius: int = RADIUS
 ) -> np.ndarray:
-    """Whether pictures of `frames` show balls where other frames have theirs: bool [at most n].
+    """Whether reconstructions of `frames` show balls at the positions of other frames' balls: bool [at most n].
 
-    The check on `shown`, which a picture full of haze would pass too. Picture k is asked for the ball of another,
-    half of them away, unless `frames[k]` has something there.
+    The control for `shown`, which a noisy reconstruction would pass too. Reconstruction k is tested for the ball of
+    the frame half the list away, unless `frames[k]` has an object there.
     """
     other = np.roll(np.arange(len(balls)), -(len(balls) // 2))
     moved = Balls(balls.rows, balls.places[other], balls.contrast[other])
@@ -113,4 +118,4 @@ def invented(
         ],
         bool,
     )
-    return shown(pictures, moved, back, radius)[free]
+    return np.asarray(shown(pictures, moved, back, radius)[free])

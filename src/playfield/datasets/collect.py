@@ -1,4 +1,4 @@
-"""Play recorded as a dataset: an agent, or chance, plays; screens, bytes of memory and actions are kept."""
+"""`playfield collect`: record an agent, or random play, as a dataset of screens, RAM, actions and rewards."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.atari_ram import RAM_BYTES, AtariRam
 from playfield.envs.base import EnvSpec, Step, env_seeds
 from playfield.errors import StorageError, UsageError
+from playfield.play.agent import agent_or_random
 from playfield.play.policy import Policy
 from playfield.runs import encoder
-from playfield.runs.console import format_seconds
+from playfield.runs.console import Say, format_seconds
 from playfield.runs.info import VERSION
 from playfield.runs.storage import preflight
 
-ROW = encoder.SIDE**2 + RAM_BYTES + 9  # bytes
+ROW_BYTES = encoder.SIDE**2 + RAM_BYTES + 9
 PERIOD = 5.0  # seconds between two lines of progress
 
 
-class Screens:
-    """Observations of an agent, made from the grey screens of `AtariRam` as `Atari` makes them.
+class Observations:
+    """Observations of `Atari`, built from the grey screens of `AtariRam`.
 
-    The same pixels as the vector emulator's, which has no memory to read: tests compare the two. Only the last
-    screen of a game that ended in the middle of a step may differ; nobody acts on it.
+    `Atari` gives no access to the RAM, so `AtariRam` plays and this class does the preprocessing; the pixels are the
+    same, except perhaps for the last screen of a game that ends within a step, on which no action is chosen.
+
+    Args:
+        spec: of the agent; with RAM observations these are passed through.
+        num_envs: N.
     """
 
     def __init__(self, spec: EnvSpec, num_envs: int) -> None:
@@ -39,12 +44,12 @@ class Screens:
         self.size, self.stack = int(spec.protocol["size"]), int(spec.protocol["stack"])
         self.obs = np.zeros((num_envs, *spec.obs_shape), np.uint8)
 
-    def begin(self, env: AtariRam, ram: np.ndarray) -> np.ndarray:
-        """Observations [N, ...] at the start of all games."""
-        return self.follow(env, ram, np.ones(len(ram), bool))
+    def reset(self, env: AtariRam, ram: np.ndarray) -> np.ndarray:
+        """Observations [N, ...] after `env.reset`, which returned `ram`."""
+        return self.step(env, ram, np.ones(len(ram), bool))
 
-    def follow(self, env: AtariRam, ram: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Observations after a step; `new` marks games that have just begun, which were black before."""
+    def step(self, env: AtariRam, ram: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """Observations [N, ...] after `env.step`; `new`, bool [N], marks new games, whose older frames are black."""
         if self.ram:
             return ram
         self.obs[new] = 0
@@ -55,28 +60,28 @@ class Screens:
 
 
 def resized(screen: np.ndarray, size: int = encoder.SIDE) -> np.ndarray:
-    """A grey screen as a square, uint8 [size, size]: means over areas."""
+    """A grey screen uint8 [H, W], resized to [size, size] by area interpolation."""
     return np.asarray(cv2.resize(screen, (size, size), interpolation=cv2.INTER_AREA))
 
 
-class Lane:
-    """What one of the games played at once has given so far: columns that grow."""
+class EnvRecorder:
+    """The rows recorded from one environment: growing columns, see `Dataset`. It records `steps` steps."""
 
-    def __init__(self, quota: int) -> None:
-        self.left = quota
+    def __init__(self, steps: int) -> None:
+        self.left = steps
         self.rows: dict[str, list[Any]] = {key: [] for key in dataset.COLUMNS}
         self.scores: list[float] = []
         self.start = True
 
-    def see(self, screen: np.ndarray, ram: np.ndarray) -> None:
-        """A new row, in which nothing has been done yet."""
+    def observe(self, screen: np.ndarray, ram: np.ndarray) -> None:
+        """Append a row, without an action yet."""
         values = (resized(screen), ram.copy(), -1, 0.0, False, False, self.start)
         for column, value in zip(self.rows.values(), values, strict=True):
             column.append(value)
         self.start = False
 
     def act(self, action: int, record: Step, i: int) -> None:
-        """Complete the newest row with what was done and what came of it."""
+        """Complete the newest row with the action and its outcome in environment `i`."""
         self.left -= 1
         self.rows["actions"][-1] = action
         self.rows["rewards"][-1] = float(record.reward[i])
@@ -85,13 +90,13 @@ class Lane:
 
 
 def check_source(spec: EnvSpec) -> None:
-    """Raise UsageError for agents whose play cannot be recorded as grey screens and memory."""
+    """Raise UsageError unless the agent plays Atari from grey screens or RAM, the only play that can be recorded."""
     protocol = spec.protocol
     if not spec.family.has_roms:
-        raise UsageError(f"only Atari games are collected, not {spec.id}: try playfield collect breakout")
+        raise UsageError(f"only Atari games can be collected, not {spec.id}: try playfield collect breakout")
     if protocol.get("view") or protocol.get("colour") != "grey":
         what = f"the view {protocol['view']}" if protocol.get("view") else "colours"
-        raise UsageError(f"this agent sees {spec.id} through {what}: only grey screens and RAM are collected")
+        raise UsageError(f"this agent observes {what} of {spec.id}: only grey screens and RAM can be collected")
 
 
 def play(
@@ -103,66 +108,75 @@ def play(
     num_envs: int = 8,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[float]]:
-    """Play `steps` steps, shared by `num_envs` games at once, and return the columns of a dataset and all scores.
+    """Play `steps` steps in total in `num_envs` environments.
 
-    Games that are under way at the end are cut off: their last step is marked as truncated.
+    Unfinished games are cut at the end: their last step is marked as truncated.
 
     Args:
-        epsilon: share of the actions that are drawn at random instead.
-        seed: of games, actions and chance; the same gives the same bytes.
-        on_step: called with the steps done after each round.
+        policy: chooses the actions.
+        steps: in total, over all environments.
+        epsilon: probability of a uniformly random action instead of the policy's.
+        seed: of the environments and of all sampling; the same seed gives the same bytes.
+        num_envs: number of parallel environments; part of what determines the play.
+        on_step: called after each vector step with the number of steps so far.
+
+    Returns:
+        The columns of a dataset, see `Dataset`, and the raw scores of all finished games.
+
+    Raises:
+        UsageError: see `check_source`.
     """
     spec = policy.spec
     check_source(spec)
     n = min(num_envs, steps)
     env = AtariRam(spec.id, n, AtariProtocol.from_stored(spec.protocol), screens=True)
-    eyes = Screens(spec, n)
-    lanes = [Lane(steps // n + (i < steps % n)) for i in range(n)]
+    observations = Observations(spec, n)
+    recorders = [EnvRecorder(steps // n + (i < steps % n)) for i in range(n)]
     seeds = env_seeds(np.random.SeedSequence([seed, 11]), n)
-    chance = np.random.default_rng([seed, 12])
+    rng = np.random.default_rng([seed, 12])
     ram = env.reset(seeds)
-    obs = eyes.begin(env, ram)
+    obs = observations.reset(env, ram)
     done = 0
-    for i, lane in enumerate(lanes):
-        lane.see(env.screens[i], ram[i])
+    for i, recorder in enumerate(recorders):
+        recorder.observe(env.screens[i], ram[i])
     while done < steps:
-        draws = chance.random((3, n))
+        uniform = rng.random((3, n))
         actions = np.where(
-            draws[0] < epsilon, (draws[1] * spec.num_actions).astype(np.int64), policy.act(obs, draws[2])
+            uniform[0] < epsilon, (uniform[1] * spec.num_actions).astype(np.int64), policy.act(obs, uniform[2])
         )
-        pressed = env.executed(actions)
+        executed = env.executed(actions)
         record = env.step(actions)
         ended = np.zeros(n, bool)
         for episode in record.episodes:
             ended[episode.env] = True
-            if lanes[episode.env].left:
-                lanes[episode.env].scores.append(episode.score)
-        for i, lane in enumerate(lanes):
-            if not lane.left:
+            if recorders[episode.env].left:
+                recorders[episode.env].scores.append(episode.score)
+        for i, recorder in enumerate(recorders):
+            if not recorder.left:
                 continue
-            lane.act(int(pressed[i]), record, i)
+            recorder.act(int(executed[i]), record, i)
             done += 1
-            lane.see(env.next_screens[i], record.next_obs[i])
-            if not lane.left and not ended[i]:
-                lane.rows["truncated"][-2] = not lane.rows["terminated"][-2]
-            elif ended[i] and lane.left:
-                lane.start = True
-                lane.see(env.screens[i], record.obs[i])
-        obs = eyes.follow(env, record.obs, ended)
+            recorder.observe(env.next_screens[i], record.next_obs[i])
+            if not recorder.left and not ended[i]:
+                recorder.rows["truncated"][-2] = not recorder.rows["terminated"][-2]
+            elif ended[i] and recorder.left:
+                recorder.start = True
+                recorder.observe(env.screens[i], record.obs[i])
+        obs = observations.step(env, record.obs, ended)
         if on_step is not None:
             on_step(done)
     env.close()
-    return _columns(lanes), [score for lane in lanes for score in lane.scores]
+    return _columns(recorders), [score for recorder in recorders for score in recorder.scores]
 
 
-def _columns(lanes: list[Lane]) -> dict[str, np.ndarray]:
-    """Lane after lane in one array a column. The lanes are emptied on the way: frames would take twice the memory."""
-    rows = sum(len(lane.rows["actions"]) for lane in lanes)
+def _columns(recorders: list[EnvRecorder]) -> dict[str, np.ndarray]:
+    """One array per column, environment after environment; empties the recorders, to hold the frames only once."""
+    rows = sum(len(recorder.rows["actions"]) for recorder in recorders)
     columns = {}
     for key, (dtype, shape) in dataset.COLUMNS.items():
         column, at = np.empty((rows, *shape), dtype), 0
-        for lane in lanes:
-            values = lane.rows.pop(key)
+        for recorder in recorders:
+            values = recorder.rows.pop(key)
             values.reverse()
             while values:
                 column[at] = values.pop()
@@ -182,35 +196,41 @@ def collect(
     seed: int = 0,
     num_envs: int = 8,
     out: Path | str | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Path:
-    """Let an agent play and keep it as a dataset; returns its directory.
+    """Record the play of an agent as a dataset.
 
     Args:
-            source, which, agent, temperature: who plays, as in `playfield.evaluate`: a run directory, a shipped
-            agent; with `agent="random"` the name of a game.
-        steps: of all games together; `num_envs` are played at once, and are part of what the seed fixes.
-        epsilon: share of random actions, so that there is more to see than a good player's games.
+        source: a run, a checkpoint or a shipped agent (see `play.agent.find_agent`); the name of a game with
+            `agent="random"`.
+        which: checkpoint of a run: `last`, `best` or a step.
+        agent: `random` for random play.
+        steps: in total, over all environments.
+        epsilon: probability of a random action, so that the data covers more than a good agent's play.
+        temperature: of the sampled actions, 0 is greedy; None: the agent's default.
+        seed: of the environments and of all sampling.
+        num_envs: number of parallel environments; part of what determines the play.
         out: directory (default `datasets/GAME`); it must not exist.
+        say: called with each line of progress.
+
+    Returns:
+        The directory of the dataset.
 
     Raises:
         UsageError: no such agent, a game that cannot be recorded, or a directory that exists.
-        StorageError: not enough room on the disk or in memory.
+        StorageError: not enough free disk space or memory.
     """
-    from playfield.play.agent import agent_or_random
-
     compute.setup()
     policy, _ = agent_or_random(source, which, agent, temperature, seed)
     check_source(policy.spec)
     path = Path(out) if out is not None else Path("datasets") / policy.spec.id
     dataset.refuse_existing(path)
-    need = steps * (ROW + 200)
+    need = steps * (ROW_BYTES + 200)
     preflight(path, need)
     free = compute.free_memory()
     if free is not None and 2 * need > free:
         raise StorageError(
-            f"{steps:,} steps need {2 * need / 1e9:.2f} GB of memory and {free / 1e9:.2f} GB are free: "
-            "give fewer --steps"
+            f"{steps:,} steps need {2 * need / 1e9:.2f} GB of memory and {free / 1e9:.2f} GB are free: lower --steps"
         )
     columns, scores = play(
         policy, steps, epsilon=epsilon, seed=seed, num_envs=num_envs, on_step=_progress(steps, say) if say else None
@@ -230,17 +250,17 @@ def collect(
     }
     dataset.save(path, columns, meta)
     if say is not None:
-        mean = f"mean score {np.mean(scores):.1f}" if scores else "none finished"
+        finished = f"{len(scores)} finished, mean score {np.mean(scores):.1f}" if scores else "none finished"
         size = (path / dataset.DATA).stat().st_size
         say(
             f"{path}: {len(columns['frames']):,} frames of {meta['episodes']} games "
-            f"({len(scores)} finished, {mean}), {size / 1e6:,.0f} MB\nnext: playfield autoencoder {path}"
+            f"({finished}), {size / 1e6:,.0f} MB\nnext: playfield autoencoder {path}"
         )
     return path
 
 
-def _progress(steps: int, say: Callable[[str], None]) -> Callable[[int], None]:
-    begun: tuple[float, int] | None = None  # the first step is not counted: loading and warming up fall into it
+def _progress(steps: int, say: Say) -> Callable[[int], None]:
+    begun: tuple[float, int] | None = None  # the first step is not counted: it includes loading and warm-up
     shown = 0.0
 
     def on_step(done: int) -> None:

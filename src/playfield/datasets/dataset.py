@@ -1,7 +1,7 @@
-"""Recorded play: every screen once, with what was done and what came of it, in files that hold no code.
+"""Datasets of recorded play: screens, RAM, actions and rewards, in files that contain no code.
 
-A dataset is a directory of two files: `data.safetensors`, and `dataset.json`, which says who played what, and the
-size and sha256 of the data.
+A dataset is a directory of two files: `data.safetensors`, and `dataset.json` with the agent, the environment, the
+protocol, and the size and sha256 of the data.
 """
 
 from __future__ import annotations
@@ -46,17 +46,19 @@ COLUMNS = {
 class Dataset:
     """Rows of recorded play, episode after episode.
 
-    Row i is a screen; `actions[i]` was chosen there and led to row i + 1 with `rewards[i]`. The last screen of an
-    episode is a row too, in which nothing was done: its action is -1. An episode is a whole game, all lives.
+    Row i holds a screen, the action taken there, which led to row i + 1, and its reward. The last screen of an
+    episode has a row without an action (-1). An episode is a full game, all lives.
 
     Attributes:
+        path: the directory.
+        meta: contents of `dataset.json`.
         frames: uint8 [rows, 84, 84], grey, max-pooled over the last two frames of a step.
-        ram: uint8 [rows, 128], the console's memory at the same moment.
-        actions: int16 [rows]; rewards: float32 [rows], raw.
-        terminated: bool [rows], do not bootstrap after this action: the game was over, or a life was lost.
-        truncated: bool [rows], the recording or a time limit cut the game here: bootstrap from the next row.
+        ram: uint8 [rows, 128], the console's RAM after the same frame.
+        actions: int16 [rows], as executed by the emulator.
+        rewards: float32 [rows], raw.
+        terminated: bool [rows], do not bootstrap after this action: the game ended, or a life was lost.
+        truncated: bool [rows], the recording or a time limit ended here: bootstrap from the next row.
         starts: bool [rows], first row of an episode.
-        meta: what `dataset.json` says.
     """
 
     path: Path
@@ -74,20 +76,21 @@ class Dataset:
 
     @property
     def episodes(self) -> np.ndarray:
-        """The number of each row's episode, int64 [rows], from 0."""
+        """Episode index of each row, int64 [rows], from 0."""
         return np.cumsum(self.starts) - 1
 
     def split(self, how: str = "episodes", *, test: float = 0.3, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to learn from and rows to judge by, int64, both in order.
+        """Split into training and test rows, each int64 and increasing.
 
         Args:
-            how: `episodes` puts whole episodes into one part or the other. `frames` draws single frames, the very
-                rows that scikit-learn's `train_test_split(..., random_state=seed)` draws: the neighbours of nearly
-                every test frame, a few pixels different, are then learnt from, so the test error flatters.
-            test: share of the rows in the second part; with whole episodes as near to it as drawing them allows.
+            how: `episodes` keeps episodes whole. `frames` samples single frames, the same rows as scikit-learn's
+                `train_test_split(..., random_state=seed)`: nearly every test frame then has neighbours in the
+                training set that differ by a few pixels, so the test error is too optimistic.
+            test: fraction of test rows; with whole episodes the nearest that their order allows.
+            seed: of the sampling.
 
         Raises:
-            UsageError: another name, a share that is none, or too few episodes.
+            UsageError: another `how`, `test` outside (0, 1), or too few episodes.
         """
         if how not in SPLITS:
             raise unknown("split", how, SPLITS)
@@ -101,7 +104,7 @@ class Dataset:
         lengths = np.bincount(episodes)
         if len(lengths) < 2:
             raise UsageError(
-                f"{self.path} has only one episode, which cannot be split: collect more steps, or add --split frames"
+                f"{self.path} has a single episode, which cannot be split: collect more steps, or add --split frames"
             )
         order = np.random.default_rng(seed).permutation(len(lengths))
         sums = np.cumsum(lengths[order])
@@ -110,7 +113,7 @@ class Dataset:
         return np.flatnonzero(~held), np.flatnonzero(held)
 
     def stacks(self, rows: np.ndarray, k: int = 4) -> np.ndarray:
-        """What an agent saw in `rows`: uint8 [n, 84, 84, k], oldest first, black before an episode's start."""
+        """Frame stacks of `rows` [n]: uint8 [n, 84, 84, k], oldest first, black before the start of an episode."""
         rows, first = np.asarray(rows), np.flatnonzero(self.starts)
         begin = first[np.searchsorted(first, rows, "right") - 1]
         out = np.zeros((len(rows), SIDE, SIDE, k), np.uint8)
@@ -121,7 +124,7 @@ class Dataset:
 
 
 def locate(path: str | Path) -> Path:
-    """The dataset directory called `path`; raises UsageError where there is none. Reads nothing."""
+    """The dataset directory `path`, without reading it. Raises UsageError where there is none."""
     path = Path(path)
     if not (path / MANIFEST).exists():
         close = nearest(str(path), [str(p.parent) for p in Path("datasets").glob(f"*/{MANIFEST}")])
@@ -131,14 +134,14 @@ def locate(path: str | Path) -> Path:
 
 
 def refuse_existing(path: Path, flag: str = "--out") -> None:
-    """Raise UsageError where something called `path` exists already."""
+    """Raise UsageError where `path` exists already."""
     if path.exists() or path.is_symlink():
-        raise UsageError(f"{path} exists already and is not overwritten: delete it, or name another with {flag}")
+        raise UsageError(f"{path} exists already and is not overwritten: delete it, or choose another with {flag}")
 
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill that becomes `path` at the end; after an error nothing of it is left."""
+    """A temporary directory that is renamed to `path` at the end, or deleted after an exception."""
     refuse_existing(path)
     with as_storage_error(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +159,16 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def save(path: Path, columns: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """Write a dataset. Raises UsageError where `path` exists, StorageError where the disk refuses."""
+    """Write a dataset to the directory `path`.
+
+    Args:
+        path: a new directory.
+        columns: arrays as in `Dataset`.
+        meta: further contents of `dataset.json`.
+
+    Raises:
+        UsageError: `path` exists. DataError: wrong columns. StorageError: it cannot be written.
+    """
     _check(columns, "the columns")
     with new_directory(path) as folder:
         entry = write_file(folder / DATA, tensor_file.chunks(columns, {"format": "np"}))
@@ -165,10 +177,10 @@ def save(path: Path, columns: dict[str, np.ndarray], meta: dict[str, Any]) -> No
 
 
 def load(path: str | Path) -> Dataset:
-    """Read a dataset into memory and verify every byte.
+    """Read a dataset into memory and verify its checksum.
 
     Raises:
-        UsageError: there is none. DataError: it is damaged, or of a newer playfield.
+        UsageError: no such dataset. DataError: it is damaged, or was made by a newer playfield.
     """
     folder = locate(path)
     try:
@@ -179,7 +191,7 @@ def load(path: str | Path) -> Dataset:
             case {"format": int(), "files": {"data.safetensors": {"size": int(size), "sha256": str(expected)}}}:
                 pass
             case _:
-                raise DataError(f"{MANIFEST} is not that of a dataset")
+                raise DataError(f"{MANIFEST} does not describe a dataset")
         with open_regular(folder, DATA) as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
@@ -194,11 +206,11 @@ def load(path: str | Path) -> Dataset:
 
 
 def _check(columns: dict[str, np.ndarray], name: str) -> None:
-    """Raise DataError unless these are the columns of a dataset."""
+    """Raise DataError unless these are the columns of a dataset; `name` is used in the message."""
     rows = len(columns.get("frames", ()))
     for key, (dtype, shape) in COLUMNS.items():
         column = columns.get(key)
         if column is None or column.dtype != dtype or column.shape != (rows, *shape):
-            raise DataError(f"{name}: no {key} of type {dtype} and shape {[rows, *shape]}")
+            raise DataError(f"{name}: expected {key} of type {dtype} and shape {[rows, *shape]}")
     if not rows or not columns["starts"][0]:
-        raise DataError(f"{name}: does not begin with an episode")
+        raise DataError(f"{name}: the first row does not start an episode")

@@ -1,14 +1,13 @@
-"""Training an auto-encoder on a dataset, judging it on frames that were held out, and showing what it sees.
+"""`playfield autoencoder`: train an auto-encoder on a dataset and evaluate it on held-out frames.
 
-Everything follows from the dataset and the config: the same on the same processor gives the same bytes, also when
-the training was stopped between two updates and went on from what was saved.
+Dataset and config determine everything: on the same CPU they give the same bytes, also when the training was
+stopped and resumed in between.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from playfield.nets.autoencoder import (
     reconstructed,
     squared_error,
 )
-from playfield.runs.console import format_seconds
+from playfield.runs.console import Say, format_seconds
 from playfield.runs.encoder import FILE
 from playfield.runs.lock import RunLock
 from playfield.runs.run import Stopped
@@ -44,22 +43,24 @@ from playfield.show import panels
 from playfield.show.panels import write_png
 
 REPORT, PICTURE = "autoencoder.json", "reconstructions.png"
-JUDGED = 2000  # held-out frames that are looked at for balls
-SHOWN = 6  # columns of the picture
+EVAL_FRAMES = 2000  # held-out frames in an evaluation
+COLUMNS = 6  # frames in a row of the picture
 PERIOD = 5.0  # seconds between two lines of progress
 SAVE = 60.0  # seconds between two saves
-
-Say = Callable[[str], None]
 
 
 @dataclass
 class Training:
-    """A training under way: all that the next update needs.
+    """The state of a training.
 
     Attributes:
-        step: updates done.
-        arrays: `back`, `weights` (of the loss), and `mean`, `std` of the latents.
-        train, test: rows of the dataset.
+        config: hyperparameters.
+        data: the dataset.
+        train, test: rows of the dataset, int64.
+        net: the auto-encoder.
+        adam: its optimizer.
+        arrays: `back` (background), `weights` (of the loss), and `mean`, `std` of the latents.
+        step: number of updates so far.
     """
 
     config: Config
@@ -73,17 +74,18 @@ class Training:
 
     @classmethod
     def new(cls, data: Dataset, config: Config) -> Training:
+        """The state before the first update. Raises UsageError for a wrong config."""
         config.check()
         train, test = data.split(config.split, test=config.test, seed=config.split_seed)
         back = ball.background(data.frames[train[:: max(1, len(train) // 2000)]])
-        weights = rarity(data.frames[train], back, config.most)  # the plain loss is judged by them too
+        weights = rarity(data.frames[train], back, config.most)  # the evaluation uses them with either loss
         net = initialised(config)
-        arrays = {"back": back, "weights": weights, **_unmeasured(config)}
+        arrays = {"back": back, "weights": weights, **_initial_scaling(config)}
         return cls(config, data, train, test, net, _adam(net), arrays)
 
     @classmethod
     def resumed(cls, data: Dataset, path: Path) -> Training:
-        """Go on from what `save` wrote. Raises DataError where it was trained on other data."""
+        """The state that `save` wrote. Raises DataError where it belongs to another dataset."""
         net, config, arrays, meta, moments = load(path)
         if meta["data"] != data.meta["files"]:
             raise DataError(f"{path} was trained on other data than {data.path}")
@@ -96,33 +98,37 @@ class Training:
                     "exp_avg": moments[f"{name}.mean"],
                     "exp_avg_sq": moments[f"{name}.square"],
                 }
-        return cls(config, data, train, test, net, adam, arrays | _unmeasured(config), int(meta["step"]))
+        return cls(config, data, train, test, net, adam, arrays | _initial_scaling(config), int(meta["step"]))
 
     @property
     def per_epoch(self) -> int:
+        """Updates per epoch."""
         return -(-len(self.train) // self.config.batch_size)
 
     @property
     def steps(self) -> int:
+        """Updates in total."""
         return self.per_epoch * self.config.epochs
 
     @property
     def back(self) -> Tensor:
+        """The background, float32 [84, 84]."""
         return torch.from_numpy(self.arrays["back"]).float()
 
     @property
     def weights(self) -> Tensor:
+        """The weights of the loss, float32 [84, 84]."""
         return torch.from_numpy(self.arrays["weights"])
 
     def rows(self) -> np.ndarray:
-        """The rows of the next update: each epoch passes over all in another order."""
+        """The minibatch of the next update as rows of the dataset; each epoch has another permutation."""
         epoch, k = divmod(self.step, self.per_epoch)
         order = np.random.default_rng([self.config.seed, 21, epoch]).permutation(self.train)
         size = self.config.batch_size
         return np.asarray(order[k * size : (k + 1) * size])
 
     def update(self) -> float:
-        """One update of the weights; returns the loss before it. Raises DivergedError."""
+        """One gradient step; returns the loss before it. Raises DivergedError for a loss that is not finite."""
         c = self.config
         for group in self.adam.param_groups:
             group["lr"] = c.lr * 0.5 * (1 + np.cos(np.pi * self.step / self.steps))
@@ -137,7 +143,7 @@ class Training:
             loss = loss + c.kl_weight * divergence(mean, log_variance)
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise DivergedError(f"the loss is {value} after {self.step:,} updates: give a smaller --lr")
+            raise DivergedError(f"the loss is {value} after {self.step:,} updates: lower --lr")
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
@@ -145,7 +151,7 @@ class Training:
         return value
 
     def finish(self) -> None:
-        """Take mean and spread of the latents over the frames that were learnt from."""
+        """Compute mean and standard deviation of the latents over training frames."""
         encoder = Encoder(self.net, self.config, self.arrays)
         codes = encoder.encode(self.data.frames[self.train[:: max(1, len(self.train) // 4000)]], scaled=False)
         self.net.train()
@@ -153,7 +159,7 @@ class Training:
         self.arrays["std"] = np.maximum(codes.std(axis=0), 1e-3)
 
     def save(self, path: Path) -> None:
-        """Write the auto-encoder and all that a resumed training needs as one file."""
+        """Write the auto-encoder and the state of the training to one file in the directory `path`."""
         tensors: dict[str, Any] = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= dict(sorted(self.arrays.items()))
         for name, p in self.net.named_parameters():
@@ -169,8 +175,8 @@ class Training:
         export_weights(path / FILE, tensors, meta)
 
 
-def _unmeasured(config: Config) -> dict[str, np.ndarray]:
-    """Mean and spread of the latents until a training is over: `Encoder.load` knows them."""
+def _initial_scaling(config: Config) -> dict[str, np.ndarray]:
+    """Placeholders for mean and standard deviation of the latents, which `finish` computes."""
     return {"mean": np.zeros(config.latent, np.float32), "std": np.ones(config.latent, np.float32)}
 
 
@@ -179,8 +185,15 @@ def _adam(net: AutoEncoder) -> torch.optim.Adam:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Held-out frames, those with a ball that was found, and what they are compared by."""
+class Evaluator:
+    """The held-out frames that auto-encoders are evaluated on.
+
+    Attributes:
+        frames: uint8 [N, 84, 84].
+        balls: those found in `frames`.
+        back: background, uint8 [84, 84].
+        weights: of the weighted loss, float32 [84, 84].
+    """
 
     frames: np.ndarray
     balls: ball.Balls
@@ -188,19 +201,20 @@ class Judge:
     weights: Tensor
 
     @classmethod
-    def of(cls, t: Training) -> Judge:
+    def of(cls, t: Training) -> Evaluator:
+        """Evenly spaced test frames of a training."""
         starts = t.data.starts[t.test]
         rows = t.test[~starts] if not starts.all() else t.test
-        rows = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]
+        rows = rows[np.linspace(0, len(rows) - 1, min(EVAL_FRAMES, len(rows))).astype(int)]
         frames = t.data.frames[rows]
         balls = ball.find(frames, t.data.frames[np.maximum(rows - 1, 0)], t.arrays["back"])
         return cls(frames, balls, t.arrays["back"], t.weights)
 
     def errors(self, net: AutoEncoder) -> dict[str, float]:
-        """Errors over all held-out frames looked at, and shares of those with a ball.
+        """Reconstruction errors over `frames`, and rates over those with a ball.
 
-        `mse` is the mean squared error of pixels in 0..1, `weighted` the same as the weighted loss counts it,
-        `ball_shown` and `ball_invented` as in `playfield.datasets.ball`.
+        `mse` is the mean squared error of pixels in [0, 1], `weighted` the weighted loss, `ball_shown` and
+        `ball_invented` are the means of `ball.shown` and `ball.invented`.
         """
         back = torch.from_numpy(self.back).float()
         pictures = reconstructed(net, self.frames, back)
@@ -214,13 +228,13 @@ class Judge:
         return found
 
     def picture(self, nets: dict[str, AutoEncoder]) -> np.ndarray:
-        """True frames above what each net makes of them, uint8 [h, w, 3]; balls are framed."""
+        """Held-out frames above their reconstructions by each network, uint8 [h, w, 3]; balls are boxed."""
         chosen, marks = self.balls.rows, {}
         if len(chosen):
             marks = dict(zip(chosen.tolist(), self.balls.places.tolist(), strict=True))
         else:
             chosen = np.arange(len(self.frames))
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(SHOWN, len(chosen))).astype(int)]
+        chosen = chosen[np.linspace(0, len(chosen) - 1, min(COLUMNS, len(chosen))).astype(int)]
         back = torch.from_numpy(self.back).float()
         rows = [("held-out frames", self.frames[chosen])]
         rows += [(title, reconstructed(net, self.frames[chosen], back)) for title, net in nets.items()]
@@ -233,7 +247,7 @@ class Judge:
 
 
 def _tile(frame: np.ndarray, place: list[int] | None, scale: int = 3) -> np.ndarray:
-    """A frame, `scale` times as large, with a box around a place."""
+    """A frame uint8 [H, W], enlarged `scale` times, with a box around a position (row, column)."""
     picture = panels.upscale(np.repeat(frame[..., None], 3, axis=2), scale)
     if place is not None:
         top, left = (max(0, (p - 4) * scale) for p in place)
@@ -251,26 +265,32 @@ def train(
     resume: bool = False,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Train an auto-encoder on a dataset; returns what `autoencoder.json` says.
+    """Train an auto-encoder on a dataset.
 
     Args:
         source: the directory of a dataset.
-        config: see `Config`; a resumed training has that which it began with.
+        config: see `Config`; a resumed training keeps its own.
         out: directory (default `autoencoders/NAME`, with the name of the dataset); it must not exist.
-        resume: go on with the training in `out`, exactly.
+        resume: resume the training in `out`; the result is the same as without the interruption.
+        say: called with each line of progress.
+
+    Returns:
+        The contents of `autoencoder.json`.
 
     Raises:
-        Stopped: Ctrl-C or SIGTERM; what was learnt until then is saved and judged.
-        UsageError: no such dataset, a wrong value, a directory that exists. DataError: damaged files.
+        Stopped: by Ctrl-C or SIGTERM, after saving and evaluating.
+        UsageError: no such dataset, a wrong value, or a directory that exists.
+        DataError: damaged files, or another dataset than the one of the training that is resumed.
+        DivergedError: the loss is not finite.
     """
     path = Path(out) if out is not None else Path("autoencoders") / dataset.locate(source).resolve().name
     if not resume:
         dataset.refuse_existing(path)
     elif not (path / FILE).exists():
-        raise UsageError(f"{path} holds no training to go on with: leave out --resume")
+        raise UsageError(f"{path} holds no training to resume: leave out --resume")
     compute.keep_memory()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums, and so all bytes, must not depend on the caller's setting
+    torch.set_num_threads(1)  # the order of summation, and so all bytes, depends on the number of threads
     try:
         data = dataset.load(source)
         t = Training.resumed(data, path) if resume else Training.new(data, config or Config())
@@ -283,32 +303,35 @@ def train(
 
 
 def _train(t: Training, path: Path, say: Say | None) -> dict[str, Any]:
-    judge = Judge.of(t)
+    evaluator = Evaluator.of(t)
     first = initialised(t.config)
-    before = judge.errors(first)
+    before = evaluator.errors(first)
     if say is not None:
-        how = (
-            "whole episodes" if t.config.split == "episodes" else "single frames, which leaks: neighbours are learnt"
-        )
+        how = "whole episodes" if t.config.split == "episodes" else "single frames: leaks neighbouring frames"
         say(
-            f"{t.data.path}: {len(t.train):,} frames to learn from, {len(t.test):,} held out ({how}); "
-            f"{sum(p.numel() for p in t.net.parameters()):,} weights, {t.steps:,} updates"
+            f"{t.data.path}: {len(t.train):,} training frames, {len(t.test):,} held out ({how}); "
+            f"{sum(p.numel() for p in t.net.parameters()):,} parameters, {t.steps:,} updates"
         )
     begun, used = time.monotonic(), time.process_time()
-    came: list[int] = []  # signals: no update is cut in two
-    with caught(came.append, "saving"):
-        _updates(t, path, say, came)
+    signals: list[int] = []  # handled between updates
+    with caught(signals.append, "saving"):
+        _run_updates(t, path, say, signals)
     t.finish()
     t.save(path)
-    after = judge.errors(t.net)
-    write_png(path / PICTURE, judge.picture({"before training": first, "after training": t.net}))
+    after = evaluator.errors(t.net)
+    write_png(path / PICTURE, evaluator.picture({"before training": first, "after training": t.net}))
     report = {
         "dataset": str(t.data.path),
         "env": t.data.meta["env"],
         "config": t.config.stored(),
         "done": t.step == t.steps,
         "updates": t.step,
-        "frames": {"train": len(t.train), "test": len(t.test), "judged": len(judge.frames), "ball": len(judge.balls)},
+        "frames": {
+            "train": len(t.train),
+            "test": len(t.test),
+            "evaluated": len(evaluator.frames),
+            "ball": len(evaluator.balls),
+        },
         "before": before,
         "after": after,
         "seconds": round(time.monotonic() - begun, 1),
@@ -318,17 +341,17 @@ def _train(t: Training, path: Path, say: Say | None) -> dict[str, Any]:
     atomic_write(path / REPORT, json.dumps(report, indent=2) + "\n")
     if say is not None:
         say(summary(report, path))
-    if came and not report["done"]:
-        raise Stopped(came[0])
+    if signals and not report["done"]:
+        raise Stopped(signals[0])
     return report
 
 
-def _updates(t: Training, path: Path, say: Say | None, came: list[int]) -> None:
-    """Update to the end, or until a signal came, with lines of progress and saves in between."""
+def _run_updates(t: Training, path: Path, say: Say | None, signals: list[int]) -> None:
+    """Run the remaining updates, or until a signal arrives; saves and reports progress in between."""
     begun = shown = time.monotonic()
-    saved = -np.inf  # the first save is at once: a training that dies can go on
+    saved = -np.inf  # save at once, so that a killed training can be resumed
     start, losses = t.step, []
-    while t.step < t.steps and not came:
+    while t.step < t.steps and not signals:
         now = time.monotonic()
         if now - saved >= SAVE:
             t.save(path)
@@ -345,13 +368,13 @@ def _updates(t: Training, path: Path, say: Say | None, came: list[int]) -> None:
 
 
 def summary(report: dict[str, Any], path: Path) -> str:
-    """The result in a few lines."""
+    """A report of `train` as a few lines of text; `path` is the directory of the training."""
     before, after = report["before"], report["after"]
-    state = "" if report["done"] else f"stopped after {report['updates']:,} updates; go on with --resume\n"
-    lines = [f"{state}error on held-out frames: {before['mse']:.5f} before, {after['mse']:.5f} after (mean square)"]
+    state = "" if report["done"] else f"stopped after {report['updates']:,} updates; continue with --resume\n"
+    lines = [f"{state}mean squared error on held-out frames: {before['mse']:.5f} before, {after['mse']:.5f} after"]
     if "ball_shown" in after:
         lines.append(
-            f"the ball is shown in {after['ball_shown']:.1%} of {report['frames']['ball']:,} held-out frames that "
-            f"have one for certain, and invented in {after['ball_invented']:.1%}"
+            f"the ball is reconstructed in {after['ball_shown']:.1%} of the {report['frames']['ball']:,} held-out "
+            f"frames with a clearly visible one; false positives: {after['ball_invented']:.1%}"
         )
     return "\n".join([*lines, f"pictures: {path / PICTURE}"])
