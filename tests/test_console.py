@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playfield.runs import console as consoles
 from playfield.runs.console import Console, format_seconds, format_value, plain_block, sparkline
 
 
@@ -181,3 +182,15 @@ def test_a_terminal_gets_a_table_in_place(tmp_path: Path, term: str) -> None:
     assert text.count("\x1b[1A") > 100  # it went back up to redraw
     assert "saved [bold]x[/bold]" in text
     assert text.index("\x1b[?25h") < text.index("breakout")  # the cursor is there, also after a kill
+
+
+def test_a_table_is_plain_in_a_pipe(capsys):
+    output = consoles.console(60)
+    rows = consoles.table(output, "agent", "score", title="[scores]")
+    rows.add_row("[ppo]", "12.5")
+    output.print(rows)
+    out, err = capsys.readouterr()
+    assert [line.split() for line in out.splitlines()] == [["[scores]"], ["agent", "score"], ["[ppo]", "12.5"]]
+    assert err == ""
+    consoles.console(60, stderr=True).print("note")
+    assert capsys.readouterr().err == "note\n"

@@ -16,6 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+import rich.console
+from rich import box
+from rich.table import Table
+
 SCORE = "rollout/ep_rew_mean"
 REDRAW = 0.2  # seconds between redraws of the live table
 _BARS = "▁▂▃▄▅▆▇█"
@@ -310,3 +314,27 @@ def print_line(line: str) -> None:
 
 
 Say = Callable[[str], None]
+
+
+def console(width: int = 100, *, stderr: bool = False, markup: bool = False) -> rich.console.Console:
+    """A rich console on standard output, or standard error, that does not highlight numbers.
+
+    Args:
+        width: in characters, where the stream is not a terminal; a terminal has its own.
+        markup: interpret tags such as `[bold]`.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    terminal = stream is not None and stream.isatty()
+    return rich.console.Console(stderr=stderr, highlight=False, markup=markup, width=None if terminal else width)
+
+
+def table(output: rich.console.Console, *headers: str, title: str | None = None, texts: int = 1) -> Table:
+    """A rich table for `output`: the first `texts` columns are left-aligned, the others right-aligned.
+
+    On a terminal there is a rule under the headers; in a pipe or log file there are no lines.
+    """
+    lines = box.SIMPLE_HEAD if output.is_terminal else None
+    made = Table(box=lines, title=title, title_justify="left", padding=(0, 1))
+    for i, header in enumerate(headers):
+        made.add_column(header, justify="left" if i < texts else "right")
+    return made
