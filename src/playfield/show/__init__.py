@@ -1,4 +1,4 @@
 """Pictures of agents and runs: films, plots, saliency, explanations; `watch/` is the live page.
 
-Nothing here trains.
+It plays agents and reads runs; nothing here trains or changes a run's checkpoints.
 """

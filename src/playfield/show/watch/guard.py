@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -52,10 +53,10 @@ class Guard:
         token: secret that a WebSocket must offer as the subprotocol `token.<secret>`.
     """
 
-    def __init__(self, app: Any, hosts: frozenset[str], token: str) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str) -> None:
         self.app, self.hosts, self.token = app, hosts, token
 
-    def refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
+    def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """(status, reason) for a request that is refused, None for one that is allowed."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
@@ -75,14 +76,14 @@ class Guard:
             return 403, "cross-origin request refused"
         return None
 
-    def _has_token(self, scope: dict[str, Any]) -> bool:
+    def _has_token(self, scope: Scope) -> bool:
         offered = [p.strip() for line in _values(scope, b"sec-websocket-protocol") for p in line.split(",")]
         tokens = [p.removeprefix("token.") for p in offered if p.startswith("token.")]
         return (
             PROTOCOL in offered and len(tokens) == 1 and hmac.compare_digest(tokens[0].encode(), self.token.encode())
         )
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = self.refusal(scope)
         if scope["type"] == "websocket":
             if refused:
@@ -100,7 +101,7 @@ class Guard:
             await send({"type": "http.response.body", "body": body})
             return
 
-        async def with_headers(message: dict[str, Any]) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *_header_list()]}
             await send(message)
@@ -112,5 +113,5 @@ def _header_list() -> list[tuple[bytes, bytes]]:
     return [(k.encode(), v.encode()) for k, v in HEADERS.items()]
 
 
-def _values(scope: dict[str, Any], name: bytes) -> list[str]:
+def _values(scope: Scope, name: bytes) -> list[str]:
     return [v.decode("latin-1").strip() for k, v in scope["headers"] if k.lower() == name]
