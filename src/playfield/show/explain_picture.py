@@ -59,7 +59,7 @@ def picture(moment: Moment, spec: EnvSpec, maps: dict[str, np.ndarray], effects:
         box = ((y - r) / height, (x - r) / width, (y + r) / height, (x + r) / width)
         boxed = box if effects.strength.any() else None
         newest = np.repeat(moment.obs[..., -1:], 3, 2)
-        aligned = spec.family.obs_covers_frame(spec.protocol)  # the pixels of a cropped view are not those of the screen
+        aligned = spec.family.obs_covers_frame(spec.protocol)  # a cropped view is not aligned with the screen
         frame = paint(frame, maps, boxed) if aligned else frame
         first = panels.caption(paint(panels.fit(newest, 168), maps, boxed), "newest frame")
         strip = panels.stack_strip(moment.obs, 168) if moment.obs.shape[2] <= 4 else panels.fit(newest, 168)
