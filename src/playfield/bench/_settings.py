@@ -1,4 +1,4 @@
-"""Hyper-parameters and sizes that all sides of a benchmark share. Imports nothing, so that mistakes are told fast."""
+"""Hyper-parameters and sizes that all sides of a benchmark share. Imports nothing: mistakes are reported fast."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def bench(words: list[str]) -> int:
         "bench",
         bench.__doc__ or "",
         "examples:\n  playfield bench ppo --vs sb3         needs pip install 'playfield[bench]'\n"
-        "  playfield bench ppo --vs sb3 --busy  beside a second busy process\n"
+        "  playfield bench ppo --vs sb3 --busy  also with one core kept busy\n"
         "  playfield bench dqn --vs sb3\n  playfield bench howto\n"
         "  playfield bench kill --env breakout --kills 5\n  playfield bench linear",
     )
@@ -24,19 +24,25 @@ def bench(words: list[str]) -> int:
         action=argparse.BooleanOptionalAction,
         help="in bench dqn, measure fused updates too: 128 samples every 16 steps, not 32 every 4 (on by default)",
     )
-    p.add_argument("--concurrent", action="store_true", help="in bench dqn, measure acting beside learning too")
+    p.add_argument("--concurrent", action="store_true", help="bench dqn: also collect in parallel with learning")
     p.add_argument("--script", help="path of CleanRL's ppo_atari_envpool.py, for --vs cleanrl")
-    p.add_argument("--python", help="interpreter that has what the script needs")
-    p.add_argument("--busy", action="store_true", help="also measure beside a second busy process")
-    p.add_argument("--steps", type=whole("--steps", 1), help="steps of each side in each round")
-    p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="rounds of each side")
+    p.add_argument("--python", help="interpreter with the script's requirements")
+    p.add_argument("--busy", action="store_true", help="also measure with one core kept busy by another process")
+    p.add_argument("--steps", type=whole("--steps", 1), help="steps per measurement")
+    p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="measurements of each side")
     p.add_argument("--env", help="environment of bench kill")
     p.add_argument("--algo", help="algorithm of bench kill")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), help="seed of bench kill and howto")
-    p.add_argument("--capacity", type=whole("--capacity", 1), help="observations in bench replay")
-    p.add_argument("--fill", action="store_true", help="bench replay: fill a compressed memory, measure the process")
-    p.add_argument("--slots", type=whole("--slots", 1), help="observations in the memory of --fill (default 1M)")
-    p.add_argument("--agent", help="who plays in --fill: shipped (default) or random")
+    p.add_argument(
+        "--capacity",
+        type=whole("--capacity", 1),
+        help="bench replay and save: size of the replay buffer, observations",
+    )
+    p.add_argument("--fill", action="store_true", help="bench replay: fill a compressed buffer, measure the memory")
+    p.add_argument(
+        "--slots", type=whole("--slots", 1), help="size of the buffer of --fill, observations (default 1M)"
+    )
+    p.add_argument("--agent", help="agent of --fill: shipped (default) or random")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
