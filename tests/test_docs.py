@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shlex
@@ -16,7 +15,6 @@ import playfield
 from playfield import lessons
 from playfield.cli import main
 from playfield.runs import checkpoint
-from playfield.runs.run import Run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -56,15 +54,6 @@ def commands() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-# Until `Run` lets a learner do without threads of its own, the algorithm of the tutorial cannot be saved.
-NOT_YET = "finite" not in inspect.signature(Run.track).parameters
-
-
-def skip_not_yet(text: str) -> None:
-    if NOT_YET and "linear_a2c" in text:
-        pytest.skip("Run.track has no `finite` yet")
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A directory with the files and runs that the docs speak of."""
@@ -85,8 +74,7 @@ def home(tmp_path_factory):
         for env in ("CartPole-v1", "corridor:Corridor-v0"):
             playfield.train(env, steps=2048, **short)
         playfield.train("CartPole-v1", "dqn", steps=1024, **short)
-        if not NOT_YET:
-            playfield.train("CartPole-v1", "linear_a2c", steps=1024, **short)
+        playfield.train("CartPole-v1", "linear_a2c", steps=1024, **short)
         playfield.train("MountainCar-v0", "sarsa_lambda", steps=1024, **short)
         _collected()
         saved = Path("runs/breakout/ppo/1/checkpoints")
@@ -131,7 +119,6 @@ def test_other_programs_are_few():
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("playfield")])
 def test_command(command, home, monkeypatch, capsys):
-    skip_not_yet(command)
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
     os.utime("runs/breakout/ppo/1/checkpoints/last")  # `last` and `best` mean the newest run
@@ -207,7 +194,6 @@ def test_the_snippets_of_a_page_run(page, small):
     """All of a page, one after another, share their names."""
     space: dict[str, Any] = {"__name__": "snippets"}
     for title, code in blocks(page, "python"):
-        skip_not_yet(code)
         if "import pandas" in code:
             pytest.importorskip("pandas")
         if not title:
