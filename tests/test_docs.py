@@ -124,6 +124,11 @@ def test_command(command, home, monkeypatch, capsys):
     os.utime("runs/breakout/ppo/1/checkpoints/last")  # `last` and `best` mean the newest run
     words = shlex.split(command)[1:]
     verb = words[0]
+    if "--help" in words:
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        return
     if verb == "train" and "--resume" in words:
         words += ["--steps", "384", *SMALL[2:]]
         words = [w for i, w in enumerate(words) if not (w == "--steps" and i < len(words) - len(SMALL))]
