@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from playfield.envs import catalog, games
+from playfield.envs import catalog
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
 from playfield.errors import UsageError
+from playfield.show import games
 
 
 def test_the_list_fits_and_is_plain(capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,6 @@ import playfield
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
 from playfield.runs import signals
-from playfield.runs.console import clock
 from playfield.training.plan import snap
 from playfield.training.train import Result
 
@@ -169,7 +168,7 @@ def test_a_signal_that_comes_later_leaves_at_once(capsys, monkeypatch):
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
     assert (came, left) == ([signal.SIGINT], [128 + signal.SIGTERM])
-    assert "what came after the last save is lost" in capsys.readouterr().err
+    assert "training since the last checkpoint is lost" in capsys.readouterr().err
 
 
 def test_a_directory_of_runs_is_not_a_run(tmp_path, monkeypatch):
@@ -287,10 +286,6 @@ def test_budgets_snap_to_round_numbers():
         950_000,
         47,
     ]
-
-
-def test_times_read_like_times():
-    assert [clock(s) for s in (3.14, 59, 61, 3700)] == ["3.1 s", "59 s", "1 min 01 s", "1 h 01 min"]
 
 
 def test_python_names_are_complete_and_exported():

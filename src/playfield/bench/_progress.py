@@ -7,8 +7,9 @@ import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.status import Status
+
+from playfield.runs.console import console
 
 
 class Progress:
@@ -24,8 +25,8 @@ class Progress:
     def __init__(self, plan: Sequence[Hashable], labels: Mapping[Any, str]) -> None:
         self.plan, self.labels, self.at = plan, labels, -1
         self._took: dict[Hashable, float] = {}
-        console = Console(stderr=True)
-        self._status: Status | None = console.status("") if console.is_terminal else None
+        output = console(stderr=True)
+        self._status: Status | None = output.status("") if output.is_terminal else None
 
     def __enter__(self) -> Progress:
         if self._status:

@@ -23,6 +23,7 @@ from rich.table import Table
 from playfield.bench._progress import Progress
 from playfield.compute import cores
 from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.runs.console import console
 
 PACKAGES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3")
 Results = dict[tuple[str, bool], list[dict[str, Any]]]
@@ -249,7 +250,7 @@ def show(out: dict[str, Any], title: str, names: Mapping[str, str], last: Sequen
 
 def plain_console(width: int = 100) -> Console:
     """A console without highlighting; `width` characters wide where the output is not a terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
+    return console(width, markup=True)
 
 
 def machine_line(out: dict[str, Any]) -> str:

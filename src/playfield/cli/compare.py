@@ -6,21 +6,16 @@ import argparse
 import contextlib
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from playfield import compute
 from playfield.cli.parser import check_env, kebab, make, say_line, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.runs import catalog
-from playfield.runs.console import format_seconds, format_value
+from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.training.prepare import fit_together, prepare
 from playfield.training.request import Request
 
@@ -170,18 +165,14 @@ def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else 110)
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1))
-    table.add_column("environment")
-    table.add_column("algorithm")
-    for name in ("seeds", "at step", "mean score", "95 % interval", "steps/s", "time of a run"):
-        table.add_column(name, justify="right")
+    output = console(110, markup=True)
+    headers = ("environment", "algorithm", "seeds", "at step", "mean score", "95 % interval", "steps/s")
+    lines = table(output, *headers, "time of a run", texts=2)
     before = None
     for row in rows:
         interval = "-" if row["low"] is None else f"{format_value(row['low'])} to {format_value(row['high'])}"
         open_runs = row["finished"].count(False)
-        table.add_row(
+        lines.add_row(
             row["env"] if row["env"] != before else "",
             row["label"],
             str(len(row["seeds"])) + (f" ({open_runs} unfinished)" if open_runs else ""),
@@ -192,7 +183,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             format_seconds(row["seconds"]),
         )
         before = row["env"]
-    console.print(table)
+    output.print(lines)
     say_line(
         f"Mean raw score of the last {rows[0]['window']} training games at that step; "
         "the interval is Student's t over seeds."

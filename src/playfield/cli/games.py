@@ -19,7 +19,7 @@ def games(words: list[str]) -> int:
     a = p.parse(words)
     if a.name is not None:
         check_env(a.name)
-    from playfield.envs import games as listing
+    from playfield.show import games as listing
 
     if a.check:
         return 0 if listing.print_check([a.name] if a.name else None, json=a.json) else 6

@@ -12,6 +12,7 @@ from typing import Any
 
 from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 from playfield.envs.family import family_of_protocol
+from playfield.envs.make import make
 from playfield.envs.names import resolve
 
 __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", "protocol_line"]
@@ -47,7 +48,7 @@ def make_envs(
         if value is not None:
             options[option] = value
     given = {option: value for option, value in options.items() if value is not None}
-    return found.family.make(found.id, num_envs, given, threads=threads, raw=raw)
+    return make(found.family, found.id, num_envs, given, threads=threads, raw=raw)
 
 
 def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
@@ -61,7 +62,7 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
         UsageError: the game is not installed here, or the protocol has an unknown part.
         EnvError: the environment cannot be made.
     """
-    return spec.family.make(spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
+    return make(spec.family, spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:

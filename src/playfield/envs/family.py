@@ -1,10 +1,10 @@
 """What differs between the families of environments, each said in one place: Atari, classic control, Gymnasium.
 
 The rest of the package asks `EnvSpec.family` or `Resolved.family` and never compares kinds. A new family needs a
-module with its vector environment (see `base.py` for the contract), a subclass of `Family` here, listed in
-`FAMILIES`, and, where it has short names of its own, a look-up in `names.py`.
+module with its vector environment (see `base.py` for the contract), a function that makes it in `make.py`, a subclass
+of `Family` here, listed in `FAMILIES`, and, where it has short names of its own, a look-up in `names.py`.
 
-This module imports no emulator: `Family.make` imports the environments when the first one is made.
+This module imports no environment: `make.py` does, when the first one is made.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol, protocol
+from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from playfield.envs.base import VectorEnv
+    pass
 
 
 class Family:
@@ -48,22 +48,6 @@ class Family:
     tv_frames: bool = False
     replays_on_restore: bool = False
     short_training_steps: int = 60_000
-
-    def make(
-        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
-    ) -> VectorEnv:
-        """`num_envs` environments of the canonical `id`.
-
-        Args:
-            options: keywords as in `make_envs`, without those that are None.
-            threads: emulator threads, where there are any.
-            raw: RGB frames of the screen as observations, where there is a choice.
-
-        Raises:
-            UsageError: unknown id, or an option that is unknown or has a bad value.
-            EnvError: the environment cannot be made.
-        """
-        raise NotImplementedError
 
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for an option that is not in `self.options`."""
@@ -141,23 +125,8 @@ class AtariFamily(Family):
     replays_on_restore = True
     short_training_steps = 12_288
 
-    def make(
-        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
-    ) -> VectorEnv:
-        # Imported late: ale-py and OpenCV take 0.4 s, and most callers only ask about names or specs.
-        from playfield.envs import atari, atari_ram, atari_viewed
-
-        parts = {k: v for k, v in options.items() if k not in ("protocol", "view")}
-        chosen, view = protocol(options.get("protocol") or "classic", **parts), options.get("view")
-        if raw:
-            return atari.Atari(id, num_envs, chosen, threads=threads, raw=True)
-        if chosen.obs == "ram" and view:
-            raise UsageError("a view is made of pixels: leave out --view or --obs ram")
-        if chosen.obs == "ram":
-            return atari_ram.AtariRam(id, num_envs, chosen)
-        if view:
-            return atari_viewed.Viewed(id, num_envs, chosen, view, threads=threads)
-        return atari.Atari(id, num_envs, chosen, threads=threads)
+    def check_options(self, id: str, options: Mapping[str, Any]) -> None:
+        """Nothing here: `atari_protocol.protocol` names an unknown part and the nearest right one."""
 
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         found = {k: v for k, v in protocol.items() if k not in ("env", "ale_py", "name") and v is not None}
@@ -202,21 +171,6 @@ class ClassicFamily(Family):
     kind = "classic"
     options = ("obs",)
 
-    def make(
-        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
-    ) -> VectorEnv:
-        from playfield.envs import cartpole_pixels, classic  # imported late, as above
-
-        self.check_options(id, options)
-        obs = options.get("obs", "state")
-        if obs not in ("state", "pixels"):
-            raise UsageError(f"{id} takes --obs state or --obs pixels, not {obs}")
-        return (
-            cartpole_pixels.CartPolePixels(id, num_envs)
-            if obs == "pixels"
-            else classic.ClassicVectorEnv(id, num_envs)
-        )
-
     def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
         return {"CartPole": 50.0, "Acrobot": 15.0}.get(id.split("-v")[0], 30.0)
 
@@ -226,14 +180,6 @@ class GymnasiumFamily(Family):
 
     kind = "gymnasium"
     replays_on_restore = True
-
-    def make(
-        self, id: str, num_envs: int, options: Mapping[str, Any], *, threads: int = 1, raw: bool = False
-    ) -> VectorEnv:
-        from playfield.envs import gym_env  # imported late, as above: Gymnasium takes 0.3 s
-
-        self.check_options(id, options)
-        return gym_env.GymVectorEnv(id, num_envs)
 
 
 FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}

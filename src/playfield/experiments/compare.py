@@ -24,12 +24,11 @@ from playfield.errors import DataError, UsageError, unknown
 from playfield.experiments.job import Job, finished, reached
 from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info
-from playfield.runs.logger import read_monitor
+from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write
 from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
 from playfield.show.plots import moving_mean, on_common_steps
 
-WINDOW = 100  # games in the moving mean of scores
 K = TypeVar("K", bound=Hashable)
 
 

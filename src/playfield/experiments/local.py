@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from playfield.errors import PlayfieldError
 from playfield.experiments.job import Job, reached
-from playfield.runs.console import format_seconds
+from playfield.runs.console import console, format_seconds
 from playfield.runs.storage import as_storage_error
 
 POLL = 0.2  # seconds between two checks of the children
@@ -144,7 +144,7 @@ class Progress:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs, self.total = jobs, sum(job.steps for job in jobs)
         self.finished_runs = sum(job.done() for job in jobs)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console(stderr=True)
         self._status = self._console.status("") if self._console.is_terminal else None
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
         self._shown = 0.0

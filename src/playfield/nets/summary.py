@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from playfield.nets import names as net_names
 from playfield.nets.layers import Pixels
 from playfield.nets.learner import Learner
 from playfield.options import Option
+from playfield.runs.console import console
 
 INFERENCE_BATCH, TRAINING_BATCH = 16, 32
 
@@ -326,7 +326,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _console() -> Console:
     """Standard output; 120 columns wide without colour when it is not a terminal."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+    return console(120)
 
 
 def _table(console: Console, title: str, *headings: str, texts: int = 1) -> Table:

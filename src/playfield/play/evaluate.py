@@ -19,7 +19,7 @@ from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random
 from playfield.play.policy import Policy
 from playfield.play.statistics import interval
-from playfield.runs.console import Say, clock
+from playfield.runs.console import Say, format_seconds
 from playfield.runs.storage import as_storage_error, atomic_write
 
 
@@ -226,5 +226,5 @@ def report(result: Evaluation) -> str:
         lines.append(f"  human     human-normalised score {s['human_normalized']:.2f} (0 random play, 1 a human)")
     if s["cut"]:
         lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
-    lines.append(f"  took      {clock(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
+    lines.append(f"  took      {format_seconds(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
     return "\n".join(lines)

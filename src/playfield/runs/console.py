@@ -17,8 +17,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import rich.console
+import rich.live
 from rich import box
+from rich.columns import Columns
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 SCORE = "rollout/ep_rew_mean"
 REDRAW = 0.2  # seconds between redraws of the live table
@@ -43,15 +48,18 @@ def format_value(value: Any) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """8:42, 1:02:03, 2 d 3:04:05."""
+    """A duration as 3.1 s, 42 s, 9 min 30 s, 1 h 02 min or 2 d 3 h; `?` where it is not finite."""
     if not math.isfinite(seconds):
         return "?"
-    minutes, second = divmod(max(0, int(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if hours == 0:
-        return f"{minute}:{second:02d}"
-    return (f"{days} d " if days else "") + f"{hour}:{minute:02d}:{second:02d}"
+    seconds = max(0.0, seconds)
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -189,7 +197,7 @@ class Console:
         speed = self.values.get("time/fps", 0)
         if not self.total_steps or not speed or not math.isfinite(speed):
             return math.nan
-        return max(0, self.total_steps - self.step) / speed
+        return float(max(0, self.total_steps - self.step) / speed)
 
     def _heading(self) -> str:
         parts = [self.title] if self.title else []
@@ -209,13 +217,6 @@ class Console:
         self._live.update(self._table(self._live.console.width, self._live.console.encoding), refresh=True)
 
     def _table(self, width: int, encoding: str) -> Any:
-        from rich.columns import Columns
-        from rich.console import Group
-        from rich.padding import Padding
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         width = min(width - 1, 96)
         head = Table.grid(expand=False)
         head.width = width
@@ -262,7 +263,7 @@ class Console:
             tables.append(table)
         if tables:
             parts.append(Padding(Columns(tables, padding=(0, 3)), (1, 0, 0, 0)))
-        return Group(*parts)
+        return rich.console.Group(*parts)
 
 
 def _style(value: Any) -> str:
@@ -270,9 +271,6 @@ def _style(value: Any) -> str:
 
 
 def _start_live(stream: TextIO) -> Any:
-    import rich.console
-    import rich.live
-
     class Terminal(rich.console.Console):
         def on_broken_pipe(self) -> None:  # rich would end the process
             raise BrokenPipeError
@@ -295,18 +293,8 @@ def _discard_output(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as a person reads them: 42 s, 9 min 30 s, 1 h 02 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def print_line(line: str) -> None:
-    """Say it on standard output; a closed pipe is not an error."""
+    """Print a line on standard output; a closed pipe is not an error."""
     try:
         print(line, flush=True)
     except BrokenPipeError:

@@ -26,9 +26,8 @@ from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
 from playfield.runs import checkpoint, goal
+from playfield.runs.logger import WINDOW
 from playfield.runs.signals import caught
-
-WINDOW = 100  # games in the moving means, as in SB3
 
 
 class Part(Protocol):

@@ -17,7 +17,7 @@ from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import family
 from playfield.runs import goal
 from playfield.runs.algorithm import Algorithm, Config
-from playfield.runs.console import clock
+from playfield.runs.console import format_seconds
 from playfield.runs.info import VERSION
 from playfield.runs.run import Run
 from playfield.training.request import Request
@@ -141,7 +141,7 @@ def plan_text(
         **({"until": f"{target.words()}, or those steps"} if target else {}),
         "at most"
         if target
-        else "expected": f"about {clock(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"
+        else "expected": f"about {format_seconds(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"
         ", then games and film"
         if speed
         else "less than a minute, then games and film",

@@ -22,7 +22,7 @@ from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
-from playfield.runs.console import Say, clock
+from playfield.runs.console import Say, format_seconds
 from playfield.runs.info import NEEDED, read_info, run_to_resume, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
@@ -292,7 +292,7 @@ def _go(
     write_info(directory, info)
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
-    say(goal.closing(target, run.stop, run.step, run.total_steps, clock(run.seconds), mean))
+    say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop)
 

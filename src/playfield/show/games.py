@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,16 +10,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from playfield.envs import catalog
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
 from playfield.envs.names import classic_games, gym_name, resolve
 from playfield.envs.scores import SCORES
 from playfield.errors import EnvError, PlayfieldError, UsageError
+from playfield.runs.console import console, table
 
 
 def print_games(json: bool = False) -> None:
@@ -34,21 +32,21 @@ def print_games(json: bool = False) -> None:
     if json:
         print(jsonlib.dumps({"atari": atari, "classic": classic}, indent=1))
         return
-    console = _console()
-    table = _table(console, f"{len(atari)} Atari games", "game", "lives", "actions", "random", "human")
+    output = console(80, markup=True)
+    rows = table(output, "game", "lives", "actions", "random", "human", title=f"{len(atari)} Atari games")
     for row in atari:
         numbers = (_count(row["lives"]), _count(row["actions"]), _score(row["random"]), _score(row["human"]))
-        table.add_row(row["id"], *numbers)
-    console.print(table)
+        rows.add_row(row["id"], *numbers)
+    output.print(rows)
     without = sum(row["human"] is None for row in atari)
-    console.print(f"random, human: mean raw scores (Wang et al. 2016); {without} games have none.")
-    console.print("lives: - where ALE counts none.\n")
-    table = _table(console, "Classic control", "game", "actions", "observation size", "step limit", "solved at")
+    output.print(f"random, human: mean raw scores (Wang et al. 2016); {without} games have none.")
+    output.print("lives: - where ALE counts none.\n")
+    rows = table(output, "game", "actions", "observation size", "step limit", "solved at", title="Classic control")
     for row in classic:
         sizes = (_count(row["actions"]), _count(row["obs_size"]), _count(row["max_steps"]))
-        table.add_row(row["id"], *sizes, _score(row["solved"]))
-    console.print(table)
-    console.print("Any other Gymnasium id works too, e.g. Taxi-v4, or module:Name-v0 for your own.")
+        rows.add_row(row["id"], *sizes, _score(row["solved"]))
+    output.print(rows)
+    output.print("Any other Gymnasium id works too, e.g. Taxi-v4, or module:Name-v0 for your own.")
 
 
 def print_game(name: str, json: bool = False) -> None:
@@ -68,11 +66,11 @@ def print_game(name: str, json: bool = False) -> None:
     if json:
         print(jsonlib.dumps({**row, **asdict(found)}, indent=1))
         return
-    console = _console()
+    output = console(80, markup=True)
     if found.note:
-        console.print(found.note)
+        output.print(found.note)
     if info:
-        _print_atari(console, info)
+        _print_atari(output, info)
         return
     facts = {
         "actions": _count(row["actions"]),
@@ -80,7 +78,7 @@ def print_game(name: str, json: bool = False) -> None:
         "step limit": _count(row["max_steps"]),
         "solved at": _score(row["solved"]),
     }
-    _print_facts(console, found.id, facts)
+    _print_facts(output, found.id, facts)
 
 
 def check_games(names: Sequence[str] | None = None, frames: int = 100) -> list[tuple[str, bool, str]]:
@@ -97,8 +95,8 @@ def check_games(names: Sequence[str] | None = None, frames: int = 100) -> list[t
         UsageError: an unknown name, or no Atari game.
     """
     games = catalog.list_games() if names is None else [_atari_id(name) for name in names]
-    console = Console(stderr=True)
-    steps = track(games, "playing", console=console, transient=True, disable=not console.is_terminal)
+    output = console(stderr=True)
+    steps = track(games, "playing", console=output, transient=True, disable=not output.is_terminal)
     return [(game, *_play(game, frames)) for game in steps]
 
 
@@ -110,10 +108,10 @@ def print_check(names: Sequence[str] | None = None, frames: int = 100, json: boo
         rows = [{"game": game, "ok": ok, "detail": detail} for game, ok, detail in results]
         print(jsonlib.dumps({"ok": not failed, "games": rows}, indent=1))
         return not failed
-    console = _console()
+    output = console(80, markup=True)
     for game, ok, detail in failed if names is None else results:
-        console.print(f"{game}: {'ok, ' if ok else ''}{detail}")
-    console.print(f"{len(results) - len(failed)} of {len(results)} games played {frames} frames")
+        output.print(f"{game}: {'ok, ' if ok else ''}{detail}")
+    output.print(f"{len(results) - len(failed)} of {len(results)} games played {frames} frames")
     return not failed
 
 
@@ -188,7 +186,7 @@ def _gymnasium_row(env_id: str) -> dict[str, Any]:
     }
 
 
-def _print_atari(console: Console, info: catalog.GameInfo) -> None:
+def _print_atari(output: Console, info: catalog.GameInfo) -> None:
     height, width = info.screen
     if info.human_score is None or info.random_score is None:
         scores = "none published for this game"
@@ -204,42 +202,28 @@ def _print_atari(console: Console, info: catalog.GameInfo) -> None:
         "RAM": f"{info.ram_bytes} bytes",
         "scores": scores,
     }
-    _print_facts(console, info.title, facts)
+    _print_facts(output, info.title, facts)
     minimal = {number for number, _ in info.actions}
     cells = [(f"{number}", f"{name}{'*' if number in minimal else ''}") for number, name in info.all_actions]
-    table = _table(console, "actions (* = the minimal set, the default)")
+    rows = table(output, title="actions (* = the minimal set, the default)")
     for _ in range(3):
-        table.add_column("no.", justify="right")
-        table.add_column("name")
+        rows.add_column("no.", justify="right")
+        rows.add_column("name")
     third = -(-len(cells) // 3)
     for i in range(third):
-        table.add_row(*(text for cell in cells[i::third] for text in cell))
-    console.print(table)
-    console.print(f"Player B: the same numbers + {catalog.PLAYER_B_OFFSET}; reset: {catalog.RESET_ACTION}.")
+        rows.add_row(*(text for cell in cells[i::third] for text in cell))
+    output.print(rows)
+    output.print(f"Player B: the same numbers + {catalog.PLAYER_B_OFFSET}; reset: {catalog.RESET_ACTION}.")
 
 
-def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
-    table = _table(console, title)
-    table.show_header = False
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+def _print_facts(output: Console, title: str, facts: dict[str, str]) -> None:
+    rows = table(output, title=title)
+    rows.show_header = False
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
     for key, value in facts.items():
-        table.add_row(key, value)
-    console.print(table)
-
-
-def _table(console: Console, title: str, *columns: str) -> Table:
-    """A table with a left-aligned first column and right-aligned numbers; without lines if not on a terminal."""
-    lines = box.SIMPLE_HEAD if console.is_terminal else None
-    table = Table(box=lines, title=title, title_justify="left", padding=(0, 1))
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="right" if i else "left")
-    return table
-
-
-def _console() -> Console:
-    """Standard output: 80 columns and no colour when it is not a terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+        rows.add_row(key, value)
+    output.print(rows)
 
 
 def _count(value: int | None) -> str:
