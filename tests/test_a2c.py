@@ -150,7 +150,7 @@ def test_updates_are_made_of_the_steps_just_played(base, workers, change, monkey
 
     monkeypatch.setattr(a2c, "a2c_loss", spy)
     steps = 40 * 3 if base is GAMES else 6 * cfg.batch
-    run = run_for(Noise(1).spec, make, cfg, steps, workers=workers, on_round=compare)
+    run = run_for(Noise(1).spec, make, cfg, steps, workers=workers, on_rollout=compare)
     a2c.train(run, cfg)
     run.close()
     if base is GAMES:
@@ -248,7 +248,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, cfg: a2c.Config, worker
         if run.updates == 4:
             raise Killed
 
-    first = named(env, cfg, steps, directory=tmp_path, on_round=kill, save_seconds=1e9, **more)
+    first = named(env, cfg, steps, directory=tmp_path, on_rollout=kill, save_seconds=1e9, **more)
     with pytest.raises(Killed):
         a2c.train(first, cfg)
     first.close()
@@ -270,7 +270,7 @@ def test_learning_rate_falls_linearly_where_asked(anneal: bool) -> None:
     cfg, seen = dataclasses.replace(SMALL, anneal=anneal), []
 
     run = run_for(Identity(1).spec, Identity, cfg, 4 * cfg.batch)
-    run.on_round = lambda r: seen.append(r._parts["learner"].optimizers[0].param_groups[0]["lr"])
+    run.on_rollout = lambda r: seen.append(r._parts["learner"].optimizers[0].param_groups[0]["lr"])
     a2c.train(run, cfg)
     run.close()
     np.testing.assert_allclose(seen, [SMALL.lr * f for f in ((1, 0.75, 0.5, 0.25) if anneal else (1, 1, 1, 1))])

@@ -155,7 +155,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, module, env, cfg, worke
         if run.step == (stop + 3) * cfg.batch:
             raise _Killed
 
-    first = named(env, cfg, rounds * cfg.batch, workers=workers, fmt=fmt, directory=tmp_path, on_round=kill)
+    first = named(env, cfg, rounds * cfg.batch, workers=workers, fmt=fmt, directory=tmp_path, on_rollout=kill)
     with pytest.raises(_Killed):
         module.train(first, cfg)
     first.close()

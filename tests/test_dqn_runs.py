@@ -74,7 +74,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt,
             raise _Killed
 
     more = {"workers": workers, "fmt": fmt, "directory": tmp_path}
-    first = named(env, cfg, rounds * cfg.batch, on_round=kill, **more)
+    first = named(env, cfg, rounds * cfg.batch, on_rollout=kill, **more)
     with pytest.raises(_Killed):
         dqn.train(first, cfg)
     first.close()
@@ -175,8 +175,8 @@ def test_the_measured_speed_is_that_of_learning() -> None:
     class Module:
         @staticmethod
         def train(run: Run, cfg: dqn.Config) -> None:
-            told = run.on_round
-            run.on_round = lambda r: (updates.append(r.updates), told(r))
+            told = run.on_rollout
+            run.on_rollout = lambda r: (updates.append(r.updates), told(r))
             dqn.train(run, cfg)
 
     assert plan.measure_speed(Module, cfg, env.spec, Compute("cpu", "fp32", 1), 1) > 0

@@ -68,7 +68,7 @@ def test_the_logged_norm_is_that_of_autograds_gradients(algo: str, workers: int,
 
     monkeypatch.setattr(Learner, "update", watched)
     steps = max(4 * cfg.batch, getattr(cfg, "learning_starts", 0) + 4 * cfg.batch)
-    run = run_for(Identity(1).spec, Identity, cfg, steps, workers=workers, on_round=logged)
+    run = run_for(Identity(1).spec, Identity, cfg, steps, workers=workers, on_rollout=logged)
     module.train(run, cfg)
     run.close()
     assert len(rows) >= 4

@@ -58,7 +58,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo):
             run.save()
             raise Killed
 
-    first = started(algo, cfg, 1000, directory=tmp_path, on_round=kill)
+    first = started(algo, cfg, 1000, directory=tmp_path, on_rollout=kill)
     with pytest.raises(Killed):
         train(first, algo, cfg)
     first.close()

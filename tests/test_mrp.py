@@ -286,7 +286,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, trained, workers) -> No
         if run.step == 12 * cfg.batch:
             raise Killed
 
-    first = named("CartPole-v1", cfg, steps, workers=workers, directory=tmp_path, on_round=kill)
+    first = named("CartPole-v1", cfg, steps, workers=workers, directory=tmp_path, on_rollout=kill)
     with pytest.raises(Killed):
         mrp.train(first, cfg)
     first.close()

@@ -47,7 +47,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(Replay, "sample", sample)
     monkeypatch.setattr(Target, "sync", synced)
     run = run_for(Identity(1).spec, Identity, cfg, ROUNDS * cfg.batch)
-    run.on_round = lambda r: seen["rows"].append((r.step - cfg.batch, dict(r._metrics)))
+    run.on_rollout = lambda r: seen["rows"].append((r.step - cfg.batch, dict(r._metrics)))
     dqn.train(run, cfg)
     run.close()
     return cfg, seen

@@ -98,7 +98,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt,
             run.save()
             raise _Killed
 
-    first = named(env, cfg, rounds * cfg.batch, workers=workers, fmt=fmt, directory=tmp_path, on_round=kill)
+    first = named(env, cfg, rounds * cfg.batch, workers=workers, fmt=fmt, directory=tmp_path, on_rollout=kill)
     with pytest.raises(_Killed):
         ppo.train(first, cfg)
     first.close()

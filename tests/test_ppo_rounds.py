@@ -114,7 +114,7 @@ def test_learning_rate_and_clip_fall_linearly():
     seen = []
     run = named(
         "CartPole-v1", cfg, 4 * cfg.batch,
-        on_round=lambda r: seen.append((r._metrics["train/learning_rate"], r._metrics["train/clip_range"])),
+        on_rollout=lambda r: seen.append((r._metrics["train/learning_rate"], r._metrics["train/clip_range"])),
     )  # fmt: skip
     ppo.train(run, cfg)
     run.close()

@@ -241,7 +241,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt)
         if run.step == 5 * cfg.batch:
             raise Killed
 
-    first = named(env, cfg, steps, directory=tmp_path, on_round=kill, **more)
+    first = named(env, cfg, steps, directory=tmp_path, on_rollout=kill, **more)
     with pytest.raises(Killed):
         pqn.train(first, cfg)
     first.close()

@@ -52,7 +52,7 @@ def test_a_resumed_run_ends_as_one_in_memory_does(tmp_path: Path, env: str, cfg,
             raise _Killed
 
     more = {"workers": workers, "fmt": "fp32", "directory": tmp_path}
-    first = named(env, cfg, steps, on_round=kill, **more)
+    first = named(env, cfg, steps, on_rollout=kill, **more)
     with pytest.raises(_Killed):
         dqn.train(first, cfg)
     first.close()

@@ -54,7 +54,7 @@ def ours(intervals: int, part: int, watch: Stopwatch, fused: int = 1, concurrent
         if run.step % part == 0:
             watch.tick({**run.phases, **run.parts["learner"].seconds, "updates": run.updates})
 
-    run = measured_run("dqn", cfg, spec, choice, (intervals + 1) * part, on_round=tick)
+    run = measured_run("dqn", cfg, spec, choice, (intervals + 1) * part, on_rollout=tick)
     dqn.train(run, cfg)
     run.close()
     steps, updates = intervals * part, round(watch.seconds["updates"])

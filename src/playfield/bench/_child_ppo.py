@@ -27,7 +27,7 @@ def ours(rollouts: int, envs: int, rollout: int, watch: Stopwatch) -> dict[str, 
     def tick(run: Run) -> None:
         watch.tick({**run.phases, **run.parts["learner"].seconds})
 
-    run = measured_run("ppo", cfg, spec, choice, (rollouts + 1) * cfg.batch, on_round=tick)
+    run = measured_run("ppo", cfg, spec, choice, (rollouts + 1) * cfg.batch, on_rollout=tick)
     ppo.train(run, cfg)
     run.close()
     s = watch.seconds

@@ -28,7 +28,7 @@ def measured_run(
     Args:
         config: the algorithm's `Config`.
         make: makes so many environments.
-        more: arguments of `Run`, such as `directory`, `sinks` and `on_round`.
+        more: arguments of `Run`, such as `directory`, `sinks` and `on_rollout`.
     """
     info = {
         "env": spec.id,

@@ -141,7 +141,7 @@ def run(*, steps: int = 0, seed: int = 1, json: bool = False) -> dict[str, Any]:
         _print_progress(len(rows), time.perf_counter() - start)
 
     sinks = _Rows(rows)
-    trained = measured_run("ppo", cfg, env.spec, choice, steps, make=make, seed=seed, sinks=sinks, on_round=after)
+    trained = measured_run("ppo", cfg, env.spec, choice, steps, make=make, seed=seed, sinks=sinks, on_rollout=after)
     try:
         ppo.train(trained, cfg)
         parameters = sum(p.numel() for p in trained.parts["learner"].net.parameters())

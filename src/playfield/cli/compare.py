@@ -135,9 +135,9 @@ def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
         with _naming(t):
             understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
     needs = {}
-    for t, wishes in understood:
+    for t, options in understood:
         with _naming(t):
-            needs[t.words] = prepare(Request(**{**wishes, "run": root})).need
+            needs[t.words] = prepare(Request(**{**options, "run": root})).need
     fit_together([needs[t.words] for t in trainings], jobs, root)
 
 

@@ -64,8 +64,8 @@ def lesson(words: list[str]) -> int:
     if not a.json:
         say_line(text.partition("\n")[0])
     try:
-        wishes = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
-        outcome = lessons.run(a.name, progress=progress, **wishes)
+        options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
+        outcome = lessons.run(a.name, progress=progress, **options)
     finally:
         if isinstance(progress, _progress.Reporter):
             progress.close()

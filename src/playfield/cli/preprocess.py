@@ -31,6 +31,6 @@ def preprocess(words: list[str]) -> int:
         check_picture(a.out)
     from playfield.show.preprocess import preprocess as show
 
-    wishes = {"steps": a.steps, "seed": a.seed, "protocol": a.protocol, "view": a.view, "out": a.out, "json": a.json}
-    show(a.env, **wishes, **protocol_parts(a))
+    options = {"steps": a.steps, "seed": a.seed, "protocol": a.protocol, "view": a.view, "out": a.out, "json": a.json}
+    show(a.env, **options, **protocol_parts(a))
     return 0

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import playfield
-from playfield import options
 from playfield.cli import defaults
 from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
 from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.nets import names
+from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
@@ -33,12 +33,12 @@ TRAIN_EXAMPLES = """examples:
 
 def train(words: list[str]) -> int:
     """Train an agent, or go on with a run."""
-    wishes, say, profile = understand(words)
-    if "resume" in wishes:
-        run_to_resume(Path(wishes["resume"]))
+    options, say, profile = understand(words)
+    if "resume" in options:
+        run_to_resume(Path(options["resume"]))
     else:
-        check(Request(**wishes))
-    return _train(wishes, say, profile)
+        check(Request(**options))
+    return _train(options, say, profile)
 
 
 def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
@@ -135,7 +135,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     catalog.agree(algo, config)
     if "net" in config:
         names.net(config["net"])
-    wishes = {
+    options = {
         "env": a.env,
         "algo": a.algo,
         "preset": a.preset,
@@ -151,7 +151,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "config": config,
         **common,
     }
-    return wishes, say, a.profile
+    return options, say, a.profile
 
 
 def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, dict[str, str]]:
@@ -166,12 +166,12 @@ def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, di
     return env, preset, defaults.values_in_words(algo, preset, env, obs)
 
 
-def _train(wishes: dict[str, Any], say: Any, profile: bool) -> int:
+def _train(options: dict[str, Any], say: Any, profile: bool) -> int:
     if profile:
         with profiled():
-            result = playfield.train(say=say, **wishes)
+            result = playfield.train(say=say, **options)
     else:
-        result = playfield.train(say=say, **wishes)
+        result = playfield.train(say=say, **options)
     if say is None:
         print(f"{result.directory} steps {result.steps} score {result.score:g} hash {result.hash}")
     return 0
@@ -203,7 +203,7 @@ def protocol_options(p: Parser) -> None:
 
 
 def _switch(flag: str) -> Any:
-    return options.Option(flag[2:], "bool", False, "").parse
+    return Option(flag[2:], "bool", False, "").parse
 
 
 def protocol_parts(a: argparse.Namespace) -> dict[str, Any]:

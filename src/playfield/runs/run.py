@@ -1,7 +1,7 @@
 """A training run: its directory, lock, seeds, clocks, signals, and the loop that an algorithm trains in.
 
 An algorithm calls `track` for everything that a checkpoint must hold, then loops over `steps`. Saving, resuming,
-logging, stopping and progress happen between two rounds of that loop, so no algorithm mentions them.
+logging, stopping and progress happen between two iterations of that loop, so no algorithm mentions them.
 Checkpoints are taken by the clock, at every tenth of the steps and at the end. They never touch what they save:
 training is the same with and without them.
 """
@@ -72,10 +72,10 @@ class Run:
         resume: checkpoint.Checkpoint | None = None,
         save_seconds: float = 60.0,
         keep: int = 3,
-        on_round: Any = None,
+        on_rollout: Any = None,
     ) -> None:
         self.info, self.directory, self.sinks = info, directory, sinks
-        self.make_envs, self.on_round = make_envs, on_round
+        self.make_envs, self.on_rollout = make_envs, on_rollout
         self.compute = Compute(**info["compute"])
         self.seed, self.total_steps = int(info["seed"]), int(info["steps"])
         self.save_seconds, self.keep = save_seconds, keep
@@ -98,11 +98,10 @@ class Run:
         self.on_close: list[Callable[[], None]] = []
         if resume is not None:
             self._saved = resume.tree["parts"]
-            self._restore_books(resume.tree["run"])
+            self._restore_counters(resume.tree["run"])
             if directory is not None:
                 with contextlib.suppress(DataError, OSError):  # no best yet
                     self.best = checkpoint.read_best(directory / "checkpoints")["score"]
-        self._start_step = self.step
         self._start = self._last_save = time.monotonic()
 
     # What an algorithm calls -------------------------------------------------------------------------
@@ -155,18 +154,21 @@ class Run:
             made.append(self.track(f"{name}-{k}", make(env, seeds[k], k)))
         return made
 
-    def steps(self, per_round: int) -> Iterator[float]:
-        """Rounds of `per_round` steps until the total or the target is reached; yields the progress in [0, 1)."""
+    def steps(self, per_rollout: int) -> Iterator[float]:
+        """One iteration for each rollout of `per_rollout` steps, until the total or the target is reached.
+
+        Yields the progress in [0, 1).
+        """
         self._saved = {}
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
             self.sinks.begin()
         with caught(self._stop, "finishing this update, then saving"):
             while not self.stop:
-                self._taken = per_round
+                self._taken = per_rollout
                 yield self.step / self.total_steps
                 self.step += self._taken
-                self._after_round(self._taken)
+                self._after_rollout(self._taken)
             if self.directory is not None:
                 self.save()
             if self._signal:  # it came during the last save
@@ -180,9 +182,9 @@ class Run:
         self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
 
     def record(self, rollouts: list[Any], taken: int | None = None) -> None:
-        """Book the games that ended in a round, in the order in which they ended, and the steps it took.
+        """Record the games that ended in a rollout, in the order in which they ended, and its steps.
 
-        `taken` is for rounds that may be shorter than `steps` was told.
+        `taken`: the rollout's steps, where it may be shorter than `per_rollout`.
         """
         if taken is not None:
             self._taken = taken
@@ -204,24 +206,19 @@ class Run:
                 r.seconds[phase] = 0.0
 
     def log(self, metrics: dict[str, float], updates: int) -> None:
-        """Metrics of the round just done."""
+        """Log metrics of the last rollout, and the number of updates since the last call."""
         self.updates += updates
         self._metrics.update(metrics)
         loss = metrics.get("train/loss", 0.0)
         if loss != loss or loss in (float("inf"), float("-inf")):
             raise DivergedError("the loss is not finite: lower the learning rate (--lr)")
 
-    # Between rounds ----------------------------------------------------------------------------------
+    # Between rollouts ----------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
         """Training time so far, over all sessions of this run."""
         return self._seconds_before + time.monotonic() - self._start
-
-    @property
-    def speed(self) -> float:
-        """Steps per second in this session."""
-        return (self.step - self._start_step) / max(time.monotonic() - self._start, 1e-9)
 
     @property
     def score(self) -> float:
@@ -235,13 +232,13 @@ class Run:
             return "target"
         return "steps" if self.step >= self.total_steps else ""
 
-    def _after_round(self, per_round: int) -> None:
-        period = int(self.info.get("log_period") or per_round)
+    def _after_rollout(self, per_rollout: int) -> None:
+        period = int(self.info.get("log_period") or per_rollout)
         last = bool(self.stop)
-        if self.sinks is not None and (last or self.step // period != (self.step - per_round) // period):
+        if self.sinks is not None and (last or self.step // period != (self.step - per_rollout) // period):
             self.sinks.log(self.step, self._row())
-        if self.on_round is not None:
-            self.on_round(self)
+        if self.on_rollout is not None:
+            self.on_rollout(self)
         if self.directory is None:
             if self._signal:
                 raise Stopped(self._signal)
@@ -249,7 +246,7 @@ class Run:
         if self._signal:
             self.save()
             raise Stopped(self._signal)
-        tenth = 10 * self.step // self.total_steps > 10 * (self.step - per_round) // self.total_steps
+        tenth = 10 * self.step // self.total_steps > 10 * (self.step - per_rollout) // self.total_steps
         if not last and (tenth or time.monotonic() - self._last_save >= self.save_seconds):
             try:
                 self.save()
@@ -277,7 +274,7 @@ class Run:
 
     def tree(self) -> dict[str, Any]:
         """Everything that decides how training goes on."""
-        return {"parts": {name: part.state() for name, part in self._parts.items()}, "run": self._books()}
+        return {"parts": {name: part.state() for name, part in self._parts.items()}, "run": self._counters()}
 
     def final_hash(self, tree: dict[str, Any] | None = None) -> str:
         """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
@@ -304,7 +301,7 @@ class Run:
             checkpoint.mark_best(self.directory / "checkpoints", path, self.score, {"step": self.step})
         return path
 
-    def _books(self) -> dict[str, Any]:
+    def _counters(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "updates": self.updates,
@@ -314,11 +311,11 @@ class Run:
             "seconds": self.seconds,
         }
 
-    def _restore_books(self, books: dict[str, Any]) -> None:
-        self.step, self.updates, self.games = books["step"], books["updates"], books["games"]
-        self.scores.extend(books["scores"])
-        self.lengths.extend(books["lengths"])
-        self._seconds_before = books["seconds"]
+    def _restore_counters(self, counters: dict[str, Any]) -> None:
+        self.step, self.updates, self.games = counters["step"], counters["updates"], counters["games"]
+        self.scores.extend(counters["scores"])
+        self.lengths.extend(counters["lengths"])
+        self._seconds_before = counters["seconds"]
 
     def _stop(self, signum: int) -> None:
         self._signal = signum

@@ -56,7 +56,7 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
         if len(marks) > before + 3 and marks[-1][0] - marks[before][0] > PATIENCE:
             raise _Enough
 
-    run = Run(info, envs_of(spec, compute), on_round=mark)
+    run = Run(info, envs_of(spec, compute), on_rollout=mark)
     try:
         with contextlib.suppress(_Enough):
             module.train(run, cfg)
@@ -98,7 +98,7 @@ def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:
 
 
 def default_minutes(spec: EnvSpec, cfg: Config) -> float:
-    """How long a training takes unless told otherwise."""
+    """Length of a training in minutes, by default."""
     if cfg.default_minutes is not None:
         return cfg.default_minutes
     return spec.family.default_minutes(spec.pixels)

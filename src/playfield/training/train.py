@@ -75,7 +75,7 @@ def train(
     *,
     resume: str | Path | None = None,
     say: Say | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Result:
     """Train an agent or resume a run; ends with an evaluation over full games, a film and a learning curve.
 
@@ -85,7 +85,7 @@ def train(
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
         say: called with each line of text for a person; None: silent.
-        wishes: fields of `Request`: steps, minutes, seed, run, preset, config={...}, target_score, ...
+        options: fields of `Request`: steps, minutes, seed, run, preset, config={...}, target_score, ...
 
     Returns:
         Directory, scores, final hash and files of the run.
@@ -103,17 +103,17 @@ def train(
     if resume is not None:
         if env is not None:
             raise UsageError("the environment is part of the run and cannot be given with resume")
-        return _resume(Path(resume), say or _silent, **wishes)
+        return _resume(Path(resume), say or _silent, **options)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
     known = {f.name for f in dataclasses.fields(Request)}
-    for wish in wishes:
-        if wish not in known:
-            raise unknown("option", wish, known)
-    if wishes.get("run") is not None:
-        wishes["run"] = Path(wishes["run"])
-    request = Request(env=env, algo=algo, **wishes)
-    goal.requested(request.target_score, request.target_games)  # a mistake is told before anything is loaded
+    for name in options:
+        if name not in known:
+            raise unknown("option", name, known)
+    if options.get("run") is not None:
+        options["run"] = Path(options["run"])
+    request = Request(env=env, algo=algo, **options)
+    goal.requested(request.target_score, request.target_games)
     return _start(request, say or _silent)
 
 
@@ -126,7 +126,7 @@ def _start(request: Request, say: Say) -> Result:
         raise UsageError("give --steps or --minutes, not both")
     if request.run is not None and (request.run / "run.json").exists():
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
-    ready = prepare(request)  # most mistakes are told here, before torch is loaded
+    ready = prepare(request)
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
@@ -169,12 +169,12 @@ def _resume(
     steps: int | None = None,
     target_score: float | None = None,
     target_games: int | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Result:
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
-    for wish in wishes:
-        if wish not in fixed:
-            raise UsageError(f"--{wish.replace('_', '-')} is part of the run and cannot change with --resume")
+    for name in options:
+        if name not in fixed:
+            raise UsageError(f"--{name.replace('_', '-')} is part of the run and cannot change with --resume")
     directory = run_to_resume(directory)
     # Refuse before anything is written: no lock where there is no run, no new total in a run that cannot go on.
     info = read_info(directory)
@@ -190,7 +190,7 @@ def _resume(
         if lock.note:
             say(lock.note)
         _sweep(directory)
-        return _resume_locked(directory, say, opened, steps, target, wishes)
+        return _resume_locked(directory, say, opened, steps, target, options)
 
 
 def _sweep(directory: Path) -> None:
@@ -206,7 +206,7 @@ def _resume_locked(
     opened: tuple[Algorithm, Config, EnvSpec, Need],
     steps: int | None,
     target: goal.Goal | None,
-    wishes: dict[str, Any],
+    options: dict[str, Any],
 ) -> Result:
     compute.setup()
     info = read_info(directory)
@@ -227,8 +227,8 @@ def _resume_locked(
     module, cfg, spec, need = opened
     info["schedule"] = "; ".join(cfg.schedule(info["steps"])) or "constant"
     for name in ("save_seconds", "keep"):
-        if wishes.get(name) is None:
-            wishes[name] = info.get(name, getattr(Request, name))
+        if options.get(name) is None:
+            options[name] = info.get(name, getattr(Request, name))
     changed = {k: (info["versions"].get(k), v) for k, v in compute.versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
@@ -237,7 +237,7 @@ def _resume_locked(
         write_info(directory, info)
     if need.line:
         say(f"replay: {need.line}")
-    request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **wishes)
+    request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **options)
     replayed = (
         "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
     )
