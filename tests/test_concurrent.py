@@ -138,7 +138,7 @@ def test_an_error_in_either_thread_ends_the_run(where: str, monkeypatch) -> None
 
     if where == "playing":
         monkeypatch.setattr(Actor, "collect", fails)
-    cfg = dataclasses.replace(CONCURRENT, lr=1e12 if where == "learning" else 1e-3)
+    cfg = dataclasses.replace(CONCURRENT, lr=1e38 if where == "learning" else 1e-3)
     run = run_for(Identity(1).spec, Identity, cfg, 100 * cfg.batch)
     with pytest.raises(DivergedError):
         dqn.train(run, cfg)

@@ -67,7 +67,7 @@ def test_nothing_of_it_needs_torch():
         (float, ["0", "2.5"], ["-0.1", "nan", "inf"]),
         (Fraction, ["0", "0.5", "1"], ["-0.1", "1.1"]),
         (Positive, ["0.1", "5"], ["0", "-1"]),
-        (Signed, ["-5", "0", "5"], ["-1e13"]),
+        (Signed, ["-5", "0", "5"], ["-1e39"]),
         (bool, ["true", "off"], ["2", "maybe"]),
         (Literal["a", "b"], ["a"], ["c"]),
         (str, ["anything"], []),
@@ -104,3 +104,17 @@ def test_switches_that_exclude_each_other(monkeypatch):
     assert catalog.agree("any", {"two": False}) == {"two": False}
     with pytest.raises(UsageError, match=r"--one and --two exclude each other, leave one out"):
         catalog.agree("any", {"one": True, "two": True})
+
+
+@pytest.mark.parametrize("algo", algorithm.names())
+def test_a_new_default_keeps_the_range_of_the_option(algo):
+    """A subclass that gives a field another default must annotate it as its base does."""
+    config = algorithm.load(algo).Config
+    own = {o.name: o for o in options_of(config)}
+    for base in config.__mro__[1:]:
+        if dataclasses.is_dataclass(base):
+            for o in options_of(base):
+                again = own[o.name]
+                assert (again.low, again.high, again.above, again.excludes, again.names) == (
+                    (o.low, o.high, o.above, o.excludes, o.names)
+                ), f"{algo} {o.name}"

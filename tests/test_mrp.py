@@ -239,7 +239,7 @@ def test_the_random_policy_has_a_value_too() -> None:
     spec = RandomWalk(1).spec
     net = mrp.ValueNetwork(spec, "mlp")
     weights = {name: p.detach() for name, p in net.named_parameters()}
-    logits, value = mrp.load(spec, dataclasses.asdict(SMALL), weights, "cpu")(np.eye(19, dtype=np.float32))
+    logits, value = mrp.load(spec, SMALL, weights, "cpu")(np.eye(19, dtype=np.float32))
     np.testing.assert_allclose(logits, np.log(0.5), rtol=1e-6)
     np.testing.assert_allclose(value, net(torch.eye(19)).detach(), rtol=1e-6)
 
@@ -301,7 +301,7 @@ def test_a_resumed_run_ends_with_the_same_hash(tmp_path, trained, workers) -> No
 def test_a_policy_that_learnt_since_is_refused(trained) -> None:
     fixed = mrp.FrozenPolicy(str(trained), playfield.load_policy(trained).spec)
     fixed.restore(fixed.state())
-    with pytest.raises(DataError, match="has learnt since, or was replaced"):
+    with pytest.raises(DataError, match="has changed since these values were learnt"):
         fixed.restore({"hash": "0" * 64})
 
 

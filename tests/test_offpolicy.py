@@ -16,7 +16,7 @@ from playfield.compute import Compute
 from playfield.errors import UsageError
 from playfield.nets.rmsprop import CentredRMSProp
 from playfield.replay.buffer import Replay
-from playfield.training import train
+from playfield.training import prepare
 from playfield.training.request import Request
 from ppo_runs import run_for
 from test_dqn import SMALL, play
@@ -138,9 +138,9 @@ def test_more_values_that_cannot_go_together(change: dict, words: str) -> None:
 @pytest.mark.parametrize(("algo", "option"), [("c51", "atoms"), ("qrdqn", "quantiles"), ("hlgauss", "bins")])
 def test_heads_have_a_largest_size(algo: str, option: str) -> None:
     with pytest.raises(UsageError, match="between 2 and 1000"):
-        train.configure(Request("CartPole-v1", algo, config={option: 10**9}))
+        prepare.configure(Request("CartPole-v1", algo, config={option: 10**9}))
 
 
 def test_a_net_that_was_asked_for_is_never_replaced() -> None:
     with pytest.raises(UsageError, match="needs pixels"):
-        train.configure(Request("CartPole-v1", "dqn", config={"net": "nips"}))
+        prepare.configure(Request("CartPole-v1", "dqn", config={"net": "nips"}))

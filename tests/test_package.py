@@ -65,11 +65,16 @@ def test_the_changelog_has_the_version_below_unreleased():
 # Files -------------------------------------------------------------------------------------------------------
 
 
+def hidden(path: Path) -> bool:
+    """Caches of Python and of tools."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.relative_to(PACKAGE).parts)
+
+
 def test_package_data_is_every_file_that_is_not_python():
     globs = PYPROJECT["tool"]["setuptools"]["package-data"]["playfield"]
     found = {glob: {p for p in PACKAGE.glob(glob) if p.is_file()} for glob in globs}
     assert all(found.values()), f"globs that match nothing: {[g for g, files in found.items() if not files]}"
-    data = {p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts}
+    data = {p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".py" and not hidden(p)}
     covered = set().union(*found.values())
     assert data == covered, f"not covered: {sorted(data - covered)}; not data: {sorted(covered - data)}"
 

@@ -163,7 +163,7 @@ def test_its_mistakes_are_found_like_those_of_any_algorithm(site, tmp_path):
 
     assert "did you mean reinforce, " in mistake("reinforc")
     assert "--gamma must be between 0 and 1, not 2" in mistake("reinforce", "--gamma", "2")
-    assert "no reinforce preset called 'fst': did you mean fast?" in mistake("reinforce", "--preset", "fst")
+    assert "no reinforce preset called 'fst': did you mean fast" in mistake("reinforce", "--preset", "fst")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,15 +20,15 @@ from typing import Annotated, Any, Literal, cast
 
 from playfield.errors import UsageError, unknown
 
-MOST = 1e12  # the largest number that an option takes unless it says another
+MOST = {"int": 1e12, "float": 1e38}  # the largest number that an option takes unless it says another
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; with `above`, `low` itself is excluded."""
+    """Numbers from `low` to `high` (None: to `MOST`); with `above`, `low` itself is excluded."""
 
     low: float = 0.0
-    high: float = MOST
+    high: float | None = None
     above: bool = False
 
 
@@ -52,7 +52,7 @@ Fraction = Annotated[float, Range(0, 1)]
 """A number between 0 and 1."""
 PositiveFraction = Annotated[float, Range(0, 1, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
-Signed = Annotated[float, Range(-MOST)]
+Signed = Annotated[float, Range(-1e38)]
 """A number that may be negative. All others are at least 0."""
 NetName = Annotated[str, Names("net")]
 FeaturesName = Annotated[str, Names("features")]
@@ -79,7 +79,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     low: float = 0.0
-    high: float = MOST
+    high: float | None = None
     above: bool = False
     names: str = ""
     excludes: str = ""
@@ -115,8 +115,11 @@ class Option:
         self.parse(str(value))
 
 
-def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = MOST) -> Any:
-    """A finite number between `low` and `high`; whole numbers may be written 1_000, 1,000, 10k, 3M or 1e6."""
+def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float | None = None) -> Any:
+    """A finite number between `low` and `high` (None: `MOST`).
+
+    Whole numbers may be written 1_000, 1,000, 10k, 3M or 1e6.
+    """
     plain = text.replace(",", "").replace("_", "")
     factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(plain[-1:].lower(), 1)
     try:
@@ -124,10 +127,13 @@ def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = M
     except ValueError:
         kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number"
         raise UsageError(f"{flag} takes {kind}, not {text!r}") from None
-    if not math.isfinite(value) or not low <= value <= high:
-        if high == MOST and value < low:
-            raise UsageError(f"{flag} must be at least {low:g}, not {text}")
-        raise UsageError(f"{flag} must be between {low:,g} and {_plain(high)}, not {text}")
+    if not math.isfinite(value):
+        raise UsageError(f"{flag} takes a finite number, not {text}")
+    most = MOST["int" if whole else "float"] if high is None else high
+    if value < low and high is None:
+        raise UsageError(f"{flag} must be at least {_plain(low)}, not {text}")
+    if not low <= value <= most:
+        raise UsageError(f"{flag} must be between {_plain(low)} and {_plain(most)}, not {text}")
     if not whole:
         return value
     if value != int(value):
@@ -136,8 +142,8 @@ def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float = M
 
 
 def _plain(limit: float) -> str:
-    """A limit in full, not rounded: 9007199254740991, 0.99, 1e+12."""
-    return str(int(limit)) if limit == int(limit) and limit != MOST else f"{limit:g}"
+    """A limit in full, not rounded: 9007199254740991, 0.99, 1e+38."""
+    return str(int(limit)) if limit == int(limit) and abs(limit) < 1e18 else f"{limit:g}"
 
 
 def parse_spec(text: str, what: str, known: Mapping[str, Sequence[Option]]) -> tuple[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from playfield.algos import c51
 from playfield.algos._dqn_config import ATARI
-from playfield.options import Count
+from playfield.options import Count, Fraction
 from playfield.runs.run import Run
 
 
@@ -25,7 +25,7 @@ class Config(c51.Config):
     double: bool = True
     dueling: bool = True
     noisy: bool = True
-    alpha: float = 0.5
+    alpha: Fraction = 0.5
 
 
 PRESETS: dict[str, dict[str, Config]] = {

@@ -71,11 +71,11 @@ def negative(words: Iterable[str]) -> list[str]:
     return joined
 
 
-def whole(flag: str, low: int = 0, high: float = 1e12) -> Any:
+def whole(flag: str, low: int = 0, high: float | None = None) -> Any:
     return lambda text: number(flag, text, whole=True, low=low, high=high)
 
 
-def real(flag: str, low: float = 0, high: float = 1e12) -> Any:
+def real(flag: str, low: float = 0, high: float | None = None) -> Any:
     return lambda text: number(flag, text, whole=False, low=low, high=high)
 
 

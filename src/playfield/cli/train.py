@@ -17,7 +17,6 @@ from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
-from playfield.training.prepare import check
 from playfield.training.request import Request
 
 TRAIN_EXAMPLES = """examples:
@@ -37,6 +36,8 @@ def train(words: list[str]) -> int:
     if "resume" in options:
         run_to_resume(Path(options["resume"]))
     else:
+        from playfield.training.prepare import check
+
         check(Request(**options))
     return _train(options, say, profile)
 

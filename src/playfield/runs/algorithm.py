@@ -183,7 +183,8 @@ def stored_config(module: Algorithm, name: str, values: Any) -> Config:
         if missing := {o.name for o in options_of(module.Config) if o.names} - values.keys():
             raise DataError(f"run.json lacks options of {name}: {', '.join(sorted(missing))}")
         cfg = module.Config(**values)
-        cfg.check()
+        for option in options_of(module.Config):
+            option.check(getattr(cfg, option.name))
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
     except UsageError as error:
