@@ -30,7 +30,6 @@ MISTAKES = [
     (["train", "breakout", "extra"], "what is 'extra'"),
     (["train", "breakout", "--algo", "pppo"], "did you mean ppo"),
     (["train", "breakout", "--lerning-rate", "1"], "did you mean --lr"),
-    (["train", "breakout", "--total-timesteps", "1"], "did you mean --steps"),
     (["train", "breakout", "--rollot-steps=3"], "did you mean --rollout-steps"),
     (["train", "breakout", "--lr", "-1"], "at least 0"),
     (["train", "breakout", "--lr", "nan"], "takes a finite number"),
@@ -290,3 +289,45 @@ def test_what_follows_an_option_and_is_no_number_for_it(words, message):
 
     with pytest.raises(UsageError, match=message):
         understand(["CartPole-v1", "--algo", "c51", *words])
+
+
+@pytest.mark.parametrize(
+    ("algo", "words", "config"),
+    [
+        (
+            "ppo",
+            ["--learning-rate", "1e-3", "--n_steps=16", "--clip-range", "0.3"],
+            {"lr": 1e-3, "rollout_steps": 16, "clip": 0.3},
+        ),
+        ("dqn", ["--buffer-size", "5k", "--exploration-final-eps", "0.1"], {"capacity": 5000, "epsilon_end": 0.1}),
+        ("dqn", ["--priority-exponent", "0.6"], {"alpha": 0.6}),
+        ("sarsa_lambda", ["--lambda", "0.5", "--step-size", "0.1"], {"lam": 0.5, "alpha": 0.1}),
+        ("pqn", ["--lambda", "0.5"], {"q_lambda": 0.5}),
+        ("dqn", ["--double"], {"double": True}),
+        ("dqn", ["--double", "--no-dueling", "--steps", "5k"], {"double": True, "dueling": False}),
+        ("dqn", ["--double", "false"], {"double": False}),
+        ("dqn", ["--double=no", "--dueling", "on"], {"double": False, "dueling": True}),
+    ],
+)
+def test_names_of_other_libraries_and_switches_without_values(algo, words, config):
+    from playfield.cli.train import understand
+
+    assert understand(["CartPole-v1", "--algo", algo, *words])[0]["config"] == config
+    assert understand(["--algo", algo, *words, "CartPole-v1"])[0]["config"] == config
+
+
+def test_a_switch_of_the_protocol_needs_no_value():
+    from playfield.cli.train import understand
+
+    assert understand(["breakout", "--no-life-loss", "--full-actions"])[0]["parts"] == {
+        "life_loss": False,
+        "full_actions": True,
+    }
+
+
+def test_an_alias_resumes_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--resume", "nowhere", "--total-timesteps", "5k"]) == 2
+    assert "no run directory nowhere" in capsys.readouterr().err
+    assert main(["train", "--resume", "nowhere", "--learning-rate", "1"]) == 2
+    assert "--lr is part of the run" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.cli.parser import check_env, kebab, make, say_line, whole
+from playfield.cli.parser import ALIASES, check_env, kebab, make, say_line, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.runs import catalog
@@ -124,7 +124,8 @@ def _check_words(words: Sequence[str], where: str, why: str) -> None:
         raise UsageError(f"{where}: {why}")
     for word in words:
         name = kebab(word).partition("=")[0].removeprefix("--")
-        if word.startswith("-") and (name in OURS or word == "-h"):
+        meant = {name, *ALIASES.get(name, ())}
+        if word.startswith("-") and (meant & OURS or word == "-h"):
             raise UsageError(f"{word.partition('=')[0]} {where}: a comparison sets that itself")
 
 

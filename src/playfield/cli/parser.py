@@ -9,27 +9,40 @@ from typing import Any, NoReturn
 
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest
-from playfield.options import number
+from playfield.options import BOOLEANS, number
 from playfield.runs.console import print_line
 
-# What other libraries call these options.
+# Names that other libraries, papers and courses have for these options: the first that a command has is meant.
 ALIASES = {
-    "learning-rate": ["--lr"],
-    "lerning-rate": ["--lr"],
-    "total-timesteps": ["--steps"],
-    "n-timesteps": ["--steps"],
-    "timesteps": ["--steps"],
-    "n-envs": ["--num-envs"],
-    "n-steps": ["--rollout-steps"],
-    "num-steps": ["--rollout-steps"],
-    "n-epochs": ["--epochs"],
-    "update-epochs": ["--epochs"],
-    "num-minibatches": ["--minibatches"],
-    "clip-range": ["--clip"],
-    "clip-coef": ["--clip"],
-    "env-id": ["ENV, without a flag"],
-    "env": ["ENV, without a flag"],
+    "learning-rate": ("lr",),
+    "total-timesteps": ("steps",),
+    "n-timesteps": ("steps",),
+    "timesteps": ("steps",),
+    "n-envs": ("num-envs",),
+    "n-steps": ("rollout-steps",),
+    "num-steps": ("rollout-steps",),
+    "n-epochs": ("epochs",),
+    "update-epochs": ("epochs",),
+    "num-minibatches": ("minibatches",),
+    "clip-range": ("clip",),
+    "clip-coef": ("clip",),
+    "buffer-size": ("capacity",),
+    "train-freq": ("train-period",),
+    "train-frequency": ("train-period",),
+    "target-update-interval": ("target-period",),
+    "target-network-frequency": ("target-period",),
+    "exploration-fraction": ("epsilon-share",),
+    "exploration-initial-eps": ("epsilon-start",),
+    "exploration-final-eps": ("epsilon-end",),
+    "start-e": ("epsilon-start",),
+    "end-e": ("epsilon-end",),
+    "lambda": ("gae-lambda", "q-lambda", "lam"),
+    "step-size": ("alpha", "lr"),
+    "priority-exponent": ("alpha",),
+    "importance-exponent": ("beta",),
+    "optimizer-epsilon": ("adam-eps", "eps"),
 }
+POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,15 +53,55 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
-        found, extra = self.parse_known_args(negative(kebab(w) for w in words))
+        found, extra = self.parse_known_args(self.canonical(words))
         if extra:
-            flags = [f for a in self._actions for f in a.option_strings if f.startswith("--")]
             if not extra[0].startswith("-"):
+                before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
+                if before in self._flags() and self._flags()[before].metavar == BOOL:
+                    raise UsageError(f"{before} takes true or false, not {extra[0]!r}")
                 raise UsageError(f"{self.prog}: what is {extra[0]!r}? See {self.prog} --help")
-            close = ALIASES.get(extra[0].split("=")[0].lstrip("-")) or nearest(extra[0].split("=")[0], flags)
+            name = extra[0].split("=")[0]
+            positional = POSITIONAL.get(name.lstrip("-"))
+            close = [positional] if positional else self._nearest(name)
             hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
-            raise UsageError(f"{self.prog} has no option {extra[0].split('=')[0]}: {hint}")
+            raise UsageError(f"{self.prog} has no option {name}: {hint}")
         return found
+
+    def _flags(self) -> dict[str, argparse.Action]:
+        return {flag: action for action in self._actions for flag in action.option_strings}
+
+    def _nearest(self, name: str) -> list[str]:
+        """The options that look like `name`, also by what other libraries call them."""
+        own = {flag: flag for flag in self._flags() if flag.startswith("--")}
+        others = {f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in names if f"--{n}" in own}
+        return list(dict.fromkeys((others | own)[found] for found in nearest(name, [*own, *others])))
+
+    def canonical(self, words: Iterable[str]) -> list[str]:
+        """The words with this command's own names of options, and a value for each switch.
+
+        `--learning-rate 1e-3` is `--lr 1e-3`, `--double` is `--double=true` and `--no-double` is `--double=false`.
+        """
+        flags = self._flags()
+        plain, out = negative(kebab(w) for w in words), []
+        for i, word in enumerate(plain):
+            flag, sign, value = word.partition("=")
+            if flag.startswith("--") and flag not in flags:
+                own = [f"--{name}" for name in ALIASES.get(flag[2:], ()) if f"--{name}" in flags]
+                switch = f"--{flag[5:]}" if flag.startswith("--no-") else ""
+                if own:
+                    flag = own[0]
+                elif not sign and switch in flags and flags[switch].metavar == BOOL:
+                    flag, sign, value = switch, "=", "false"
+            if not sign and flag in flags and flags[flag].metavar == BOOL:
+                following = plain[i + 1] if i + 1 < len(plain) else ""
+                if following.lower() not in BOOLEANS:
+                    sign, value = "=", "true"
+            out.append(flag + sign + value)
+        return out
+
+
+BOOL = "BOOL"
+"""The metavar of options that take true or false; without a value they are true, and --no-NAME makes them false."""
 
 
 def kebab(word: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import playfield
 from playfield.cli import defaults
-from playfield.cli.parser import Parser, check_env, kebab, make, real, say_line, whole
+from playfield.cli.parser import BOOL, Parser, check_env, make, real, say_line, whole
 from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.nets import names
@@ -103,7 +103,9 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if {"-h", "--help"} & set(words):
         env, preset, values = _values(p, algo, words)
         whose = f"for {env}" if env else "where environments differ, for each kind"
-        group.description = f"[value in the preset {preset}, {whose}]"
+        group.description = (
+            f"[value in the preset {preset}, {whose}]. BOOL is true or false; --NAME alone is true, --no-NAME false."
+        )
         for o in own:
             flags[o.name].help = f"{o.help} [{values.get(o.name, o.default)}]".replace("%", "%%")
     a = p.parse(words)
@@ -120,7 +122,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
     if a.resume is not None:
-        given = {w.partition("=")[0] for w in map(kebab, words) if w.startswith("--")}
+        given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
         fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
         fixed -= {"--no-film", "--no-tensorboard"}
         if a.env is not None or fixed:
@@ -191,12 +193,15 @@ def protocol_options(p: Parser) -> None:
     group.add_argument("--noop", type=whole("--noop", 0, 300), help="random no-ops at a game's start")
     group.add_argument("--cap", type=whole("--cap", 100, 1e7), help="frames until a game is truncated")
     group.add_argument(
-        "--life-loss", type=_switch("--life-loss"), help="losing a life ends the episode for the learner"
+        "--life-loss",
+        type=_switch("--life-loss"),
+        metavar=BOOL,
+        help="losing a life is terminal for the learner",
     )
     group.add_argument(
-        "--fire-reset", type=_switch("--fire-reset"), help="press FIRE automatically when a life starts"
+        "--fire-reset", type=_switch("--fire-reset"), metavar=BOOL, help="press FIRE automatically when a life starts"
     )
-    group.add_argument("--full-actions", type=_switch("--full-actions"), help="all 18 actions")
+    group.add_argument("--full-actions", type=_switch("--full-actions"), metavar=BOOL, help="all 18 actions")
     group.add_argument("--stack", type=whole("--stack", 1, 8), help="frames in an observation")
     group.add_argument("--size", type=whole("--size", 0, 210), help="side of the square frame (0: the full screen)")
     group.add_argument("--colour", help="grey or rgb")
