@@ -25,7 +25,7 @@ class Crash(BaseException):
 def points_of(monkeypatch: pytest.MonkeyPatch, action: Any) -> list[str]:
     seen: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_fault", seen.append)
+        patch.setattr(storage, "fault_point", seen.append)
         action()
     return seen
 
@@ -62,11 +62,11 @@ def test_every_fault_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
         run = prepare(directory)
         with monkeypatch.context() as patch:
             if kind == "crash":
-                patch.setattr(storage, "_fault", fail_at(n, Crash()))
+                patch.setattr(storage, "fault_point", fail_at(n, Crash()))
                 with pytest.raises(Crash):
                     run()
             else:
-                patch.setattr(storage, "_fault", fail_at(n, OSError(errno.ENOSPC, "No space left on device")))
+                patch.setattr(storage, "fault_point", fail_at(n, OSError(errno.ENOSPC, "No space left on device")))
                 with pytest.raises(StorageError, match="No space left on device"):
                     run()
                 assert not [path for path in directory.rglob("*.tmp-*") if ".gone" not in path.name], points[n]
@@ -182,7 +182,7 @@ def test_going_on_past_damaged_checkpoints_never_costs_the_last_good_one(
     def look(point: str) -> None:
         good.append(load(tmp_path).step)
 
-    monkeypatch.setattr(storage, "_fault", look)
+    monkeypatch.setattr(storage, "fault_point", look)
     found = checkpoint.take_over(tmp_path)
     assert found is not None
     assert same(found.tree, example(10))

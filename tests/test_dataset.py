@@ -110,7 +110,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
         if point.startswith("create dataset.json"):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("playfield.runs.storage._fault", fault)
+    monkeypatch.setattr("playfield.runs.storage.fault_point", fault)
     with pytest.raises(Exception, match="No space left"):
         made(tmp_path / "d", 2, 5)
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,9 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, PlayfieldError, UsageError
 from playfield.play.agent import find_agent, load_policy
 from playfield.play.evaluate import evaluate
-from playfield.play.policy import Network, ProbabilityPolicy, RandomPolicy
+from playfield.play.policy import ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, checkpoint
+from playfield.runs.algorithm import Network
 from playfield.runs.info import newest_run
 
 LOGITS = np.log(np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], np.float32))

@@ -108,10 +108,11 @@ def has_cuda() -> bool:
 
 def versions() -> dict[str, str]:
     """Versions that exactness depends on, with the processor's kind."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "ale-py", "gymnasium")}
+    packages = {name: importlib.metadata.version(name) for name in ("numpy", "ale-py", "gymnasium")}
     processor = _torch().backends.cpu.get_cpu_capability()
     return {
         "python": platform.python_version(),
+        "torch": str(_torch().__version__),
         **packages,
         "machine": platform.machine(),
         "processor": processor,

@@ -101,8 +101,9 @@ class Option:
             if self.choices and text not in self.choices:
                 raise unknown(where or self.name.replace("_", " "), text, self.choices)
             return text
-        value = number(where or self.flag, text, whole=self.type == "int", low=self.low, high=self.high)
-        if self.above and value == self.low:
+        low = -MOST[self.type] if self.above else self.low
+        value = number(where or self.flag, text, whole=self.type == "int", low=low, high=self.high)
+        if self.above and value <= self.low:
             raise UsageError(f"{where or self.flag} must be above {self.low:g}, not {text}")
         return value
 

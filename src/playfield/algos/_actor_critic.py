@@ -17,7 +17,8 @@ from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DivergedError
 from playfield.nets import bodies
 from playfield.nets.learner import load_weights
-from playfield.play.policy import Network, log_softmax, sample
+from playfield.play.policy import log_softmax, sample
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 Acting = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -95,7 +95,7 @@ class Config(algorithm.Config):
 
     @property
     def first_minibatch(self) -> int:
-        """Steps after which every memory has enough to draw from."""
+        """Steps after which every worker's replay buffer has enough to sample from."""
         return max(self.batch_size, 2 * self.num_envs) * self.n_step
 
     @property

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
-from playfield.play.policy import Network
+from playfield.play.policy import epsilon_greedy
+from playfield.runs.algorithm import Network
 
 QValues = Callable[[Tensor], Tensor]
 """A network's outputs [N, A, ...] to action values [N, A]."""
@@ -123,16 +124,12 @@ def noise_for(net: nn.Module, random: np.random.Generator, size: int) -> Noise |
 def policy(net: nn.Module, q_values: QValues, epsilon: float, device: str) -> Network:
     """A trained network as an agent: observations [N, ...] to (logits [N, A], value [N], action values [N, A]).
 
-    The logits are those of its epsilon-greedy policy; noisy networks act without noise. A temperature below 1 makes
-    random actions rarer, 0 is greedy.
+    The logits are those of its epsilon-greedy policy; noisy networks act without noise.
     """
-    epsilon = min(max(epsilon, 1e-6), 1 - 1e-6)
 
-    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def q_of(obs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            q = q_values(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
-        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
-        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
-        return np.log(probs), q.max(-1), q
+            q: np.ndarray = q_values(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
+        return q
 
-    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}")
+    return epsilon_greedy(q_of, epsilon)

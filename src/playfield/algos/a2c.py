@@ -35,8 +35,8 @@ from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
 from playfield.options import Count, Fraction, NetName
-from playfield.play.policy import Network
 from playfield.runs import algorithm
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 

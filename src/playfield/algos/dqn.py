@@ -50,8 +50,8 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import DivergedError
 from playfield.nets.learner import Learner, Team, load_weights
 from playfield.nets.rmsprop import CentredRMSProp
-from playfield.play.policy import Network
 from playfield.replay.buffer import Batch
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 

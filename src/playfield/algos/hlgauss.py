@@ -29,7 +29,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import load_weights
 from playfield.options import Count, Signed
-from playfield.play.policy import Network
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 

@@ -25,13 +25,15 @@ from playfield.linear.features import Coder
 from playfield.linear.jit import Floats, Ints, kernel
 from playfield.linear.kernels import ONGOING, TERMINATED, add_traces, decay_traces, dot, update_traces
 from playfield.options import Fraction, Positive, PositiveFraction
-from playfield.play.policy import Network
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Config(online.Config):
     """Hyper-parameters of the linear actor-critic."""
+
+    step_sizes = {"alpha": "correction", "alpha_actor": "correction_actor"}  # noqa: RUF012 (as in the base)
 
     alpha_actor: float = 0.0
     """The actor's step size; `alpha` is the critic's. 0: correction_actor / squared length of the features."""

@@ -31,9 +31,9 @@ from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
 from playfield.options import Count, Fraction, NetName, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
-from playfield.play.policy import Network
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
 from playfield.runs import algorithm
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 EVALUATION_PERIOD, EVALUATION_STATES = 2_000, 512  # steps between two evaluations, and states in each
@@ -78,7 +78,7 @@ class Config(algorithm.Config):
 
     @property
     def first_minibatch(self) -> int:
-        """Steps after which every memory has enough to draw from."""
+        """Steps after which every worker's replay buffer has enough to sample from."""
         return max(self.batch_size, 2 * self.num_envs) * self.n_step
 
     def check(self, workers: int = 1) -> None:

@@ -32,8 +32,8 @@ from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
 from playfield.options import Count, Fraction, NetName
-from playfield.play.policy import Network
 from playfield.runs import algorithm
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 

@@ -24,7 +24,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import load_weights
 from playfield.options import Count, Positive
-from playfield.play.policy import Network
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 
@@ -42,8 +42,6 @@ class Config(_dqn_config.Config):
         super().check(workers)
         if not 2 <= self.quantiles <= 1000:
             raise UsageError(f"--quantiles must be between 2 and 1000, not {self.quantiles} (one is --algo dqn)")
-        if not self.kappa > 0:
-            raise UsageError(f"--kappa must be above 0, not {self.kappa:g}")
 
 
 PRESETS: dict[str, dict[str, Config]] = {

@@ -10,8 +10,8 @@ import numpy as np
 from playfield.algos._actor_critic import make_rollouts
 from playfield.envs.base import EnvSpec
 from playfield.options import Count
-from playfield.play.policy import Network
 from playfield.runs import algorithm
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 

@@ -38,6 +38,8 @@ from playfield.runs.run import Run
 class Config(online.Config):
     """Hyper-parameters of Sarsa."""
 
+    memory_options = ("--n-step",)
+
     n_step: Count = 1
     """The n of n-step returns."""
 

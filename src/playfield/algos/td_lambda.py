@@ -42,7 +42,7 @@ from playfield.linear.kernels import (
 )
 from playfield.options import Fraction, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
-from playfield.play.policy import Network
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating")

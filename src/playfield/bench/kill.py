@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from playfield.envs.names import resolve
 from playfield.errors import EnvError, UsageError
+from playfield.runs.info import is_run
 
 
 def run(
@@ -106,7 +107,7 @@ def _wait_for_training(directory: Path, process: subprocess.Popen[bytes]) -> Non
 
 def _words(command: list[str], directory: Path) -> list[str]:
     """The command line that starts the run in `directory`, or resumes it."""
-    if (directory / "run.json").exists():
+    if is_run(directory):
         return ["train", "--resume", str(directory)]
     return [*command, "--run", str(directory)]
 

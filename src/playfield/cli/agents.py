@@ -11,6 +11,7 @@ from playfield.cli.parser import Parser, check_env, make, real, say_line, whole
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
 from playfield.play.agent import locate
+from playfield.runs.info import is_run
 
 
 def _parser(verb: str, about: str | None, examples: str) -> Parser:
@@ -41,7 +42,7 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
     if a.agent is None:
         locate(a.agent_name)
-    elif not (Path(a.agent_name) / "run.json").exists():
+    elif not is_run(a.agent_name):
         check_env(a.agent_name)
     return a, {
         "source": a.agent_name,
@@ -84,7 +85,7 @@ def record(words: list[str]) -> int:
         "  playfield record breakout --agent random --steps 100 --fps 30 --show plain --out random-action.gif",
     )
     p.add_argument("--out", type=Path, help="a .gif or .mp4 file (default: both, in the run's films/)")
-    p.add_argument("--show", default="bars", help="plain, net (what the net sees), bars (action probabilities), all")
+    p.add_argument("--show", default="bars", help="plain, net (the observation), bars (action probabilities), all")
     p.add_argument("--games", type=whole("--games", 1, 1e4), default=1, help="games to film (default 1)")
     p.add_argument("--steps", type=whole("--steps", 1), help="film this many steps instead of whole games")
     p.add_argument("--start", type=whole("--start", 0), default=0, help="steps to play before the film begins")
@@ -110,7 +111,7 @@ def record(words: list[str]) -> int:
 
 
 def watch(words: list[str]) -> int:
-    """Watch an agent play and think, live in the browser."""
+    """Watch an agent play live in the browser, with its probabilities and values."""
     p = _parser(
         "watch",
         watch.__doc__,
@@ -136,7 +137,7 @@ def watch(words: list[str]) -> int:
 
 
 def explain(words: list[str]) -> int:
-    """Show what an agent looks at, and what would change its mind."""
+    """Explain an agent: saliency maps, and which changes of the input change its action."""
     p = _parser(
         "explain",
         explain.__doc__,

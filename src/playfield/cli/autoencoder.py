@@ -23,23 +23,25 @@ def autoencoder(words: list[str]) -> int:
         "  playfield autoencoder datasets/breakout --resume     goes on with one that was stopped",
     )
     p.add_argument("data", metavar="DATASET", help="a directory made by playfield collect")
-    p.add_argument("--latent", type=whole("--latent", 1, 4096), help="numbers a frame is coded in (default 64)")
+    p.add_argument("--latent", type=whole("--latent", 1, 4096), help="size of the latent vector (default 64)")
     p.add_argument(
         "--variational",
         type=Option("variational", "bool", False, "").parse,
         metavar="BOOL",
-        help="code frames as distributions (default false)",
+        help="train a variational auto-encoder (default false)",
     )
     p.add_argument("--kl-weight", type=real("--kl-weight", 0, 1e3), help="with --variational true (default 0.00003)")
-    p.add_argument("--loss", help="weighted: rare things count more (default); plain: mean squared error")
-    p.add_argument("--most", type=real("--most", 1, 1e6), help="the most that a pixel counts (default 100)")
+    p.add_argument("--loss", help="weighted: rare pixels count more (default); plain: mean squared error")
+    p.add_argument("--most", type=real("--most", 1, 1e6), help="maximum weight of a pixel (default 100)")
     p.add_argument("--split", help="episodes: hold out whole episodes (default); frames: single frames, which leaks")
-    p.add_argument("--test", type=real("--test", 0.001, 0.999), help="share that is held out (default 0.3)")
-    p.add_argument("--split-seed", type=whole("--split-seed", 0, 2**32 - 1), help="of the split (default 42)")
-    p.add_argument("--epochs", type=whole("--epochs", 1, 10_000), help="passes over the frames (default 8)")
-    p.add_argument("--batch-size", type=whole("--batch-size", 1, 65_536), help="frames in an update (default 64)")
-    p.add_argument("--lr", type=real("--lr", 1e-8, 1), help="step size of Adam at the start (default 0.002)")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**53), help="of weights and order (default 1)")
+    p.add_argument("--test", type=real("--test", 0.001, 0.999), help="fraction held out for testing (default 0.3)")
+    p.add_argument("--split-seed", type=whole("--split-seed", 0, 2**32 - 1), help="seed of the split (default 42)")
+    p.add_argument("--epochs", type=whole("--epochs", 1, 10_000), help="epochs (default 8)")
+    p.add_argument(
+        "--batch-size", type=whole("--batch-size", 1, 65_536), help="minibatch size, in frames (default 64)"
+    )
+    p.add_argument("--lr", type=real("--lr", 1e-8, 1), help="initial learning rate of Adam (default 0.002)")
+    p.add_argument("--seed", type=whole("--seed", 0, 2**53), help="seed of initial weights and shuffling (default 1)")
     p.add_argument("--out", type=Path, metavar="DIR", help="a new directory (default autoencoders/NAME)")
     p.add_argument("--resume", action="store_true", help="go on with the training in --out, exactly")
     p.add_argument("--quiet", action="store_true", help="only the result")

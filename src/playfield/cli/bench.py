@@ -1,4 +1,4 @@
-"""`playfield games` and `bench`."""
+"""`playfield bench`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def compare(words: list[str]) -> int:
     """Train algorithms side by side, or draw what was trained: one picture, one table."""
     cut = words.index("--") if "--" in words else len(words)
     p = make("compare", compare.__doc__ or "", EXAMPLES)
-    p.add_argument("env", nargs="*", help="environments, one panel each; without --algo: those to draw")
+    p.add_argument("env", nargs="*", help="environments, one panel each; without --algo: those to plot")
     p.add_argument(
         "--algo",
         action="append",
@@ -43,7 +43,7 @@ def compare(words: list[str]) -> int:
         metavar="WORDS",
         help='an algorithm and its options, as in --algo "dqn --double true"; give one for each line',
     )
-    p.add_argument("--steps", type=whole("--steps", 1), help="agent steps of every training (50k, 1M)")
+    p.add_argument("--steps", type=whole("--steps", 1), help="timesteps of every training (50k, 1M)")
     p.add_argument("--seeds", type=whole("--seeds", 1, 1000), help="trainings of each, seeds 1, 2, ... (default 5)")
     p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")

@@ -28,7 +28,7 @@ def replay(words: list[str]) -> int:
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of --sample (default 0)")
     p.add_argument("--lane", type=whole("--lane"), metavar="K", help="only those of environment K")
     p.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: transition-I.png here)")
-    p.add_argument("--drop", action="store_true", help="delete the files of a finished run's replay memory")
+    p.add_argument("--drop", action="store_true", help="delete the files of a finished run's replay buffer")
     p.add_argument("--yes", action="store_true", help="with --drop: of an unfinished run too")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)

@@ -12,7 +12,6 @@ from playfield.cli import defaults
 from playfield.cli.parser import BOOL, Parser, check_env, make, real, say_line, whole
 from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
-from playfield.nets import names
 from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
@@ -136,8 +135,6 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if a.preset not in catalog.presets(algo):
         raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))
     catalog.agree(algo, config)
-    if "net" in config:
-        names.net(config["net"])
     options = {
         "env": a.env,
         "algo": a.algo,

@@ -16,7 +16,7 @@ class AtariProtocol:
 
     Attributes:
         name: `classic`, `v5`, or `custom` when a part was changed.
-        sticky: probability that a frame repeats the previous action (sticky actions, Machado et al. 2018).
+        sticky: probability of repeating the previous action, per frame, Machado et al. 2018).
         skip: frames per step (frame skip).
         maxpool: the last two frames of a step are max-pooled.
         noop: an episode starts after fewer than `noop` random no-op frames (a FIRE at the start counts as one).

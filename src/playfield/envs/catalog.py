@@ -83,7 +83,7 @@ def open_game(game: str, seed: int = 0, sticky: float = 0.0) -> ALEInterface:
     Args:
         game: a canonical id.
         seed: of the emulator's random numbers.
-        sticky: probability that a frame repeats the previous action.
+        sticky: probability of repeating the previous action, per frame.
 
     Raises:
         UsageError: no such game.

@@ -10,14 +10,11 @@ This module imports no environment: `make.py` does, when the first one is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Family:
@@ -36,6 +33,7 @@ class Family:
         tv_frames: its frames are small and show a television picture: panels enlarge and stretch them.
         replays_on_restore: `restore` executes all logged actions again, which takes a moment.
         short_training_steps: steps that train for some seconds (`playfield bench kill`).
+        score_name: what a score of a full game is.
     """
 
     kind: str
@@ -48,6 +46,7 @@ class Family:
     tv_frames: bool = False
     replays_on_restore: bool = False
     short_training_steps: int = 60_000
+    score_name: str = "undiscounted return"
 
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for an option that is not in `self.options`."""
@@ -124,6 +123,7 @@ class AtariFamily(Family):
     tv_frames = True
     replays_on_restore = True
     short_training_steps = 12_288
+    score_name = "raw score, all lives"
 
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Nothing here: `atari_protocol.protocol` names an unknown part and the nearest right one."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
-from playfield.runs.info import read_info
+from playfield.runs.info import is_run, read_info
 
 QUIET = ("--games", "0", "--no-film", "--no-tensorboard", "--quiet")
 
@@ -41,7 +41,7 @@ class Job:
 
     def command(self) -> list[str]:
         """Arguments of `playfield` that start or resume the run."""
-        if (self.directory / "run.json").exists():
+        if is_run(self.directory):
             return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *QUIET]
         own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]
         return ["train", *self.words, *own, *QUIET]
@@ -67,7 +67,7 @@ class Job:
 
     def _info(self) -> dict[str, Any] | None:
         """The contents of `run.json`; None before it exists."""
-        if not (self.directory / "run.json").exists():
+        if not is_run(self.directory):
             return None
         info = read_info(self.directory)
         if not isinstance(info.get("steps"), int):

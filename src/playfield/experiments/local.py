@@ -25,6 +25,7 @@ from rich.text import Text
 from playfield.errors import PlayfieldError
 from playfield.experiments.job import Job, reached
 from playfield.runs.console import console, format_seconds
+from playfield.runs.info import is_run
 from playfield.runs.storage import as_storage_error
 
 POLL = 0.2  # seconds between two checks of the children
@@ -160,7 +161,7 @@ class Progress:
 
     def started(self, job: Job) -> None:
         """The job was started."""
-        verb = "resuming" if (job.directory / "run.json").exists() else "training"
+        verb = "resuming" if is_run(job.directory) else "training"
         self._print(f"{verb} {job.name}")
 
     def ended(self, job: Job, code: int) -> None:

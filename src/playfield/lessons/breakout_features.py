@@ -34,10 +34,10 @@ from playfield.lessons._panels import Curves, Line, Mark
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._training import train_only
-from playfield.linear.episodes import entries
+from playfield.linear.episodes import entry_points
 from playfield.linear.features import encode
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, dot
-from playfield.linear.observe import Sight
+from playfield.linear.observe import Observer
 from playfield.nets.autoencoder import Config
 from playfield.play.evaluate import evaluate_and_save
 from playfield.play.statistics import difference_interval
@@ -162,7 +162,7 @@ def predict(data: Any, text: str) -> tuple[float, float, float, float]:
     sample = [float(np.square(value[: encode(coder, x[i], index, value)]).sum()) for i in train[::50]]
     cfg = td_lambda.Config(alpha=FRACTION / float(np.mean(sample)), gamma=GAMMA, lam=LAM)
     m, h, rng = td_lambda.memory(1, coder, cfg), td_lambda.rates(cfg), np.random.default_rng(0)
-    rewards, (begin, learn) = np.sign(data.rewards), entries(td_lambda.begin, td_lambda.learn)
+    rewards, (begin, learn) = np.sign(data.rewards), entry_points(td_lambda.begin, td_lambda.learn)
     for _ in range(PASSES):
         begun = False
         for i in train:
@@ -222,7 +222,7 @@ def features(data: Any, text: str) -> tuple[np.ndarray, Any]:
     """(inputs [rows, D] of the coder, coder) for all screens of a dataset, as `--features` has them in training."""
     parts: dict[str, Any] = {"obs": "ram"} if text == "bits" else {}
     env = make_envs(GAME, 1, **parts)
-    sight = Sight(text, env.spec)
+    sight = Observer(text, env.spec)
     env.close()
     found = []
     for at in range(0, len(data), 1024):

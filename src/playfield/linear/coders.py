@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
@@ -20,7 +20,15 @@ from playfield.options import Option, parse_spec
 from playfield.runs.encoder import locate
 
 PIXELS = [Option("size", "int", 14, "", low=2, high=84)]  # of `pixels`: height and width of a downscaled picture
-C = TypeVar("C")
+
+
+class HasStepSizes(Protocol):
+    """A Config that names its step sizes, each with the option that chooses it where it is 0."""
+
+    step_sizes: ClassVar[dict[str, str]]
+
+
+C = TypeVar("C", bound=HasStepSizes)
 
 
 def coder_options() -> dict[str, list[Option]]:
@@ -123,13 +131,12 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def with_step_sizes(cfg: C, coder: features.Coder) -> C:
     """`cfg` in which each step size of 0 is replaced: by `correction` / squared length of the features.
 
-    With features of that length a step size of 1 / length would correct an error at once. The actor's step size
-    comes from `correction_actor` in the same way.
+    With features of that length a step size of 1 / length would correct an error at once. `cfg.step_sizes` names the
+    step sizes and their corrections.
     """
-    shares = {"alpha": "correction", "alpha_actor": "correction_actor"}
     chosen = {
         name: getattr(cfg, share) / features.squared_length(coder)
-        for name, share in shares.items()
-        if getattr(cfg, name, 1) == 0
+        for name, share in cfg.step_sizes.items()
+        if not getattr(cfg, name)
     }
     return dataclasses.replace(cfg, **chosen)  # type: ignore[type-var]

@@ -68,9 +68,6 @@ def entry_points(begin: Kernel, learn: Kernel) -> tuple[Kernel, Kernel]:
     )
 
 
-entries = entry_points  # the name before; used by lessons/
-
-
 def _compiled_copy(function: Callable[..., Any], **own: Kernel) -> Kernel:
     """`function`, compiled as if it stood in the file of `own["learn"]`, with the functions `own`."""
     module = own["learn"].__module__

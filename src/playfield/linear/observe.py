@@ -66,9 +66,6 @@ class Observer:
                 getattr(self.coder, field)[...] = np.asarray(state[name])
 
 
-Sight = Observer  # the name before; used by lessons/
-
-
 def _flatten(obs: np.ndarray) -> Floats:
     return np.asarray(obs, np.float64).reshape(len(obs), -1)
 

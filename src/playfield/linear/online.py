@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
-from playfield.errors import DataError, DivergedError, UsageError
+from playfield.errors import DataError, DivergedError
 from playfield.linear import budget
 from playfield.linear.coders import with_step_sizes
 from playfield.linear.episodes import Kernel, Memory, Rates, entry_points
@@ -27,8 +27,9 @@ from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Observer
 from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
-from playfield.play.policy import Network
+from playfield.play.policy import epsilon_greedy
 from playfield.runs import algorithm, encoder
+from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
 
@@ -38,6 +39,10 @@ class Config(algorithm.Config):
 
     most_workers = 1
     evaluation_temperature = 1.0  # the final policy of training
+    step_sizes: ClassVar[dict[str, str]] = {
+        "alpha": "correction"
+    }  # each with the option that chooses it where it is 0
+    memory_options: ClassVar[tuple[str, ...]] = ()  # options, besides features and environments, that cost memory
 
     num_envs: Count = 1
     """Number of parallel environments; they share weights."""
@@ -62,12 +67,6 @@ class Config(algorithm.Config):
     """Initial value of every state and action; an optimistic one makes an agent explore."""
     clip_reward: bool = False
     """Learn from the sign of each reward; scores are not clipped."""
-
-    def check(self, workers: int = 1) -> None:
-        """Raise UsageError where values cannot go together."""
-        super().check(1)
-        if workers > 1:
-            raise UsageError("linear methods learn from one step after the other: use --workers 1")
 
     def fit(self, spec: EnvSpec) -> Self:
         """With step sizes for these features. Raises UsageError where they do not take these observations."""
@@ -268,23 +267,14 @@ def train_online(
 
 
 def _annealed(cfg: Config, progress: float) -> Config:
-    """`cfg` with its step sizes, an actor's too, multiplied by 1 - progress."""
-    sizes = [f.name for f in dataclasses.fields(cfg) if f.name in ("alpha", "alpha_actor")]
-    return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in sizes})
+    """`cfg` with its step sizes multiplied by 1 - progress."""
+    return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in cfg.step_sizes})
 
 
 def q_network(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Network:
     """An epsilon-greedy linear agent: observations [N, ...] to (logits [N, A], value [N], action values [N, A])."""
     values = linear(spec, cfg, saved)
-    epsilon = min(max(float(np.asarray(saved["epsilon"])[0]), 1e-6), 1 - 1e-6)
-
-    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        q = values(obs, "w")
-        probs = np.full(q.shape, epsilon / q.shape[1], np.float32)
-        probs[np.arange(len(q)), q.argmax(-1)] += 1 - epsilon
-        return np.log(probs), q.max(-1), q
-
-    return Network(forward)
+    return epsilon_greedy(lambda obs: values(obs, "w"), float(np.asarray(saved["epsilon"])[0]))
 
 
 def linear(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Callable[[np.ndarray, str], np.ndarray]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from playfield.errors import UsageError, unknown
-from playfield.options import Option
+from playfield.errors import UsageError
+from playfield.options import Option, parse_spec
 from playfield.runs import catalog
 
 
@@ -31,19 +31,6 @@ def net(text: str) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(text, str):
         raise UsageError(f"--net takes a name, such as nature, not {text!r}")
-    name, colon, rest = text.partition(":")
-    if name != "auto" and name not in nets():
-        raise unknown("net", name, nets())
-    known = {o.name: o for o in net_options(name)} if colon else {}
-    chosen: dict[str, Any] = {}
-    for part in rest.split(",") if colon else ():
-        option, sign, value = (word.strip() for word in part.partition("="))
-        if not known:
-            raise UsageError(f"--net {name} has no options")
-        if option not in known:
-            raise unknown(f"option of --net {name}", option, known)
-        if not sign or option in chosen:
-            why = "is given twice" if sign else "lacks a value"
-            raise UsageError(f"--net {text}: {option} {why}; options are written as in {name}:width=2,norm=layer")
-        chosen[option] = known[option].parse(value, f"{option} of --net {name}")
-    return name, chosen
+    name, words = parse_spec(text, "net", {"auto": [], **{n: net_options(n) for n in nets()}})
+    known = {option.name: option for option in net_options(name)}
+    return name, {key: known[key].parse(word, f"{key} of --net {name}") for key, word in words.items()}

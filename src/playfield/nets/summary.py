@@ -308,8 +308,8 @@ def _about(given: Input) -> dict[str, Any]:
 def _speed(speed: Speed | None, compute: Compute) -> dict[str, Any]:
     if speed is None:
         return {}
-    told = {"inference_samples_per_second": speed.inference, "training_samples_per_second": speed.training}
-    return {**told, "device": compute.device, "precision": compute.precision, "threads": 1}
+    speeds = {"inference_samples_per_second": speed.inference, "training_samples_per_second": speed.training}
+    return {**speeds, "device": compute.device, "precision": compute.precision, "threads": 1}
 
 
 def _how(compute: Compute) -> str:

@@ -12,7 +12,7 @@ from playfield.envs.names import atari_games, classic_games, resolve
 from playfield.errors import DataError, UsageError, nearest
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, catalog, checkpoint
-from playfield.runs.info import all_runs, newest_run, read_info, spec_from
+from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from
 from playfield.runs.storage import atomic_write
 from playfield.runs.weights import export_weights, import_weights
 
@@ -48,7 +48,7 @@ def locate(name: str) -> None:
     path = Path(name)
     if name in ("best", "last"):
         newest_run()
-    elif not (path / "run.json").exists() and not (path.is_dir() and path.parent.name == "checkpoints"):
+    elif not is_run(path) and not (path.is_dir() and path.parent.name == "checkpoints"):
         _shipped_key(name)
 
 
@@ -66,7 +66,7 @@ def find_agent(name: str, which: str = "last") -> Agent:
     path = Path(name)
     if name in ("best", "last"):
         path, which = newest_run(), name
-    elif not (path / "run.json").exists():
+    elif not is_run(path):
         if path.is_dir() and path.parent.name == "checkpoints":
             return _from_checkpoint(path.parent.parent, path)
         key = _shipped_key(name)
@@ -93,8 +93,8 @@ def find_agent(name: str, which: str = "last") -> Agent:
 def _from_checkpoint(run: Path, where: Path) -> Agent:
     info = read_info(run)
     found = checkpoint.load(where, only=["parts/learner/weights"])  # every byte verified, only these kept
+    learns = catalog.entry(algorithm.stored_name(info)).learns
     try:
-        learns = catalog.entry(algorithm.stored_name(info)).learns
         weights = found.tree["parts"]["learner"]["weights"] if learns else {}
     except (KeyError, TypeError):
         raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
@@ -181,7 +181,7 @@ def agent_or_random(
     if agent is None:
         found: Agent = find_agent(source, which)
         return load_policy(found, temperature=temperature, seed=seed), found.home
-    if (Path(source) / "run.json").exists():
+    if is_run(source):
         return RandomPolicy(spec_from(read_info(Path(source))), seed), Path(source)
     env = make_envs(source, 1)
     spec = env.spec

@@ -212,7 +212,6 @@ FEW = 5  # games; a bootstrap interval of fewer means little
 
 def report(result: Evaluation) -> str:
     """An evaluation as a few lines of text."""
-    scores = "raw score, all lives" if "life_loss" in result.protocol else "undiscounted return"
     s = result.summary()
     low, high = s["ci95"]
     spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] >= FEW else "too few games for an interval"
@@ -220,7 +219,7 @@ def report(result: Evaluation) -> str:
         f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
         f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
         f"  agent     {result.policy}",
-        f"  protocol  {protocol_line(result.protocol)}; {scores}",
+        f"  protocol  {protocol_line(result.protocol)}; {family_of_protocol(result.protocol).score_name}",
     ]
     if s["human_normalized"] is not None:
         lines.append(f"  human     human-normalised score {s['human_normalized']:.2f} (0 random play, 1 a human)")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.runs.algorithm import Network
 
 GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing logits by them would overflow
 
@@ -17,8 +17,8 @@ GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing log
 class Policy(Protocol):
     """Acts in environments of one `spec`.
 
-    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it draws
-    its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
+    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it uses its
+    own random numbers. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
     `value` [N], `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
     """
 
@@ -29,27 +29,6 @@ class Policy(Protocol):
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray: ...
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]: ...
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained agent as a function of observations.
-
-    Attributes:
-        forward: observations [N, ...] to NumPy (logits [N, A], values [N]), and action values [N, A] where it learns
-            them.
-        module: the torch module behind it, where that maps observations to (logits, values); None: it has no such.
-        build: makes `module` with fresh weights.
-        policy: how it acts at temperature 1.
-    """
-
-    forward: Callable[[np.ndarray], tuple[np.ndarray, ...]]
-    module: Any = None
-    build: Callable[[], Any] | None = None
-    policy: str = "sampled"
-
-    def __call__(self, obs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self.forward(obs)
 
 
 class ProbabilityPolicy:
@@ -118,8 +97,8 @@ class RandomPolicy:
 
 
 def _unbatched(actions: np.ndarray, single: bool) -> np.ndarray:
-    """Actions [N], or the only one of them as a scalar."""
-    return np.asarray(actions[0]) if single else actions
+    """Actions [N], or the only one of them as a NumPy integer, which `env.step` of any environment takes."""
+    return cast(np.ndarray, actions[0]) if single else actions
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -134,3 +113,19 @@ def sample(logprobs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     cumulative = np.cumsum(np.exp(logprobs.astype(np.float64)), axis=-1)
     chosen = (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=-1)
     return np.asarray(np.minimum(chosen, logprobs.shape[-1] - 1))
+
+
+def epsilon_greedy(q_values: Callable[[np.ndarray], np.ndarray], epsilon: float) -> Network:
+    """The epsilon-greedy policy of action values [N, A]: (logits [N, A], value [N], action values [N, A]).
+
+    A temperature below 1 makes random actions rarer, 0 is greedy.
+    """
+    share = min(max(epsilon, 1e-6), 1 - 1e-6)  # logits are finite
+
+    def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        q = q_values(obs)
+        probs = np.full(q.shape, share / q.shape[1], np.float32)
+        probs[np.arange(len(q)), q.argmax(-1)] += 1 - share
+        return np.log(probs), q.max(-1), q
+
+    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}" if epsilon else "greedy")

@@ -18,8 +18,8 @@ from playfield.errors import DataError, UsageError
 from playfield.play.agent import shipped
 from playfield.replay.buffer import Replay
 from playfield.replay.segments import Segments, needed
-from playfield.runs import catalog, checkpoint
-from playfield.runs.info import newest_run, no_run, read_info, spec_from
+from playfield.runs import algorithm, catalog, checkpoint
+from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from
 from playfield.runs.lock import RunLock
 from playfield.runs.storage import as_storage_error, remove
 
@@ -70,12 +70,12 @@ def open_replay(run: str | Path = "last") -> Replay:
 def locate_run(name: str | Path, even_dropped: bool = False) -> Path:
     """The run directory called `name` (`last`: the newest). Raises UsageError for one without a replay buffer."""
     run = newest_run() if str(name) == "last" else Path(name)
-    if not (run / "run.json").exists():
+    if not is_run(run):
         if str(name) in shipped():
             raise UsageError(f"{name} is an agent that ships without its replay buffer: give a run directory or last")
         raise no_run(name)
     info = read_info(run)
-    if not catalog.entry(info["algo"]).uses_replay:
+    if not catalog.entry(algorithm.stored_name(info)).uses_replay:
         raise UsageError(f"{run} has no replay buffer: {info['algo']} does not use one")
     if not even_dropped:
         refuse_dropped(run, info)

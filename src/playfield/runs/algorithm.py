@@ -11,14 +11,14 @@ import dataclasses
 import importlib
 import importlib.metadata
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 import numpy as np
 
-from playfield.compute import free_memory
+from playfield.compute import refuse_if_larger
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
 from playfield.options import Count, options_of
@@ -102,11 +102,7 @@ class Config:
         Raises UsageError where that is more than is free, StorageError for a disk that is too full.
         """
         need = self.batch * (math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + 40)
-        if (free := free_memory()) is not None and need > 0.9 * free:
-            raise UsageError(
-                f"a rollout of {self.batch:,} steps takes {need / 1e9:,.1f} GB, and {free / 1e9:.1f} GB are free: "
-                "lower --rollout-steps or --num-envs"
-            )
+        refuse_if_larger(need, f"a rollout of {self.batch:,} steps", "lower --rollout-steps or --num-envs")
         return Need(need)
 
     def timing(self) -> tuple[Self, int]:
@@ -123,10 +119,35 @@ class Config:
         return ", ".join([*named, f"{self.num_envs} environments x {self.rollout_steps} steps"])
 
 
+@dataclass(frozen=True)
+class Network:
+    """A trained agent as a function of observations.
+
+    Attributes:
+        forward: observations [N, ...] to NumPy (logits [N, A], values [N]), and action values [N, A] where it learns
+            them.
+        module: the torch module behind it, where that maps observations to (logits, values); None: it has no such.
+        build: makes `module` with fresh weights.
+        policy: how it acts at temperature 1.
+    """
+
+    forward: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    module: Any = None
+    build: Callable[[], Any] | None = None
+    policy: str = "sampled"
+
+    def __call__(self, obs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.forward(obs)
+
+
 def annealed(quantities: Iterable[str], steps: int, final: float = 0.0) -> list[str]:
     """The clause of a schedule for quantities that fall linearly to `final` times their value."""
     names = ", ".join(quantities)
     return [f"{names}: linear to {final:.0%} at step {steps:,}"] if names else []
+
+
+AnyConfig = Config
+"""`Config` where that name is taken."""
 
 
 class Algorithm(Protocol):
@@ -137,14 +158,14 @@ class Algorithm(Protocol):
         """Its hyper-parameters: a frozen dataclass."""
 
     @property
-    def PRESETS(self) -> Mapping[str, Mapping[str, Any]]:
+    def PRESETS(self) -> Mapping[str, Mapping[str, AnyConfig]]:
         """{kind of environment: {preset: Config}}; the kinds `atari` and `vector`, and more special ones."""
 
     def train(self, run: Run, cfg: Any, /) -> None:
         """Train until `run` ends."""
 
-    def load(self, spec: EnvSpec, cfg: Any, weights: dict[str, Any], device: str, /) -> Any:
-        """The trained agent as a `playfield.play.policy.Network`."""
+    def load(self, spec: EnvSpec, cfg: Any, weights: dict[str, Any], device: str, /) -> Network:
+        """The trained agent; `weights` by parameter name, as saved in `parts/learner/weights`."""
 
 
 def names() -> list[str]:

@@ -140,7 +140,7 @@ def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str,
     with as_storage_error(f"cannot save a checkpoint in {directory}"):
         _prepare(directory)
         try:
-            storage._fault(f"create {final.name}")
+            storage.fault_point(f"create {final.name}")
             temporary.mkdir()
             manifest["files"] = {
                 "tree.json": write_file(temporary / "tree.json", [text]),
@@ -193,7 +193,7 @@ def _set_aside(path: Path) -> Path:
         aside = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
         if not os.path.lexists(aside):
             break
-    storage._fault(f"rename {path.name} aside")
+    storage.fault_point(f"rename {path.name} aside")
     os.rename(path, aside)
     fsync_directory(path.parent)
     return aside
@@ -246,7 +246,7 @@ def mark_best(directory: Path | str, ckpt_path: Path | str, score: float, meta: 
             temporary.mkdir()
             for name in (*_FILES, "manifest.json"):
                 open_regular(source, name).close()
-                storage._fault(f"link {name}")
+                storage.fault_point(f"link {name}")
                 try:
                     os.link(source / name, temporary / name)
                 except OSError:  # no hard links here: copy; a full disk shows itself again

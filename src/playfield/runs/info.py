@@ -53,11 +53,16 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
 
 
+def is_run(directory: Path | str) -> bool:
+    """Whether a directory is that of a run: it has a `run.json`."""
+    return (Path(directory) / "run.json").exists()
+
+
 def run_to_resume(directory: Path) -> Path:
     """The run directory that `--resume` names; `last` is the newest. Raises UsageError where there is no run."""
     if not directory.is_dir() and directory == Path("last"):
         directory = newest_run()
-    if not (directory / "run.json").exists() and not (directory / "checkpoints").exists():
+    if not is_run(directory) and not (directory / "checkpoints").exists():
         raise no_run(directory)
     return directory
 

@@ -21,7 +21,7 @@ _counter = itertools.count()
 _claimed: set[str] = set()  # temporary files that this process has under its hands, absolute
 
 
-def _fault(point: str) -> None:
+def fault_point(point: str) -> None:
     """Called with a name before every write, fsync, rename and removal. Tests replace it to crash there."""
 
 
@@ -36,7 +36,7 @@ def as_storage_error(action: str) -> Iterator[None]:
 
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable, as fsync of a file does for its content."""
-    _fault(f"fsync {path.name}/")
+    fault_point(f"fsync {path.name}/")
     if os.name == "nt":  # directories cannot be opened there
         return
     fd = os.open(path, os.O_RDONLY)
@@ -49,16 +49,16 @@ def fsync_directory(path: Path) -> None:
 def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> dict[str, Any]:
     """Write and sync a new file; returns its size and sha256."""
     digest, size = hashlib.sha256(), 0
-    _fault(f"create {path.name}")
+    fault_point(f"create {path.name}")
     with open(path, "xb", buffering=0) as file:
         for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
             rest = memoryview(chunk)
             while rest:
-                _fault(f"write {path.name}")
+                fault_point(f"write {path.name}")
                 rest = rest[file.write(rest) :]
-        _fault(f"fsync {path.name}")
+        fault_point(f"fsync {path.name}")
         os.fsync(file.fileno())
     return {"size": size, "sha256": digest.hexdigest()}
 
@@ -84,7 +84,7 @@ def atomic_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         try:
             temporary.unlink(missing_ok=True)  # of a dead process that had the same id
             write_file(temporary, chunks)
-            _fault(f"rename {path.name}")
+            fault_point(f"rename {path.name}")
             os.replace(temporary, path)
             fsync_directory(path.parent)
         except (Exception, KeyboardInterrupt):
@@ -108,10 +108,10 @@ def remove(path: Path) -> None:
         return
     if not _TEMPORARY.fullmatch(path.name):
         condemned = path.with_name(f"{path.name}.gone.tmp-{os.getpid()}-{next(_counter)}")
-        _fault(f"rename {path.name} away")
+        fault_point(f"rename {path.name} away")
         os.rename(path, condemned)
         path = condemned
-    _fault(f"remove {path.name.split('.tmp-')[0]}")
+    fault_point(f"remove {path.name.split('.tmp-')[0]}")
     shutil.rmtree(path)
 
 
@@ -148,10 +148,10 @@ def replace_directory(new: Path, final: Path) -> None:
     if final.exists():
         if old.exists():
             remove(old)
-        _fault(f"rename {final.name} to .old")
+        fault_point(f"rename {final.name} to .old")
         os.rename(final, old)
     try:
-        _fault(f"rename {final.name}")
+        fault_point(f"rename {final.name}")
         os.rename(new, final)
     except (Exception, KeyboardInterrupt):
         if old.exists():

@@ -22,7 +22,8 @@ from torch import nn
 from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random
 from playfield.play.player import Moment, Player, lives_of
-from playfield.play.policy import Network, Policy, ProbabilityPolicy
+from playfield.play.policy import Policy, ProbabilityPolicy
+from playfield.runs.algorithm import Network
 from playfield.runs.storage import as_storage_error, atomic_write
 from playfield.show import saliency
 from playfield.show.explain_page import counterfactual, falls_or_rises, page_html

@@ -112,11 +112,8 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
     """
     need = cfg.need(spec, directory)
     emulators = spec.family.env_bytes * cfg.num_envs
-    if (free := compute.free_memory()) is not None and need.memory + emulators > 0.9 * free:
-        raise UsageError(
-            f"{cfg.num_envs:,} emulators need {emulators / 1e9:.2f} GB, training data {need.memory / 1e9:.2f} GB; "
-            f"only {free / 1e9:.2f} GB is free: lower --num-envs"
-        )
+    what = f"training with {cfg.num_envs:,} environments of {emulators / 1e9:.2f} GB"
+    compute.refuse_if_larger(need.memory + emulators, what, "lower --num-envs")
     return dataclasses.replace(need, memory=need.memory + emulators)
 
 

@@ -23,7 +23,7 @@ from playfield.replay import saved
 from playfield.runs import checkpoint, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.console import Say, format_seconds
-from playfield.runs.info import NEEDED, read_info, run_to_resume, spec_from, write_info
+from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.run import WINDOW, Run, Stopped
@@ -124,7 +124,7 @@ def _silent(_line: str) -> None:
 def _start(request: Request, say: Say) -> Result:
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
-    if request.run is not None and (request.run / "run.json").exists():
+    if request.run is not None and is_run(request.run):
         raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
     ready = prepare(request)
 
@@ -150,10 +150,10 @@ def _start(request: Request, say: Say) -> Result:
         rollouts = -(-steps // cfg.batch)
         say(f"note: {steps:,} steps are only {rollouts} rollout{'s' * (rollouts > 1)}: too few to learn")
     if steps <= cfg.first_update:
-        say(f"note: training ends before --learning-starts {cfg.first_update:,}: raise --steps or lower it")
+        say(f"note: training ends before the first update, at step {cfg.first_update:,}: raise --steps")
     directory = make_directory(request, spec)
     with RunLock(directory):
-        if (directory / "run.json").exists():  # another process was faster
+        if is_run(directory):  # another process was faster
             raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
         cfg = cfg.keep(directory)
         info["command"] = command_line(request, steps, chosen)
@@ -232,7 +232,7 @@ def _resume_locked(
     changed = {k: (info["versions"].get(k), v) for k, v in compute.versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
-        say(f"note: not exact any more, other versions than at the start: {listed}")
+        say(f"note: no longer exact: versions differ from those at the start: {listed}")
         info["exact"] = False
         write_info(directory, info)
     if need.line:
