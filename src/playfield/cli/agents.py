@@ -111,7 +111,7 @@ def record(words: list[str]) -> int:
 
 
 def watch(words: list[str]) -> int:
-    """Watch an agent play live in the browser, with its probabilities and values."""
+    """Watch an agent play, live in the browser: frames, probabilities, values."""
     p = _parser(
         "watch",
         watch.__doc__,
@@ -137,7 +137,7 @@ def watch(words: list[str]) -> int:
 
 
 def explain(words: list[str]) -> int:
-    """Explain an agent: saliency maps, and which changes of the input change its action."""
+    """Explain an agent: saliency maps, and what would change its action."""
     p = _parser(
         "explain",
         explain.__doc__,

@@ -23,12 +23,8 @@ VERBS = {
     "train": Command("train", "train", "Train an agent, or go on with a run."),
     "eval": Command("agents", "evaluate", "Evaluate an agent over full games: raw scores and their protocol."),
     "record": Command("agents", "record", "Film an agent: MP4 and GIF."),
-    "watch": Command(
-        "agents", "watch", "Watch an agent play live in the browser, with its probabilities and values."
-    ),
-    "explain": Command(
-        "agents", "explain", "Explain an agent: saliency maps, and which changes of the input change its action."
-    ),
+    "watch": Command("agents", "watch", "Watch an agent play, live in the browser: frames, probabilities, values."),
+    "explain": Command("agents", "explain", "Explain an agent: saliency maps, and what would change its action."),
     "collect": Command("agents", "collect", "Record a dataset of an agent's play: screens, RAM, actions, rewards."),
     "autoencoder": Command(
         "autoencoder", "autoencoder", "Train an auto-encoder on collected screens; its latents are features."

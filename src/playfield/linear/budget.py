@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from playfield.compute import refuse_if_larger
 from playfield.linear.features import Coder
 
 
@@ -30,11 +31,8 @@ def experiment_bytes(cfg: Any, actions: int, coder: Coder, runs: int, episodes: 
     tables = len(coder.cells) + len(coder.numbers) if len(coder.numbers) else 0  # of `iht`, one for each run
     # The results are there twice while they are stacked: weights; steps, returns and errors of episodes.
     need = int(8 * (runs * (2 * shared + tables + 6 * episodes) + threads * own))
-    hints = (
-        ["runs"] * (runs > 1)
-        + ["episodes", "features"]
-        + [flag.removeprefix("--").replace("-", "_") for flag in cfg.memory_options]
-    )
+    own_options = [flag.removeprefix("--").replace("-", "_") for flag in cfg.memory_options]
+    hints = ["runs"] * (runs > 1) + ["episodes", "features", *own_options]
     what = f"{runs:,} run{'s' * (runs > 1)} of {episodes:,} episodes with {coder.size:,} features"
     refuse_if_larger(need, what, f"use less of {', '.join(hints)}")
     return need
