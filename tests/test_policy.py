@@ -70,6 +70,13 @@ def test_impossible_temperatures(temperature):
         ProbabilityPolicy(TOY, TOY_NETWORK, "toy", temperature)
 
 
+def test_a_single_action_is_an_integer_that_any_environment_takes():
+    for policy in (ProbabilityPolicy(TOY, TOY_NETWORK, "toy", 1.0), RandomPolicy(TOY)):
+        action = policy.act(obs_of(1)[0])
+        assert isinstance(action, np.integer)
+        assert {action: "hashable"}[action] == "hashable"
+
+
 def test_one_observation_without_a_batch_axis():
     for policy in (ProbabilityPolicy(TOY, TOY_NETWORK, "toy", 0), RandomPolicy(TOY)):
         action = policy.act(obs_of(1)[0])

@@ -17,9 +17,9 @@ GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing log
 class Policy(Protocol):
     """Acts in environments of one `spec`.
 
-    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; without them it uses random
-    numbers of its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act` chooses,
-    `value` [N], `q` [N, A]; and `net_probs` [N, A] where its net gave others, because of a temperature.
+    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; by default it uses random
+    numbers of its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act`
+    chooses, `value` [N], `q` [N, A]; and `net_probs` [N, A] where the network's differ, because of a temperature.
     """
 
     spec: EnvSpec
