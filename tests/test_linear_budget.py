@@ -60,7 +60,7 @@ def test_a_training_that_does_not_fit_is_refused_in_one_line(words, mend, free, 
     assert main(["train", "MountainCar-v0", *words, *features, "--steps", "1000"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("playfield: weights, traces and stored steps of ")
-    assert "GB, and 0.00 GB are free: use " in error
+    assert "GB of memory, and 0.00 GB are free: use " in error
     assert mend in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -93,7 +93,7 @@ def test_numbers_too_large_for_the_machine_are_plain_errors(text, why):
     [{"seeds": range(10**12)}, {"episodes": 10**13}, {"n_step": 10**12}, {"seeds": range(10), "n_step": 10**12}],
 )
 def test_an_experiment_that_does_not_fit_is_refused(more):
-    with pytest.raises(UsageError, match=r"would need .* GB are free: use less of") as caught:
+    with pytest.raises(UsageError, match=r"features needs .* GB are free: use less of") as caught:
         experiment("sarsa", "mountain-car", "tilings", **{"seeds": [1], "episodes": 3, **more})
     assert ("n_step" in str(caught.value)) == ("n_step" in more)
 

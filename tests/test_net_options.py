@@ -264,7 +264,7 @@ MISTAKES = [
     ("impala:norm=batch", "choose from none, dense, layer"),
     ("impala:width=two", "takes a number"),
     ("impala:width=0", "between 0.25 and 8"),
-    ("impala:width=nan", "between 0.25 and 8"),
+    ("impala:width=nan", "takes a finite number"),
     ("impala:width=1e9", "between 0.25 and 8"),
     ("impala:width", "lacks a value"),
     ("impala:width=1,width=2", "given twice"),

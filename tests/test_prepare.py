@@ -90,7 +90,9 @@ def test_sampling_counts(free) -> None:
 def test_emulators_count(free, algo: str) -> None:
     free(2 * 10**9)
     config = {"num_envs": 1600, "rollout_steps": 4}
-    with pytest.raises(UsageError, match=r"1,600 emulators need 2\.72 GB, .* 2\.00 GB is free: lower --num-envs"):
+    with pytest.raises(
+        UsageError, match=r"1,600 environments of 2\.72 GB needs 2\.\d\d GB .* 2\.00 GB are free: lower --num-envs"
+    ):
         prepare.prepare(Request("breakout", algo, workers=1, config=config))
     prepare.prepare(Request("CartPole-v1", algo, workers=1, config=config))
 
@@ -112,7 +114,7 @@ print((status() - before) / 24)
 
 
 def test_workers_that_an_algorithm_cannot_use_are_told_by_it() -> None:
-    with pytest.raises(UsageError, match="one step after the other: use --workers 1"):
+    with pytest.raises(UsageError, match="at most 1 worker: use --workers 1"):
         prepare.prepare(Request("CartPole-v1", "sarsa", workers=2))
     many = prepare.prepare(Request("breakout", "sarsa", config={"num_envs": 8}))  # where others would have two
     assert many.compute.workers == 1

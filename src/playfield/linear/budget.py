@@ -20,7 +20,7 @@ def training_bytes(cfg: Any, actions: int, coder: Coder) -> int:
     need = int(2 * 8 * (shared + cfg.num_envs * own))
     hints = ["fewer features"] + ["a smaller --num-envs"] * (cfg.num_envs > 1)
     hints += [f"a smaller {flag}" for flag in cfg.memory_options]
-    what = f"weights, traces and stored steps of {coder.size:,} features ({coder.active:,} active)"
+    what = f"learning with {coder.size:,} features ({coder.active:,} active)"
     refuse_if_larger(need, what, "use " + " or ".join(hints))
     return need
 
