@@ -38,10 +38,13 @@ from playfield.runs.run import Run
 class Config(online.Config):
     """Hyper-parameters of Sarsa."""
 
-    memory_options = ("--n-step",)
-
     n_step: Count = 1
     """The n of n-step returns."""
+
+    @property
+    def memory_options(self) -> tuple[str, ...]:
+        """The ring of past steps."""
+        return ("--n-step",) * (self.n_step > 1)
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""

@@ -42,8 +42,6 @@ class Config(algorithm.Config):
     step_sizes: ClassVar[dict[str, str]] = {
         "alpha": "correction"
     }  # each with the option that chooses it where it is 0
-    memory_options: ClassVar[tuple[str, ...]] = ()  # options, besides features and environments, that cost memory
-
     num_envs: Count = 1
     """Number of parallel environments; they share weights."""
     rollout_steps: Count = 500
@@ -83,6 +81,11 @@ class Config(algorithm.Config):
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """Weights, traces and past steps."""
         return algorithm.Need(budget.training_bytes(self, spec.num_actions, Observer(self.features, spec).coder))
+
+    @property
+    def memory_options(self) -> tuple[str, ...]:
+        """Options besides --features and --num-envs that make memory larger as they are set."""
+        return ()
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""
