@@ -155,5 +155,5 @@ def test_the_time_left_leaves_out_what_came_before_the_first_step(monkeypatch) -
     for done in range(8, 101, 4):
         now[0] += 3.0
         on_step(done)
-    assert said[0] == "12 of 100 steps (12%), 1:06 left"  # 88 steps at 0.75 s each
-    assert said[-1] == "92 of 100 steps (92%), 0:06 left"
+    assert said[0] == "12 of 100 steps (12%), 1 min 06 s left"  # 88 steps at 0.75 s each
+    assert said[-1] == "92 of 100 steps (92%), 6.0 s left"

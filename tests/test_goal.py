@@ -111,7 +111,7 @@ def test_killed_on_the_way_it_stops_at_the_same_step(tmp_path, at, monkeypatch):
 
     from playfield.runs.run import Run
 
-    plain, rounds = Run._after_round, []
+    plain, rounds = Run._after_rollout, []
 
     def dies(self, per_round):
         plain(self, per_round)
@@ -120,7 +120,7 @@ def test_killed_on_the_way_it_stops_at_the_same_step(tmp_path, at, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_after_round", dies)
+        patch.setattr(Run, "_after_rollout", dies)
         with pytest.raises(Killed):
             small(killed, **wishes, save_seconds=0)
     resumed = playfield.train(resume=killed, save_seconds=60.0, **{k: v for k, v in QUIET.items() if k != "workers"})

@@ -312,11 +312,11 @@ def test_progress_reports_the_time_left():
     first = reporter.part("a")
     now[0] = 20.0
     first(1, 2)  # a quarter in 20 s: a minute left
-    assert stream.getvalue().splitlines()[-1] == "x: 25%, 1:00 left"
+    assert stream.getvalue().splitlines()[-1] == "x: 25%, 1 min 00 s left"
     reporter.part("b")
     now[0] = 60.0
     reporter.part("c")(9, 9)
-    assert stream.getvalue().splitlines()[-1] == "x: 100%, 0:00 left"
+    assert stream.getvalue().splitlines()[-1] == "x: 100%, 0.0 s left"
     reporter.close()
     Silent().part("a")(1, 2)
 
