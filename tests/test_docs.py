@@ -23,17 +23,17 @@ SMALL = ["--steps", "2048", "--games", "1", "--no-film", "--no-tensorboard", "--
 ELSEWHERE = {
     "playfield watch": "test_watch_live.py",
     "playfield bench": "test_bench.py",
-    "playfield nets --measure": "test_netinfo.py",
+    "playfield nets --measure": "test_net_summary.py",
     "playfield compare": "test_compare.py",
     "playfield lesson --table": "test_lessons.py",
     "playfield lesson breakout-features": "test_lesson_features.py",
-    "playfield train breakout": "test_session.py and .ci/run",
+    "playfield train breakout": "test_train.py and .ci/run",
 }
 # Commands of other programs.
 OTHERS = {
     "pip install": ".ci/run",
     "pytest": ".ci/run",
-    "tensorboard --logdir": "test_sinks.py reads what it shows",
+    "tensorboard --logdir": "test_logger.py reads what it shows",
     "scripts/docs": "test_docs_site.py",
 }
 

@@ -45,9 +45,24 @@ def test_an_entry_is_the_same_with_and_without_the_index(algo, monkeypatch):
 
 
 def test_the_bodies_are_the_same_with_and_without_the_index(monkeypatch):
-    with_index = catalog.bodies()
+    with_index = {name: catalog.body(name) for name in catalog.body_names()}
     monkeypatch.setattr(catalog, "_index", lambda: {"algorithms": {}, "nets": {}})
-    assert catalog.bodies() == with_index
+    assert {name: catalog.body(name) for name in catalog.body_names()} == with_index
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sources": 3}', "SOURCES-ONLY", "NO-DICTS", "[" * 200_000])
+def test_a_damaged_index_counts_as_none(text, tmp_path, monkeypatch):
+    if text == "SOURCES-ONLY":
+        text = json.dumps({"sources": catalog.sources()})
+    if text == "NO-DICTS":
+        text = json.dumps({"sources": catalog.sources(), "algorithms": 3, "nets": None})
+    (tmp_path / "index.json").write_text(text)
+    monkeypatch.setattr(catalog, "INDEX", tmp_path / "index.json")
+    catalog._index.cache_clear()
+    try:
+        assert catalog._index() == {"algorithms": {}, "nets": {}}
+    finally:
+        catalog._index.cache_clear()
 
 
 def test_nothing_of_it_needs_torch():

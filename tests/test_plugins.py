@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from playfield.errors import UsageError
+from playfield.runs import algorithm
+
 ALGORITHM = '''
 """REINFORCE with a linear softmax policy: whole rollouts, discounted returns, no baseline."""
 
@@ -184,3 +187,39 @@ def test_a_package_that_cannot_be_imported_is_named(site, tmp_path):
     (info / "entry_points.txt").write_text("[playfield.algorithms]\nbroken = no_such_module\n")
     error = playfield(broken, tmp_path, "train", "CartPole-v1", "--algo", "broken", code=2)
     assert "algorithm broken (no_such_module) cannot be imported" in error
+
+
+@pytest.mark.parametrize("name", ["../algos/ppo", "_actor", "__init__", "", ".ppo", "ppo.py"])
+def test_a_path_is_no_algorithm(name):
+    with pytest.raises(UsageError, match="no algorithm called"):
+        algorithm.load(name)
+
+
+def test_a_broken_body_of_another_package_disables_no_other(tmp_path):
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[playfield.nets]\nbrokennet = no_such_module:body\n")
+    quiet = ("--steps", "256", "--games", "0", "--no-film", "--no-tensorboard", "--quiet")
+    playfield(tmp_path, tmp_path, "train", "CartPole-v1", "--net", "mlp:width=2", "--run", "a", *quiet)
+    assert "nature" in playfield(tmp_path, tmp_path, "nets")
+    error = playfield(tmp_path, tmp_path, "train", "CartPole-v1", "--net", "brokennet", code=2)
+    assert "net brokennet (no_such_module:body) cannot be imported" in error
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1", "has no Config and no PRESETS and no train and no load"),
+        ("class Config: ...\nPRESETS = {}\ndef train(run, cfg): ...\ndef load(*a): ...", "is no subclass of"),
+    ],
+)
+def test_a_module_that_is_no_algorithm_is_named(source, message, tmp_path):
+    info = tmp_path / "half-1.0.dist-info"
+    info.mkdir()
+    (tmp_path / "half.py").write_text(source)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[playfield.algorithms]\nhalf = half\n")
+    error = playfield(tmp_path, tmp_path, "train", "CartPole-v1", "--algo", "half", code=2)
+    assert message in error
+    assert error.count("\n") == 1

@@ -115,6 +115,10 @@ class Option:
             raise UsageError(f"{self.name} takes {words[self.type]}, not {value!r}")
         self.parse(str(value))
 
+    def plain(self, value: Any) -> Any:
+        """A checked value as Python's own type: NumPy's numbers are no JSON."""
+        return {"int": int, "float": float, "bool": bool, "str": str}[self.type](value)
+
 
 def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float | None = None) -> Any:
     """A finite number between `low` and `high` (None: `MOST`).

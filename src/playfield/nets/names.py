@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from playfield.errors import UsageError
+from playfield.errors import UsageError, unknown
 from playfield.options import Option, parse_spec
 from playfield.runs import catalog
 
 
 def nets() -> list[str]:
     """Names of all network bodies."""
-    return sorted(catalog.bodies())
+    return catalog.body_names()
 
 
 def net_help(name: str) -> str:
     """The first line of a network body's docstring."""
-    return "nature for pixels, mlp otherwise." if name == "auto" else catalog.bodies()[name].about
+    return "nature for pixels, mlp otherwise." if name == "auto" else catalog.body(name).about
 
 
 def net_options(name: str) -> list[Option]:
     """The options of a network body. `auto` has none."""
-    return [] if name == "auto" else list(catalog.bodies()[name].options)
+    return [] if name == "auto" else list(catalog.body(name).options)
 
 
 def net(text: str) -> tuple[str, dict[str, Any]]:
@@ -31,6 +31,10 @@ def net(text: str) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(text, str):
         raise UsageError(f"--net takes a name, such as nature, not {text!r}")
-    name, words = parse_spec(text, "net", {"auto": [], **{n: net_options(n) for n in nets()}})
-    known = {option.name: option for option in net_options(name)}
-    return name, {key: known[key].parse(word, f"{key} of --net {name}") for key, word in words.items()}
+    name = text.partition(":")[0].strip()
+    if name != "auto" and name not in nets():
+        raise unknown("net", name, nets())
+    known = net_options(name)
+    _, words = parse_spec(text, "net", {name: known})
+    types = {option.name: option for option in known}
+    return name, {key: types[key].parse(word, f"{key} of --net {name}") for key, word in words.items()}

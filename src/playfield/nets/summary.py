@@ -290,9 +290,10 @@ def _offer(option: Option) -> str:
 
 
 def _fits(name: str, given: Input) -> bool:
+    """Whether a body takes this input; one of another package may fail in its own way."""
     try:
-        bodies.check(name, given.shape)
-    except UsageError:
+        layers(name, given)
+    except (UsageError, RuntimeError, TypeError, ValueError):
         return False
     return True
 

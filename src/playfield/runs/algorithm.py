@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 import numpy as np
@@ -168,22 +169,44 @@ class Algorithm(Protocol):
         """The trained agent; `weights` by parameter name, as saved in `parts/learner/weights`."""
 
 
+def own_names() -> list[str]:
+    """Names of the algorithms in `algos/`."""
+    return sorted(p.stem for p in ALGORITHMS.glob("*.py") if not p.stem.startswith("_"))
+
+
 def names() -> list[str]:
     """Names of all algorithms."""
-    own = [p.stem for p in ALGORITHMS.glob("*.py") if not p.stem.startswith("_")]
-    return sorted({*own, *importlib.metadata.entry_points(group=GROUP).names})
+    return sorted({*own_names(), *importlib.metadata.entry_points(group=GROUP).names})
 
 
 def load(name: str) -> Algorithm:
-    """The module of an algorithm. Raises UsageError where there is none, or where another package's is broken."""
-    if (ALGORITHMS / f"{name}.py").exists() and not name.startswith("_"):
-        return cast(Algorithm, importlib.import_module(f"playfield.algos.{name}"))
+    """The module of an algorithm.
+
+    Raises UsageError where there is none, or where another package's is broken or lacks what an algorithm has.
+    """
+    if name in own_names():
+        return _complete(importlib.import_module(f"playfield.algos.{name}"), name)
     for entry in importlib.metadata.entry_points(group=GROUP, name=name):
         try:
-            return cast(Algorithm, entry.load())
+            module = entry.load()
         except Exception as error:
             raise UsageError(f"algorithm {name} ({entry.value}) cannot be imported: {error}") from error
+        return _complete(module, name)
     raise unknown("algorithm", name, names())
+
+
+def _complete(module: ModuleType, name: str) -> Algorithm:
+    """`module`, if it has all that an algorithm has."""
+    if missing := [part for part in ("Config", "PRESETS", "train", "load") if part not in vars(module)]:
+        raise UsageError(f"algorithm {name} ({module.__name__}) has no {' and no '.join(missing)}")
+    config = module.Config
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        raise UsageError(f"algorithm {name}: its Config is no subclass of playfield.runs.algorithm.Config")
+    try:
+        options_of(config)
+    except TypeError as error:
+        raise UsageError(f"algorithm {name}: {error}") from error
+    return cast(Algorithm, module)
 
 
 def stored_name(info: Mapping[str, Any]) -> str:

@@ -116,12 +116,16 @@ def agree(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return {**off, **config}
 
 
-def bodies() -> dict[str, Body]:
-    """All network bodies by name: those of `nets/bodies.py`, and of the entry points `playfield.nets`."""
-    stored = _index()["nets"]
-    found = {n: Body(b["about"], _options_from(b["options"])) for n, b in stored.items()} or own_bodies()
-    others = importlib.metadata.entry_points(group=NETS)
-    return {**{point.name: describe_body(body_function(point.name)) for point in others}, **found}
+def body_names() -> list[str]:
+    """Names of all network bodies: those of `nets/bodies.py`, and of the entry points `playfield.nets`."""
+    own = _index()["nets"] or own_bodies()
+    return sorted({*own, *importlib.metadata.entry_points(group=NETS).names})
+
+
+def body(name: str) -> Body:
+    """What is known of a network body. Raises UsageError for an unknown one, or one that cannot be imported."""
+    stored = _index()["nets"].get(name)
+    return Body(stored["about"], _options_from(stored["options"])) if stored else describe_body(body_function(name))
 
 
 def body_function(name: str) -> Callable[..., Any]:
@@ -134,7 +138,7 @@ def body_function(name: str) -> Callable[..., Any]:
             return typing.cast(Callable[..., Any], point.load())
         except Exception as error:
             raise UsageError(f"net {name} ({point.value}) cannot be imported: {error}") from error
-    raise unknown("net", name, sorted(bodies()))
+    raise unknown("net", name, body_names())
 
 
 def _own_functions() -> dict[str, Callable[..., Any]]:
@@ -225,8 +229,9 @@ def _index() -> dict[str, Any]:
     empty: dict[str, Any] = {"algorithms": {}, "nets": {}}
     try:
         index = json.loads(INDEX.read_text("utf-8"))
-        return index if index["sources"] == sources() else empty
-    except (OSError, ValueError, KeyError, TypeError):
+        current = index["sources"] == sources() and all(isinstance(index[part], dict) for part in empty)
+        return index if current else empty
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return empty
 
 

@@ -53,11 +53,18 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
         if option.names == "features" and option.name in request.config:
             env_coder(request.config[option.name], spec)
     table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels))
+    if not table:
+        raise UsageError(
+            f"{request.algo} has no presets for environments such as {spec.id}, so it cannot be trained there"
+        )
     if request.preset not in table and request.preset in catalog.presets(request.algo):
         raise UsageError(f"{request.algo} preset {request.preset} is not for {spec.id}: use {' or '.join(table)}")
     if request.preset not in table:
         raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
-    return spec, {**table[request.preset], **catalog.agree(request.algo, request.config)}
+    given = {
+        o.name: o.plain(request.config[o.name]) for o in catalog.options(request.algo) if o.name in request.config
+    }
+    return spec, {**table[request.preset], **catalog.agree(request.algo, given)}
 
 
 def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
@@ -93,7 +100,8 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Algorithm, Config, En
         raise DataError(f"{directory} was made by an algorithm that is not here: {info['algo']!r}")
     known = {o.name for o in catalog.options(info["algo"])}
     if set(info["config"]) != known:
-        raise DataError(f"{directory} was made with other options of {info['algo']}: {set(info['config']) ^ known}")
+        differing = ", ".join(sorted(set(info["config"]) ^ known))
+        raise DataError(f"{directory} was made with other options of {info['algo']}: {differing}")
     try:
         catalog.check(info["algo"], info["config"])
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The loop of DQN's family: schedules, the target network's clock, what is remembered; and RMSProp against a loop."""
+"""The loop of the DQN family: schedules, when the target network is updated, what is stored; and RMSProp."""
 
 from __future__ import annotations
 
