@@ -246,6 +246,6 @@ def test_presets_are_whole() -> None:
 @pytest.mark.parametrize("words", [{"rollout_steps": 10**9}, {"num_envs": 10**8}])
 def test_a_rollout_that_does_not_fit_is_refused_before_anything_is_made(words: dict, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"a rollout of [\d,]+ steps takes [\d,.]+ GB"):
+    with pytest.raises(UsageError, match=r"a rollout of [\d,]+ steps needs [\d,.]+ GB"):
         playfield.train("breakout", algo="ppo", steps=64, config=words)
     assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,7 @@ TRAIN_EXAMPLES = """examples:
 
 
 def train(words: list[str]) -> int:
-    """Train an agent, or go on with a run."""
+    """Train an agent, or resume a run."""
     options, say, profile = understand(words)
     if "resume" in options:
         run_to_resume(Path(options["resume"]))

@@ -20,7 +20,7 @@ class Command:
 
 
 VERBS = {
-    "train": Command("train", "train", "Train an agent, or go on with a run."),
+    "train": Command("train", "train", "Train an agent, or resume a run."),
     "eval": Command("agents", "evaluate", "Evaluate an agent over full games: raw scores and their protocol."),
     "record": Command("agents", "record", "Film an agent: MP4 and GIF."),
     "watch": Command("agents", "watch", "Watch an agent play, live in the browser: frames, probabilities, values."),
