@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import playfield
 from playfield.errors import UsageError
 from playfield.play.agent import load_policy
 from playfield.show import panels
@@ -124,7 +125,7 @@ def test_a_report_shows_the_probabilities_that_are_played(runs, temperature, tmp
     shown = []
 
     def picture(moment, spec, maps, effects, title):
-        shown.append((moment.obs, moment.thoughts["probs"], effects.probs))
+        shown.append((moment.obs, moment.outputs["probs"], effects.probs))
         return np.zeros((2, 2, 3), np.uint8)
 
     monkeypatch.setattr("playfield.show.explain.picture", picture)
@@ -185,3 +186,29 @@ def test_numbers_keep_their_per_cent_sign_and_the_score_is_the_pictures(runs, tm
     ]
     assert len(heads) == 2
     assert all(right == f"score {step}" for step, right in heads)  # CartPole: as many points as steps before
+
+
+@pytest.mark.parametrize(
+    ("algo", "preset", "method"),
+    [
+        ("a2c", "keras-cartpole", "gradient"),  # policy and value share a body, also for vectors
+        ("a2c", "keras-cartpole", "occlusion"),
+        ("a2c", "default", "gradient"),
+        ("dqn", "default", "occlusion"),
+        ("rainbow", "default", "occlusion"),
+        ("linear_ac", "default", "occlusion"),
+    ],
+)
+def test_runs_of_other_algorithms_are_explained(algo, preset, method, tmp_path):
+    config = {"learning_starts": 300} if algo in ("dqn", "rainbow") else {}
+    quiet = {"games": 0, "film": False, "console": False, "tensorboard": False, "workers": 1}
+    run = playfield.train("CartPole-v1", algo, preset=preset, steps=512, run=tmp_path / "run", config=config, **quiet)
+    page = explain(str(run.directory), out=tmp_path / "why", moments=1, method=method)
+    assert "Atrey et al. 2020" in page.read_text()
+
+
+def test_an_agent_without_gradients_says_so(tmp_path):
+    quiet = {"games": 0, "film": False, "console": False, "tensorboard": False}
+    run = playfield.train("CartPole-v1", "sarsa", steps=500, run=tmp_path / "run", **quiet)
+    with pytest.raises(UsageError, match="has no gradients: use --method occlusion"):
+        explain(str(run.directory), out=tmp_path / "why", moments=1, method="gradient")

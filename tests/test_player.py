@@ -31,7 +31,7 @@ def test_player_replays_an_evaluated_game(spec, policy, shape):
     assert all(f.shape == shape and f.dtype == np.uint8 for f in frames)
     assert len({f.tobytes() for f in frames}) > game.length // 2
     assert all(m.obs.shape == spec.obs_shape for m in moments)
-    assert moments[0].thoughts["probs"].shape == (spec.num_actions,)
+    assert moments[0].outputs["probs"].shape == (spec.num_actions,)
 
 
 def test_player_frames_belong_to_the_observations():

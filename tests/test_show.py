@@ -96,7 +96,7 @@ def test_a_page_names_its_panels(captions, style):
     player.close()
     picture = film.film_frame(moment, policy.spec, style)
     sees = "observation (orange: older frames)"
-    wants = ["action probabilities"] if "probs" in moment.thoughts else []
+    wants = ["action probabilities"] if "probs" in moment.outputs else []
     expected = {"plain": [], "bars": [], "net": ["screen", sees], "all": ["screen", sees, *wants]}[style]
     assert [text for text, _, _ in captions] == expected + (["breakout · score 0"] if style != "plain" else [])
     for text, right, panel in captions:
@@ -112,7 +112,7 @@ def test_values_of_actions_are_drawn_before_probabilities(monkeypatch):
     player = Player(policy, 0)
     moment = next(player.moments())
     player.close()
-    valued = dataclasses.replace(moment, thoughts={**moment.thoughts, "q": np.array([1.0, 3.0])})
+    valued = dataclasses.replace(moment, outputs={**moment.outputs, "q": np.array([1.0, 3.0])})
     drawn = panels.q_bars([1.0, 3.0], policy.spec.action_names, (moment.frame.shape[0], 260), moment.action)
     assert (film.film_frame(valued, policy.spec, "bars")[-drawn.shape[0] :, -260:] == drawn).all()
     assert not np.array_equal(

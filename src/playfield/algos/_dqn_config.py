@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 
@@ -21,10 +21,75 @@ from playfield.runs import algorithm
 
 
 @dataclass(frozen=True)
-class Config(algorithm.Config):
-    """Hyper-parameters that DQN and its family share."""
+class ReplayConfig(algorithm.Config):
+    """Base of algorithms that learn from minibatches of a replay buffer."""
 
     uses_replay = True
+
+    capacity: Count
+    """Replay buffer size, in observations."""
+    learning_starts: Count
+    """Environment steps before the first update."""
+    train_period: Count
+    """Environment steps between updates (SB3: train_freq)."""
+    batch_size: Count
+    """Minibatch size, in transitions."""
+    n_step: Count
+    """The n of n-step returns."""
+    net: NetName
+    """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
+
+    @property
+    def first_minibatch(self) -> int:
+        """Steps after which every worker's replay buffer has enough to sample from."""
+        return max(self.batch_size, 2 * self.num_envs) * self.n_step
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the first update."""
+        return self.learning_starts
+
+    @property
+    def least_capacity(self) -> int:
+        """Observations that every environment's n-step returns need."""
+        return 2 * self.num_envs * (self.n_step + 8)
+
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError where values cannot go together."""
+        super().check(workers)
+        if self.batch % self.train_period:
+            raise UsageError(f"--train-period {self.train_period} must divide the rollout of {self.batch} steps")
+        if self.batch_size % workers:
+            raise UsageError(
+                f"--batch-size {self.batch_size} must divide by the {workers} workers (or use --workers 1)"
+            )
+        if self.capacity < self.least_capacity:
+            raise UsageError(f"--capacity must be at least {self.least_capacity} for {self.num_envs} environments")
+        if self.batch_size > self.capacity:
+            raise UsageError(f"--batch-size {self.batch_size} is more than --capacity {self.capacity} holds")
+        if self.batch > self.capacity:
+            raise UsageError(
+                f"a rollout of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
+            )
+        if self.learning_starts < self.first_minibatch:
+            raise UsageError(f"--learning-starts must be at least {self.first_minibatch}: one minibatch")
+
+    def fit(self, spec: EnvSpec) -> Self:
+        """Raise UsageError where the network does not take these observations."""
+        bodies.check(self.net, spec.obs_shape)
+        return self
+
+    def timing(self) -> tuple[Self, int]:
+        """Learn from the first minibatch on, since steps before are faster, and with a small replay buffer."""
+        capacity = min(self.capacity, max(10_000, self.least_capacity))
+        early = dataclasses.replace(self, learning_starts=self.first_minibatch, capacity=capacity)
+        return early, -(-early.learning_starts // early.batch)
+
+
+@dataclass(frozen=True)
+class Config(ReplayConfig):
+    """Hyper-parameters that DQN and its family share."""
+
     evaluation_temperature = 1.0  # epsilon-greedy with the final epsilon of training
 
     num_envs: Count = 8
@@ -94,11 +159,6 @@ class Config(algorithm.Config):
         return self.batch_size * (self.batch // self.train_period)
 
     @property
-    def first_minibatch(self) -> int:
-        """Steps after which every worker's replay buffer has enough to sample from."""
-        return max(self.batch_size, 2 * self.num_envs) * self.n_step
-
-    @property
     def final_epsilon(self) -> float:
         """Probability of a random action at the end of training."""
         return 0.0 if self.noisy else self.epsilon_end
@@ -118,36 +178,10 @@ class Config(algorithm.Config):
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         super().check(workers)
-        if self.batch % self.train_period:
-            raise UsageError(f"--train-period {self.train_period} must divide the rollout of {self.batch} steps")
-        if self.batch_size % workers:
-            raise UsageError(
-                f"--batch-size {self.batch_size} must divide by the {workers} workers (or use --workers 1)"
-            )
         if 0 < self.epsilon_zeta <= 1:
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
-        if self.capacity < (least := 2 * self.num_envs * (self.n_step + 8)):
-            raise UsageError(f"--capacity must be at least {least} for {self.num_envs} environments")
         if self.noisy and not self.noise_std:
             raise UsageError("--noisy true explores by noise: --noise-std must be above 0")
-        if self.batch_size > self.capacity:
-            raise UsageError(f"--batch-size {self.batch_size} is more than --capacity {self.capacity} holds")
-        if self.batch > self.capacity:
-            raise UsageError(
-                f"a rollout of {self.batch} steps does not fit --capacity {self.capacity}: lower --rollout-steps"
-            )
-        if self.learning_starts < self.first_minibatch:
-            raise UsageError(f"--learning-starts must be at least {self.first_minibatch}: one minibatch")
-
-    @property
-    def first_update(self) -> int:
-        """Environment steps before the first update."""
-        return self.learning_starts
-
-    def fit(self, spec: EnvSpec) -> Self:
-        """Raise UsageError where the network does not take these observations."""
-        bodies.check(self.net, spec.obs_shape)
-        return self
 
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """The replay buffer, and what is sampled from it at once."""
@@ -163,10 +197,6 @@ class Config(algorithm.Config):
             waiting=waiting,
         )
 
-    def timing(self) -> tuple[Self, int]:
-        """Start learning at once: what comes before is faster."""
-        return timing(self)
-
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""
         clauses = algorithm.annealed(["learning rate"] * self.anneal, steps)
@@ -176,17 +206,6 @@ class Config(algorithm.Config):
         if self.alpha:
             clauses.append(f"beta: {self.beta:g} to 1 at step {steps:,}")
         return clauses
-
-
-C = TypeVar("C", bound=algorithm.Config)
-
-
-def timing(cfg: C) -> tuple[C, int]:
-    """To measure speed with: a Config that learns from its first minibatch on, and has a small replay buffer."""
-    early: Any = cfg
-    capacity = min(early.capacity, max(10_000, 2 * early.num_envs * (early.n_step + 8)))
-    changed = dataclasses.replace(early, learning_starts=early.first_minibatch, capacity=capacity)
-    return changed, -(-changed.learning_starts // changed.batch)
 
 
 def buffer_need(

@@ -40,10 +40,9 @@ EVALUATION_PERIOD, EVALUATION_STATES = 2_000, 512  # steps between two evaluatio
 
 
 @dataclass(frozen=True)
-class Config(algorithm.Config):
+class Config(_dqn_config.ReplayConfig):
     """Hyper-parameters of value prediction."""
 
-    uses_replay = True
     evaluation_temperature = 1.0  # the fixed policy itself
 
     policy: PolicyName = "random"
@@ -76,27 +75,14 @@ class Config(algorithm.Config):
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
 
-    @property
-    def first_minibatch(self) -> int:
-        """Steps after which every worker's replay buffer has enough to sample from."""
-        return max(self.batch_size, 2 * self.num_envs) * self.n_step
-
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together, or there is no such policy."""
         super().check(workers)
-        shared = {f.name for f in dataclasses.fields(_dqn_config.Config)}
-        _dqn_config.Config(**{k: v for k, v in dataclasses.asdict(self).items() if k in shared}).check(workers)
         check_name(self.policy)
-
-    @property
-    def first_update(self) -> int:
-        """Environment steps before the first update."""
-        return self.learning_starts
 
     def fit(self, spec: EnvSpec) -> Self:
         """With the hash of the policy's weights. Raises UsageError where the policy or the network is for others."""
-        bodies.check(self.net, spec.obs_shape)
-        return dataclasses.replace(self, policy=FrozenPolicy(self.policy, spec).pinned)
+        return dataclasses.replace(super().fit(spec), policy=FrozenPolicy(self.policy, spec).pinned)
 
     def reopen(self, spec: EnvSpec, directory: Path) -> Self:
         """Raise DataError where the policy has changed or is gone."""
@@ -106,10 +92,6 @@ class Config(algorithm.Config):
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """The replay buffer, and one minibatch."""
         return _dqn_config.buffer_need(spec, self.net, self.capacity, self.batch_size, packed=False)
-
-    def timing(self) -> tuple[Self, int]:
-        """Start learning at once: what comes before is faster."""
-        return _dqn_config.timing(self)
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""

@@ -13,7 +13,7 @@ from playfield.lessons._request import Request
 from playfield.lessons._rows import Row, mean_row
 from playfield.show.plots import moving_mean
 
-WINDOW = 100  # episodes in the mean, as Gymnasium defines "solved"
+SOLVED_OVER = 100  # episodes in the mean, as Gymnasium defines "solved"
 
 
 def with_and_without_traces(problem: str, features: str, options: dict[str, Any]) -> list[Setting]:
@@ -34,7 +34,7 @@ def learn(
     by: str,
     random: float,
     limit: int,
-    last: int = WINDOW,
+    last: int = SOLVED_OVER,
     film: bool = True,
 ) -> Outcome:
     """Run the settings; their returns beside the return at which the problem counts as solved.

@@ -20,7 +20,7 @@ class Moment:
     Attributes:
         frame: uint8 [H, W, 3] picture of the game when the action was chosen.
         obs: the observation, without a batch axis.
-        thoughts: `Policy.explain` of it, without a batch axis.
+        outputs: `Policy.explain` of it, without a batch axis.
         action, reward: of this step.
         score: raw score of the game after the step.
         step: number of the step in this game, from 0.
@@ -30,7 +30,7 @@ class Moment:
 
     frame: np.ndarray
     obs: np.ndarray
-    thoughts: dict[str, Any]
+    outputs: dict[str, Any]
     action: int
     reward: float
     score: float
@@ -77,7 +77,7 @@ class Player:
                 action = int(self._actions[self._played])
             else:
                 action = int(self.policy.act(self._obs, uniform)[0])
-            thoughts = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
+            outputs = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
             record = self.env.step(np.array([action]))
             if self._twin is not None:
                 self._picture = self._twin.step(np.array([action])).obs
@@ -89,7 +89,7 @@ class Player:
                 yield Moment(
                     frame,
                     obs,
-                    thoughts,
+                    outputs,
                     action,
                     float(record.reward[0]),
                     self._score,

@@ -6,7 +6,6 @@ Inspection changes nothing: a run that is training goes on, and keeps its lock.
 from __future__ import annotations
 
 import datetime
-import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from playfield.play.agent import shipped
 from playfield.replay.buffer import Replay
 from playfield.replay.segments import Segments, needed
 from playfield.runs import algorithm, catalog, checkpoint
-from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from
+from playfield.runs.console import Say
+from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.storage import as_storage_error, remove
 
@@ -151,7 +151,7 @@ def disk_use(run: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def drop(name: str | Path, *, anyway: bool = False, say: Callable[[str], None]) -> None:
+def drop(name: str | Path, *, anyway: bool = False, say: Say) -> None:
     """Delete the replay files of a run, which can then never be trained longer.
 
     Args:
@@ -177,9 +177,7 @@ def drop(name: str | Path, *, anyway: bool = False, say: Callable[[str], None]) 
             "trained, nor its buffer inspected; its agent can still be evaluated, watched and filmed"
         )
         info[DROPPED] = datetime.date.today().isoformat()
-        checkpoint.atomic_write(
-            run / "run.json", json.dumps(info, indent=2) + "\n"
-        )  # before the files: resuming must know
+        write_info(run, info)  # before the files: resuming must know
         if (run / "replay").exists():
             with as_storage_error(f"cannot delete {run / 'replay'}"):
                 remove(run / "replay")

@@ -238,9 +238,9 @@ def _one_thread() -> Iterator[None]:
 
 def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) -> Path:
     game, losses = _play(policy, seed)
-    values = [saliency.values_of(m.thoughts) for m in game]
+    values = [saliency.values_of(m.outputs) for m in game]
     numbers = [float(np.ravel(v)[0]) for v in values if v is not None]
-    certain = [saliency.net_probs_of(m.thoughts) for m in game]
+    certain = [saliency.net_probs_of(m.outputs) for m in game]
     entropies = [float(saliency.entropy(p)) for p in certain if p is not None]
     picks = pick_moments(numbers or None, entropies or None, [m.reward for m in game], losses, moments)
     mean = None if policy.spec.pixels else np.mean([m.obs for m in game], 0).astype(game[0].obs.dtype)

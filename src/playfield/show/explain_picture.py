@@ -50,7 +50,7 @@ def picture(moment: Moment, spec: EnvSpec, maps: dict[str, np.ndarray], effects:
     """One step with saliency maps, observation and action probabilities side by side: uint8 [H, W, 3]."""
     frame = panels.tv(moment.frame, 2) if spec.family.tv_frames else panels.fit(moment.frame, 420)
     rows: list[np.ndarray] = []
-    probs, value = moment.thoughts.get("probs"), saliency.values_of(moment.thoughts)
+    probs, value = moment.outputs.get("probs"), saliency.values_of(moment.outputs)
     shown = None if value is None else float(np.ravel(value)[0])
     if spec.pixels:
         at = int(effects.strength.argmax())
@@ -68,8 +68,8 @@ def picture(moment: Moment, spec: EnvSpec, maps: dict[str, np.ndarray], effects:
         rows.append(panels.caption(feature_bars(effects, np.ravel(moment.obs), (190, 520)), "input importance"))
     size = frame.shape[0] - rows[0].shape[0], rows[0].shape[1]
     heading = "action probabilities"
-    if "q" in moment.thoughts:
-        bars = panels.q_bars(moment.thoughts["q"], spec.action_names, size, moment.action)
+    if "q" in moment.outputs:
+        bars = panels.q_bars(moment.outputs["q"], spec.action_names, size, moment.action)
         heading = "action values"
     elif probs is not None:
         bars = panels.probability_bars(probs, spec.action_names, size, moment.action, shown)

@@ -211,13 +211,13 @@ def film_frame(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     with_obs = style in ("net", "all") and spec.pixels
     if with_obs:
         parts.append(panels.stack_overlay(moment.obs, height))
-    if style in ("bars", "all") and "q" in moment.thoughts:  # epsilon-greedy probabilities tell less
-        parts.append(panels.q_bars(moment.thoughts["q"], spec.action_names, (height, 260), moment.action))
-    elif style in ("bars", "all") and "probs" in moment.thoughts:
-        value = moment.thoughts.get("value")
+    if style in ("bars", "all") and "q" in moment.outputs:  # epsilon-greedy probabilities tell less
+        parts.append(panels.q_bars(moment.outputs["q"], spec.action_names, (height, 260), moment.action))
+    elif style in ("bars", "all") and "probs" in moment.outputs:
+        value = moment.outputs.get("value")
         parts.append(
             panels.probability_bars(
-                moment.thoughts["probs"],
+                moment.outputs["probs"],
                 spec.action_names,
                 size=(height, 260),
                 chosen=moment.action,
@@ -227,7 +227,7 @@ def film_frame(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     if style == "plain":
         return game
     if with_obs:  # the screen and the observation look alike: each gets a caption
-        bars = "action values" if "q" in moment.thoughts else "action probabilities"
+        bars = "action values" if "q" in moment.outputs else "action probabilities"
         names = ("screen", "observation (orange: older frames)", bars)
         parts = [panels.caption(part, name, size=14) for part, name in zip(parts, names, strict=False)]
     picture = parts[0] if len(parts) == 1 else panels.beside(*parts)

@@ -228,7 +228,7 @@ class Session:
         self._now = now
         self._lives = lives_of(self.player)
         self.human_game |= self.taken_over
-        value = saliency.values_of({k: np.asarray(v)[None] for k, v in now.thoughts.items()})
+        value = saliency.values_of({k: np.asarray(v)[None] for k, v in now.outputs.items()})
         self._value = None if value is None else number(value[0])
         self.trail.append([now.step, self._value, number(now.reward), int(now.over)])
         if now.over:
@@ -262,7 +262,7 @@ class Session:
         stack = now.obs if self.spec.pixels else None
         overlay = self._overlay(now) if self.overlay != "off" else None
         outputs: dict[str, Any] = {
-            k: [number(x) for x in np.ravel(now.thoughts[k])] for k in ("probs", "q") if k in now.thoughts
+            k: [number(x) for x in np.ravel(now.outputs[k])] for k in ("probs", "q") if k in now.outputs
         }
         header: dict[str, Any] = {
             "kind": "frame",
