@@ -46,7 +46,7 @@ class ProbabilityPolicy:
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
         self.spec, self.network, self.temperature = spec, network, temperature
-        how = f"{network.policy}, at temperature {temperature:g} (training: 1)"
+        how = f"{network.policy} at temperature {temperature:g} (training: 1)"
         if temperature == 0:
             how = "greedy"
         elif temperature == 1:
