@@ -279,7 +279,8 @@ class Run:
     def final_hash(self, tree: dict[str, Any] | None = None) -> str:
         """sha256 over weights, optimizer, random numbers, environments and games so far; no times."""
         tree = dict(tree or self.tree())
-        tree["run"] = {k: v for k, v in tree["run"].items() if k != "seconds"}
+        # Runs of earlier versions have no metrics in their checkpoints.
+        tree["run"] = {k: v for k, v in tree["run"].items() if k not in ("seconds", "metrics")}
         tree["parts"] = _without(tree["parts"], "files")  # how saves cut the data depends on the clock
         return checkpoint.tree_hash(tree)
 
@@ -309,6 +310,7 @@ class Run:
             "scores": list(self.scores),
             "lengths": list(self.lengths),
             "seconds": self.seconds,
+            "metrics": dict(self._metrics),  # some are computed only now and then, and stand in every row since
         }
 
     def _restore_counters(self, counters: dict[str, Any]) -> None:
@@ -316,6 +318,7 @@ class Run:
         self.scores.extend(counters["scores"])
         self.lengths.extend(counters["lengths"])
         self._seconds_before = counters["seconds"]
+        self._metrics.update(counters.get("metrics", {}))
 
     def _stop(self, signum: int) -> None:
         self._signal = signum
