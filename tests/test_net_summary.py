@@ -141,7 +141,10 @@ def test_weights_and_products_outside_of_layers_are_counted_once(monkeypatch):
 def test_the_list_names_every_body_that_fits(capsys):
     out = told([], capsys)
     assert {row[0] for row in numbers(out)} == set(names.nets())
-    assert "Options: width=FLOAT [1.0], norm=none|dense|layer [dense]." in out  # of nips
+    assert (
+        "Options: width=FLOAT [1.0], norm=none|dense|layer [dense], init=orthogonal|uniform|glorot [orthogonal]."
+        in out
+    )
     out = told(["--shape", "4", "--actions", "2"], capsys)
     assert numbers(out) == [["mlp", "4,610", "4,480"], ["relu128", "898", "768"]]
     assert "Not for this input: efficientnet, impala, nature, nips." in out

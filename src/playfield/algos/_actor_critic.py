@@ -37,6 +37,7 @@ class ActorCritic(nn.Module):
         self.critic_body = None if shared else bodies.make(net, spec.obs_shape)
         self.policy = bodies.init_orthogonal(nn.Linear(self.body.out_features, spec.num_actions), 0.01)
         self.value = bodies.init_orthogonal(nn.Linear(self.body.out_features, 1), 1.0)
+        self.body.init_heads(self.policy, self.value)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """[N, ...] observations to float32 logits [N, A] and values [N]."""

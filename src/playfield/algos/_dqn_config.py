@@ -287,13 +287,14 @@ RAM: dict[str, Any] = ATARI | {
     "lr": 1e-3,
     "net": "mlp:width=4,act=relu,norm=dense",
 }
-# The sizes of Mnih et al. 2015, which the papers of C51 and QR-DQN kept, with Adam.
+# The sizes of Mnih et al. 2015, which the papers of C51 and QR-DQN kept, with Adam. The target network changes every
+# 10,000 updates (40,000 steps), as in the paper's table; in its code and DQN Zoo every 10,000 steps (40,000 frames).
 NATURE: dict[str, Any] = {
     "capacity": 1_000_000,
     "learning_starts": 50_000,
-    "target_period": 40_000,  # 10,000 updates
+    "target_period": 40_000,
     "adam_eps": 0.01 / 32,
     "max_grad_norm": 0.0,
     "epsilon_steps": 1_000_000,
-    "net": "nature",
+    "net": "nature:init=uniform",
 }

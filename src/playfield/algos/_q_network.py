@@ -60,8 +60,12 @@ class QNetwork(nn.Module):
     """A body with a head that has `outputs` numbers for each action: its value, or its return distribution.
 
     With `dueling` they are the sum of the state's value and each action's advantage (less its mean). Heads compute in
-    float32 whatever the body's precision. Initial weights: the body's are orthogonal (see `nets/bodies.py`), the
-    heads' are PyTorch's defaults for linear layers (uniform), as in the reference implementations.
+    float32 whatever the body's precision.
+
+    Initial weights: a body's are orthogonal with gain sqrt(2) unless its option `init` says otherwise, and the heads
+    are uniform in +-1/sqrt(fan in). In DQN's code, and in those of C51, QR-DQN and Rainbow that follow it, all layers
+    are uniform in +-1/sqrt(fan in): a body's weights are 2.45 times smaller than orthogonal ones. The presets named
+    after papers have that (`nature:init=uniform`). Noisy heads start as in Fortunato et al. 2018.
 
     Args:
         spec: of the environment.
@@ -84,7 +88,11 @@ class QNetwork(nn.Module):
         self.outputs, self.num_actions, features = outputs, spec.num_actions, self.body.out_features
 
         def layer(size: int) -> nn.Module:
-            return Noisy(features, size, noise_std) if noise_std else nn.Linear(features, size)
+            if noise_std:
+                return Noisy(features, size, noise_std)
+            head = nn.Linear(features, size)
+            self.body.init_heads(head)
+            return head
 
         self.advantage = layer(outputs * spec.num_actions)
         self.value = layer(outputs) if dueling else None

@@ -7,7 +7,8 @@ Differences from the paper:
 
 The preset `keras-cartpole` has the settings of the Keras documentation's actor-critic tutorial: one environment, one
 update per episode from normalised Monte Carlo returns, Huber loss for the critic, sums instead of means, Adam at
-0.01, and a shared layer of 128.
+0.01, and a shared layer of 128, with Keras's initial weights. The tutorial does not detach the advantage from the
+graph, so that its policy loss trains the critic too: `policy_trains_critic`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from playfield.runs.run import Run
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     """Hyper-parameters of A2C."""
+
+    added = frozenset({"policy_trains_critic"})
 
     num_envs: Count = 16
     """Number of parallel environments."""
@@ -81,6 +84,8 @@ class Config(algorithm.Config):
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     shared: bool = False
     """Share one body between policy and value on vectors too (pixels always do)."""
+    policy_trains_critic: bool = False
+    """The policy loss also trains the critic, through the advantage."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
 
@@ -133,8 +138,9 @@ PRESETS: dict[str, dict[str, Config]] = {
             max_grad_norm=0.0,
             optimizer="adam",
             eps=1e-7,
-            net="relu128",
+            net="relu128:init=glorot",
             shared=True,
+            policy_trains_critic=True,
             clip_reward=False,
         ),
     },
@@ -159,7 +165,10 @@ def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -
     logits, values = net(batch["obs"])
     logprobs = torch.log_softmax(logits, -1)
     logprob = logprobs.gather(1, batch["actions"][:, None]).squeeze(1)
-    policy_loss = -(logprob * batch["advantages"]).sum() / size
+    advantages = batch["advantages"]
+    if cfg.policy_trains_critic:
+        advantages = advantages + values.detach() - values  # the same numbers, with the critic's gradient
+    policy_loss = -(logprob * advantages).sum() / size
     value_error = (
         F.huber_loss(values, batch["returns"], reduction="sum")
         if cfg.huber

@@ -21,7 +21,8 @@ Presets of classic control: `default`, and `sparse`, which repeats random action
 * `default`: a small network and half of the papers' samples per step; another for RAM.
 * `pong`: twice the samples per step, in small minibatches: the first to reach 18 in Pong (docs/results.md).
 * `nips`, `nature`: as in Mnih et al. 2013 and 2015, both with a target network and the Huber loss (the gradient of
-  their clipped error). Their losses are sums over 32 samples, ours are means: so `adam_eps` is 0.01 / 32^2.
+  their clipped error). Their losses are sums over 32 samples, ours are means: so `adam_eps` is 0.01 / 32^2. The
+  target network changes every 40,000 steps, 10,000 updates, as in the paper's table (its code: 10,000 steps).
 * `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no gradient clipping.
 * `lesson18`, `lesson18-double`: a course's: a buffer of 10,000, full before the first update, and an update per step.
   The course's network saw one frame (`--stack 1`), without motion; these see four.
@@ -64,6 +65,7 @@ class Config(_dqn_config.Config):
 
 
 PAPERS = NATURE | {"optimizer": "rmsprop", "lr": 2.5e-4, "adam_eps": 0.01 / 32**2, "epsilon_end": 0.1}
+CLEANRL: dict[str, Any] = {"capacity": 1_000_000, "learning_starts": 80_000, "max_grad_norm": 0.0, "adam_eps": 1e-8}
 LESSON = Config(
     capacity=10_000,
     train_period=1,
@@ -71,17 +73,15 @@ LESSON = Config(
     max_grad_norm=0.0,
     adam_eps=1e-7,  # Keras's
     epsilon_steps=200_000,
-    net="nature",
+    net="nature:init=glorot",  # Keras's
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI | {"double": False}),  # double targets cost Breakout its start (docs/results.md)
         "pong": Config(lr=3e-4, net="nips", double=True, n_step=3),
-        "nips": Config(**PAPERS | {"net": "nips:norm=none"}),
+        "nips": Config(**PAPERS | {"net": "nips:norm=none,init=uniform"}),
         "nature": Config(**PAPERS),
-        "cleanrl": Config(
-            capacity=1_000_000, learning_starts=80_000, huber=False, max_grad_norm=0.0, adam_eps=1e-8, net="nature"
-        ),
+        "cleanrl": Config(**CLEANRL, huber=False, net="nature:init=uniform"),
         "lesson18": LESSON,
         "lesson18-double": dataclasses.replace(LESSON, double=True),
     },

@@ -58,7 +58,13 @@ class Config(_dqn_config.Config):
 
 
 # The sizes of Dopamine's DQN with Adam, which the paper uses.
-DOPAMINE = NATURE | {"learning_starts": 20_000, "target_period": 8_000, "adam_eps": 1.5e-4, "epsilon_steps": 250_000}
+DOPAMINE = NATURE | {
+    "learning_starts": 20_000,
+    "target_period": 8_000,
+    "adam_eps": 1.5e-4,
+    "epsilon_steps": 250_000,
+    "net": "nature:init=glorot",
+}
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),

@@ -102,7 +102,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(),
         # An update at every step from a full memory.
-        "lesson18": Config(learning_starts=10_000, train_period=1, lr=1e-4, anneal=False, net="nature"),
+        "lesson18": Config(learning_starts=10_000, train_period=1, lr=1e-4, anneal=False, net="nature:init=glorot"),
     },
     "vector": {"default": Config(learning_starts=500, batch_size=64, lr=2e-3, net="auto", clip_reward=False)},
 }
@@ -115,6 +115,7 @@ class ValueNetwork(nn.Module):
         super().__init__()
         self.body = bodies.make(net, spec.obs_shape)
         self.value = nn.Linear(self.body.out_features, 1)
+        self.body.init_heads(self.value)
 
     def forward(self, obs: Tensor) -> Tensor:
         """[N, ...] observations to float32 values [N]."""

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),
         # The paper's sizes.
-        "paper": Config(capacity=1_000_000, net="nature"),
+        "paper": Config(capacity=1_000_000, net="nature:init=uniform"),
         # Data-efficient Rainbow (van Hasselt et al. 2019), for 100,000 steps: 20-step returns, an update every step,
         # and a smaller network (theirs has fewer and larger strides).
         "efficient": Config(

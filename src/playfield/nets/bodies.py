@@ -9,11 +9,14 @@ impala(shape, width=2.0, norm="layer").
 
 `width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`.
 `norm` is `none`, `dense` (LayerNorm after the dense layer) or `layer` (after every convolution as well).
+`init` gives the initial weights, of the algorithm's heads as well: `orthogonal` with gain sqrt(2) (heads then have
+the algorithm's own), `uniform` in +-1/sqrt(fan in) (DQN's code), or `glorot` (Keras).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -27,8 +30,10 @@ from playfield.nets.layers import (
     Pixels,
     Residual,
     Vector,
+    init_glorot,
     init_orthogonal,
     init_scaled,
+    init_uniform,
     norm1d,
     norm2d,
 )
@@ -38,14 +43,30 @@ from playfield.runs import catalog
 
 Width = Annotated[float, Range(0.25, 8)]
 """A factor on the sizes of a body's layers."""
+Init = Literal["orthogonal", "uniform", "glorot"]
+"""Initial weights, see above."""
+_INITS = {"orthogonal": None, "uniform": init_uniform, "glorot": init_glorot}
 
 
 class Body(nn.Sequential):
-    """A sequence of layers; `out_features` is the number of features it returns."""
+    """A sequence of layers; `out_features` is the number of features it returns.
 
-    def __init__(self, *layers: nn.Module, out_features: int) -> None:
+    `init`, where given, draws the initial weights of all layers anew.
+    """
+
+    def __init__(
+        self, *layers: nn.Module, out_features: int, init: Callable[[nn.Module], None] | None = None
+    ) -> None:
         super().__init__(*layers)
         self.out_features = out_features
+        self.init = init
+        self.init_heads(*layers)
+
+    def init_heads(self, *heads: nn.Module) -> None:
+        """Give heads on this body its kind of initial weights; those without `init` keep theirs."""
+        if self.init:
+            for head in heads:
+                head.apply(self.init)
 
 
 def _need_pixels(shape: tuple[int, ...], net: str, least: int) -> tuple[int, int, int]:
@@ -99,13 +120,19 @@ def mlp(
     )
 
 
-def relu128(shape: tuple[int, ...]) -> Body:
-    """One ReLU layer of 128: the body of the Keras actor-critic tutorial."""
-    size = math.prod(shape)
-    return Body(Vector(), First(size, 128), nn.ReLU(), out_features=128)
+def relu128(shape: tuple[int, ...], *, init: Literal["uniform", "glorot"] = "uniform") -> Body:
+    """One ReLU layer of 128: the body of the Keras actor-critic tutorial (with `init=glorot`)."""
+    layers = Vector(), First(math.prod(shape), 128), nn.ReLU()  # PyTorch's own initial weights are uniform
+    return Body(*layers, out_features=128, init=init_glorot if init == "glorot" else None)
 
 
-def nips(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "dense") -> Body:
+def nips(
+    shape: tuple[int, ...],
+    *,
+    width: Width = 1.0,
+    norm: Literal["none", "dense", "layer"] = "dense",
+    init: Init = "orthogonal",
+) -> Body:
     """The small net of Mnih et al. 2013: conv 16/8/4, 32/4/2, dense 256; LayerNorm before the last ReLU."""
     h, w, channels = _need_pixels(shape, "nips", 36)
     layers = ((8, 4), (4, 2))
@@ -123,10 +150,17 @@ def nips(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "d
         *norm1d(norm, 256),
         nn.ReLU(),
         out_features=256,
+        init=_INITS[init],
     )
 
 
-def nature(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", "dense", "layer"] = "none") -> Body:
+def nature(
+    shape: tuple[int, ...],
+    *,
+    width: Width = 1.0,
+    norm: Literal["none", "dense", "layer"] = "none",
+    init: Init = "orthogonal",
+) -> Body:
     """The net of Mnih et al. 2015: conv 32/8/4, 64/4/2, 64/3/1, dense 512."""
     h, w, channels = _need_pixels(shape, "nature", 36)
     layers = ((8, 4), (4, 2), (3, 1))
@@ -147,6 +181,7 @@ def nature(shape: tuple[int, ...], *, width: Width = 1.0, norm: Literal["none", 
         *norm1d(norm, 512),
         nn.ReLU(),
         out_features=512,
+        init=_INITS[init],
     )
 
 

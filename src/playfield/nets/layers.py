@@ -31,6 +31,29 @@ def init_scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def init_uniform(layer: nn.Module) -> None:
+    """Weights and bias uniform in +-1/sqrt(fan in), in place: what DQN's Torch code used, and PyTorch's default.
+
+    Their standard deviation is 1/sqrt(3 fan in); that of `init_orthogonal` is sqrt(6) = 2.45 times larger.
+    """
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        edge = 1 / math.sqrt(layer.weight[0].numel())
+        nn.init.uniform_(layer.weight, -edge, edge)
+        if layer.bias is not None:
+            nn.init.uniform_(layer.bias, -edge, edge)
+
+
+def init_glorot(layer: nn.Module) -> None:
+    """Uniform weights with variance 2/(fan in + fan out) and zero bias (Glorot and Bengio 2010), in place.
+
+    The default of Keras, and what Dopamine's networks in JAX use.
+    """
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 class Pixels(nn.Module):
     """First layer of every pixel body: converts uint8 [N, H, W, C] to the weight's dtype, then a convolution.
 

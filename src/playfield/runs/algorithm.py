@@ -51,6 +51,7 @@ class Config:
         evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy of training. Less
             is greedier, but not greedy, since a greedy agent can repeat itself for ever.
         default_minutes: length of a training; None: as the environment says.
+        added: options that later versions added, whose default is what earlier ones did: runs that lack them go on.
     """
 
     learns: ClassVar[bool] = True
@@ -58,6 +59,7 @@ class Config:
     most_workers: ClassVar[int] = 0
     evaluation_temperature: ClassVar[float] = 0.5
     default_minutes: ClassVar[float | None] = None
+    added: ClassVar[frozenset[str]] = frozenset()
 
     num_envs: Count
     """Number of parallel environments."""

@@ -99,9 +99,9 @@ def reopen(directory: Path, info: dict[str, Any]) -> tuple[Algorithm, Config, En
     if info["algo"] not in algorithm.names():
         raise DataError(f"{directory} was made by an algorithm that is not here: {info['algo']!r}")
     known = {o.name for o in catalog.options(info["algo"])}
-    if set(info["config"]) != known:
-        differing = ", ".join(sorted(set(info["config"]) ^ known))
-        raise DataError(f"{directory} was made with other options of {info['algo']}: {differing}")
+    differing = set(info["config"]) ^ known
+    if differing and not differing <= known & algorithm.load(info["algo"]).Config.added:
+        raise DataError(f"{directory} was made with other options of {info['algo']}: {', '.join(sorted(differing))}")
     try:
         catalog.check(info["algo"], info["config"])
     except UsageError as error:
