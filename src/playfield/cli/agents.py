@@ -29,6 +29,7 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")
+    p.add_argument("--trust", action="store_true", help="import the module of the module:Id that RUN names")
     return p
 
 
@@ -50,6 +51,7 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
         "agent": a.agent,
         "temperature": 0.0 if a.greedy else a.temperature,
         "seed": a.seed,
+        "trust": a.trust,
     }
 
 

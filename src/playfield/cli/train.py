@@ -82,6 +82,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     )
     p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
     p.add_argument("--resume", metavar="DIR", help="resume a run, exactly; --steps and --target-score may change")
+    p.add_argument("--trust", action="store_true", help="with --resume: import the module that an id module:Id names")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
     p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
@@ -122,12 +123,16 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     say = None if a.quiet else say_line
     if a.resume is not None:
         given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
-        fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
+        fixed = (
+            given
+            - {"--resume", "--trust", "--quiet", "--profile"}
+            - {"--" + k.replace("_", "-") for k in (*common, *asked)}
+        )
         fixed -= {"--no-film", "--no-tensorboard"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")
-        return {"resume": a.resume, **common}, say, a.profile
+        return {"resume": a.resume, "trust": a.trust, **common}, say, a.profile
     if a.env is None:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)

@@ -196,6 +196,7 @@ def collect(
     seed: int = 0,
     num_envs: int = 8,
     out: Path | str | None = None,
+    trust: bool = False,
     say: Say | None = None,
 ) -> Path:
     """Record the play of an agent as a dataset.
@@ -211,6 +212,7 @@ def collect(
         seed: of the environments and of all sampling.
         num_envs: number of parallel environments; part of what determines the play.
         out: directory (default `datasets/GAME`); it must not exist.
+        trust: import the module of an environment `module:Id` that only the run's files name.
         say: called with each line of progress.
 
     Returns:
@@ -221,7 +223,7 @@ def collect(
         StorageError: not enough free disk space or memory.
     """
     compute.setup()
-    policy, _ = agent_or_random(source, which, agent, temperature, seed)
+    policy, _ = agent_or_random(source, which, agent, temperature, seed, trust)
     check_source(policy.spec)
     path = Path(out) if out is not None else Path("datasets") / policy.spec.id
     dataset.refuse_existing(path)

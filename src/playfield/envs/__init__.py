@@ -14,6 +14,7 @@ from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 from playfield.envs.family import family_of_protocol
 from playfield.envs.make import make
 from playfield.envs.names import resolve
+from playfield.envs.trust import admit
 
 __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", "protocol_line"]
 
@@ -48,6 +49,7 @@ def make_envs(
         if value is not None:
             options[option] = value
     given = {option: value for option, value in options.items() if value is not None}
+    admit(found.id, named_by_user=True)
     return make(found.family, found.id, num_envs, given, threads=threads, raw=raw)
 
 
@@ -60,8 +62,10 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
 
     Raises:
         UsageError: the game is not installed here, or the protocol has an unknown part.
+        DataError: the id names a module that the user has neither imported nor named (see `trust.admit`).
         EnvError: the environment cannot be made.
     """
+    admit(spec.id, named_by_user=False)
     return make(spec.family, spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
-from playfield.runs.info import is_run, read_info
+from playfield.runs.info import is_run, read_info, spec_from
 
 QUIET = ("--games", "0", "--no-film", "--no-tensorboard", "--quiet")
 
@@ -42,7 +42,10 @@ class Job:
     def command(self) -> list[str]:
         """Arguments of `playfield` that start or resume the run."""
         if is_run(self.directory):
-            return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *QUIET]
+            # The user named this environment, so its module may be imported; not another that a file names.
+            named = ":" in self.env and self.env == spec_from(read_info(self.directory)).id
+            trust = ["--trust"] if named else []
+            return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *trust, *QUIET]
         own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]
         return ["train", *self.words, *own, *QUIET]
 

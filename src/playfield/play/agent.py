@@ -9,10 +9,11 @@ from typing import Any
 
 from playfield.envs import make_envs
 from playfield.envs.names import atari_games, classic_games, resolve
+from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, nearest
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, catalog, checkpoint
-from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from
+from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from, stored
 from playfield.runs.storage import atomic_write
 from playfield.runs.weights import export_weights, import_weights
 
@@ -136,6 +137,7 @@ def load_policy(
     temperature: float | None = None,
     seed: int = 0,
     device: str = "cpu",
+    trust: bool = False,
 ) -> Policy:
     """A policy that is ready to act.
 
@@ -147,42 +149,45 @@ def load_policy(
             evaluates its agents, 0.5 unless it says otherwise.
         seed: of its own sampling, where `act` is not given random numbers.
         device: where the network computes: `cpu` or `cuda`.
+        trust: import the module of an environment `module:Id` that only the run's files name.
 
     Returns:
         An object with `act(obs)` (observations [N, ...] to actions [N]) and `explain(obs)` (named arrays).
 
     Raises:
         UsageError: nothing of that name.
-        DataError: a damaged checkpoint or `run.json`.
+        DataError: a damaged checkpoint or `run.json`, or one that names a module to import, without `trust`.
 
     Example:
         >>> policy = load_policy("breakout")
         >>> action = policy.act(obs)
     """
     agent = source if isinstance(source, Agent) else find_agent(str(source), which)
-    name = algorithm.stored_name(agent.info)
-    module, spec = algorithm.load(name), spec_from(agent.info)
-    cfg = algorithm.stored_config(module, name, agent.info["config"]).kept(agent.home)
-    try:
+    spec = spec_from(agent.info)
+    admit(spec.id, named_by_user=trust)
+    with stored(f"what {agent.label} says of its agent"):
+        name = algorithm.stored_name(agent.info)
+        module = algorithm.load(name)
+        cfg = algorithm.stored_config(module, name, agent.info["config"]).kept(agent.home)
         network = module.load(spec, cfg, agent.weights, device)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"run.json has no usable config for {name} ({error!r})") from error
     if temperature is None:
         temperature = cfg.evaluation_temperature
     return ProbabilityPolicy(spec, network, agent.label, temperature, seed)
 
 
 def agent_or_random(
-    source: str, which: str, agent: str | None, temperature: float | None, seed: int
+    source: str, which: str, agent: str | None, temperature: float | None, seed: int, trust: bool = False
 ) -> tuple[Policy, Path]:
     """The policy that `source` names, or a random one for the environment that it names; and its home directory."""
     if agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {agent!r}; a trained agent is named by its run directory")
     if agent is None:
         found: Agent = find_agent(source, which)
-        return load_policy(found, temperature=temperature, seed=seed), found.home
+        return load_policy(found, temperature=temperature, seed=seed, trust=trust), found.home
     if is_run(source):
-        return RandomPolicy(spec_from(read_info(Path(source))), seed), Path(source)
+        spec = spec_from(read_info(Path(source)))
+        admit(spec.id, named_by_user=trust)
+        return RandomPolicy(spec, seed), Path(source)
     env = make_envs(source, 1)
     spec = env.spec
     env.close()

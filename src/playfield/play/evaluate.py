@@ -185,10 +185,11 @@ def evaluate_and_save(
     agent: str | None = None,
     say: Say | None = None,
     save: bool = True,
+    trust: bool = False,
 ) -> Evaluation:
     """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
     compute.setup()
-    policy, home = agent_or_random(str(source), which, agent, temperature, seed)
+    policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
 
     def progress(done: int, total: int) -> None:
         if say is not None and (done == total or done % max(1, total // 5) == 0):

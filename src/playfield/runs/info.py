@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,27 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
 from playfield.runs.storage import atomic_write
 
+WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What values of the wrong kind raise, somewhere, when they are used."""
+
 VERSION = importlib.metadata.version("playfield")
+
+
+@contextlib.contextmanager
+def stored(what: str) -> Iterator[None]:
+    """Inside, values of the file `what` are used: mistakes in them are its own, not the user's, so a DataError."""
+    try:
+        yield
+    except UsageError as error:
+        raise DataError(f"{what} cannot be used: {error}") from error
+    except WRONG as error:
+        raise unusable(what, error) from error
+
+
+def unusable(what: str, error: Exception) -> DataError:
+    """The error for a file whose values raised `error`, one of `WRONG`, where they were used."""
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    return DataError(f"{what} cannot be used: it is damaged, or of another version ({reason})")
 
 
 def spec_from(info: dict[str, Any]) -> EnvSpec:

@@ -193,6 +193,7 @@ def explain(
     method: str = "occlusion",
     temperature: float | None = None,
     agent: str | None = None,
+    trust: bool = False,
 ) -> Path:
     """Play one game, select steps of it, and write pictures and `explain.html` about them.
 
@@ -207,6 +208,7 @@ def explain(
         temperature: of the sampled actions. The probabilities shown are those the agent plays with; the maps and
             the selection use the network's own, at temperature 1.
         agent: `random` for random play.
+        trust: import the module of an environment `module:Id` that only the run's files name.
 
     Returns:
         The path of `explain.html`.
@@ -219,7 +221,7 @@ def explain(
         raise UsageError(f"--moments must be at least 1, not {moments}")
     if method not in METHODS:
         raise UsageError(f"--method must be occlusion or gradient, not {method!r}")
-    policy, home = agent_or_random(source, which, agent, temperature, seed)
+    policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
     folder = out if out is not None else home / "explain"
     with _one_thread():
         return _report(policy, folder, moments, seed, method)

@@ -33,6 +33,7 @@ def record(
     seed: int = 0,
     fps: float | None = None,
     human: bool = False,
+    trust: bool = False,
     say: Say | None = None,
 ) -> list[Path]:
     """Film an agent, as GIF and MP4. Returns the paths of the files.
@@ -53,6 +54,7 @@ def record(
         seed: of the first game.
         fps: frames per second; by default the speed of the game.
         human: show the game in a window while it plays (needs a display); writes a file only with `out`.
+        trust: import the module of an environment `module:Id` that only the run's files name.
         say: called with each line of progress.
 
     Raises:
@@ -61,7 +63,7 @@ def record(
         StorageError: a film cannot be written.
     """
     compute.setup()
-    policy, home = agent_or_random(source, which, agent, temperature, seed)
+    policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
     out = None if out is None else Path(out)
     folder = home / "films"
     if style not in STYLES:

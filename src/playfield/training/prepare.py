@@ -15,12 +15,13 @@ from playfield import compute
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
+from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, unknown
 from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
 from playfield.runs import algorithm, catalog
 from playfield.runs.algorithm import Algorithm, Config, Need
-from playfield.runs.info import spec_from
+from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
 from playfield.training.request import Request
 
@@ -91,26 +92,37 @@ def prepare(request: Request) -> Prepared:
     return Prepared(request, module, cfg, spec, chosen, need_of(cfg, spec, request.run or Path("runs")))
 
 
-def reopen(directory: Path, info: dict[str, Any]) -> tuple[Algorithm, Config, EnvSpec, Need]:
-    """(algorithm module, its Config, spec, need) of a run that is to go on.
+def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[Algorithm, Config, EnvSpec, Need]:
+    """(algorithm module, its Config, spec, need) of a run that is to go on; with `trust` its module may be imported.
 
-    Raises as `prepare`, and DataError for a `run.json` that does not fit this version.
+    Raises DataError for a `run.json` that does not fit this version or this machine, or names a module to import
+    without `trust`; UsageError where it needs a CUDA device and there is none.
     """
-    if info["algo"] not in algorithm.names():
-        raise DataError(f"{directory} was made by an algorithm that is not here: {info['algo']!r}")
-    known = {o.name for o in catalog.options(info["algo"])}
+    spec = spec_from(info)
+    admit(spec.id, named_by_user=trust)
+    name = algorithm.stored_name(info)
+    known = {o.name for o in catalog.options(name)}
     differing = set(info["config"]) ^ known
-    if differing and not differing <= known & algorithm.load(info["algo"]).Config.added:
-        raise DataError(f"{directory} was made with other options of {info['algo']}: {', '.join(sorted(differing))}")
+    if differing and not differing <= known & algorithm.load(name).Config.added:
+        raise DataError(f"{directory} was made with other options of {name}: {', '.join(sorted(differing))}")
     try:
-        catalog.check(info["algo"], info["config"])
+        catalog.check(name, info["config"])
     except UsageError as error:
         raise DataError(f"{directory} cannot go on as it was made: {error}") from None
     if info["compute"]["device"] == "cuda" and not compute.has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
-    module, spec = algorithm.load(info["algo"]), spec_from(info)
-    cfg = module.Config(**info["config"]).reopen(spec, directory)
-    return module, cfg, spec, need_of(cfg, spec, directory)
+    what = f"{directory / 'run.json'}"
+    with stored(what):
+        module = algorithm.load(name)
+        cfg = algorithm.stored_config(module, name, info["config"]).reopen(spec, directory)
+        for option in catalog.options(name):
+            if option.names == "net":
+                net_names.net(getattr(cfg, option.name))
+        cfg.check(info["compute"]["workers"])
+    try:
+        return module, cfg, spec, need_of(cfg, spec, directory)
+    except WRONG as error:
+        raise unusable(what, error) from error
 
 
 def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:

@@ -74,6 +74,7 @@ def train(
     algo: str = "ppo",
     *,
     resume: str | Path | None = None,
+    trust: bool = False,
     say: Say | None = None,
     **options: Any,
 ) -> Result:
@@ -84,6 +85,7 @@ def train(
         algo: name of the algorithm, such as `ppo` or `dqn`.
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
+        trust: with `resume`: import the module of an environment `module:Id` that only the run's files name.
         say: called with each line of text for a person; None: silent.
         options: fields of `Request`: steps, minutes, seed, run, preset, config={...}, target_score, ...
 
@@ -103,7 +105,7 @@ def train(
     if resume is not None:
         if env is not None:
             raise UsageError("the environment is part of the run and cannot be given with resume")
-        return _resume(Path(resume), say or _silent, **options)
+        return _resume(Path(resume), say or _silent, trust, **options)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
     known = {f.name for f in dataclasses.fields(Request)}
@@ -166,6 +168,7 @@ def _start(request: Request, say: Say) -> Result:
 def _resume(
     directory: Path,
     say: Say,
+    trust: bool,
     steps: int | None = None,
     target_score: float | None = None,
     target_games: int | None = None,
@@ -184,7 +187,7 @@ def _resume(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
     saved.refuse_dropped(directory, info)
-    opened = reopen(directory, info)
+    opened = reopen(directory, info, trust)
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
@@ -278,7 +281,9 @@ def _go(
     try:
         module.train(run, cfg)
     except Stopped as stop:
-        stop.args = (f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}",)
+        stop.args = (
+            f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}{trusting(info['env'])}",
+        )
         raise
     except DivergedError as error:
         last = f"the last good checkpoint is in {directory / 'checkpoints'}"
@@ -297,6 +302,11 @@ def _go(
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop)
 
 
+def trusting(env: str) -> str:
+    """What a command about a run needs besides its directory: leave to import the module of `module:Id`."""
+    return " --trust" if ":" in env else ""
+
+
 def finish(
     directory: Path, info: dict[str, Any], request: Request, say: Say
 ) -> tuple[dict[str, Any] | None, dict[str, Path]]:
@@ -312,11 +322,11 @@ def finish(
     if curve is not None:
         files["curve"] = curve
         say(f"learning curve: {curve}")
-    run = shlex.quote(str(directory))
+    run = shlex.quote(str(directory)) + trusting(info["env"])
     longer = "--target-score none" if info["result"]["stop"] == "target" else f"--steps {2 * info['steps']}"
     say(
         f"watch it:     playfield watch {run}\n"
-        f"curves:       tensorboard --logdir {run}\n"
+        f"curves:       tensorboard --logdir {shlex.quote(str(directory))}\n"
         f"evaluate it:  playfield eval {run} --games 100\n"
         f"film it:      playfield record {run}\n"
         f"train longer: playfield train --resume {run} {longer}{saved.closing(directory)}"

@@ -37,6 +37,7 @@ class Source:
         source, which, agent: see `watch`.
         temperature: of the sampled actions, 0 is greedy; None: the agent's default.
         seed: of the policies' own sampling.
+        trust: import the module of an environment that only the run's files name.
 
     Raises:
         UsageError: no such agent. DataError: a damaged one.
@@ -49,9 +50,10 @@ class Source:
         agent: str | None = None,
         temperature: float | None = None,
         seed: int = 0,
+        trust: bool = False,
     ) -> None:
         self.temperature, self.seed = temperature, seed
-        policy, home = agent_or_random(source, which, agent, temperature, seed)
+        policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
         self.spec: EnvSpec = policy.spec
         self.run: Path | None = home if (home / "run.json").is_file() else None
         self.random = agent is not None

@@ -311,6 +311,7 @@ def watch(
     temperature: float | None = None,
     seed: int = 0,
     agent: str | None = None,
+    trust: bool = False,
     open_browser: bool = True,
 ) -> None:
     """Serve the live page until Ctrl-C (KeyboardInterrupt) or SIGTERM.
@@ -324,6 +325,7 @@ def watch(
         temperature: of the sampled actions, 0 is greedy; None: the agent's default.
         seed: of the first game of each tab.
         agent: `random` for random play.
+        trust: import the module of an environment `module:Id` that only the run's files name.
         open_browser: open the page in a browser, where there is a display.
 
     Raises:
@@ -333,7 +335,7 @@ def watch(
     if agent is None:
         torch.set_num_threads(1)  # leave the other cores to training; small batches do not gain from more threads
     with contextlib.closing(listening):
-        chosen = Source(source, which, agent, temperature, seed)
+        chosen = Source(source, which, agent, temperature, seed, trust)
         number = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         hub = Hub(chosen, seed, hosts_for(host, number, allow_host), token)
