@@ -123,12 +123,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     say = None if a.quiet else say_line
     if a.resume is not None:
         given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
-        fixed = (
-            given
-            - {"--resume", "--trust", "--quiet", "--profile"}
-            - {"--" + k.replace("_", "-") for k in (*common, *asked)}
-        )
-        fixed -= {"--no-film", "--no-tensorboard"}
+        fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
+        fixed -= {"--no-film", "--no-tensorboard", "--trust"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")

@@ -281,9 +281,8 @@ def _go(
     try:
         module.train(run, cfg)
     except Stopped as stop:
-        stop.args = (
-            f"stopped at step {run.step:,} and saved; go on with: playfield train --resume {directory}{trusting(info['env'])}",
-        )
+        more = f"playfield train --resume {directory}{trusting(info['env'])}"
+        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {more}",)
         raise
     except DivergedError as error:
         last = f"the last good checkpoint is in {directory / 'checkpoints'}"
