@@ -198,9 +198,8 @@ def test_a_run_goes_on_from_its_last_good_checkpoint_to_the_same_end(tmp_path, w
         data = bytearray((path / "tensors.safetensors").read_bytes())
         data[-1] ^= 1
         (path / "tensors.safetensors").write_bytes(data)
-    lines: list[str] = []
-    playfield.train(resume=run, say=lines.append, games=0, tensorboard=False, console=False)
-    notes = [line for line in lines if line.startswith("skipped a damaged checkpoint")]
+    result = playfield.train(resume=run, games=0, tensorboard=False, console=False)
+    notes = [line for line in result.warnings if line.startswith("skipped a damaged checkpoint")]
     assert len([line for line in notes if f"moved to {newest[0].name}.damaged" in line]) == 1
     assert len([line for line in notes if f"moved to {newest[1].name}.damaged" in line]) == 1
     assert info(run)["result"]["hash"] == info(whole)["result"]["hash"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from playfield.envs.names import atari_games, classic_games, resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, nearest
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
-from playfield.runs import algorithm, catalog, checkpoint
+from playfield.runs import algorithm, catalog, checkpoint, foreign
 from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from, stored
 from playfield.runs.storage import atomic_write
 from playfield.runs.weights import export_weights, import_weights
 
+logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "agents"
 
 
@@ -30,6 +33,7 @@ class Agent:
         label: for reports, such as `runs/breakout/ppo/1, step 1,000,448`.
         step: training steps behind these weights.
         home: directory for films and results of this agent.
+        warnings: newer checkpoints that were damaged and not used, one line each.
     """
 
     info: dict[str, Any]
@@ -37,6 +41,7 @@ class Agent:
     label: str
     step: int
     home: Path
+    warnings: tuple[str, ...] = ()
 
 
 def shipped() -> list[str]:
@@ -93,13 +98,17 @@ def find_agent(name: str, which: str = "last") -> Agent:
 
 def _from_checkpoint(run: Path, where: Path) -> Agent:
     info = read_info(run)
-    found = checkpoint.load(where, only=["parts/learner/weights"])  # every byte verified, only these kept
+    # Every byte is verified, only these are kept.
+    found = checkpoint.load(where, ["parts/learner/weights"], partial(foreign.check, info))
+    warnings = tuple(f"skipped a damaged checkpoint of {run}: {reason}" for reason in found.skipped)
+    for line in warnings:
+        logger.warning(f"{line}; step {found.step:,} is used")
     learns = catalog.entry(algorithm.stored_name(info)).learns
     try:
         weights = found.tree["parts"]["learner"]["weights"] if learns else {}
     except (KeyError, TypeError):
         raise DataError(f"{found.path} holds no weights (algorithm {info['algo']})") from None
-    return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run)
+    return Agent(info, weights, f"{run}, step {found.step:,}", found.step, run, warnings)
 
 
 def _environments() -> list[str]:
@@ -172,7 +181,7 @@ def load_policy(
         network = module.load(spec, cfg, agent.weights, device)
     if temperature is None:
         temperature = cfg.evaluation_temperature
-    return ProbabilityPolicy(spec, network, agent.label, temperature, seed)
+    return ProbabilityPolicy(spec, network, agent.label, temperature, seed, agent.warnings)
 
 
 def agent_or_random(

@@ -54,6 +54,7 @@ class Evaluation:
         seed: of games and sampling.
         seconds: wall time.
         human_normalized: (mean - random) / (human - random); None where no such scores are known.
+        warnings: what was wrong with the agent's files: damaged checkpoints that were not used.
     """
 
     env: str
@@ -63,6 +64,7 @@ class Evaluation:
     seed: int
     seconds: float
     human_normalized: float | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def scores(self) -> np.ndarray:
@@ -101,6 +103,7 @@ class Evaluation:
             "seconds": round(self.seconds, 3),
             "protocol": self.protocol,
             "scores": s.tolist(),
+            "warnings": list(self.warnings),
         }
 
 
@@ -172,6 +175,7 @@ def evaluate(
         seed=seed,
         seconds=time.monotonic() - start,
         human_normalized=policy.spec.family.human_normalized(policy.spec.id, mean),
+        warnings=getattr(policy, "warnings", ()),
     )
 
 

@@ -40,12 +40,21 @@ class ProbabilityPolicy:
         network: see `Network`.
         temperature: 1 samples as in training, less is greedier, 0 is greedy.
         seed: of its own random numbers.
+        warnings: what was wrong with the files that it was loaded from.
     """
 
-    def __init__(self, spec: EnvSpec, network: Network, label: str, temperature: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        network: Network,
+        label: str,
+        temperature: float = 1.0,
+        seed: int = 0,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
-        self.spec, self.network, self.temperature = spec, network, temperature
+        self.spec, self.network, self.temperature, self.warnings = spec, network, temperature, warnings
         how = f"{network.policy} at temperature {temperature:g} (training: 1)"
         if temperature == 0:
             how = "greedy"

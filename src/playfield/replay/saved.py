@@ -17,7 +17,7 @@ from playfield.errors import DataError, UsageError
 from playfield.play.agent import shipped
 from playfield.replay.buffer import Replay
 from playfield.replay.segments import Segments, needed
-from playfield.runs import algorithm, catalog, checkpoint
+from playfield.runs import algorithm, catalog, checkpoint, foreign
 from playfield.runs.console import Say
 from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from, write_info
 from playfield.runs.lock import RunLock
@@ -106,6 +106,7 @@ def find_memory(name: str | Path) -> Memory:
     opened: list[Replay] = []
 
     def take(found: checkpoint.Checkpoint) -> None:
+        foreign.check(info, found)
         saved = _memories(run, found.tree)
         try:
             opened[:] = [Replay.opened(spec, saved)]
@@ -131,10 +132,11 @@ def _memories(run: Path, tree: dict[str, Any]) -> list[tuple[dict[str, Any], Pat
     return saved
 
 
-def whole(run: Path) -> Callable[[Any], None]:
-    """A check for `checkpoint.take_over`: raises DataError where a replay file that a checkpoint needs is damaged."""
+def whole(run: Path, info: dict[str, Any]) -> Callable[[Any], None]:
+    """A check for `checkpoint.take_over`: DataError for one of another run, or with a damaged replay file."""
 
     def check(found: Any) -> None:
+        foreign.check(info, found)
         if not any("replay" in part for part in found.tree["parts"].values() if isinstance(part, dict)):
             return
         for state, directory in _memories(run, found.tree):

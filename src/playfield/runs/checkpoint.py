@@ -49,8 +49,8 @@ from playfield.runs.tree import decode, encode, encode_plain, select, tree_hash
 from playfield.runs.weights import export_weights, import_weights
 
 __all__ = [
-    "Checkpoint", "atomic_write", "checkpoints", "export_weights", "import_weights", "load", "mark_best",
-    "preflight", "read_best", "read_manifest", "remove_leftovers", "save", "take_over", "tree_hash",
+    "Checkpoint", "UnfitError", "atomic_write", "checkpoints", "export_weights", "import_weights", "load",
+    "mark_best", "preflight", "read_best", "read_manifest", "remove_leftovers", "save", "take_over", "tree_hash",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -72,8 +72,8 @@ class Checkpoint:
 Check = Callable[[Checkpoint], None]
 
 
-class _NewerError(DataError):
-    pass
+class UnfitError(DataError):
+    """A checkpoint that is whole but not for this run or this version: an older one is no way out."""
 
 
 def _prepare(directory: Path) -> None:
@@ -277,7 +277,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         versions = manifest.get("versions")
         maker = versions.get("playfield", "?") if isinstance(versions, dict) else "?"
         text = f"made by a newer playfield, {maker}: format {version}, this one reads up to {FORMAT}; upgrade"
-        raise _NewerError(text) if sealed else DataError(f"{text} (or manifest.json is damaged)")
+        raise UnfitError(text) if sealed else DataError(f"{text} (or manifest.json is damaged)")
     if not sealed:
         raise DataError("manifest.json is damaged: its sha256 differs")
     match manifest:
@@ -353,9 +353,9 @@ def load(path: Path | str, only: Collection[str] | None = None, check: Check | N
 
     `only` names parts of the tree, such as `parts/learner/weights`: the rest is verified but takes no memory
     (a policy without its replay), and a part that is not there is left out. `check` raises DataError for one
-    that files outside it make unusable. Arrays and CPU tensors are returned, new and writable. Raises DataError
-    (exit code 3), naming the file and what is wrong, if nothing can be loaded, and at once if the newest was made
-    by a newer playfield.
+    that files outside it make unusable, UnfitError for one of another run. Arrays and CPU tensors are returned, new
+    and writable. Raises DataError (exit code 3), naming the file and what is wrong, if nothing can be loaded, and at
+    once if the newest is unfit, or was made by a newer playfield.
     """
     path = Path(path)
     if not path.exists() and path.with_name(path.name + ".old").exists():
@@ -377,7 +377,7 @@ def load(path: Path | str, only: Collection[str] | None = None, check: Check | N
                     check(found)
             except DataError as error:
                 skipped.append(f"{name.name}: {error}")
-                if isinstance(error, _NewerError):  # going back to an older one would lose work
+                if isinstance(error, UnfitError):  # going back to an older one would lose work, or hide it
                     break
             else:
                 return Checkpoint(found.step, found.tree, found.meta, found.path, skipped)

@@ -9,7 +9,6 @@ training is the same with and without them.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 import time
@@ -25,9 +24,11 @@ import torch
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
-from playfield.runs import checkpoint, goal
+from playfield.runs import checkpoint, goal, origin
+from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
 from playfield.runs.signals import caught
+from playfield.runs.tree import mismatch
 
 
 class Part(Protocol):
@@ -133,7 +134,11 @@ class Run:
         if close is not None:
             self.on_close.append(close)
         if name in self._saved:
-            part.restore(self._saved[name])
+            saved = self._saved[name]
+            with stored(f"the checkpoint's part {name}"):
+                part.restore(saved)
+                if where := mismatch(_without(saved, "files"), part.state()):
+                    raise DataError(f"the checkpoint's part {name} is for another run: {where}")
         return part
 
     @property
@@ -159,6 +164,8 @@ class Run:
 
         Yields the progress in [0, 1).
         """
+        if self._saved and (differ := self._saved.keys() ^ self._parts.keys()):
+            raise DataError(f"the checkpoint is for another run: only one of the two has {', '.join(sorted(differ))}")
         self._saved = {}
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
@@ -291,10 +298,10 @@ class Run:
             raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
         if self.sinks is not None:
             self.sinks.flush()
-        meta = {k: self.info[k] for k in ("env", "algo", "seed", "protocol", "config")}
         tree = self.tree()
+        meta = origin.meta_of(self.info, self.spec)
         meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
-        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, _json(meta), self.keep)
+        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, meta, self.keep)
         for notify in self.after_save:
             notify()
         if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:
@@ -350,8 +357,3 @@ def _without(tree: Any, name: str) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {key: _without(value, name) for key, value in tree.items() if key != name}
-
-
-def _json(value: Any) -> Any:
-    """`value` as plain JSON types."""
-    return json.loads(json.dumps(value, default=str))

@@ -142,6 +142,35 @@ def decode(value: Any, tensor: Callable[[str, str], Any]) -> Any:
     raise DataError(f"tree.json: unknown mark {next(iter(value))!r}")
 
 
+def mismatch(saved: Any, here: Any, path: str = "") -> str:
+    """Where two trees have tensors of other shapes or values of other kinds, and both; empty if nowhere.
+
+    Keys that only one of them has are not compared: versions add some.
+    """
+    if isinstance(saved, dict) and isinstance(here, dict):
+        found = (mismatch(saved[key], here[key], _join(path, key)) for key in saved if key in here)
+        return next(filter(None, found), "")
+    kinds = [_kind(node) for node in (saved, here)]
+    if kinds[0] != kinds[1]:
+        return f"{path or 'it'} is {kinds[0]}, expected {kinds[1]}"
+    if isinstance(saved, list | tuple):
+        found = (mismatch(a, b, _join(path, i)) for i, (a, b) in enumerate(zip(saved, here, strict=True)))
+        return next(filter(None, found), "")
+    return ""
+
+
+def _kind(node: Any) -> str:
+    """What a node of a tree is, for `mismatch`: numbers are of one kind, and so are torch's and NumPy's arrays."""
+    if _is_tensor(node):
+        code, shape = describe(node, "")
+        return f"{code} {list(shape)}"
+    if isinstance(node, bool | np.bool_):
+        return "a truth value"
+    if isinstance(node, int | float | np.number):
+        return "a number"
+    return f"{len(node)} values" if isinstance(node, list | tuple) else f"a {type(node).__name__}"
+
+
 def tree_hash(tree: Mapping[str, Any] | Any) -> str:
     """The sha256 of a tree: paths, dtypes, shapes and bytes of tensors, and all other values, dict keys
     sorted.

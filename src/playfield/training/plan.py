@@ -15,7 +15,7 @@ from playfield.compute import Compute, cores, describe, versions
 from playfield.envs import make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import family
-from playfield.runs import goal
+from playfield.runs import goal, origin
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
 from playfield.runs.info import VERSION
@@ -68,7 +68,7 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
 
 def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, steps: int) -> dict[str, Any]:
     """What `run.json` holds."""
-    return {
+    info = {
         "format": 1,
         "playfield": VERSION,
         "env": spec.id,
@@ -89,6 +89,7 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    return {**info, "fingerprint": origin.fingerprint(info)}
 
 
 def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:

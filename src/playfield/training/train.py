@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from playfield.envs.names import resolve
 from playfield.errors import DataError, DivergedError, UsageError, unknown
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
-from playfield.runs import checkpoint, goal
+from playfield.runs import checkpoint, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.console import Say, format_seconds
 from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
@@ -43,6 +44,8 @@ from playfield.training.plan import (
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -57,6 +60,7 @@ class Result:
         evaluation: `Evaluation.summary()` of the games at the end; None without games.
         files: paths by what they show, such as `curve` or the films.
         stop: why training ended: `steps`, or `target` if the target score was reached.
+        warnings: what was wrong with the run that was resumed: damaged checkpoints, a `run.json` changed by hand.
     """
 
     directory: Path
@@ -67,6 +71,7 @@ class Result:
     evaluation: dict[str, Any] | None
     files: dict[str, Path]
     stop: str
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -213,10 +218,15 @@ def _resume_locked(
 ) -> Result:
     compute.setup()
     info = read_info(directory)
-    found = checkpoint.take_over(directory / "checkpoints", saved.whole(directory))
-    for reason in found.skipped if found else ():
-        say(f"skipped a damaged checkpoint: {reason}")
+    found = checkpoint.take_over(directory / "checkpoints", saved.whole(directory, info))
     done = found.step if found else 0
+    warnings = [f"skipped a damaged checkpoint: {reason}" for reason in found.skipped] if found else []
+    if found is not None and (edits := foreign.changes(info, found)):
+        warnings.append(f"no longer exact: changed by hand in {directory / 'run.json'}: {', '.join(edits)}")
+        info["exact"] = False
+        write_info(directory, info)
+    for line in warnings:
+        logger.warning(line)
     if steps is not None and steps != info["steps"]:
         if steps <= done:
             raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
@@ -245,7 +255,8 @@ def _resume_locked(
         "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
-    return _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
+    result = _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
+    return dataclasses.replace(result, warnings=tuple(warnings))
 
 
 def _go(

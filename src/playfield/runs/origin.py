@@ -1,0 +1,27 @@
+"""What a run is made of, as its `run.json` and each of its checkpoints hold it: see `foreign`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+MADE = ("env", "algo", "seed", "protocol", "config", "compute")
+SHAPES = ("id", "kind", "obs_shape", "obs_dtype", "num_actions")  # of the spec: what networks are made for
+
+
+def fingerprint(info: Mapping[str, Any]) -> str:
+    """sha256 of what a new run is made of. It stays in `run.json` and in every checkpoint of the run."""
+    made = {key: info[key] for key in MADE}
+    return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def meta_of(info: Mapping[str, Any], spec: Any) -> dict[str, Any]:
+    """What a checkpoint says of its run, as plain values."""
+    meta = {k: info[k] for k in ("env", "algo", "seed", "protocol", "config")}
+    meta |= {"steps": info["steps"], "shapes": {k: getattr(spec, k) for k in SHAPES}}
+    if "fingerprint" in info:
+        meta["fingerprint"] = info["fingerprint"]
+    plain: dict[str, Any] = json.loads(json.dumps(meta, default=str))
+    return plain
