@@ -94,11 +94,11 @@ def test_explain():
 @pytest.mark.parametrize("temperature", [0, 0.5, 1])
 def test_explain_tells_the_values_of_actions_where_there_are_any(temperature):
     def network(obs):
-        q = obs @ np.array([[1.0, 2, 3]])
+        q = obs @ np.array([[1.0, 2, 3], [0, 0, 0]])
         return q, q.max(-1), q
 
     policy = ProbabilityPolicy(TOY, Network(network), "toy", temperature)
-    obs = np.array([[1.0], [-1.0]])
+    obs = np.array([[1.0, 0], [-1, 0]], np.float32)
     thoughts = policy.explain(obs)
     assert thoughts["q"].tolist() == [[1, 2, 3], [-1, -2, -3]]
     assert thoughts["value"].tolist() == [3, -1]

@@ -33,8 +33,8 @@ class ActorCritic(nn.Module):
 
     def __init__(self, spec: EnvSpec, net: str, shared: bool) -> None:
         super().__init__()
-        self.body = bodies.make(net, spec.obs_shape)
-        self.critic_body = None if shared else bodies.make(net, spec.obs_shape)
+        self.body = bodies.for_spec(net, spec)
+        self.critic_body = None if shared else bodies.for_spec(net, spec)
         self.policy = bodies.init_orthogonal(nn.Linear(self.body.out_features, spec.num_actions), 0.01)
         self.value = bodies.init_orthogonal(nn.Linear(self.body.out_features, 1), 1.0)
         self.body.init_heads(self.policy, self.value)

@@ -84,7 +84,7 @@ class QNetwork(nn.Module):
         noise_std: float = 0.0,
     ) -> None:
         super().__init__()
-        self.body = bodies.make(net, spec.obs_shape)
+        self.body = bodies.for_spec(net, spec)
         self.outputs, self.num_actions, features = outputs, spec.num_actions, self.body.out_features
 
         def layer(size: int) -> nn.Module:

@@ -113,7 +113,7 @@ class ValueNetwork(nn.Module):
 
     def __init__(self, spec: EnvSpec, net: str) -> None:
         super().__init__()
-        self.body = bodies.make(net, spec.obs_shape)
+        self.body = bodies.for_spec(net, spec)
         self.value = nn.Linear(self.body.out_features, 1)
         self.body.init_heads(self.value)
 
@@ -210,7 +210,7 @@ def train(run: Run, cfg: Config) -> None:
 
     def play(k: int) -> None:
         actor = actors[k]
-        actor.collect(lambda obs: fixed.act(obs, actor.random), cfg.rollout_steps, cfg.clip_reward)
+        actor.collect(lambda obs: fixed.choose(obs, actor.random), cfg.rollout_steps, cfg.clip_reward)
 
     for progress in run.steps(cfg.batch):
         lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr

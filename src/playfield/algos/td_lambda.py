@@ -196,7 +196,7 @@ play = episode_loop(begin, learn, store_error)
 def train(run: Run, cfg: Config) -> None:
     """Train until the run's total steps or target score are reached."""
     fixed = run.track("policy", FrozenPolicy(cfg.policy, run.spec, run.compute.device))
-    online.train_online(run, cfg, memory, rates, begin, learn, fixed.act)
+    online.train_online(run, cfg, memory, rates, begin, learn, fixed.choose)
 
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:

@@ -121,7 +121,7 @@ def _fill(capacity: int, progress: Progress) -> dict[str, Replay]:
     obs, rng = env.reset(np.arange(ENVS)), np.random.default_rng(0)
     total = -(-capacity // ENVS)
     for t in range(total):
-        actions = policy.act(obs, rng.random(ENVS))
+        actions = policy.choose(obs, rng.random(ENVS))
         step = env.step(actions)
         for buffer in buffers.values():
             buffer.add(obs, actions, np.sign(step.reward), step)
@@ -144,13 +144,13 @@ def _full(slots: int, agent: str, json: bool) -> dict[str, Any]:
     policy = load_policy("breakout") if agent == "shipped" else RandomPolicy(env.spec)
     obs, rng = env.reset(np.arange(FILL_ENVS)), np.random.default_rng(0)
     for _ in range(20):  # memory that playing itself takes is not counted
-        obs = env.step(policy.act(obs, rng.random(FILL_ENVS))).obs
+        obs = env.step(policy.choose(obs, rng.random(FILL_ENVS))).obs
     before, start = _resident(), time.perf_counter()
     buffer = Replay(env.spec, FILL_ENVS, slots, np.random.SeedSequence(1), stack=4, packed=True)
     with Progress(["fill"], {"fill": f"filling {slots:,} slots"}) as progress:
         progress.begin()
         while (buffer.count < buffer.size).any():
-            actions = policy.act(obs, rng.random(FILL_ENVS))
+            actions = policy.choose(obs, rng.random(FILL_ENVS))
             step = env.step(actions)
             buffer.add(obs, actions, np.sign(step.reward), step)
             obs = step.obs

@@ -69,7 +69,7 @@ def run(*, steps: int = 0, rounds: int = 0, capacity: int = 0, json: bool = Fals
             for saved in range(rounds + 1):
                 progress.begin()
                 for _ in range(steps // ENVS):
-                    actions = policy.act(obs, rng.random(ENVS))
+                    actions = policy.choose(obs, rng.random(ENVS))
                     step = env.step(actions)
                     replay.add(obs, actions, np.sign(step.reward), step)
                     obs = step.obs

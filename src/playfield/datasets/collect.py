@@ -18,7 +18,7 @@ from playfield.envs.atari_ram import RAM_BYTES, AtariRam
 from playfield.envs.base import EnvSpec, Step, env_seeds
 from playfield.errors import StorageError, UsageError
 from playfield.play.agent import agent_or_random
-from playfield.play.policy import Policy
+from playfield.play.policy import Policy, chooser
 from playfield.runs import encoder
 from playfield.runs.console import Say, format_seconds
 from playfield.runs.info import VERSION
@@ -128,7 +128,7 @@ def play(
     """
     spec = policy.spec
     check_source(spec)
-    n = min(num_envs, steps)
+    n, choose = min(num_envs, steps), chooser(policy)
     env = AtariRam(spec.id, n, AtariProtocol.from_stored(spec.protocol), screens=True)
     observations = Observations(spec, n)
     recorders = [EnvRecorder(steps // n + (i < steps % n)) for i in range(n)]
@@ -142,7 +142,7 @@ def play(
     while done < steps:
         uniform = rng.random((3, n))
         actions = np.where(
-            uniform[0] < epsilon, (uniform[1] * spec.num_actions).astype(np.int64), policy.act(obs, uniform[2])
+            uniform[0] < epsilon, (uniform[1] * spec.num_actions).astype(np.int64), choose(obs, uniform[2])
         )
         executed = env.executed(actions)
         record = env.step(actions)

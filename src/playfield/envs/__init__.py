@@ -7,6 +7,7 @@ package loads no emulator either.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,11 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
         EnvError: the environment cannot be made.
     """
     admit(spec.id, named_by_user=False)
-    return make(spec.family, spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
+    env = make(spec.family, spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
+    if not raw and (env.spec.obs_bounds, env.spec.states) != (spec.obs_bounds, spec.states):
+        # Observations are read as they were when the spec was stored, perhaps by an earlier version.
+        env.spec = dataclasses.replace(env.spec, obs_bounds=spec.obs_bounds, states=spec.states)
+    return env
 
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:

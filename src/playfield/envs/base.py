@@ -67,6 +67,10 @@ class EnvSpec:
         num_actions: size of the discrete action set.
         action_names: one name for each action.
         protocol: the settings that a score depends on, JSON-able; printed beside every score.
+        first_action: the environment's own number of action 0.
+        obs_bounds: declared (lowest, highest) values, by which networks and features scale observations to 0..1: one
+            number each, or one for each index of the last axis. None: bytes are divided by 255, all else is unscaled.
+        states: (number, first) of each `Discrete` space of which the observation is the one-hot vectors, in order.
     """
 
     id: str
@@ -76,6 +80,9 @@ class EnvSpec:
     num_actions: int
     action_names: tuple[str, ...]
     protocol: dict[str, Any]
+    first_action: int = 0
+    obs_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    states: tuple[tuple[int, int], ...] = ()
 
     @property
     def family(self) -> Family:
@@ -86,6 +93,24 @@ class EnvSpec:
     def pixels(self) -> bool:
         """Are observations images, uint8 [height, width, channels]?"""
         return self.obs_dtype == "uint8" and len(self.obs_shape) == 3
+
+    @property
+    def reading(self) -> str:
+        """What is made of the environment's own observations before they are learnt from; empty: as usual."""
+        if self.states:
+            sizes = " x ".join(f"{n:,}" for n, _ in self.states)
+            return f"{sizes} named states, as one-hot vectors"
+        if self.obs_bounds is None:
+            return ""
+        low, high = self.obs_bounds
+        if (low, high) == ((0.0,), (1.0,)) and self.obs_dtype != "uint8":
+            return "numbers, unscaled"
+        ends = [
+            f"{v[0]:g}" if len(v) == 1 else f"({', '.join(f'{x:g}' for x in v[:4])}{', ...' * (len(v) > 4)})"
+            for v in (low, high)
+        ]
+        what = "bytes" if self.obs_dtype == "uint8" else "numbers"
+        return f"{what} declared from {ends[0]} to {ends[1]}, scaled to 0..1"
 
     @property
     def stack(self) -> int:

@@ -55,8 +55,8 @@ def _diverged(
     return DivergedError(f"env {env} gave {name} = {value} at step {step} {after}: it must be finite")
 
 
-def check_actions(actions: np.ndarray, num_envs: int, num_actions: int) -> np.ndarray:
-    """`actions` as int64 [num_envs].
+def check_actions(actions: np.ndarray, num_envs: int, num_actions: int, first: int = 0) -> np.ndarray:
+    """`actions` as int64 [num_envs]; `first` is the environment's own number of action 0.
 
     Raises:
         EnvError: the shape is not [num_envs], the numbers are not whole, or one is not in 0..num_actions-1.
@@ -69,7 +69,8 @@ def check_actions(actions: np.ndarray, num_envs: int, num_actions: int) -> np.nd
         )
     if given.min() < 0 or given.max() >= num_actions:
         env = int(np.flatnonzero((given < 0) | (given >= num_actions))[0])
-        raise EnvError(f"action {given[env]} for env {env} is not in 0..{num_actions - 1}")
+        own = f": step counts from 0, where the environment's own numbers begin at {first}" if first else ""
+        raise EnvError(f"action {given[env]} for env {env} is not in 0..{num_actions - 1}{own}")
     return given.astype(np.int64, copy=False)
 
 

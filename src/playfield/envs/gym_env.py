@@ -18,7 +18,8 @@ from gymnasium.error import DependencyNotInstalled
 from playfield.envs.action_log import GymnasiumLog, check_snapshot, warn_not_reached
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
-from playfield.envs.gym_make import Codec, find, json_value, make, make_first
+from playfield.envs.codec import Codec
+from playfield.envs.gym_make import find, json_value, make, make_first
 from playfield.errors import EnvError, PlayfieldError, UsageError
 
 _STEP_API = (
@@ -35,8 +36,10 @@ _RESET_API = (
 class GymVectorEnv:
     """`num_envs` environments of one Gymnasium id.
 
-    Observations: a uint8 `Box` is kept as it is, also channels-first pixels; any other `Box` becomes float32;
-    a `Discrete` observation becomes a one-hot float32 vector. Actions: `Discrete`, numbered from 0.
+    Observations: a uint8 `Box` is kept as it is, also channels-first pixels; any other `Box` becomes float32; a
+    `Discrete` observation, or several (`MultiDiscrete`, `MultiBinary`, a `Tuple` of `Discrete`), become one-hot
+    float32 vectors, one after another. Actions: `Discrete`, numbered from 0 (`spec.first_action` is the env's
+    own number of action 0).
     A step can set both `terminated` and `truncated`, as in Gymnasium.
 
     Args:
@@ -83,6 +86,9 @@ class GymVectorEnv:
             num_actions=self._codec.num_actions,
             action_names=tuple(str(self._codec.first_action + a) for a in range(self._codec.num_actions)),
             protocol=protocol,
+            first_action=self._codec.first_action,
+            obs_bounds=self._codec.bounds,
+            states=self._codec.states,
         )
         self._obs = np.zeros((0, *self._codec.shape), self._codec.dtype)
         self._steps = 0
@@ -115,7 +121,7 @@ class GymVectorEnv:
             DivergedError: an observation or reward is not finite.
         """
         log = self._started()
-        actions = check_actions(actions, self.num_envs, self.spec.num_actions)
+        actions = check_actions(actions, self.num_envs, self.spec.num_actions, self.spec.first_action)
         n = self.num_envs
         next_obs = np.empty((n, *self._codec.shape), self._codec.dtype)
         reward = np.empty(n, np.float64)

@@ -1,4 +1,4 @@
-"""Makes one Gymnasium env, and converts its observations and actions to those of the contract."""
+"""Makes one Gymnasium env."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import sys
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium import spaces
 
 from playfield.errors import EnvError, PlayfieldError, UsageError, unknown
 
@@ -74,58 +72,3 @@ def json_value(value: Any) -> Any:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
         return repr(value)
-
-
-class Codec:
-    """Converts an env's own observations and actions to those of the contract.
-
-    Attributes:
-        num_actions: size of the action set.
-        first_action: the env's own number of action 0.
-        one_hot: a Discrete observation, which becomes a one-hot vector.
-        shape, dtype: of one observation under the contract.
-
-    Raises:
-        UsageError: the actions or observations are of an unsupported space.
-    """
-
-    def __init__(self, id: str, env: gymnasium.Env) -> None:
-        actions, obs = env.action_space, env.observation_space
-        if not isinstance(actions, spaces.Discrete):
-            raise UsageError(
-                f"{id} has actions {actions}: only Discrete actions are supported "
-                "(a continuous space must first be discretised by a wrapper)"
-            )
-        if not isinstance(obs, (spaces.Box, spaces.Discrete)):
-            raise UsageError(
-                f"{id} has observations {obs}: only Box and Discrete are supported "
-                "(gymnasium.wrappers.FlattenObservation turns most others into a Box)"
-            )
-        self.num_actions, self.first_action = int(actions.n), int(actions.start)
-        self.one_hot = isinstance(obs, spaces.Discrete)
-        self.start = int(obs.start) if isinstance(obs, spaces.Discrete) else 0
-        self.shape = (int(obs.n),) if isinstance(obs, spaces.Discrete) else tuple(obs.shape)
-        self.dtype = np.dtype(np.uint8 if obs.dtype == np.uint8 else np.float32)
-
-    def encode(self, raw: Any) -> np.ndarray:
-        """One observation under the contract; it may be the env's own array, so copy it.
-
-        Raises:
-            EnvError: it is not in the env's observation space.
-        """
-        if self.one_hot:
-            place = int(raw) - self.start
-            if not 0 <= place < self.shape[0]:
-                raise EnvError(f"observation {raw} is not in the declared Discrete space")
-            hot = np.zeros(self.shape, np.float32)
-            hot[place] = 1.0
-            return hot
-        obs = np.asarray(raw)
-        if obs.dtype == self.dtype and obs.shape == self.shape:
-            return obs
-        if obs.shape != self.shape:
-            raise EnvError(f"an observation has shape {obs.shape}, but {self.shape} was declared")
-        if self.dtype == np.uint8 or obs.dtype.kind not in "biuf":
-            raise EnvError(f"an observation is {obs.dtype}, but {self.dtype} was declared")
-        with np.errstate(over="ignore"):  # check_finite finds it
-            return obs.astype(self.dtype)

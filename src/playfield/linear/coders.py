@@ -19,6 +19,8 @@ from playfield.linear.problems import PROBLEMS
 from playfield.options import Option, parse_spec
 from playfield.runs.encoder import locate
 
+MOST_WIDE, LEAST_WIDE = 1e6, 1e-6  # of the range of an observation's number that is tiled
+UNSCALED = ((0.0,), (1.0,))
 PIXELS = [Option("size", "int", 14, "", low=2, high=84)]  # of `pixels`: height and width of a downscaled picture
 
 
@@ -114,18 +116,39 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for known in PROBLEMS.values():
         if known.env and known.env.split("-v")[0] == spec.id.split("-v")[0]:
             return np.array(known.low), np.array(known.high), np.array(known.tiled)
+    if spec.obs_bounds is not None and (spec.obs_dtype == "uint8" or spec.obs_bounds != UNSCALED):
+        low, high = (np.broadcast_to(side, spec.obs_shape).ravel().astype(float) for side in spec.obs_bounds)
+        return _checked(spec.id, low, high)
     if spec.obs_dtype == "uint8":
         size = int(np.prod(spec.obs_shape))
         return np.zeros(size), np.full(size, 255.0), np.full(size, 256.0)
+    if spec.states:
+        raise UsageError(f"observations of {spec.id} are named states: use --features table")
     made = gymnasium.make(spec.id)
     space = made.observation_space
     made.close()
     if not isinstance(space, gymnasium.spaces.Box):
-        raise UsageError(f"observations of {spec.id} are discrete states: use --features identity")
-    low, high = (np.ravel(side).astype(float) for side in (space.low, space.high))
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high - low < 1e6).all()):
-        raise UsageError(f"observations of {spec.id} have no finite bounds to tile: use --features identity")
-    return low, high, high - low
+        raise UsageError(f"observations of {spec.id} are named states: use --features identity")
+    return _checked(spec.id, *(np.ravel(side).astype(float) for side in (space.low, space.high)))
+
+
+def _checked(id: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(low, high, tiled) of declared bounds [D]. Raises UsageError where they cannot be divided into tiles."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high - low
+    for bad, what in (
+        (~(np.isfinite(low) & np.isfinite(high)), "not finite"),
+        (width < 0, "in reverse order"),
+        (~(width < MOST_WIDE), f"more than {MOST_WIDE:g} apart"),
+        ((width > 0) & (width < LEAST_WIDE), f"less than {LEAST_WIDE:g} apart"),
+    ):
+        if bad.any():
+            d = int(np.flatnonzero(bad)[0])
+            raise UsageError(
+                f"observations of {id} have bounds that cannot be divided into tiles: those of number {d} "
+                f"are {what} ({low[d]:g} and {high[d]:g}). Use --features identity, or declare others"
+            )
+    return low, high, width
 
 
 def with_step_sizes(cfg: C, coder: features.Coder) -> C:

@@ -42,11 +42,13 @@ class Observer:
     def __init__(self, text: str, spec: EnvSpec) -> None:
         coder = coders.env_coder(text, spec)
         self._prepare: Prepare = _flatten
+        if coder is not None and coder.kind == features.IDENTITY and spec.obs_bounds is not None:
+            self._prepare = _scale(*spec.obs_bounds)
         if coder is None:
             self._prepare = _latents(Path(text.partition(":")[2]))
             coder = coders.identity(self._prepare(np.zeros((1, *spec.obs_shape), np.uint8)).shape[1])
         elif text.partition(":")[0] == "pixels":
-            self._prepare = _downscale(coders.pixels_size(text))
+            self._prepare = _downscale(coders.pixels_size(text), spec)
         self.coder: Coder = features.fresh(coder)
 
     def __call__(self, obs: np.ndarray) -> Floats:
@@ -70,8 +72,19 @@ def _flatten(obs: np.ndarray) -> Floats:
     return np.asarray(obs, np.float64).reshape(len(obs), -1)
 
 
-def _downscale(side: int) -> Prepare:
+def _scale(low: tuple[float, ...], high: tuple[float, ...]) -> Prepare:
+    """Numbers between these bounds (one, or one for each index of the last axis) to 0..1."""
+    least = np.array(low)
+    width = np.where(np.array(high) > least, np.array(high) - least, 1.0)
+    return lambda obs: _flatten((obs - least) / width)
+
+
+def _downscale(side: int, spec: EnvSpec) -> Prepare:
     """Pictures [N, H, W, C] to their last channel, downscaled, and its difference from the channel before."""
+    low, high = spec.obs_bounds or ((0.0,), (255.0,))
+    ends = [np.broadcast_to(np.array(b), spec.obs_shape[2:]) for b in (low, high)]
+    least, most = (float(end[-1]) for end in ends)
+    width = most - least or 1.0
 
     def prepare(obs: np.ndarray) -> Floats:
         channels = obs.shape[3]
@@ -79,7 +92,7 @@ def _downscale(side: int) -> Prepare:
         for n, picture in enumerate(obs):
             new = cv2.resize(picture[..., channels - 1], (side, side), interpolation=cv2.INTER_AREA)
             old = cv2.resize(picture[..., max(channels - 2, 0)], (side, side), interpolation=cv2.INTER_AREA)
-            out[n] = new / 255.0, (new.astype(np.float64) - old) / 255.0
+            out[n] = (new - least) / width, (new.astype(np.float64) - old) / width
         return out.reshape(len(obs), -1)
 
     return prepare

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import torch
 from torch import nn
 
+from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.layers import (
     First,
@@ -29,6 +30,8 @@ from playfield.nets.layers import (
     MBConv,
     Pixels,
     Residual,
+    Scaled,
+    Spread,
     Vector,
     init_glorot,
     init_orthogonal,
@@ -231,16 +234,39 @@ def efficientnet(
 
 
 def make(name: str, shape: tuple[int, ...]) -> Body:
-    """The body called `name` for observations of `shape`; `auto` is `nature` for pixels, `mlp` otherwise.
+    """The body called `name` for observations of `shape`; `auto` is `nature` for pixels, `impala` for
+    those too small for it, and `mlp` for smaller ones and vectors.
 
     `name` may carry options, as in `impala:width=2`. Raises UsageError where there is no such body or option, or
     where the shape does not fit.
     """
     name, chosen = net(name)
     if name == "auto":
-        name = "nature" if len(shape) == 3 else "mlp"
+        least = min(shape[:2]) if len(shape) == 3 else 0
+        name = "nature" if least >= 36 else "impala" if least >= 16 else "mlp"
     body: Body = catalog.body_function(name)(shape, **chosen)
     return body
+
+
+def for_spec(name: str, spec: EnvSpec) -> Body:
+    """The body called `name` for observations of an environment, scaled by their declared bounds where it has any.
+
+    A body without a layer of this package that could scale them gets bytes spread over 0..255, as those of pictures.
+    """
+    body = make(name, spec.obs_shape)
+    if spec.obs_bounds is None:
+        for layer in body.modules():
+            if isinstance(layer, Vector):
+                layer.bytes = spec.obs_dtype == "uint8"
+        return body
+    first = [layer for layer in body.modules() if isinstance(layer, Scaled)]
+    for layer in first:
+        layer.scale(*spec.obs_bounds)
+    if first or spec.obs_dtype != "uint8":
+        return body
+    spread = Spread()
+    spread.scale(*spec.obs_bounds)
+    return Body(spread, body, out_features=body.out_features)
 
 
 def check(name: str, shape: tuple[int, ...]) -> None:

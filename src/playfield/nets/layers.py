@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,31 @@ def init_glorot(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-class Pixels(nn.Module):
+class Scaled(nn.Module):
+    """Base of first layers: observations from `low` to `high` are scaled to 0..1 where `scale` was called."""
+
+    low: Tensor
+    width: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scaled = False
+
+    def scale(self, low: Sequence[float], high: Sequence[float]) -> None:
+        """Scale by these bounds, one for all or one for each index of the last axis; equal ones give 0."""
+        ends = [torch.tensor(side, dtype=torch.float64) for side in (low, high)]
+        width = torch.where(ends[1] > ends[0], ends[1] - ends[0], 1.0)
+        # No part of the weights: they are the environment's, and stored with its spec.
+        self.register_buffer("low", ends[0].float(), persistent=False)
+        self.register_buffer("width", width.float(), persistent=False)
+        self.scaled = True
+
+    def to_unit(self, obs: Tensor) -> Tensor:
+        """Observations [N, ...] as float32, scaled."""
+        return (obs.float() - self.low) / self.width
+
+
+class Pixels(Scaled):
     """First layer of every pixel body: converts uint8 [N, H, W, C] to the weight's dtype, then a convolution.
 
     0..255 are exact in bfloat16, so the division by 255 is applied to the (small) weight instead of the (large)
@@ -67,8 +92,18 @@ class Pixels(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         w = self.conv.weight
+        if self.scaled:
+            x = self.to_unit(obs).to(w.dtype).permute(0, 3, 1, 2)
+            return F.conv2d(x, w, self.conv.bias, self.conv.stride, self.conv.padding)
         x = obs.to(w.dtype).permute(0, 3, 1, 2)  # a channels-last view, no copy
         return F.conv2d(x, w * (1 / 255), self.conv.bias, self.conv.stride, self.conv.padding)
+
+
+class Spread(Scaled):
+    """Bytes between their bounds to bytes 0..255."""
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return (255 * self.to_unit(obs)).round().clamp(0, 255).to(torch.uint8)
 
 
 class Flatten(nn.Module):
@@ -78,12 +113,19 @@ class Flatten(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-class Vector(nn.Module):
-    """Any observation to float [N, size]; bytes are divided by 255."""
+class Vector(Scaled):
+    """Any observation to float [N, size]; bytes are divided by 255, or scaled by their bounds.
+
+    `bytes` says that observations are bytes also where they come as floats, as they do for gradients.
+    """
+
+    bytes = False
 
     def forward(self, obs: Tensor) -> Tensor:
+        if self.scaled:
+            return self.to_unit(obs).flatten(1)
         x = obs.flatten(1)
-        return x.float() / 255 if x.dtype == torch.uint8 else x
+        return x.float() / 255 if self.bytes or x.dtype == torch.uint8 else x
 
 
 class First(nn.Linear):

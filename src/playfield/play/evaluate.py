@@ -17,7 +17,7 @@ from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random
-from playfield.play.policy import Policy
+from playfield.play.policy import Policy, chooser
 from playfield.play.statistics import interval
 from playfield.runs.console import Say, format_seconds
 from playfield.runs.storage import as_storage_error, atomic_write
@@ -139,7 +139,7 @@ def evaluate(
         raise UsageError(f"--games must be at least 1, not {games}")
     if num_envs < 0:
         raise UsageError(f"--num-envs must be 0 (choose) or more, not {num_envs}")
-    n = min(num_envs or 10, games)
+    n, choose = min(num_envs or 10, games), chooser(policy)
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()
     env = make_from(policy.spec, n, threads=min(threads or compute.cores(), n))
@@ -151,7 +151,7 @@ def evaluate(
     obs = env.reset(seeds)
     try:
         while (count < quota).any():
-            actions = policy.act(obs, random.random(n))
+            actions = choose(obs, random.random(n))
             for i in np.flatnonzero(count < quota):
                 logs[i].append(int(actions[i]))
             record = env.step(actions)

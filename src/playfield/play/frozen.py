@@ -66,8 +66,8 @@ class FrozenPolicy:
     def pinned(self) -> str:
         return f"{self.name}{MARK}{self.hash[:16]}" if self.hash else self.name
 
-    def act(self, obs: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return self.policy.act(obs, random.random(len(obs)))
+    def choose(self, obs: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return self.policy.choose(obs, random.random(len(obs)))
 
     def state(self) -> dict[str, Any]:
         return {"hash": self.hash}

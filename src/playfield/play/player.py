@@ -10,7 +10,7 @@ import numpy as np
 
 from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
-from playfield.play.policy import Policy
+from playfield.play.policy import Policy, chooser
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Player:
     """
 
     def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
-        self.policy, self.spec = policy, policy.spec
+        self.policy, self.spec, self._choose = policy, policy.spec, chooser(policy)
         self.env: Any = make_from(self.spec, 1)
         twin = not self.spec.family.can_render(self.spec.protocol)
         self._twin: Any = make_from(self.spec, 1, raw=True) if twin else None
@@ -76,7 +76,7 @@ class Player:
             if self._actions is not None:
                 action = int(self._actions[self._played])
             else:
-                action = int(self.policy.act(self._obs, uniform)[0])
+                action = int(self._choose(self._obs, uniform)[0])
             outputs = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
             record = self.env.step(np.array([action]))
             if self._twin is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
+from playfield.play.observation import as_batch
 from playfield.runs.algorithm import Network
 
 GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing logits by them would overflow
@@ -17,8 +18,11 @@ GREEDY = 1e-6  # temperatures below this take the likeliest action: dividing log
 class Policy(Protocol):
     """Acts in environments of one `spec`.
 
-    `act` takes observations [N, ...] and, where it samples, uniform numbers in [0, 1) [N]; by default it uses random
-    numbers of its own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act`
+    `act` takes observations [N, ...], or one, as the environment gives them, and returns the environment's own
+    numbers of actions; other layouts and dtypes are converted where that is unambiguous, else a UsageError (see
+    `play.observation`). `choose` is for loops of `make_envs`: observations [N, ...] of the spec's dtype, unchecked,
+    to actions counted from 0. Where they sample, both take uniform numbers in [0, 1) [N], by default random numbers
+    of their own. `explain` gives named arrays for the same observations: `probs` [N, A], with which `act`
     chooses, `value` [N], `q` [N, A]; and `net_probs` [N, A] where the network's differ, because of a temperature.
     """
 
@@ -26,12 +30,45 @@ class Policy(Protocol):
     label: str
     temperature: float
 
-    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray: ...
+    def act(self, obs: Any, uniform: np.ndarray | None = None) -> np.ndarray: ...
+
+    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray: ...
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
-class ProbabilityPolicy:
+def chooser(policy: Policy) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    """`policy.choose`; of a policy that has only `act`, its actions counted from 0."""
+    for cls in type(policy).__mro__:
+        if "choose" in vars(cls):
+            return policy.choose
+        if "act" in vars(cls):  # written by a user, perhaps on top of one of ours
+            break
+    first = policy.spec.first_action
+    return lambda obs, uniform: np.asarray(policy.act(obs, uniform)) - first
+
+
+class _Acting:
+    """`act` of a policy that has `choose`."""
+
+    spec: EnvSpec
+
+    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        raise NotImplementedError
+
+    def act(self, obs: Any, uniform: np.ndarray | None = None) -> np.ndarray:
+        """Actions [N] for observations [N, ...], or one for one: the environment's own numbers.
+
+        Raises:
+            UsageError: an observation of another shape, dtype or range than the policy was trained on.
+        """
+        batch, single = as_batch(self.spec, obs)
+        actions = self.choose(batch, uniform) + self.spec.first_action
+        # The only one as a NumPy integer, which `env.step` of any environment takes.
+        return cast(np.ndarray, actions[0]) if single else actions
+
+
+class ProbabilityPolicy(_Acting):
     """A policy given by logits and a value: samples at a temperature, or takes the likeliest action.
 
     `explain` gives the probabilities that it acts with; those of the network, at temperature 1, are `net_probs`.
@@ -63,18 +100,18 @@ class ProbabilityPolicy:
         self.label = f"{label}, {how}"
         self._random = np.random.default_rng(seed)
 
-    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
-        single = np.ndim(obs) == len(self.spec.obs_shape)
-        logits = self.network(np.asarray(obs)[None] if single else obs)[0]
+    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        """Actions [N], counted from 0, for observations [N, ...] of the spec's shape and dtype (not checked)."""
+        logits = self.network(obs)[0]
         if self.temperature < GREEDY:
-            actions = logits.argmax(axis=-1)
-        else:
-            if uniform is None:
-                uniform = self._random.random(len(logits))
-            actions = sample(log_softmax(logits / self.temperature), uniform)
-        return _unbatched(actions, single)
+            return cast(np.ndarray, logits.argmax(axis=-1))
+        if uniform is None:
+            uniform = self._random.random(len(logits))
+        return sample(log_softmax(logits / self.temperature), uniform)
 
-    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+    def explain(self, obs: Any) -> dict[str, np.ndarray]:
+        """See `Policy`; one observation counts as a batch of one."""
+        obs = _exact(self.spec, obs)
         logits, value, *q = self.network(obs)
         outputs = {"value": value} | ({"q": q[0]} if q else {})
         net_probs = np.exp(log_softmax(logits))
@@ -87,27 +124,30 @@ class ProbabilityPolicy:
         return {"probs": probs, "net_probs": net_probs, **outputs}
 
 
-class RandomPolicy:
+class RandomPolicy(_Acting):
     """Every action equally likely."""
 
     def __init__(self, spec: EnvSpec, seed: int = 0) -> None:
         self.spec, self.label, self.temperature = spec, "random", 1.0
         self._random = np.random.default_rng(seed)
 
-    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
-        single = np.ndim(obs) == len(self.spec.obs_shape)
+    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        """Actions [N], counted from 0."""
         if uniform is None:
-            uniform = self._random.random(1 if single else len(obs))
-        actions = (uniform * self.spec.num_actions).astype(np.int64)
-        return _unbatched(actions, single)
+            uniform = self._random.random(len(obs))
+        return (uniform * self.spec.num_actions).astype(np.int64)
 
-    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+    def explain(self, obs: Any) -> dict[str, np.ndarray]:
+        """See `Policy`; one observation counts as a batch of one."""
+        obs = _exact(self.spec, obs)
         return {"probs": np.full((len(obs), self.spec.num_actions), 1 / self.spec.num_actions)}
 
 
-def _unbatched(actions: np.ndarray, single: bool) -> np.ndarray:
-    """Actions [N], or the only one of them as a NumPy integer, which `env.step` of any environment takes."""
-    return cast(np.ndarray, actions[0]) if single else actions
+def _exact(spec: EnvSpec, obs: Any) -> np.ndarray:
+    """Observations [N, ...]; those that are not of the spec's shape and dtype are checked and converted."""
+    if isinstance(obs, np.ndarray) and obs.dtype == spec.obs_dtype and obs.shape[1:] == spec.obs_shape:
+        return obs  # also what no environment gives, as in explanations
+    return as_batch(spec, obs)[0]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

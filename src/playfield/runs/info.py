@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,31 @@ def spec_from(info: dict[str, Any]) -> EnvSpec:
     """The `EnvSpec` stored in `run.json`."""
     stored = info["spec"]
     try:
+        names, bounds = tuple(str(a) for a in stored["action_names"]), stored.get("obs_bounds")
+        # Versions that stored no first action named those of Gymnasium's environments by their numbers.
+        first = int(names[0]) if stored["kind"] == "gymnasium" and "first_action" not in stored else 0
         return EnvSpec(
             id=str(stored["id"]),
             kind=str(stored["kind"]),
             obs_shape=tuple(int(n) for n in stored["obs_shape"]),
             obs_dtype=str(stored["obs_dtype"]),
             num_actions=int(stored["num_actions"]),
-            action_names=tuple(str(a) for a in stored["action_names"]),
+            action_names=names,
             protocol=dict(stored["protocol"]),
+            first_action=int(stored.get("first_action", first)),
+            obs_bounds=None if bounds is None else _bounds(bounds, int(stored["obs_shape"][-1])),
+            states=tuple((int(n), int(first)) for n, first in stored.get("states", ())),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"run.json has no usable spec ({error})") from None
+
+
+def _bounds(stored: Any, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`EnvSpec.obs_bounds` from JSON, for a last axis of `size`. Raises ValueError where they are none."""
+    low, high = (tuple(float(x) for x in side) for side in stored)
+    if len(low) != len(high) or len(low) not in (1, size) or not all(map(math.isfinite, low + high)):
+        raise ValueError("obs_bounds are no bounds")
+    return low, high
 
 
 def read_info(run: Path) -> dict[str, Any]:

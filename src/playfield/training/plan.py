@@ -18,7 +18,7 @@ from playfield.envs.family import family
 from playfield.runs import goal, origin
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
-from playfield.runs.info import VERSION
+from playfield.runs.info import VERSION, spec_from
 from playfield.runs.run import Run
 from playfield.training.request import Request
 
@@ -135,6 +135,7 @@ def plan_text(
     rows = {
         "game": info["env"],
         "protocol": protocol_line(protocol),
+        **({"input": reading} if (reading := spec_from(info).reading) else {}),
         "algorithm": f"{info['algo']}, preset {info['preset']}, {cfg.summary()}",
         **({"replay": replay} if replay else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),

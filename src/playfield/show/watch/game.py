@@ -107,10 +107,14 @@ class OverridablePolicy:
         self.temperature = policy.temperature
 
     def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
-        """Actions int64 [N] for observations [N, ...]: those of the policy, or the person's."""
+        """The environment's own numbers of `choose`."""
+        return self.choose(obs, uniform) + self.spec.first_action
+
+    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        """Actions int64 [N], counted from 0, for observations [N, ...]: those of the policy, or the person's."""
         if self.human is not None:
             return np.full(len(obs), self.human, np.int64)
-        return self.policy.act(obs, uniform)
+        return self.policy.choose(obs, uniform)
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         """The policy's outputs, see `Policy.explain`."""
