@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import playfield
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.play.observation import as_batch
@@ -144,10 +149,8 @@ def test_actions_are_the_environments_own():
 
 
 def test_an_own_loop_of_gymnasium(tmp_path, monkeypatch):
-    import playfield
-
     monkeypatch.chdir(tmp_path)
-    for name in ("FrozenLake-v1", "Blackjack-v1"):
+    for name in ("CliffWalking-v1", "Blackjack-v1"):
         result = playfield.train(name, "a2c", steps=200, games=0, film=False, console=False, tensorboard=False)
         policy, env = playfield.load_policy(result.directory), gymnasium.make(name)
         obs, _info = env.reset(seed=0)
@@ -159,3 +162,12 @@ def test_an_own_loop_of_gymnasium(tmp_path, monkeypatch):
         obs, _info = many.reset(seed=0)
         obs = many.step(policy.act(obs))[0]
         many.close()
+
+
+def test_the_own_loop_of_the_documentation(tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "howto" / "environments.md").read_text("utf-8")
+    code = re.search(r"## Play in your own loop.*?```python\n(.*?)```", page, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(code, "environments.md", "exec"), found)
+    assert found["env"].action_space.contains(found["policy"].act(found["obs"]))
