@@ -176,7 +176,7 @@ def test_oversized_json_is_not_read(tmp_path: Path) -> None:
     ckpt = save(tmp_path, 1, {}, {})
     with open(ckpt / "tree.json", "wb") as file:
         file.truncate((64 << 20) + 1)
-    with pytest.raises(DataError, match=r"tree\.json: 67108865 bytes"):
+    with pytest.raises(DataError, match=r"tree\.json has 67,108,865 bytes"):
         load(tmp_path)
 
 

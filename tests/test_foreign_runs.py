@@ -142,7 +142,7 @@ def test_a_comparison_resumes_what_the_user_named_and_nothing_else(run):
     job = Job("a_line:Line-v0", "ppo", ("a_line:Line-v0", "--algo", "ppo"), 1, 512, run)
     assert "--trust" in job.command()
     text = json.loads((run / "run.json").read_text())
-    text["spec"]["id"] = "another:Line-v0"
+    text["spec"]["id"] = text["env"] = "another:Line-v0"
     (run / "run.json").write_text(json.dumps(text))
     assert "--trust" not in job.command()
     assert "--trust" not in Job("CartPole-v1", "ppo", ("CartPole-v1",), 1, 512, run).command()

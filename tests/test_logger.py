@@ -178,7 +178,7 @@ def test_full_disk_loses_no_row_and_flush_says_so(tmp_path: Path, monkeypatch: p
         raise StorageError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(csv_table, "atomic_write", refuse)
+        patch.setattr(csv_table, "atomic_chunks", refuse)
         metrics.log(3, {"b": 3})
     metrics.log(4, {"a": 4})
     metrics.close()

@@ -13,6 +13,8 @@ from torch import nn
 
 from playfield.compute import Compute
 from playfield.envs.base import Episode, Step, VectorEnv, env_seeds
+from playfield.envs.checks import like
+from playfield.errors import DataError
 from playfield.replay.buffer import Replay
 from playfield.runs.run import Run
 
@@ -136,7 +138,9 @@ class Actor:
         self.obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
         self.noise.bit_generator.state = state["noise"]
-        self.held, self.left = np.array(state["held"]), np.array(state["left"])
+        self.held, self.left = like("held", state["held"], self.held), like("left", state["left"], self.left)
+        if ((self.held < 0) | (self.held >= self.env.spec.num_actions) | (self.left < 0)).any():
+            raise DataError("the checkpoint's held actions are out of range")
 
 
 def make_actors(run: Run, num_envs: int, capacity: int, mmap: bool = False, **replay: Any) -> list[Actor]:

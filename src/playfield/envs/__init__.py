@@ -16,6 +16,9 @@ from playfield.envs.family import family_of_protocol
 from playfield.envs.make import make
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
+from playfield.errors import DataError, UsageError
+
+SHAPE = ("obs_shape", "obs_dtype", "num_actions", "first_action")  # of a spec: what an agent was made for
 
 __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", "protocol_line"]
 
@@ -62,12 +65,22 @@ def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int =
         num_envs, raw, threads: as in `make_envs`.
 
     Raises:
-        UsageError: the game is not installed here, or the protocol has an unknown part.
-        DataError: the id names a module that the user has neither imported nor named (see `trust.admit`).
+        DataError: the game is not installed here, its protocol has an unknown part, it has other observations or
+            actions than `spec`, or the id names a module that the user neither imported nor named (`trust.admit`).
         EnvError: the environment cannot be made.
     """
     admit(spec.id, named_by_user=False)
-    env = make(spec.family, spec.id, num_envs, spec.family.make_options(spec.protocol), threads=threads, raw=raw)
+    try:
+        options = spec.family.make_options(spec.protocol)
+        env = make(spec.family, spec.id, num_envs, options, threads=threads, raw=raw)
+    except UsageError as error:
+        raise DataError(f"{spec.id} cannot be made as it was: {error}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{spec.id} cannot be made under its stored protocol {spec.protocol}: {error!r}") from error
+    pairs = {name: (getattr(env.spec, name), getattr(spec, name)) for name in (() if raw else SHAPE)}
+    if differ := [f"{name} {here}, stored {there}" for name, (here, there) in pairs.items() if here != there]:
+        env.close()
+        raise DataError(f"{spec.id} is not the environment that was stored: {'; '.join(differ)[:300]}")
     if not raw and (env.spec.obs_bounds, env.spec.states) != (spec.obs_bounds, spec.states):
         # Observations are read as they were when the spec was stored, perhaps by an earlier version.
         env.spec = dataclasses.replace(env.spec, obs_bounds=spec.obs_bounds, states=spec.states)

@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from playfield.envs.base import MAX_SEED, EnvSpec
+from playfield.envs.checks import like
 from playfield.errors import DataError
 
 
@@ -78,7 +79,9 @@ class ActionLog:
     ) -> Self:
         """The log with these attributes (each [N]); `actions` of all environments stand one after another."""
         log = cls(first)
-        log.seed, log.anchors = np.array(seed, np.int64), np.array(anchors, np.int64)
+        log.seed, log.anchors = like("seeds", seed, log.first), like("anchors", anchors, log.first)
+        if len(like("lengths", lengths, log.first)) and (np.min(lengths) < 0 or np.sum(lengths) != np.size(actions)):
+            raise DataError("the snapshot's lengths are not those of its actions")
         log.actions = [chunk.tolist() for chunk in np.split(np.asarray(actions, np.int64), np.cumsum(lengths)[:-1])]
         return log
 

@@ -7,10 +7,20 @@ numbers are checked where they arise. All checks cost a few microseconds when no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from playfield.errors import DivergedError, EnvError, UsageError
+from playfield.errors import DataError, DivergedError, EnvError, UsageError
+
+
+def like(name: str, saved: Any, here: np.ndarray) -> np.ndarray:
+    """A copy of the array `saved` in a checkpoint. Raises DataError unless its shape and type are those of `here`."""
+    found = np.array(saved)
+    if found.shape != here.shape or found.dtype != here.dtype:
+        expected = f"{here.dtype} {list(here.shape)}"
+        raise DataError(f"the saved {name} is {found.dtype} {list(found.shape)}, expected {expected}")
+    return found
 
 
 def check_finite(

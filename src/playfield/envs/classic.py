@@ -24,7 +24,7 @@ import numpy as np
 
 from playfield.envs import classic_draw
 from playfield.envs.base import EnvSpec, Episode, Step
-from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
+from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, like, not_reset
 from playfield.errors import DataError, UsageError, unknown
 
 Dynamics = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -328,10 +328,13 @@ class ClassicVectorEnv:
         for generator, saved in zip(generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
         self._generators = generators
-        self._states = np.array(state["states"], np.float64)
-        self._obs = np.array(state["obs"], np.float32)
-        self._scores = np.array(state["scores"], np.float64)
-        self._lengths = np.array(state["lengths"], np.int64)
+        states, n = np.array(state["states"], np.float64), self.num_envs
+        self._obs = like("obs", state["obs"], np.zeros((n, self.game.obs_size), np.float32))
+        self._scores = like("scores", state["scores"], np.zeros(n))
+        self._lengths = like("lengths", state["lengths"], np.zeros(n, np.int64))
+        if len(states) != n or not np.isfinite(states).all() or self.game.observe(states).shape != self._obs.shape:
+            raise DataError(f"the snapshot's states {list(states.shape)} are not of {n} envs of {self.spec.id}")
+        self._states = states
         self._steps = int(state["steps"])
         return self._obs.copy()
 

@@ -8,6 +8,7 @@ its place: the number of the label in plots and tables.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Hashable, Sequence
@@ -25,7 +26,7 @@ from playfield.experiments.job import Job, finished, reached
 from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info
 from playfield.runs.logger import WINDOW, read_monitor
-from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.storage import as_storage_error, atomic_write, read_json
 from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
 from playfield.show.plots import moving_mean, on_common_steps
 
@@ -112,14 +113,14 @@ def _has_runs(home: Path) -> bool:
 def _stored(home: Path) -> dict[str, Any] | None:
     """The contents of `compare.json`; None where there is none. Raises DataError where it is damaged."""
     path = home / "compare.json"
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    try:
+        stored = read_json(home, path.name)[1]
+    except DataError as error:
         raise DataError(f"cannot read {path}: {error}") from None
     match stored:
-        case {"label": str(), "place": int(), "words": list()}:
+        case {"label": str(), "place": int(), "words": [*words]} if all(isinstance(w, str) for w in words):
             return dict(stored)
     raise DataError(f"{path} is damaged: it lacks label, place or words")
 

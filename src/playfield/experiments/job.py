@@ -12,6 +12,7 @@ from typing import Any
 
 from playfield.errors import DataError, UsageError
 from playfield.runs.info import is_run, read_info, spec_from
+from playfield.runs.storage import MAX_LINE, open_regular
 
 QUIET = ("--games", "0", "--no-film", "--no-tensorboard", "--quiet")
 
@@ -87,11 +88,11 @@ def finished(info: dict[str, Any]) -> bool:
 def reached(directory: Path) -> tuple[int, float]:
     """(steps, seconds of training) of the last complete row of a run's metrics.csv; zeros before the first."""
     try:
-        with open(directory / "metrics.csv", "rb") as file:
-            header = file.readline().decode().rstrip("\n").split(",")
+        with open_regular(directory, "metrics.csv") as file:
+            header = file.read(MAX_LINE).partition(b"\n")[0].decode().split(",")
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            cells = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2].decode().split(",")
+            cells = file.read(8192).rpartition(b"\n")[0].rpartition(b"\n")[2].decode().split(",")
         row = dict(zip(header, cells, strict=False))
         return int(row["step"]), float(row.get("time/time_elapsed") or 0)
-    except (OSError, ValueError, KeyError):
+    except (DataError, OSError, ValueError, KeyError):
         return 0, 0.0

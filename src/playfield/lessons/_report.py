@@ -11,8 +11,7 @@ from typing import Any
 from playfield.errors import DataError, UsageError
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._rows import FEW, HEADINGS, Row, cells, markdown, table
-from playfield.runs.storage import as_storage_error, atomic_write
-from playfield.runs.strict_json import parse_json
+from playfield.runs.storage import as_storage_error, atomic_write, read_json
 from playfield.show.film import Film
 
 
@@ -23,7 +22,7 @@ def collected(folder: Path, name: str = "") -> str:
     """
     lines = []
     for path in sorted(folder.glob(f"{name or '*'}.json")):
-        stored = parse_json(path.read_bytes(), str(path))
+        stored = read_json(folder, path.name)[1]
         try:
             for row in stored["rows"]:
                 lines.append([f"`{stored['lesson']}`", *cells(_row(row))])

@@ -15,9 +15,12 @@ import cv2
 import numpy as np
 
 from playfield.envs.base import EnvSpec
+from playfield.envs.checks import like
+from playfield.errors import DataError
 from playfield.linear import coders, features
 from playfield.linear.features import Coder
 from playfield.linear.jit import Floats
+from playfield.linear.restored import check
 from playfield.nets.autoencoder import Encoder
 
 Prepare = Callable[[np.ndarray], Floats]
@@ -64,8 +67,13 @@ class Observer:
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the tables of a checkpoint."""
         if self.coder.kind == features.FIRST_COME:
+            most = {"numbers": self.coder.size - 1}
             for name, field in TABLES.items():
-                getattr(self.coder, field)[...] = np.asarray(state[name])
+                # Free places of `cells` have -1.
+                table, saved = getattr(self.coder, field), np.asarray(state[name])
+                table[...] = like(name, saved, table) if name == "cells" else check(name, saved, table, most)
+            if self.coder.counts[0] > self.coder.size:
+                raise DataError("the checkpoint's hash table says that more cells are taken than it has")
 
 
 def _flatten(obs: np.ndarray) -> Floats:

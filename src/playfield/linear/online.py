@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
+from playfield.envs.checks import like
 from playfield.errors import DataError, DivergedError
 from playfield.linear import budget
 from playfield.linear.coders import with_step_sizes
@@ -26,6 +27,7 @@ from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, LEGENDRE, P
 from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Observer
+from playfield.linear.restored import check, ranges
 from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
 from playfield.play.policy import epsilon_greedy
 from playfield.runs import algorithm, encoder
@@ -195,16 +197,19 @@ class OnlineLearner:
     def restore(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         for name, a in self.shared.items():
-            a[...] = state["weights"][name]
+            a[...] = like(name, state["weights"][name], a)
         self.observer.restore(state["weights"])
         for k, m in enumerate(self.memories):
-            for name, a in m._asdict().items():
+            arrays, saved = m._asdict(), state["lanes"][str(k)]
+            most = ranges(self.env.spec.num_actions, self.coder.size, self.coder.active, arrays)
+            for name, a in arrays.items():
                 if name not in SHARED:
-                    a[...] = state["lanes"][str(k)][SAVED_AS.get(name, name)]
+                    a[...] = check(name, saved[SAVED_AS.get(name, name)], a, most)
         self.obs = self.env.restore(state["env"])
         self.inputs = self.observer(self.obs)
         self.random.bit_generator.state = state["random"]
-        self.actions = np.array(state["actions"])
+        last = {"actions": self.env.spec.num_actions - 1}
+        self.actions = check("actions", state["actions"], self.actions, last)
 
 
 def train_online(
@@ -289,8 +294,8 @@ def linear(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Callable[[np.nd
     coder = observer.coder
     arrays = {name: np.asarray(saved[name], np.float64) for name in SHARED if name in saved}
     for name, a in arrays.items():
-        if name != "epsilon" and a.shape[-1] != coder.size:
-            raise DataError(f"these weights are for other features: {name} has {a.shape[-1]}, not {coder.size}")
+        if name != "epsilon" and (a.ndim != 2 or a.shape[1] != coder.size or len(a) not in (1, spec.num_actions)):
+            raise DataError(f"these weights are for other features: {name} is {list(a.shape)}, not [*, {coder.size}]")
     observer.restore(saved)
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
 

@@ -137,7 +137,7 @@ class Learner:
         compute: Compute,
         max_grad_norm: float,
     ) -> None:
-        self.compute, self.max_grad_norm = compute, max_grad_norm
+        self.compute, self.max_grad_norm, self._make_optimizer = compute, max_grad_norm, optimizer
         self.team = Team(compute.workers)
         self.seconds = {"gradient": 0.0, "optimizer": 0.0}
         device = torch.device(compute.device)
@@ -275,8 +275,18 @@ class Learner:
         return {"weights": weights, "optimizer": optim}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load what `state` returned; the number of workers may differ."""
+        """Load what `state` returned; the number of workers may differ.
+
+        Raises DataError, before anything is copied, for other shapes and types: the optimizer would not check them.
+        """
         params = dict(self.net.named_parameters())
+        check_shapes(params, state["weights"])
+        known = self._optimizer_shapes() if state["optimizer"] else {}
+        if state["optimizer"].keys() != known.keys():
+            raise DataError(f"the state is of another optimizer: it has {', '.join(sorted(state['optimizer']))}")
+        for key, value in state["optimizer"].items():
+            if value.dtype != torch.float32 or list(value.shape) != known[key]:
+                raise DataError(f"the optimizer's {key} is {value.dtype} {list(value.shape)}, expected {known[key]}")
         with torch.no_grad():
             for name, value in state["weights"].items():
                 params[name].copy_(value)
@@ -287,6 +297,14 @@ class Learner:
                     where = "cpu" if scalar and not fused else self.flat.device
                     optimizer.state[part][key] = (value if scalar else value[s]).clone().to(where)
         self._publish(slice(0, self.size))
+
+    def _optimizer_shapes(self) -> dict[str, list[int]]:
+        """Shapes of what this optimizer keeps for the flat vector, found by a step on a weight that is 0."""
+        probe = torch.zeros(1, device=self.flat.device)
+        probe.grad = torch.zeros_like(probe)
+        optimizer = self._make_optimizer([probe])
+        optimizer.step()
+        return {key: [self.size] if value.dim() else [] for key, value in optimizer.state[probe].items()}
 
     def weights_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
@@ -301,17 +319,22 @@ def _in_body(name: str) -> bool:
     return name.startswith(("body.", "critic_body."))
 
 
+def check_shapes(own: dict[str, Any], weights: dict[str, Any]) -> None:
+    """Raise DataError, naming the first tensor, unless `weights` have the names and shapes of `own`."""
+    for name in sorted(own.keys() | weights.keys()):
+        here = tuple(own[name].shape) if name in own else "missing"
+        there = tuple(weights[name].shape) if name in weights else "missing"
+        if here != there:
+            raise DataError(f"these weights are for another network: {name} is {there}, expected {here}")
+
+
 def load_weights(net: N, weights: dict[str, Any], device: str) -> N:
     """Copy `weights` (tensors by parameter name) into `net`; returns it on `device`, in evaluation mode.
 
     Raises DataError, naming the first tensor that does not fit, before anything is copied.
     """
     own = dict(net.named_parameters())
-    for name in sorted(own.keys() | weights.keys()):
-        here = tuple(own[name].shape) if name in own else "missing"
-        there = tuple(weights[name].shape) if name in weights else "missing"
-        if here != there:
-            raise DataError(f"these weights are for another network: {name} is {there}, expected {here}")
+    check_shapes(own, weights)
     with torch.no_grad():
         for name, p in own.items():
             p.copy_(weights[name])

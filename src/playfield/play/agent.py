@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ def locate(name: str) -> None:
     path = Path(name)
     if name in ("best", "last"):
         newest_run()
-    elif not is_run(path) and not (path.is_dir() and path.parent.name == "checkpoints"):
+    elif not is_run(path) and not (os.path.isdir(path) and path.parent.name == "checkpoints"):
         _shipped_key(name)
 
 
@@ -73,7 +74,7 @@ def find_agent(name: str, which: str = "last") -> Agent:
     if name in ("best", "last"):
         path, which = newest_run(), name
     elif not is_run(path):
-        if path.is_dir() and path.parent.name == "checkpoints":
+        if os.path.isdir(path) and path.parent.name == "checkpoints":
             return _from_checkpoint(path.parent.parent, path)
         key = _shipped_key(name)
         if which not in ("last", "best"):

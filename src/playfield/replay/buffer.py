@@ -19,8 +19,9 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec, Step
 from playfield.errors import DataError, DivergedError, UsageError
+from playfield.replay import restored
 from playfield.replay.frames import Frames, Packed
-from playfield.replay.segments import Segments, blocks, needed, packed_blocks
+from playfield.replay.segments import Segments, blocks, needed, packed_blocks, span
 from playfield.replay.sum_tree import SumTree
 
 TRANSITION, TERMINATED, TRUNCATED, OVER = 1, 2, 4, 8  # bits of an entry's kind; OVER: its episode ended there
@@ -86,6 +87,7 @@ class Replay:
         keep: int = 5,
     ) -> None:
         self.num_envs, self.n_step, self.gamma, self.alpha = num_envs, n_step, gamma, alpha
+        self._num_actions = spec.num_actions
         self.made = {"n_step": n_step, "gamma": gamma, "stack": stack, "packed": packed, "alpha": alpha}
         self.size = -(-capacity // num_envs)
         if self.size < 2 * (n_step + stack):
@@ -110,10 +112,8 @@ class Replay:
         self._written = np.zeros(num_envs, np.int64)  # entries written to segments, or overwritten before that
         self._past: list[list[int]] = []  # `count` at the last `keep` completed saves
         self._keep = keep
-        self._sorted: tuple[bytes, np.ndarray] = (
-            b"",
-            np.zeros(0, np.int64),
-        )  # cache of `order`: the `count` it is for, and itself
+        # Cache of `order`: the `count` it is for, and itself.
+        self._sorted: tuple[bytes, np.ndarray] = (b"", np.zeros(0, np.int64))
 
     # Writing -----------------------------------------------------------------------------------------
 
@@ -344,6 +344,7 @@ class Replay:
         """Load what `state` returned. Raises DataError where its files are missing, damaged or of another buffer."""
         if state["actions"].shape != self.actions.shape or (state["priorities"] is None) != (self.tree is None):
             raise DataError("the saved replay buffer has another size or kind")
+        past = [span({"past": p}, "past", self.num_envs).tolist() for p in state["files"]["past"]]
         if self._segments is None:
             raise DataError("this replay buffer has no directory to restore from")
         self._segments.adopt(state["files"]["segments"])
@@ -351,15 +352,15 @@ class Replay:
         self._fill(self._segments, state, 0)
         self._digest = bytes.fromhex(state["digest"])
         self.random.bit_generator.state = state["random"]
-        self._written, self._past = self.count.copy(), [list(p) for p in state["files"]["past"]]
+        self._written, self._past = self.count.copy(), past
         self._segments.tidy()
 
     def _take(self, state: dict[str, Any]) -> None:
         """Load everything of a saved buffer but its observations, digest and random numbers."""
-        self.count[:], self._fresh[:] = state["count"], state["fresh"]
-        self.actions[:], self.rewards[:], self.kinds[:] = state["actions"], state["rewards"], state["kinds"]
+        arrays = {"count": self.count, "fresh": self._fresh, "actions": self.actions}
+        restored.take(state, {**arrays, "rewards": self.rewards, "kinds": self.kinds}, self._num_actions)
         if self.tree is not None:
-            self.tree.load(state["priorities"])
+            self.tree.load(restored.priorities(state, self.tree.values))
         self._top, self._sorted = float(state["top"]), (b"", np.zeros(0, np.int64))
 
     def _fill(self, segments: Segments, state: dict[str, Any], lane: int) -> None:

@@ -19,7 +19,7 @@ from playfield.replay.buffer import Replay
 from playfield.replay.segments import Segments, needed
 from playfield.runs import algorithm, catalog, checkpoint, foreign
 from playfield.runs.console import Say
-from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from, write_info
+from playfield.runs.info import is_run, newest_run, no_run, read_info, spec_from, stored, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.storage import as_storage_error, remove
 
@@ -107,11 +107,8 @@ def find_memory(name: str | Path) -> Memory:
 
     def take(found: checkpoint.Checkpoint) -> None:
         foreign.check(info, found)
-        saved = _memories(run, found.tree)
-        try:
-            opened[:] = [Replay.opened(spec, saved)]
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise DataError(f"has no replay buffer that this playfield can open ({error!r})") from error
+        with stored("its replay buffer"):
+            opened[:] = [Replay.opened(spec, _memories(run, found.tree))]
 
     try:
         parts = [f"parts/actor-{k}/replay" for k in range(int(info["compute"]["workers"]))]
@@ -137,12 +134,13 @@ def whole(run: Path, info: dict[str, Any]) -> Callable[[Any], None]:
 
     def check(found: Any) -> None:
         foreign.check(info, found)
-        if not any("replay" in part for part in found.tree["parts"].values() if isinstance(part, dict)):
-            return
-        for state, directory in _memories(run, found.tree):
-            files = Segments(directory)
-            for entry in needed(state):
-                files.read(entry)
+        with stored("it"):
+            if not any("replay" in part for part in found.tree["parts"].values() if isinstance(part, dict)):
+                return
+            for state, directory in _memories(run, found.tree):
+                files = Segments(directory)
+                for entry in needed(state):
+                    files.read(entry)
 
     return check
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -64,12 +65,15 @@ class Segments:
         """The bytes of a listed file. Raises DataError where its size or sha256 differs from the list."""
         name = str(entry["name"])
         _check(name)
+        if not isinstance(entry["size"], int):
+            raise DataError(f"{name} is listed without a size")
         with open_regular(self.directory, name) as file:
             try:
-                data = file.read(int(entry["size"]) + 1)
+                whole = os.fstat(file.fileno()).st_size == entry["size"]
+                data = file.read(entry["size"]) if whole else b""
             except OSError as error:
                 raise DataError(f"{name}: {error.strerror}") from None
-        if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        if not whole or len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise DataError(f"{self.directory / name} is damaged: its size or sha256 differs from the checkpoint's")
         return data
 
@@ -98,13 +102,26 @@ def needed(state: dict[str, Any]) -> list[dict[str, Any]]:
     count = np.asarray(state["count"])
     covered, found = np.maximum(count - state["actions"].shape[1], 0), []  # up to where each lane is complete
     for entry in state["files"]["segments"]:
-        first, last = np.array(entry["first"]), np.array(entry["last"])
+        first, last = span(entry, "first", len(count)), span(entry, "last", len(count))
+        if (first > last).any():
+            raise DataError("a listed file ends before it begins")
         if (last > covered).any():  # otherwise only older checkpoints need it
             found.append(entry)
             covered = np.where(first <= covered, np.maximum(covered, last), covered)
     if (covered != count).any():
         raise DataError("its files do not contain the whole replay buffer")
     return found
+
+
+def span(entry: Any, end: str, lanes: int) -> np.ndarray:
+    """Where a listed file begins or ends in each lane, int64 [lanes]. Raises DataError for anything else."""
+    values = entry.get(end) if isinstance(entry, dict) else None
+    good = (
+        isinstance(values, list) and len(values) == lanes and all(type(v) is int and 0 <= v < 2**62 for v in values)
+    )
+    if not good:
+        raise DataError(f"a listed file has no usable {end!r}")
+    return np.array(values, np.int64)
 
 
 def packed_blocks(entries: list[bytes]) -> Iterator[bytes]:
@@ -118,6 +135,8 @@ def blocks(data: bytes, entry: dict[str, Any]) -> Iterator[tuple[int, int, bytes
     """The content of a listed file: (lane, number of the entry in its lane, bytes). Raises DataError."""
     spans = list(zip(entry["first"], entry["last"], strict=True))
     total = sum(last - first for first, last in spans)
+    if 4 * total > len(data):
+        raise DataError(f"{entry['name']} is not a file of this replay buffer")
     lengths = np.frombuffer(data[: 4 * total], "<u4").astype(np.int64)
     ends = (4 * total + np.cumsum(lengths)).tolist()
     if len(lengths) != total or (total and ends[-1] != len(data)):

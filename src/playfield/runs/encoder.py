@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from playfield.errors import UsageError, nearest
-from playfield.runs.storage import atomic_write
+from playfield.runs.storage import atomic_write, read_bytes
 
 FILE = "autoencoder.safetensors"
+MOST = 1 << 30  # bytes of an auto-encoder
 FEATURES = "autoencoder:"  # of `--features`, before the path
 
 
@@ -29,7 +30,7 @@ def keep(features: str, run: Path) -> str:
     Other features are returned as they are.
     """
     if features.startswith(FEATURES):
-        atomic_write(run / FILE, locate(features.removeprefix(FEATURES)).read_bytes())
+        atomic_write(run / FILE, read_bytes(locate(features.removeprefix(FEATURES)), MOST))
     return kept(features, run)
 
 

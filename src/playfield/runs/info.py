@@ -6,14 +6,15 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, nearest
-from playfield.runs.storage import atomic_write
+from playfield.runs import described
+from playfield.runs.storage import atomic_write, read_json, refuse_links
 
 WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What values of the wrong kind raise, somewhere, when they are used."""
@@ -38,47 +39,31 @@ def unusable(what: str, error: Exception) -> DataError:
     return DataError(f"{what} cannot be used: it is damaged, or of another version ({reason})")
 
 
-def spec_from(info: dict[str, Any]) -> EnvSpec:
-    """The `EnvSpec` stored in `run.json`."""
-    stored = info["spec"]
+def spec_from(info: Mapping[str, Any]) -> EnvSpec:
+    """The `EnvSpec` stored in `run.json` or an agent's card. Raises DataError where none is that can be used."""
     try:
-        names, bounds = tuple(str(a) for a in stored["action_names"]), stored.get("obs_bounds")
-        # Versions that stored no first action named those of Gymnasium's environments by their numbers.
-        first = int(names[0]) if stored["kind"] == "gymnasium" and "first_action" not in stored else 0
-        return EnvSpec(
-            id=str(stored["id"]),
-            kind=str(stored["kind"]),
-            obs_shape=tuple(int(n) for n in stored["obs_shape"]),
-            obs_dtype=str(stored["obs_dtype"]),
-            num_actions=int(stored["num_actions"]),
-            action_names=names,
-            protocol=dict(stored["protocol"]),
-            first_action=int(stored.get("first_action", first)),
-            obs_bounds=None if bounds is None else _bounds(bounds, int(stored["obs_shape"][-1])),
-            states=tuple((int(n), int(first)) for n, first in stored.get("states", ())),
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"run.json has no usable spec ({error})") from None
-
-
-def _bounds(stored: Any, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`EnvSpec.obs_bounds` from JSON, for a last axis of `size`. Raises ValueError where they are none."""
-    low, high = (tuple(float(x) for x in side) for side in stored)
-    if len(low) != len(high) or len(low) not in (1, size) or not all(map(math.isfinite, low + high)):
-        raise ValueError("obs_bounds are no bounds")
-    return low, high
+        return described.spec_of(info["spec"])
+    except (DataError, KeyError) as error:
+        raise DataError(f"run.json cannot be used: {error}") from None
 
 
 def read_info(run: Path) -> dict[str, Any]:
-    """`run.json` of a run directory. Raises DataError where it is missing or no JSON object."""
+    """`run.json` of a run directory, each value of its kind (see `described`).
+
+    Raises DataError where it is missing, damaged or no regular file, or where parts of the run are links.
+    """
+    path = run / "run.json"
+    if not os.path.lexists(path):
+        raise DataError(f"{run} is not a run directory: it has no run.json")
     try:
-        info = json.loads((run / "run.json").read_text("utf-8"))
-    except OSError:
-        raise DataError(f"{run} is not a run directory: it has no run.json") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{run / 'run.json'} is damaged: not JSON") from None
-    if not isinstance(info, dict) or "spec" not in info or "algo" not in info or not isinstance(info["algo"], str):
-        raise DataError(f"{run / 'run.json'} does not describe a run")
+        refuse_links(run)
+        info: dict[str, Any] = read_json(run, "run.json", constants=True)[1]
+    except (DataError, OSError) as error:
+        raise DataError(f"{run} cannot be read: {error}") from None
+    try:
+        described.check(info)
+    except DataError as error:
+        raise DataError(f"{path} is damaged, or of another version: {error}") from None
     return info
 
 
@@ -91,15 +76,21 @@ def newest_run(root: Path = Path("runs")) -> Path:
 
 
 def is_run(directory: Path | str) -> bool:
-    """Whether a directory is that of a run: it has a `run.json`."""
-    return (Path(directory) / "run.json").exists()
+    """Whether a directory is that of a run: it has a `run.json`. Raises DataError where one may not look into it."""
+    try:
+        os.lstat(Path(directory) / "run.json")
+    except PermissionError as error:
+        raise DataError(f"cannot look into {directory}: {error.strerror}") from None
+    except (OSError, ValueError):  # not there; or no possible name
+        return False
+    return True
 
 
 def run_to_resume(directory: Path) -> Path:
     """The run directory that `--resume` names; `last` is the newest. Raises UsageError where there is no run."""
-    if not directory.is_dir() and directory == Path("last"):
+    if not os.path.isdir(directory) and directory == Path("last"):
         directory = newest_run()
-    if not is_run(directory) and not (directory / "checkpoints").exists():
+    if not is_run(directory) and not os.path.isdir(directory / "checkpoints"):
         raise no_run(directory)
     return directory
 
@@ -116,7 +107,7 @@ def no_run(name: str | Path) -> UsageError:
     return UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
 
 
-NEEDED = {"algo", "compute", "config", "extensions", "seed", "spec", "steps", "versions"}
+NEEDED = {"algo", "compute", "config", "env", "extensions", "protocol", "seed", "spec", "steps", "versions"}
 """What `run.json` must hold to go on."""
 
 

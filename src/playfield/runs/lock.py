@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -133,6 +134,8 @@ class RunLock:
 def _read_holder(fd: int) -> dict[str, Any]:
     """Who the file says holds it; empty if it says nothing that makes sense."""
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return {}  # a pipe would never end
         os.lseek(fd, 0, os.SEEK_SET)
         holder = json.loads(os.read(fd, 65536))
     except (OSError, ValueError, RecursionError):

@@ -7,7 +7,6 @@ Call `flush` before saving a checkpoint, so that the rows up to it are on disk w
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -27,8 +26,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from playfield.errors import DataError, UsageError
 from playfield.runs.console import Console
-from playfield.runs.csv_table import Table, plain, to_text
-from playfield.runs.storage import as_storage_error, remove_leftovers
+from playfield.runs.csv_table import Table, cells_of, plain, to_text, whole_number
+from playfield.runs.storage import as_storage_error, lines_of, remove_leftovers
+from playfield.runs.strict_json import parse_json
 
 WINDOW = 100  # games that `rollout/ep_rew_mean` is the mean of, as in Stable-Baselines3
 
@@ -43,13 +43,17 @@ class MetricsCsv:
         """Add a row; floats are written so that they read back exactly. Disk errors wait for `flush`."""
         self._table.append({"step": str(int(step))} | {k: to_text(plain(v, k)) for k, v in values.items()})
 
-    def truncate_after(self, step: int) -> None:
-        """Drop the rows later than `step`, and columns that only those had."""
-        self._table.truncate_after(step, first=1)
+    def truncate_after(self, step: int) -> int:
+        """Drop the rows later than `step`, and columns that only those had; returns how many were damaged."""
+        return self._table.truncate_after(step, first=1)
 
     def rows(self) -> list[dict[str, str]]:
         """The rows as {column: text}, empty cells left out."""
         return self._table.rows()
+
+    def last_time(self) -> float:
+        """The largest `time/time_elapsed`; 0 without one."""
+        return max((_seconds(row.get("time/time_elapsed", "")) for row in self._table.read()), default=0.0)
 
     def flush(self) -> None:
         """Sync to disk. Raises StorageError if rows could not be written."""
@@ -72,19 +76,35 @@ class MonitorCsv:
         if not str(path).endswith("monitor.csv"):
             raise ValueError(f"the name must end in monitor.csv, got {path}")
         first_line = "#" + json.dumps({"t_start": t_start, "env_id": env_id}) + "\n"
-        self._table = Table(Path(path), ["r", "l", "t", "step"], first_line)
+        self._table = Table(Path(path), ["r", "l", "t", "step"], first_line, _is_game)
         self.flush = self._table.flush
         self.close = self._table.close
         self.rows = self._table.rows
+        self.read = self._table.read
 
     def episode(self, step: int, score: float, length: int, seconds: float) -> None:
         """Add a game. Disk errors wait for `flush`."""
         row = {"r": repr(float(score)), "l": str(int(length)), "t": repr(round(float(seconds), 6))}
         self._table.append(row | {"step": str(int(step))})
 
-    def truncate_after(self, step: int) -> None:
-        """Drop the games that ended after `step`."""
-        self._table.truncate_after(step, first=4)
+    def truncate_after(self, step: int) -> int:
+        """Drop the games that ended after `step`; returns how many rows were no games, and dropped too."""
+        return self._table.truncate_after(step, first=4)
+
+
+def _is_game(row: dict[str, str]) -> bool:
+    """Whether a row of monitor.csv is a game as `MonitorCsv.episode` writes it. Raises KeyError or ValueError."""
+    whole_number(row["l"])
+    return math.isfinite(float(row["r"])) and math.isfinite(float(row["t"]))
+
+
+def _seconds(text: str) -> float:
+    """A time in a table; 0 for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 class TensorBoard:
@@ -222,21 +242,27 @@ class Sinks:
                 self.console.note(self.tensorboard.error)
         self.console.log(step, row, self._best)
 
-    def resume(self, step: int) -> None:
-        """Go on from the checkpoint at `step`: drop what was logged later, and take up the running means."""
-        self.metrics.truncate_after(step)
-        self.monitor.truncate_after(step)
+    def resume(self, step: int) -> list[str]:
+        """Go on from the checkpoint at `step`: drop what was logged later, and take up the running means.
+
+        Returns a line for each table that had damaged rows, which were dropped too.
+        """
+        damaged = {
+            "metrics.csv": self.metrics.truncate_after(step),
+            "monitor.csv": self.monitor.truncate_after(step),
+        }
         if self.tensorboard is not None:
             self.tensorboard.resume(step)
-        games = self.monitor.rows()
         self._games.clear()
-        self._games.extend((float(game["r"]), int(game["l"])) for game in games[-WINDOW:])
-        self._best = max([float(game["r"]) for game in games], default=-math.inf)
-        times = [float(row.get("time/time_elapsed", 0)) for row in self.metrics.rows()]
-        self._before = max([*times, *(float(game["t"]) for game in games)], default=0.0)
+        self._best, self._before = -math.inf, self.metrics.last_time()
+        for game in self.monitor.read():
+            self._games.append((float(game["r"]), int(game["l"])))
+            self._best = max(self._best, self._games[-1][0])
+            self._before = max(self._before, float(game["t"]))
         self._start = self._clock()
         self._marks.clear()
         self._first_step = step
+        return [f"{name} had {n:,} damaged lines, which were left out" for name, n in damaged.items() if n]
 
     def flush(self) -> None:
         """Sync the tables to disk, before a checkpoint is saved. Raises StorageError if rows cannot be
@@ -278,27 +304,32 @@ def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
         DataError: not such a file, or a damaged line, with its number.
     """
     path = Path(path)
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no file {path}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    lines = text.split("\n")[:-1]  # the part after the last line end is empty or cut off
+        return _games_of(path)
+    except DataError as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def _games_of(path: Path) -> list[tuple[int, float, int, float]]:
+    lines = (line for line in lines_of(path.parent, path.name) if line.endswith(b"\n"))  # the last may be cut off
     try:
-        if not lines[0].startswith("#"):
+        first = next(lines)
+        if not first.startswith(b"#"):
             raise ValueError
-        json.loads(lines[0][1:])
-        header = next(csv.reader(lines[1:2]))
+        parse_json(first[1:], "its first line", constants=True)
+        header = cells_of(next(lines))
         column = {name: header.index(name) for name in ("r", "l", "t")}
-    except (ValueError, IndexError, StopIteration) as error:
-        raise DataError(f"{path} is not a monitor file: it starts with #{{json}} and a header r,l,t") from error
+    except (ValueError, StopIteration) as error:
+        raise DataError("it is not a monitor file, which starts with #{json} and a header r,l,t") from error
     if "step" in header:
         column["step"] = header.index("step")
     games: list[tuple[int, float, int, float]] = []
     total = 0
-    for number, row in enumerate(csv.reader(lines[2:]), start=3):
-        if not row:
+    for number, line in enumerate(lines, start=3):
+        row = cells_of(line)
+        if not line.strip():
             continue
         try:
             if len(row) != len(header):
@@ -306,9 +337,11 @@ def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
             score, length, seconds = (float(row[column[name]]) for name in ("r", "l", "t"))
             total += int(length)
             step = int(float(row[column["step"]])) if "step" in column else total
-            if not (math.isfinite(score) and math.isfinite(seconds)):
+            if not (math.isfinite(score) and math.isfinite(seconds) and 0 <= step < 2**62):
                 raise ValueError
         except (ValueError, OverflowError) as error:
-            raise DataError(f"{path}, line {number}: {','.join(row)!r} is not a game") from error
+            raise DataError(
+                f"line {number}: {line.decode('utf-8', 'replace').strip()[:80]!r} is not a game"
+            ) from error
         games.append((step, score, int(length), seconds))
     return games

@@ -9,6 +9,7 @@ training is the same with and without them.
 from __future__ import annotations
 
 import contextlib
+import operator
 import signal
 import sys
 import time
@@ -98,8 +99,9 @@ class Run:
         self.after_save: list[Callable[[], None]] = []  # called when a checkpoint lies on the disk
         self.on_close: list[Callable[[], None]] = []
         if resume is not None:
-            self._saved = resume.tree["parts"]
-            self._restore_counters(resume.tree["run"])
+            with stored("the checkpoint"):
+                self._saved = dict(resume.tree["parts"])
+                self._restore_counters(resume.tree["run"])
             if directory is not None:
                 with contextlib.suppress(DataError, OSError):  # no best yet
                     self.best = checkpoint.read_best(directory / "checkpoints")["score"]
@@ -321,11 +323,13 @@ class Run:
         }
 
     def _restore_counters(self, counters: dict[str, Any]) -> None:
-        self.step, self.updates, self.games = counters["step"], counters["updates"], counters["games"]
-        self.scores.extend(counters["scores"])
-        self.lengths.extend(counters["lengths"])
-        self._seconds_before = counters["seconds"]
-        self._metrics.update(counters.get("metrics", {}))
+        self.step, self.updates, self.games = (operator.index(counters[k]) for k in ("step", "updates", "games"))
+        self.scores.extend(map(_number, counters["scores"]))
+        self.lengths.extend(map(operator.index, counters["lengths"]))
+        self._seconds_before = float(_number(counters["seconds"]))
+        self._metrics.update({str(k): _number(v) for k, v in counters.get("metrics", {}).items()})
+        if min(self.step, self.updates, self.games, self._seconds_before) < 0 or not self._seconds_before < 1e12:
+            raise DataError("the checkpoint's counters are out of range")
 
     def _stop(self, signum: int) -> None:
         self._signal = signum
@@ -350,6 +354,13 @@ def _seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _number(value: Any) -> float:
+    """A logged number as it was saved. Raises TypeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} is no number")
+    return value
 
 
 def _without(tree: Any, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from playfield.errors import DataError, StorageError
 from playfield.runs.strict_json import MAX_JSON, parse_json
@@ -191,32 +192,79 @@ def _existing(directory: Path | str) -> Path:
     return place
 
 
-def open_regular(directory: Path, name: str) -> IO[bytes]:
-    """Open a regular file. Links and devices are refused: they could stand for any file of the reader's."""
+MAX_LINE = 1 << 20  # bytes of a line of a table
+
+
+def open_regular(directory: Path, name: str, most: int | None = None, append: bool = False) -> IO[bytes]:
+    """Open a regular file, unbuffered: to read, or with `append` to write at its end.
+
+    Links, pipes and devices are refused: they could stand for any file of the reader's, or never end. Raises
+    DataError for these, for a file of more than `most` bytes, and for one that cannot be read; StorageError for one
+    that cannot be written.
+    """
     path = directory / name
-    if path.is_symlink():
-        raise DataError(f"{name} is a symbolic link")
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(path, os.O_RDONLY | flags), "rb", buffering=0)
+        if path.is_symlink():
+            raise DataError(f"{name} is a symbolic link")
+        fd = os.open(path, flags | (os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY), 0o666)
     except FileNotFoundError:
         raise DataError(f"{name} is missing") from None
-    except OSError as error:
-        raise DataError(f"{name}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise DataError(f"{name} is not a regular file")
-    return file
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"cannot write {path}: {reason}") if append else DataError(f"{name}: {reason}") from None
+    file = os.fdopen(fd, "ab" if append else "rb", buffering=0)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most):
+        return file
+    file.close()
+    regular = stat.S_ISREG(found.st_mode)
+    raise DataError(
+        f"{name} has {found.st_size:,} bytes, more than {most:,}" if regular else f"{name} is not a regular file"
+    )
 
 
-def read_json(directory: Path, name: str) -> tuple[bytes, Any]:
-    """The bytes of a file and the JSON in them; DataError naming the file."""
-    with open_regular(directory, name) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_JSON:
-            raise DataError(f"{name}: {size} bytes of JSON, more than {MAX_JSON}")
+def lines_of(directory: Path, name: str) -> Iterator[bytes]:
+    """The lines of a regular file, each with its line end, which the last one may lack; in constant memory.
+
+    Raises DataError as `open_regular` does, and for a line longer than `MAX_LINE`.
+    """
+    with open_regular(directory, name) as raw:
+        file = io.BufferedReader(cast(io.RawIOBase, raw))
         try:
-            data = file.read(MAX_JSON) or b""
+            while line := file.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise DataError(f"{name} has a line of more than {MAX_LINE:,} bytes: it is damaged")
+                yield line
         except OSError as error:
             raise DataError(f"{name}: {error.strerror}") from None
-    return data, parse_json(data, name)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most`; DataError naming it, as `open_regular`."""
+    with open_regular(path.parent, path.name, most) as file:
+        try:
+            return file.read(os.fstat(file.fileno()).st_size) or b""
+        except OSError as error:
+            raise DataError(f"{path.name}: {error.strerror}") from None
+
+
+def refuse_links(run: Path) -> None:
+    """Raise DataError where something that a run directory holds is a link: it would lead to files of others.
+
+    The directory itself may be reached through one.
+    """
+    folders = [run / name for name in ("checkpoints", "replay", "eval", "films", "explain")]
+    inside = [entry for folder in folders[:2] if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()]
+    for path in (*folders, *(entry for entry in inside if not entry.name.startswith("ckpt-"))):
+        if path.is_symlink():
+            raise DataError(
+                f"{path} is a symbolic link, and what a run consists of must lie in its directory: "
+                "put the folder there, or move the run as a whole"
+            )
+
+
+def read_json(directory: Path, name: str, constants: bool = False) -> tuple[bytes, Any]:
+    """The bytes of a file and the JSON in them, see `parse_json`; DataError naming the file."""
+    data = read_bytes(directory / name, MAX_JSON)
+    return data, parse_json(data, name, constants)

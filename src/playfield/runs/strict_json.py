@@ -38,12 +38,15 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def parse_json(data: bytes, name: str) -> Any:
-    """Parse JSON that may be hostile; DataError naming `name` if it is malformed, too deep or too large."""
+def parse_json(data: bytes, name: str, constants: bool = False) -> Any:
+    """Parse JSON that may be hostile; DataError naming `name` if it is malformed, too deep or too large.
+
+    `constants`: NaN and Infinity, which are not JSON, are read as Python writes them.
+    """
     if reason := _too_complex(data):
         raise DataError(f"{name}: {reason}")
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data, parse_constant=float if constants else _no_constant)
     except (ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{name}: not valid JSON: {error}") from None
 

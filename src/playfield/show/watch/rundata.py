@@ -41,7 +41,7 @@ def learning_curve(run: Path) -> dict[str, Any] | None:
     """
     try:
         found = _from_monitor(run) or _from_metrics(run)
-    except (PlayfieldError, OSError, ValueError):
+    except (PlayfieldError, OSError, ValueError, csv.Error):
         return None  # incomplete or malformed file: the page works without the curve
     if found is None:
         return None
