@@ -9,7 +9,8 @@ This module imports no environment: `make.py` does, when the first one is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
@@ -57,6 +58,10 @@ class Family:
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         """The `options` of `make` that give environments under a stored protocol again."""
         return {name: protocol[name] for name in self.options if protocol.get(name) is not None}
+
+    def first_action(self, action_names: Sequence[str]) -> int:
+        """The environment's own number of action 0, where an earlier version stored only names of actions."""
+        return 0
 
     def owns(self, protocol: Mapping[str, Any]) -> bool:
         """Is this stored protocol, which does not name its family, one of this family?"""
@@ -180,6 +185,10 @@ class GymnasiumFamily(Family):
 
     kind = "gymnasium"
     replays_on_restore = True
+
+    def first_action(self, action_names: Sequence[str]) -> int:
+        named = action_names[0] if action_names else ""  # they are numbers
+        return int(named) if re.fullmatch(r"-?[0-9]{1,15}", named) else 0
 
 
 FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -142,11 +141,9 @@ def spec_of(stored: Any) -> EnvSpec:
     bounds = None if given is None or not rules["obs_shape"] else _bounds(given, dims[-1] if dims else 1)
     states = stored.get("states", ())
     sizes = [(pair[0], pair[1]) for pair in states if _state(pair)] if isinstance(states, list | tuple) else [(-1, 0)]
-    # Versions that stored no first action named those of Gymnasium's environments by their numbers.
     first = stored.get("first_action")
     if first is None:
-        named = str(names[0]) if names and rules["action_names"] and stored["kind"] == "gymnasium" else ""
-        first = int(named) if re.fullmatch(r"-?[0-9]{1,15}", named) else 0
+        first = FAMILIES[stored["kind"]].first_action(names or ()) if rules["kind"] and rules["action_names"] else 0
     rules |= {
         "obs_bounds": given is None or bounds is not None,
         "states": isinstance(states, list | tuple) and len(sizes) == len(states),
