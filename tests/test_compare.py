@@ -114,14 +114,14 @@ def test_rows_by_hand(tmp_path):
     games = [(10, 1.0), (50, 3.0), (80, 5.0), (100, 11.0)]
     write_run(home / "1", C, "dqn", 1, [*games, (120, 99.0)], 100, result=ended)
     write_run(home / "2", C, "dqn", 2, [(20, 8.0), (30, 10.0)], 100, result=None, reached=80)
-    (row,) = compare.rows(compare.read(tmp_path, 2), 2)
+    (row,) = compare.rows(compare.read(tmp_path, 2).curves, 2)
     assert row["step"] == 80
     assert row["scores"] == [4.0, 9.0]
     assert row["mean"] == 6.5
     half = 12.7062047 * 2.5  # t of one degree of freedom; s / sqrt(2) is half the difference
     assert (row["low"], row["high"]) == (pytest.approx(6.5 - half), pytest.approx(6.5 + half))
     assert row["finished"] == [True, False]
-    first = compare.read(tmp_path, 2)[0]
+    first = compare.read(tmp_path, 2).curves[0]
     assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"

@@ -214,5 +214,7 @@ def test_progress_is_reported_and_wrong_options_are_refused():
         experiment("srasa", "random-walk", "onehot", **options)
     with pytest.raises(UsageError, match="did you mean tilings"):
         experiment("sarsa", "random-walk", "tiling", **options)
+    with pytest.raises(UsageError, match="a seed is given twice"):
+        experiment("sarsa", "random-walk", "onehot", seeds=[1, 2, 1], episodes=2)
     assert sarsa.Config().n_step == 1
     assert qlearning.Config().lam == 0

@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   playfield compare CartPole-v1 --json --dir runs/mine
 
 The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
+LISTED = 10  # runs that were left out
 # Words of `train` that a comparison sets itself.
 OURS = {"algo", "steps", "minutes", "seed", "run", "resume", "games", "target-score", "target-games", "no-film"}
 OURS |= {"no-tensorboard", "quiet", "profile", "help"}
@@ -153,14 +154,22 @@ def _naming(t: Any) -> Any:
 def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     from playfield.experiments import compare
 
-    findings = compare.choose(compare.read(a.dir, a.window), a.env, labels)
-    rows = compare.rows(findings, a.window)
+    found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
+    rows = compare.rows(found.curves, a.window)
     out = a.out or a.dir / "compare.png"
-    compare.plot(findings, out, a.window)
+    compare.plot(found, out, a.window)
+    left = [{"run": str(x.directory), "why": x.why} for x in found.left_out]
     if a.json:
-        print(json.dumps({"picture": str(out), "rows": rows}))
+        same = [{"env": env, "labels": names} for env, names in found.alike]
+        print(json.dumps({"picture": str(out), "rows": rows, "left_out": left, "same_settings": same}))
         return 0
     _print(rows)
+    for note in found.notes:
+        say_line(note)
+    for one in left[:LISTED]:
+        say_line(f"  {one['run']}: {one['why']}")
+    if len(left) > LISTED:
+        say_line(f"  and {len(left) - LISTED} more: --json lists all")
     say_line(f"picture: {out}")
     return 0
 
@@ -187,5 +196,5 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     output.print(lines)
     say_line(
         f"Mean raw score of the last {rows[0]['window']} training games at that step; "
-        "the interval is Student's t over seeds."
+        "the interval is Student's t over seeds. Runs of a line differ in nothing but the seed."
     )

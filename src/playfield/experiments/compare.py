@@ -3,6 +3,8 @@
 Run directories are ROOT/ENV/SLUG/SEED; the slug is made from the label, the algorithm's name with its options.
 `compare.json` in ROOT/ENV/SLUG has the label, the arguments of `playfield train` that its runs were started with, and
 its place: the number of the label in plots and tables.
+
+Runs are pooled by their settings (see `replicates`), whatever directory they lie in, with one run for each seed.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +25,9 @@ from playfield.envs import protocol_line
 from playfield.envs.family import family
 from playfield.envs.names import resolve
 from playfield.errors import DataError, UsageError, unknown
+from playfield.experiments import replicates
 from playfield.experiments.job import Job, finished, reached
+from playfield.experiments.replicates import LeftOut
 from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info
 from playfield.runs.logger import WINDOW, read_monitor
@@ -31,6 +36,7 @@ from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
 from playfield.show.plots import moving_mean, on_common_steps
 
 K = TypeVar("K", bound=Hashable)
+UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after all others
 
 
 def slug(label: str) -> str:
@@ -130,7 +136,8 @@ class LearningCurve:
     """The learning curve of one run: the moving mean of the scores of its games.
 
     Attributes:
-        env, label, place, seed: of the run.
+        env, label, place, seed: of the run; runs with the same environment and label are replicates.
+        asked: the label that `playfield compare` trained it under; None for other runs.
         directory, info: the run directory and its run.json.
         steps: [n] steps at which games ended; the last one is how far the run is.
         means: [n] moving mean of the scores.
@@ -148,6 +155,7 @@ class LearningCurve:
     means: np.ndarray
     speed: float
     seconds: float
+    asked: str | None = None
 
     @property
     def last(self) -> int:
@@ -164,60 +172,130 @@ class LearningCurve:
         return finished(self.info)
 
 
-def read(root: Path, window: int = WINDOW) -> list[LearningCurve]:
-    """The learning curves of all runs in `root` with a finished game, sorted by environment, label and seed.
+@dataclass(frozen=True)
+class Found:
+    """The learning curves under a directory, and the runs that are not among them.
 
-    Raises UsageError where there is none, DataError for a damaged run.
+    Attributes:
+        curves: sorted by environment, place, label and seed.
+        left_out: with the reason.
+        alike: (environment, labels) whose runs have the same settings.
     """
-    found = []
+
+    curves: tuple[LearningCurve, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    alike: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the reader of the picture and of the table."""
+        counts = Counter(x.brief for x in self.left_out)
+        listed = "; ".join(f"{n} run{'s' * (n > 1)} {brief}" for brief, n in counts.items())
+        same = [f"On {env}, {' and '.join(labels)} have the same settings." for env, labels in self.alike]
+        return [f"Left out: {listed}."] * bool(counts) + same
+
+
+def read(root: Path, window: int = WINDOW) -> Found:
+    """The learning curves of the runs in `root`, in groups of replicates with one run for each seed.
+
+    Raises UsageError where no run has a finished game, DataError for a damaged run.
+    """
+    found, left = [], []
     for path in sorted(root.glob("*/*/*/run.json")):
         directory, info = path.parent, read_info(path.parent)
-        games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
-        total = info.get("steps", 0)
-        games = [g for g in games if g[0] <= total]  # the last rollout may go beyond; all runs have equal steps
-        if not games:
-            continue
-        stored = _stored(directory.parent) or {"label": directory.parent.name, "place": 1_000_000}
-        at, seconds = reached(directory)
-        if finished(info):
-            at, seconds = int(info["result"]["steps"]), float(info["result"]["seconds"])
-        speed, at = at / seconds if seconds else 0.0, min(at, total)
-        steps = np.array([g[0] for g in games], float)
-        means = moving_mean([g[1] for g in games], window)
-        if at > steps[-1]:
-            steps, means = np.append(steps, at), np.append(means, means[-1])
-        found.append(
-            LearningCurve(
-                str(info.get("env", directory.parent.parent.name)),
-                stored["label"],
-                stored["place"],
-                int(info.get("seed", 0)),
-                directory,
-                info,
-                steps,
-                means,
-                speed,
-                seconds,
+        curve = _curve(directory, info, window)
+        if replicates.edited(info):
+            why = "its run.json was changed by hand, so it does not say what was trained"
+            left.append(LeftOut(directory, curve.env, curve.label, why, "whose run.json was changed by hand"))
+        elif not curve.steps.size:
+            left.append(
+                LeftOut(directory, curve.env, curve.label, "no game has ended yet", "without a finished game")
             )
-        )
+        else:
+            found.append(curve)
     if not found:
         raise UsageError(f"no run with a finished game in {root}: train some first, see playfield compare --help")
-    return found
+    groups = _replicates(found)
+    kept: list[LearningCurve] = []
+    alike: dict[tuple[str, Hashable], list[str]] = {}
+    for label, group in zip(replicates.labels([(g[0].asked, g[0].info) for g in groups]), groups, strict=True):
+        alike.setdefault((group[0].env, replicates.same(group[0].info)), []).append(label)
+        for runs in _grouped(group, lambda c: c.seed).values():
+            best, *others = sorted(runs, key=lambda c: (not c.finished, -c.last))
+            kept.append(replace(best, label=label, place=group[0].place, asked=group[0].asked))
+            why = f"the same settings and seed as {best.directory}"
+            brief = "with the settings and the seed of another"
+            left += [LeftOut(c.directory, c.env, group[0].asked or label, why, brief) for c in others]
+    kept.sort(key=lambda c: (c.env, c.place, c.label, c.seed))
+    same = [(env, tuple(labels)) for (env, _), labels in alike.items() if len(labels) > 1]
+    return Found(tuple(kept), tuple(left), tuple(same))
 
 
-def choose(curves: Sequence[LearningCurve], envs: Sequence[str], labels: Sequence[str]) -> list[LearningCurve]:
-    """The curves of these environments and labels, in that order; all of them where none are given."""
-    known = list(dict.fromkeys(c.env for c in curves))
+def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
+    """The learning curve of a run; without steps before its first game has ended."""
+    games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
+    total = info.get("steps", 0)
+    games = [g for g in games if g[0] <= total]  # the last rollout may go beyond; all runs have equal steps
+    told = _stored(directory.parent) or {"label": None, "place": UNPLACED}
+    at, seconds = reached(directory)
+    if finished(info):
+        at, seconds = int(info["result"]["steps"]), float(info["result"]["seconds"])
+    speed, at = at / seconds if seconds else 0.0, min(at, total)
+    steps = np.array([g[0] for g in games], float)
+    means = moving_mean([g[1] for g in games], window)
+    if games and at > steps[-1]:
+        steps, means = np.append(steps, at), np.append(means, means[-1])
+    return LearningCurve(
+        str(info.get("env", directory.parent.parent.name)),
+        told["label"] or info["algo"],
+        told["place"],
+        int(info.get("seed", 0)),
+        directory,
+        info,
+        steps,
+        means,
+        speed,
+        seconds,
+        told["label"],
+    )
+
+
+def _replicates(curves: Sequence[LearningCurve]) -> list[list[LearningCurve]]:
+    """Groups with the same settings and the same label; runs without a label join those of their settings."""
+    groups: dict[tuple[Hashable, str | None], list[LearningCurve]] = {}
+    first: dict[Hashable, str | None] = {}
+    for curve in sorted(curves, key=lambda c: (c.asked is None, c.place)):
+        settings = replicates.same(curve.info)
+        asked = curve.asked if curve.asked is not None else first.get(settings)
+        first.setdefault(settings, asked)
+        groups.setdefault((settings, asked), []).append(curve)
+    return list(groups.values())
+
+
+def choose(found: Found, envs: Sequence[str], labels: Sequence[str]) -> Found:
+    """What is of these environments and labels, in that order; all of it where none are given.
+
+    A label stands for all groups of runs that a comparison has trained under it.
+    """
+    known = list(dict.fromkeys(c.env for c in found.curves))
     wanted = [resolve(env).id for env in envs]
     for env in wanted:
         if env not in known:
             raise unknown("environment in these runs", env, known)
-    places = {label: i for i, label in enumerate(labels)} or {c.label: c.place for c in curves}
-    kept = [c for c in curves if (not wanted or c.env in wanted) and c.label in places]
+    order = wanted or known
+    places = {label: i for i, label in enumerate(labels)}
+    kept = [c for c in found.curves if c.env in order and (not labels or c.asked in places or c.label in places)]
     if not kept:
         raise UsageError("none of these runs has a finished game")
-    order = wanted or known
-    return sorted(kept, key=lambda c: (order.index(c.env), places[c.label], c.label, c.seed))
+
+    def place(c: LearningCurve) -> int:
+        return places.get(c.asked or c.label, c.place)
+
+    kept.sort(key=lambda c: (order.index(c.env), place(c), c.label, c.seed))
+    left = [x for x in found.left_out if (not wanted or x.env in wanted) and (not labels or x.label in places)]
+    shown = {(c.env, c.label) for c in kept}
+    alike = [(env, tuple(n for n in names if (env, n) in shown)) for env, names in found.alike]
+    return Found(tuple(kept), tuple(left), tuple(pair for pair in alike if len(pair[1]) > 1))
 
 
 def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str, Any]]:
@@ -253,11 +331,12 @@ def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str
     return made
 
 
-def plot(curves: Sequence[LearningCurve], out: Path, window: int = WINDOW) -> None:
+def plot(found: Found, out: Path, window: int = WINDOW) -> None:
     """Write the plot, a PNG file. A label has the same colour in every panel.
 
     Raises UsageError where the runs of a label have no step in common, StorageError where the file cannot be written.
     """
+    curves = found.curves
     labels = list(dict.fromkeys(c.label for c in sorted(curves, key=lambda c: (c.place, c.label))))
     panels = []
     for env, in_env in _grouped(curves, lambda c: c.env).items():
@@ -269,11 +348,12 @@ def plot(curves: Sequence[LearningCurve], out: Path, window: int = WINDOW) -> No
             lines.append(Line(label, labels.index(label), grid, values))
         low, high = family(next(iter(in_env)).info["spec"]["kind"]).reference_scores(env)
         panels.append(Panel(env, lines, human=high, random=low))
-    comparison(out, panels, foot=caption(curves, window), ylabel=f"score, mean of the last {window} games")
+    comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
 
 
-def caption(curves: Sequence[LearningCurve], window: int) -> str:
-    """What lines and bands are, the number of seeds, and the protocol of each environment."""
+def caption(found: Found, window: int) -> str:
+    """What lines and bands are, the number of seeds, the protocol of each environment, and what was left out."""
+    curves = found.curves
     counts = sorted({len(g) for g in _grouped(curves, lambda c: (c.env, c.label)).values()})
     seeds = " or ".join(str(n) for n in counts) + (" seeds" if counts[-1] > 1 else " seed")
     line = f"Line: mean over {seeds} of the mean raw score of the last {window} full training games"
@@ -288,6 +368,7 @@ def caption(curves: Sequence[LearningCurve], window: int) -> str:
             sentences.append(f"{env}{whose}: {protocol}.")
     if unfinished := sum(not c.finished for c in curves):
         sentences.append(f"{unfinished} of {len(curves)} runs are not finished.")
+    sentences += found.notes
     return "\n".join(sentences)
 
 

@@ -107,6 +107,8 @@ def experiment(
     seeds, spec = seeds if isinstance(seeds, Sequence) else list(seeds), problems.problem(problem)
     if not len(seeds) or episodes < 1 or not 0 <= max_steps < ENDLESS:
         raise UsageError("an experiment needs a seed, an episode, and max_steps from 0 to below a million")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError("a seed is given twice: its two runs would be one and the same, not two trials")
     module, cfg = configured(method, {**config, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
     cfg = with_step_sizes(cfg, coder)
