@@ -256,7 +256,7 @@ def test_a_preset_for_other_environments_is_no_misspelt_one(capsys, tmp_path, mo
     ("text", "value"), [("10k", 10_000), ("3M", 3_000_000), ("1e6", 1_000_000), ("1,000", 1000), ("1_000", 1000)]
 )
 def test_numbers_may_be_written_as_people_write_them(text, value):
-    assert options.number("--steps", text, whole=True) == value
+    assert options.number("--steps", text, whole=True, commas=True) == value
 
 
 @pytest.mark.parametrize("text", ["", "k", "1.5", "-3", "inf", "nan", "0x10", "1e400", "--3"])

@@ -72,7 +72,7 @@ def test_a_mistake_is_reported_before_anything_starts(words, message, capsys, tm
 
 
 def test_the_plan_is_seed_by_seed_and_own_options_come_last(tmp_path):
-    made = compare.plan(tmp_path, [C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], 2, 100)
+    made = compare.plan(tmp_path, [C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], [1, 2], 100)
     assert [(t.seed, t.directory.relative_to(tmp_path).as_posix()) for t in made] == [
         (1, "CartPole-v1/dqn-lr-3/1"),
         (1, "CartPole-v1/pqn/1"),
@@ -97,7 +97,7 @@ def test_runs_with_other_steps_or_options_are_not_mixed(tmp_path, capsys):
     write_run(tmp_path / C / "pqn" / "1", C, "pqn", 1, [(1, 1.0)], 5000)
     assert main(["compare", C, "--algo", "pqn", "--dir", str(tmp_path), "--steps", "5k"]) == 2
     assert "did not start" in capsys.readouterr().err
-    (longer,) = (t for t in compare.plan(tmp_path, [C], ["dqn"], [], 2, 6000) if t.seed == 1)
+    (longer,) = (t for t in compare.plan(tmp_path, [C], ["dqn"], [], [1, 2], 6000) if t.seed == 1)
     longer.check(extend=True)
     assert not longer.done()
     words = longer.command()
@@ -226,7 +226,7 @@ LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 12_000
 ALONE = (
     "import sys; from pathlib import Path; from playfield.experiments import compare as c, local as t; "
     "root = Path(sys.argv[1]);"
-    f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], 1, {STEPS}); c.save_labels(root, plan); t.run_jobs(plan, 1)"
+    f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], [1], {STEPS}); c.save_labels(root, plan); t.run_jobs(plan, 1)"
 )
 
 

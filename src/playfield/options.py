@@ -12,6 +12,7 @@ import functools
 import inspect
 import math
 import numbers
+import re
 import textwrap
 import typing
 from collections.abc import Hashable, Mapping, Sequence
@@ -58,6 +59,36 @@ NetName = Annotated[str, Names("net")]
 FeaturesName = Annotated[str, Names("features")]
 PolicyName = Annotated[str, Names("policy")]
 
+# Names that other libraries, papers and courses have for options: the first that a command or algorithm has is meant.
+ALIASES = {
+    "learning-rate": ("lr",),
+    "total-timesteps": ("steps",),
+    "n-timesteps": ("steps",),
+    "timesteps": ("steps",),
+    "n-envs": ("num-envs",),
+    "n-steps": ("rollout-steps",),
+    "num-steps": ("rollout-steps",),
+    "n-epochs": ("epochs",),
+    "update-epochs": ("epochs",),
+    "num-minibatches": ("minibatches",),
+    "clip-range": ("clip",),
+    "clip-coef": ("clip",),
+    "buffer-size": ("capacity",),
+    "train-freq": ("train-period",),
+    "train-frequency": ("train-period",),
+    "target-update-interval": ("target-period",),
+    "target-network-frequency": ("target-period",),
+    "exploration-fraction": ("epsilon-share",),
+    "exploration-initial-eps": ("epsilon-start",),
+    "exploration-final-eps": ("epsilon-end",),
+    "start-e": ("epsilon-start",),
+    "end-e": ("epsilon-end",),
+    "lambda": ("gae-lambda", "q-lambda", "lam"),
+    "step-size": ("alpha", "lr"),
+    "priority-exponent": ("alpha",),
+    "importance-exponent": ("beta",),
+    "optimizer-epsilon": ("adam-eps", "eps"),
+}
 BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
@@ -102,7 +133,9 @@ class Option:
                 raise unknown(where or self.name.replace("_", " "), text, self.choices)
             return text
         low = -MOST[self.type] if self.above else self.low
-        value = number(where or self.flag, text, whole=self.type == "int", low=low, high=self.high)
+        value = number(
+            where or self.flag, text, whole=self.type == "int", low=low, high=self.high, commas=self.type == "int"
+        )
         if self.above and value <= self.low:
             raise UsageError(f"{where or self.flag} must be above {self.low:g}, not {text}")
         return value
@@ -113,37 +146,78 @@ class Option:
         if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "bool"):
             words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}
             raise UsageError(f"{self.name} takes {words[self.type]}, not {value!r}")
-        self.parse(str(value))
+        try:
+            text = str(self.plain(value))
+        except OverflowError:  # an int that no float can hold
+            text = "inf"
+        self.parse(text)
 
     def plain(self, value: Any) -> Any:
         """A checked value as Python's own type: NumPy's numbers are no JSON."""
         return {"int": int, "float": float, "bool": bool, "str": str}[self.type](value)
 
 
-def number(flag: str, text: str, *, whole: bool, low: float = 0, high: float | None = None) -> Any:
+_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*|[1-9]\d{0,2}(,\d{3})+)?(\.(\d+(_\d+)*)?)?(e[+-]?\d+)?[kmb]?", re.I | re.A)
+
+
+def number(
+    flag: str, text: str, *, whole: bool, low: float = 0, high: float | None = None, commas: bool = False
+) -> Any:
     """A finite number between `low` and `high` (None: `MOST`).
 
-    Whole numbers may be written 1_000, 1,000, 10k, 3M or 1e6.
+    Numbers may be written 1_000, 10k, 3M or 1e6. With `commas` also 1,000,000, in groups of three digits; no other
+    comma is taken: whether 1,5 is a list, a decimal fraction or a slip is for the user to say.
     """
-    plain = text.replace(",", "").replace("_", "")
+    plain = text.replace("_", "")
+    if not whole or not commas:
+        wrong = "," in text
+    else:
+        plain, wrong = plain.replace(",", ""), False
     factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(plain[-1:].lower(), 1)
     try:
         value = float(plain[:-1] if factor > 1 else plain) * factor
+        if wrong or (math.isfinite(value) and not _NUMBER.fullmatch(text)):
+            raise ValueError
     except ValueError:
-        kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number"
-        raise UsageError(f"{flag} takes {kind}, not {text!r}") from None
+        kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number, such as 0.001 or 1e-3"
+        raise UsageError(f"{flag} takes {kind}, not {_short(text)}") from None
     if not math.isfinite(value):
-        raise UsageError(f"{flag} takes a finite number, not {text}")
+        raise UsageError(f"{flag} takes a finite number, not {_short(text, plain=True)}")
     most = MOST["int" if whole else "float"] if high is None else high
     if value < low and high is None:
-        raise UsageError(f"{flag} must be at least {_plain(low)}, not {text}")
+        raise UsageError(f"{flag} must be at least {_plain(low)}, not {_short(text, plain=True)}")
     if not low <= value <= most:
-        raise UsageError(f"{flag} must be between {_plain(low)} and {_plain(most)}, not {text}")
+        raise UsageError(f"{flag} must be between {_plain(low)} and {_plain(most)}, not {_short(text, plain=True)}")
     if not whole:
         return value
     if value != int(value):
-        raise UsageError(f"{flag} takes a whole number, not {text!r}")
+        raise UsageError(f"{flag} takes a whole number, not {_short(text)}")
     return int(value)
+
+
+def _short(text: str, plain: bool = False) -> str:
+    """A user's word for a message: quoted unless `plain`, and cut where it is long."""
+    cut = text if len(text) <= 60 else f"{text[:57]}..."
+    return cut if plain else repr(cut)
+
+
+def seeds(flag: str, text: str) -> list[int]:
+    """Seeds: 1 to N for a count such as `5`, or those of a list such as `3,7,9`."""
+    if "," not in text:
+        return list(range(1, number(flag, text, whole=True, low=1, high=1000) + 1))
+    listed = [number(flag, part.strip(), whole=True, high=MOST_SEED) for part in text.rstrip(",").split(",")]
+    if twice := [seed for seed in listed if listed.count(seed) > 1]:
+        raise UsageError(f"{flag} has seed {twice[0]} twice")
+    return listed
+
+
+MOST_SEED = 2**53 - 1
+"""The largest seed."""
+
+
+def check_value(name: str, value: Any, kind: str, low: float = 0, high: float | None = None) -> None:
+    """Raise UsageError unless a Python value is an `int`, `float`, `bool` or `str` (`kind`) in its range."""
+    Option(name, kind, None, "", low=low, high=high).check(value)
 
 
 def _plain(limit: float) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playfield.cli.parser import Parser, check_env, make, real, say_line, whole
+from playfield.cli.parser import Parser, check_env, make, real, say_line, seed, whole
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
 from playfield.play.agent import locate
@@ -28,7 +28,7 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
         help="of sampling: 1 as in training, 0 greedy (default: as the algorithm evaluates its agents)",
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), default=0, help="of games and sampling (default 0)")
+    p.add_argument("--seed", type=seed("--seed"), default=0, help="of games and sampling (default 0)")
     p.add_argument("--trust", action="store_true", help="import the module of the module:Id that RUN names")
     return p
 

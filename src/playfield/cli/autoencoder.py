@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playfield.cli.parser import kebab, make, real, say_line, whole
+from playfield.cli.parser import kebab, make, real, say_line, seed, whole
 from playfield.datasets import dataset
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
@@ -35,11 +35,11 @@ def autoencoder(words: list[str]) -> int:
     p.add_argument("--most", type=real("--most", 1, 1e6), help="maximum weight of a pixel (default 100)")
     p.add_argument("--split", help="episodes: hold out whole episodes (default); frames: single frames, which leaks")
     p.add_argument("--test", type=real("--test", 0.001, 0.999), help="fraction held out for testing (default 0.3)")
-    p.add_argument("--split-seed", type=whole("--split-seed", 0, 2**32 - 1), help="seed of the split (default 42)")
+    p.add_argument("--split-seed", type=seed("--split-seed", 2**32 - 1), help="seed of the split (default 42)")
     p.add_argument("--epochs", type=whole("--epochs", 1, 10_000), help="epochs (default 8)")
     p.add_argument("--batch-size", type=whole("--batch-size", 1, 65_536), help="frames in a minibatch (default 64)")
     p.add_argument("--lr", type=real("--lr", 1e-8, 1), help="initial learning rate of Adam (default 0.002)")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**53), help="seed of initial weights and shuffling (default 1)")
+    p.add_argument("--seed", type=seed("--seed"), help="seed of initial weights and shuffling (default 1)")
     p.add_argument("--out", type=Path, metavar="DIR", help="a new directory (default autoencoders/NAME)")
     p.add_argument("--resume", action="store_true", help="go on with the training in --out, exactly")
     p.add_argument("--quiet", action="store_true", help="only the result")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from playfield.cli.parser import make, whole
+from playfield.cli.parser import make, seed, whole
 
 
 def bench(words: list[str]) -> int:
@@ -32,7 +32,7 @@ def bench(words: list[str]) -> int:
     p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="measurements of each side")
     p.add_argument("--env", help="environment of bench kill")
     p.add_argument("--algo", help="algorithm of bench kill")
-    p.add_argument("--seed", type=whole("--seed", 0, 2**53 - 1), help="seed of bench kill and howto")
+    p.add_argument("--seed", type=seed("--seed"), help="seed of bench kill and howto")
     p.add_argument(
         "--capacity",
         type=whole("--capacity", 1),

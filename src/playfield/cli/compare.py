@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.cli.parser import ALIASES, check_env, kebab, make, say_line, whole
+from playfield.cli.parser import check_env, directory, kebab, make, say_line, seed_list, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
+from playfield.options import ALIASES
 from playfield.runs import catalog
 from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.training.prepare import fit_together, prepare
@@ -45,10 +46,20 @@ def compare(words: list[str]) -> int:
         help='an algorithm and its options, as in --algo "dqn --double true"; give one for each line',
     )
     p.add_argument("--steps", type=whole("--steps", 1), help="timesteps of every training (50k, 1M)")
-    p.add_argument("--seeds", type=whole("--seeds", 1, 1000), help="trainings of each, seeds 1, 2, ... (default 5)")
+    p.add_argument(
+        "--seeds",
+        type=seed_list("--seeds"),
+        metavar="N|LIST",
+        help="trainings of each: N for seeds 1 to N, or a list of seeds such as 3,7,9 (default 5)",
+    )
     p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
-    p.add_argument("--dir", type=Path, default=Path("runs/compare"), help="where the runs lie (default runs/compare)")
+    p.add_argument(
+        "--dir",
+        type=directory("--dir"),
+        default=Path("runs/compare"),
+        help="where the runs lie (default runs/compare)",
+    )
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
     p.add_argument("--out", type=Path, help="the picture (default: compare.png in --dir)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
@@ -94,7 +105,7 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
         _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
     from playfield.experiments import compare, local
 
-    trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or 5, a.steps)
+    trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or range(1, 6), a.steps)
     for training in trainings:
         training.check(a.extend)
     if waiting := [t for t in trainings if not t.done()]:

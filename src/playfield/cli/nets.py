@@ -55,7 +55,9 @@ def nets(words: list[str]) -> int:
 def _shape(text: str) -> tuple[int, ...]:
     """84x84x4 as (84, 84, 4). Raises UsageError."""
     parts = text.lower().replace(",", "x").split("x")
-    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
+    if not 1 <= len(parts) <= 3 or not all(
+        part.isascii() and part.isdecimal() and 1 <= int(part) <= 4096 for part in parts
+    ):
         raise UsageError(f"--shape takes sizes up to 4096, such as 84x84x4 or 4, not {text!r}")
     return tuple(int(part) for part in parts)
 

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest
-from playfield.options import BOOLEANS, number
+from playfield.options import ALIASES, BOOLEANS, MOST_SEED, number, seeds
 from playfield.runs.console import print_line
 
-# Names that other libraries, papers and courses have for these options: the first that a command has is meant.
-ALIASES = {
-    "learning-rate": ("lr",),
-    "total-timesteps": ("steps",),
-    "n-timesteps": ("steps",),
-    "timesteps": ("steps",),
-    "n-envs": ("num-envs",),
-    "n-steps": ("rollout-steps",),
-    "num-steps": ("rollout-steps",),
-    "n-epochs": ("epochs",),
-    "update-epochs": ("epochs",),
-    "num-minibatches": ("minibatches",),
-    "clip-range": ("clip",),
-    "clip-coef": ("clip",),
-    "buffer-size": ("capacity",),
-    "train-freq": ("train-period",),
-    "train-frequency": ("train-period",),
-    "target-update-interval": ("target-period",),
-    "target-network-frequency": ("target-period",),
-    "exploration-fraction": ("epsilon-share",),
-    "exploration-initial-eps": ("epsilon-start",),
-    "exploration-final-eps": ("epsilon-end",),
-    "start-e": ("epsilon-start",),
-    "end-e": ("epsilon-end",),
-    "lambda": ("gae-lambda", "q-lambda", "lam"),
-    "step-size": ("alpha", "lr"),
-    "priority-exponent": ("alpha",),
-    "importance-exponent": ("beta",),
-    "optimizer-epsilon": ("adam-eps", "eps"),
-}
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
 
 
@@ -125,11 +97,33 @@ def negative(words: Iterable[str]) -> list[str]:
 
 
 def whole(flag: str, low: int = 0, high: float | None = None) -> Any:
-    return lambda text: number(flag, text, whole=True, low=low, high=high)
+    return lambda text: number(flag, text, whole=True, low=low, high=high, commas=True)
 
 
 def real(flag: str, low: float = 0, high: float | None = None) -> Any:
     return lambda text: number(flag, text, whole=False, low=low, high=high)
+
+
+def seed(flag: str, high: float = MOST_SEED) -> Any:
+    """One seed: no commas, since 1,2 would be two."""
+    return lambda text: number(flag, text, whole=True, high=high)
+
+
+def seed_list(flag: str) -> Any:
+    return lambda text: seeds(flag, text)
+
+
+def directory(flag: str) -> Any:
+    """A path that is not empty: Path("") would be the current folder."""
+
+    def parse(text: str) -> Path:
+        if not text.strip():
+            raise UsageError(f"{flag} takes a directory, not {text!r}")
+        if any(len(os.fsencode(part)) > 255 for part in Path(text).parts):
+            raise UsageError(f"{flag} has a name that is longer than 255 bytes: {text[:40]}...")
+        return Path(text)
+
+    return parse
 
 
 def make(verb: str, about: str, examples: str) -> Parser:

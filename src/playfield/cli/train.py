@@ -9,14 +9,14 @@ from typing import Any
 
 import playfield
 from playfield.cli import defaults
-from playfield.cli.parser import BOOL, Parser, check_env, make, real, say_line, whole
+from playfield.cli.parser import BOOL, Parser, check_env, directory, make, real, say_line, seed, whole
 from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
-from playfield.training.request import Request
+from playfield.training.request import PROTOCOL_PARTS, TAKES, Request
 
 TRAIN_EXAMPLES = """examples:
   playfield train breakout                              about ten minutes on two cores
@@ -59,12 +59,10 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(catalog.presets(algo))}")
     p.add_argument(
         "--steps",
-        type=whole("--steps", 1),
+        type=TAKES["steps"].parse,
         help="total timesteps (1M, 500k); default: as many as fit in --minutes",
     )
-    p.add_argument(
-        "--minutes", type=real("--minutes", 0.01, 1e6), help="length of the training, at the measured speed"
-    )
+    p.add_argument("--minutes", type=TAKES["minutes"].parse, help="length of the training, at the measured speed")
     p.add_argument(
         "--target-score",
         type=parse_score,
@@ -73,24 +71,29 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     )
     p.add_argument(
         "--target-games",
-        type=whole("--target-games", 1, 1e6),
+        type=TAKES["target_games"].parse,
         metavar="K",
         help="the K of --target-score (default 100)",
     )
+    p.add_argument("--seed", type=seed("--seed"), default=1, help="seed of everything random (default 1)")
     p.add_argument(
-        "--seed", type=whole("--seed", 0, 2**53 - 1), default=1, help="seed of everything random (default 1)"
+        "--run", type=directory("--run"), metavar="DIR", help="run directory (default: the next one under runs/)"
     )
-    p.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: the next one under runs/)")
-    p.add_argument("--resume", metavar="DIR", help="resume a run, exactly; --steps and --target-score may change")
+    p.add_argument(
+        "--resume",
+        type=directory("--resume"),
+        metavar="DIR",
+        help="resume a run, exactly; --steps and --target-score may change",
+    )
     p.add_argument("--trust", action="store_true", help="with --resume: import the module that an id module:Id names")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
-    p.add_argument("--workers", type=whole("--workers", 0, 1024), default=0, help="worker threads (0: choose)")
+    p.add_argument("--workers", type=TAKES["workers"].parse, default=0, help="worker threads (0: choose)")
     p.add_argument(
-        "--save-seconds", type=real("--save-seconds", 0), help="maximum seconds between checkpoints (default 60)"
+        "--save-seconds", type=TAKES["save_seconds"].parse, help="maximum seconds between checkpoints (default 60)"
     )
-    p.add_argument("--keep", type=whole("--keep", 1, 1e6), help="checkpoints to keep (default 3)")
-    p.add_argument("--games", type=whole("--games", 0, 1e6), default=30, help="games of the final evaluation")
+    p.add_argument("--keep", type=TAKES["keep"].parse, help="checkpoints to keep (default 3)")
+    p.add_argument("--games", type=TAKES["games"].parse, default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
     p.add_argument("--quiet", action="store_true", help="print only the result")
@@ -211,17 +214,4 @@ def _switch(flag: str) -> Any:
 
 
 def protocol_parts(a: argparse.Namespace) -> dict[str, Any]:
-    names = (
-        "sticky",
-        "skip",
-        "noop",
-        "cap",
-        "life_loss",
-        "fire_reset",
-        "full_actions",
-        "stack",
-        "size",
-        "colour",
-        "obs",
-    )
-    return {n: getattr(a, n) for n in names if getattr(a, n) is not None}
+    return {n: getattr(a, n) for n in PROTOCOL_PARTS if getattr(a, n) is not None}

@@ -17,6 +17,7 @@ from playfield.envs.make import make
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError
+from playfield.options import check_value
 
 SHAPE = ("obs_shape", "obs_dtype", "num_actions", "first_action")  # of a spec: what an agent was made for
 
@@ -48,6 +49,7 @@ def make_envs(
         EnvError: the environment cannot be made.
     """
     found = resolve(name)
+    check_value("threads", threads, "int", 1, 1024)
     options = {"protocol": found.protocol, **found.overrides}
     for option, value in {"protocol": protocol, "view": view, **parts}.items():
         if value is not None:

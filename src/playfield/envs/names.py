@@ -110,6 +110,8 @@ def resolve(name: str) -> Resolved:
         UsageError: no environment has that name; with the nearest right names.
         EnvError: ale-py is not installed.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"an environment is given by its name, such as 'breakout', not {name!r:.60}")
     asked = name.strip()
     if not asked:
         raise UsageError(f"the name of the environment is empty {HINT}")

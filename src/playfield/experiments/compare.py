@@ -50,7 +50,7 @@ def folder(env: str) -> str:
 
 
 def plan(
-    root: Path, envs: Sequence[str], labels: Sequence[str], extra: Sequence[str], seeds: int, steps: int
+    root: Path, envs: Sequence[str], labels: Sequence[str], extra: Sequence[str], seeds: Sequence[int], steps: int
 ) -> list[Job]:
     """All jobs of a comparison in the order in which they run: seed 1 of every algorithm first.
 
@@ -58,7 +58,7 @@ def plan(
         root: directory of the comparison.
         labels: algorithms with their options, as in `dqn --double true`.
         extra: more arguments of `playfield train` for all.
-        seeds: seeds 1 to this number.
+        seeds: one training of each algorithm for each.
         steps: of every training.
 
     Raises UsageError where two jobs would have the same directory, or it has runs with other options.
@@ -66,7 +66,7 @@ def plan(
     found: dict[Path, tuple[str, str]] = {}
     jobs = []
     for env in envs:
-        for seed in range(1, seeds + 1):
+        for seed in seeds:
             for label in labels:
                 home = root / folder(env) / slug(label)
                 if found.setdefault(home, (env, label)) != (env, label):

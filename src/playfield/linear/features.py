@@ -93,7 +93,7 @@ def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, 
     shifts = 1 + 2 * np.arange(len(top))
     if displace:
         words = displace.split("-")
-        if len(words) != len(top) or not all(word.isdecimal() and len(word) < 4 for word in words):
+        if len(words) != len(top) or not all(word.isascii() and word.isdecimal() and len(word) < 4 for word in words):
             example = "-".join(map(str, shifts))
             raise UsageError(f"displace of --features takes {len(top)} numbers, as in {example}, not {displace!r}")
         shifts = np.array([int(word) for word in words])

@@ -21,6 +21,7 @@ from playfield.linear.coders import coder_for, with_step_sizes
 from playfield.linear.features import Coder, encode, fresh
 from playfield.linear.jit import Bools, Floats, Ints
 from playfield.linear.kernels import ENDLESS
+from playfield.options import MOST_SEED, check_value
 from playfield.runs import algorithm, catalog
 
 METHODS = ("sarsa", "sarsa_lambda", "qlearning", "td_lambda", "linear_ac")
@@ -104,11 +105,18 @@ def experiment(
         UsageError: an unknown name or value, or more than the free memory. DivergedError: weights or values are no
             longer finite, or an episode took a million steps.
     """
-    seeds, spec = seeds if isinstance(seeds, Sequence) else list(seeds), problems.problem(problem)
-    if not len(seeds) or episodes < 1 or not 0 <= max_steps < ENDLESS:
-        raise UsageError("an experiment needs a seed, an episode, and max_steps from 0 to below a million")
+    if isinstance(seeds, str | int) or not isinstance(seeds, Iterable):
+        raise UsageError(f"seeds takes several whole numbers, as in range(5), not {seeds!r:.60}")
+    seeds, spec = seeds if isinstance(seeds, range) else list(seeds), problems.problem(problem)
+    for seed in seeds[:: max(1, len(seeds) - 1)] if isinstance(seeds, range) else seeds:
+        check_value("a seed", seed, "int", 0, MOST_SEED)
+    if not len(seeds):
+        raise UsageError("an experiment needs at least one seed")
     if len(set(seeds)) < len(seeds):
         raise UsageError("a seed is given twice: its two runs would be one and the same, not two trials")
+    check_value("episodes", episodes, "int", 1)
+    check_value("max_steps", max_steps, "int", 0, ENDLESS - 1)
+    check_value("threads", threads, "int", 0, 1024)
     module, cfg = configured(method, {**config, "features": features})
     coder = coder_for(features, *(np.array(b, np.float64) for b in (spec.low, spec.high, spec.tiled)))
     cfg = with_step_sizes(cfg, coder)

@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from playfield import compute
 from playfield.envs import make_envs
 from playfield.envs.names import atari_games, classic_games, resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, nearest
+from playfield.options import MOST_SEED, check_value, number
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, catalog, checkpoint, foreign
 from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from, stored
@@ -59,7 +61,7 @@ def locate(name: str) -> None:
         _shipped_key(name)
 
 
-def find_agent(name: str, which: str = "last") -> Agent:
+def find_agent(name: str | Path, which: str | int = "last") -> Agent:
     """The agent called `name`.
 
     Args:
@@ -70,6 +72,9 @@ def find_agent(name: str, which: str = "last") -> Agent:
     Raises:
         UsageError: nothing of that name. DataError: something, but damaged.
     """
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise UsageError(f"an agent is named by its run directory or as one that ships, not {name!r:.60}")
+    which, name = str(which), str(name)
     path = Path(name)
     if name in ("best", "last"):
         path, which = newest_run(), name
@@ -87,10 +92,11 @@ def find_agent(name: str, which: str = "last") -> Agent:
         if not (folder / "best").exists():
             raise UsageError(f"{path} has no best checkpoint yet: use --checkpoint last")
         return _from_checkpoint(path, folder / "best")
-    digits = which.replace(",", "").replace("_", "")
-    if not digits.isdigit():
-        raise UsageError(f"--checkpoint must be last, best or a step, not {which!r}")
-    chosen = folder / f"ckpt-{int(digits):012d}"
+    try:
+        step = number("--checkpoint", which, whole=True, commas=True)
+    except UsageError:
+        raise UsageError(f"--checkpoint must be last, best or a step, not {which[:60]!r}") from None
+    chosen = folder / f"ckpt-{step:012d}"
     if not chosen.is_dir():
         kept = ", ".join(str(int(p.name[5:])) for p in sorted(folder.glob("ckpt-" + "[0-9]" * 12)))
         raise UsageError(f"{path} keeps no checkpoint of step {which}: it has {kept or 'none'}")
@@ -142,7 +148,7 @@ def _shipped(key: str) -> Agent:
 
 def load_policy(
     source: str | Path | Agent,
-    which: str = "last",
+    which: str | int = "last",
     *,
     temperature: float | None = None,
     seed: int = 0,
@@ -172,7 +178,14 @@ def load_policy(
         >>> policy = load_policy("breakout")
         >>> action = policy.act(obs)
     """
-    agent = source if isinstance(source, Agent) else find_agent(str(source), which)
+    if temperature is not None:
+        check_value("temperature", temperature, "float", 0, 100)
+    check_value("seed", seed, "int", 0, MOST_SEED)
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device takes cpu or cuda, not {device!r}")
+    if device == "cuda" and not compute.has_cuda():
+        raise UsageError("device cuda: torch finds no CUDA device here")
+    agent = source if isinstance(source, Agent) else find_agent(source, which)
     spec = spec_from(agent.info)
     admit(spec.id, named_by_user=trust)
     with stored(f"what {agent.label} says of its agent"):

@@ -16,7 +16,8 @@ from playfield.envs import make_from, protocol_line
 from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError
-from playfield.play.agent import agent_or_random
+from playfield.options import MOST_SEED, check_value
+from playfield.play.agent import agent_or_random, load_policy
 from playfield.play.policy import Policy, chooser
 from playfield.play.statistics import interval
 from playfield.runs.console import Say, format_seconds
@@ -108,7 +109,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Policy | str | Path,
     games: int = 30,
     *,
     seed: int = 0,
@@ -121,7 +122,7 @@ def evaluate(
     Every environment plays a fixed share of the games, so long games count as often as short ones.
 
     Args:
-        policy: what acts, see `load_policy`.
+        policy: what acts, see `load_policy`; or what that takes.
         games: how many games are played.
         seed: of games and of sampling; evaluations with one seed are identical.
         num_envs: parallel environments (0: up to 10).
@@ -135,10 +136,14 @@ def evaluate(
         UsageError: `games` or `num_envs` out of range.
         EnvError: the environment raised, or broke its contract.
     """
-    if games < 1:
-        raise UsageError(f"--games must be at least 1, not {games}")
-    if num_envs < 0:
-        raise UsageError(f"--num-envs must be 0 (choose) or more, not {num_envs}")
+    check_value("games", games, "int", 1, 1e6)
+    check_value("seed", seed, "int", 0, MOST_SEED)
+    check_value("num_envs", num_envs, "int", 0, 1e4)
+    check_value("threads", threads, "int", 0, 1024)
+    if isinstance(policy, str | Path):
+        policy = load_policy(policy)
+    if not callable(getattr(policy, "act", None)):
+        raise UsageError(f"evaluate takes a policy, or the run of one, not {policy!r:.60}")
     n, choose = min(num_envs or 10, games), chooser(policy)
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()

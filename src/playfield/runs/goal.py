@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from playfield.errors import UsageError
+from playfield.options import number
 
 GAMES = 100  # in the mean, by default
 
@@ -68,12 +69,9 @@ def parse_score(text: str) -> float:
     if text.lower() == "none":
         return math.inf
     try:
-        value = float(text.replace(",", "").replace("_", ""))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"--target-score takes a number, or none, not {text!r}")
-    return value
+        return float(number("--target-score", text, whole=False, low=-1e38))
+    except UsageError:
+        raise UsageError(f"--target-score takes a number, or none, not {text!r}") from None
 
 
 def to_info(goal: Goal | None) -> dict[str, Any] | None:

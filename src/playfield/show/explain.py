@@ -274,7 +274,7 @@ def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) 
         entries.append((f"Step {moment.step}: {pick.why}", f"Action: {did}. {sentence}", buffer.getvalue()))
     for stale in folder.glob("moment-*.png"):
         digits = stale.stem.removeprefix("moment-")
-        if digits.isdigit() and int(digits) > len(picks):
+        if digits.isascii() and digits.isdigit() and int(digits) > len(picks):
             stale.unlink()
     page = folder / "explain.html"
     atomic_write(page, page_html(policy, game, method, entries, float(np.mean(checks)) if checks else None, seed))

@@ -59,9 +59,7 @@ class Film:
     def __init__(self, path: str | Path, fps: float) -> None:
         self.path = Path(path)
         self.frames = 0
-        suffix = self.path.suffix.lower()
-        if suffix not in SUFFIXES:
-            raise unknown("film format", suffix or self.path.name, SUFFIXES, "(the file name ends in .gif or .mp4)")
+        suffix = check_suffix(self.path)
         if not (math.isfinite(fps) and fps > 0):
             raise UsageError(f"--fps must be above 0 frames per second, not {fps}")
         self._shape: tuple[int, ...] | None = None
@@ -234,6 +232,22 @@ def film_frame(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     return panels.caption(picture, f"{spec.id} · score {moment.score:g}", f"step {moment.step:,}")
 
 
+def check_suffix(path: Path) -> str:
+    """The suffix of a film in lower case. Raises UsageError for one that is no film's."""
+    if any(len(os.fsencode(part)) > 240 for part in path.parts):  # a temporary file beside it has a longer name
+        raise UsageError(f"a name of a film is longer than 240 bytes: {str(path)[:40]}...")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise unknown("film format", suffix or path.name, SUFFIXES, "(the file name ends in .gif or .mp4)")
+    return suffix
+
+
+def check_mosaic(count: int) -> None:
+    """Raise UsageError for what is no number of games in a square grid."""
+    if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
+        raise UsageError(f"--mosaic takes a square number up to 100, such as 4, 9 or 25, not {count}")
+
+
 def film_mosaic(
     policy: Policy,
     count: int,
@@ -253,8 +267,7 @@ def film_mosaic(
         steps: frames at most; by default until all games are over.
         fps, on_frame: see `film_moments`.
     """
-    if count < 1 or math.isqrt(count) ** 2 != count or count > 100:
-        raise UsageError(f"--mosaic takes a square number up to 100, such as 4, 9 or 25, not {count}")
+    check_mosaic(count)
     players = [Player(policy, seed + i) for i in range(count)]
     games = [p.moments(0, 0) for p in players]
     last: list[np.ndarray | None] = [None] * count

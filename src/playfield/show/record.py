@@ -9,12 +9,22 @@ from pathlib import Path
 
 from playfield import compute
 from playfield.errors import UsageError
+from playfield.options import check_value
 from playfield.play.agent import agent_or_random
 from playfield.play.player import Player, fps_of
 from playfield.play.policy import Policy
 from playfield.runs.console import Say
 from playfield.runs.storage import as_storage_error
-from playfield.show.film import STYLES, FrameCallback, film_frame, film_moments, film_mosaic, progress_callback
+from playfield.show.film import (
+    STYLES,
+    FrameCallback,
+    check_mosaic,
+    check_suffix,
+    film_frame,
+    film_moments,
+    film_mosaic,
+    progress_callback,
+)
 from playfield.show.window import Window
 
 
@@ -62,9 +72,19 @@ def record(
         DataError: a damaged checkpoint.
         StorageError: a film cannot be written.
     """
+    for name, value, low, high in (("games", games, 1, 1e4), ("start", start, 0, None), ("mosaic", mosaic, 0, 100)):
+        check_value(name, value, "int", low, high)
+    if steps is not None:
+        check_value("steps", steps, "int", 1)
+    if fps is not None:
+        check_value("fps", fps, "float", 1, 240)
+    if mosaic:
+        check_mosaic(mosaic)
+    out = None if out is None else Path(out)
+    if out is not None:
+        check_suffix(out)
     compute.setup()
     policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
-    out = None if out is None else Path(out)
     folder = home / "films"
     if style not in STYLES:
         raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
@@ -72,8 +92,6 @@ def record(
         raise UsageError("--human shows one game at a time: leave out --mosaic")
     if start and mosaic:
         raise UsageError("--start takes one game at a time: leave out --mosaic")
-    if games < 1 or (steps is not None and steps < 1):
-        raise UsageError("--games and --steps must be at least 1")
     label = "random" if agent == "random" else which
     name = f"mosaic-{mosaic}" if mosaic else f"{label}-seed{seed}"
     paths = [out] if out is not None else [] if human else [folder / f"{name}.mp4", folder / f"{name}.gif"]

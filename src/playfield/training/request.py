@@ -3,9 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from playfield.errors import UsageError, unknown
+from playfield.options import ALIASES, MOST_SEED, Option
+from playfield.runs import catalog, goal
+
+# What numbers and words a training takes, on the command line as in Python.
+TAKES = {
+    option.name: option
+    for option in (
+        Option("steps", "int", None, "", low=1),
+        Option("minutes", "float", None, "", low=0.01, high=1e6),
+        Option("target_games", "int", None, "", low=1, high=1e6),
+        Option("seed", "int", 1, "", high=MOST_SEED),
+        Option("workers", "int", 0, "", high=1024),
+        Option("save_seconds", "float", 60.0, ""),
+        Option("keep", "int", 3, "", low=1, high=1e6),
+        Option("games", "int", 30, "", high=1e6),
+        Option("device", "str", "auto", "", choices=("auto", "cpu", "cuda")),
+        Option("precision", "str", "auto", "", choices=("auto", "bf16", "fp32")),
+        *(Option(name, "str", None, "") for name in ("algo", "preset", "protocol", "view")),
+        *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
+    )
+}
+OPTIONAL = {"steps", "minutes", "target_score", "target_games", "run", "protocol", "view"}
+"""What may be None: chosen by playfield."""
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise UsageError for a value of a wrong type, or outside its range; names are fields of `Request`."""
+    for name, value in values.items():
+        if value is None and name in OPTIONAL:
+            continue
+        if name in TAKES:
+            TAKES[name].check(value)
+        elif name in ("parts", "config"):
+            if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+                raise UsageError(f"{name} takes a dictionary of options, not {value!r:.60}")
+        elif name == "run":
+            check_directory("run", value)
+    goal.requested(values.get("target_score"), None)
+
+
+def check_directory(name: str, value: Any) -> None:
+    """Raise UsageError for what is no path of a directory. Path("") would be the current folder."""
+    if not isinstance(value, str | os.PathLike) or str(value).strip() in ("", "."):
+        raise UsageError(f"{name} takes the path of a directory, not {str(value)!r}")
+    if any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+        raise UsageError(f"{name} has a name that is longer than 255 bytes: {str(value)[:40]}...")
 
 
 @dataclass(frozen=True)
@@ -59,3 +109,51 @@ class Request:
     console: bool = True
     games: int = 30
     film: bool = True
+
+    def __post_init__(self) -> None:
+        check_values({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+PROTOCOL_PARTS = (
+    "sticky",
+    "skip",
+    "noop",
+    "cap",
+    "life_loss",
+    "fire_reset",
+    "full_actions",
+    "stack",
+    "size",
+    "colour",
+    "obs",
+)
+"""Settings of an environment's protocol that have an option of their own on the command line."""
+
+
+def sort_options(algo: str, options: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `Request` from `options` (such fields) and `more`: options by the names of the command line.
+
+    Raises UsageError for a name that is none of these, with the nearest ones, and for one that is given twice.
+    """
+    own = {o.name for o in catalog.options(algo)}
+    config, parts = dict(options.get("config", {})), dict(options.get("parts", {}))
+    for name, value in more.items():
+        meant = [name, *(alias.replace("-", "_") for alias in ALIASES.get(name.replace("_", "-"), ()))]
+        if other := next((m for m in meant if m in own), None):
+            where, name = config, other
+        elif name in PROTOCOL_PARTS:
+            where = parts
+        elif other := next((m for m in meant if m in TAKES), None):
+            raise UsageError(f"{name} is called {other} here")
+        else:
+            others = {
+                a.replace("-", "_") for a, names in ALIASES.items() if own & {n.replace("-", "_") for n in names}
+            }
+            fields = {field.name for field in dataclasses.fields(Request)}
+            raise unknown(
+                "option", name, [*fields, *own, *PROTOCOL_PARTS, *others, "quiet", "say", "resume", "trust"]
+            )
+        if name in where:
+            raise UsageError(f"{name} is given twice")
+        where[name] = value
+    return {**options, "config": config, "parts": parts}

@@ -18,7 +18,7 @@ from playfield import compute
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec
 from playfield.envs.names import resolve
-from playfield.errors import DataError, DivergedError, UsageError, unknown
+from playfield.errors import DataError, DivergedError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, foreign, goal
@@ -28,9 +28,10 @@ from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_f
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.run import WINDOW, Run, Stopped
-from playfield.runs.storage import as_storage_error, remove_leftovers
+from playfield.runs.storage import remove_leftovers
 from playfield.show.film import film_best_game
 from playfield.show.plots import save_curve
+from playfield.training.directory import make_directory
 from playfield.training.plan import (
     command_line,
     default_minutes,
@@ -42,7 +43,7 @@ from playfield.training.plan import (
     snap,
 )
 from playfield.training.prepare import prepare, reopen
-from playfield.training.request import Request
+from playfield.training.request import Request, check_directory, check_values, sort_options
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,28 @@ def train(
     resume: str | Path | None = None,
     trust: bool = False,
     say: Say | None = None,
-    **options: Any,
+    quiet: bool = False,
+    preset: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    target_score: float | None = None,
+    target_games: int | None = None,
+    seed: int | None = None,
+    run: str | Path | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    workers: int | None = None,
+    protocol: str | None = None,
+    view: str | None = None,
+    parts: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    save_seconds: float | None = None,
+    keep: int | None = None,
+    tensorboard: bool | None = None,
+    console: bool | None = None,
+    games: int | None = None,
+    film: bool | None = None,
+    **more: Any,
 ) -> Result:
     """Train an agent or resume a run; ends with an evaluation over full games, a film and a learning curve.
 
@@ -92,7 +114,12 @@ def train(
             `target_games` may then change; an infinite `target_score` removes the target.
         trust: with `resume`: import the module of an environment `module:Id` that only the run's files name.
         say: called with each line of text for a person; None: silent.
-        options: fields of `Request`: steps, minutes, seed, run, preset, config={...}, target_score, ...
+        quiet: print nothing, not even progress.
+        preset, steps, minutes, target_score, target_games, seed, run, device, precision, workers, protocol, view,
+            parts, config, save_seconds, keep, tensorboard, console, games, film: see `Request`, which has the
+            defaults.
+        more: options of the algorithm and of the environment's protocol by their names on the command line, or by
+            those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
     Returns:
         Directory, scores, final hash and files of the run.
@@ -105,23 +132,46 @@ def train(
         EnvError: the environment raised, or broke its contract.
 
     Example:
-        >>> result = playfield.train("CartPole-v1", steps=100_000)
+        >>> result = playfield.train("CartPole-v1", steps=100_000, lr=1e-3)
     """
+    asked: dict[str, Any] = {
+        "preset": preset,
+        "steps": steps,
+        "minutes": minutes,
+        "target_score": target_score,
+        "target_games": target_games,
+        "seed": seed,
+        "run": run,
+        "device": device,
+        "precision": precision,
+        "workers": workers,
+        "protocol": protocol,
+        "view": view,
+        "parts": parts,
+        "config": config,
+        "save_seconds": save_seconds,
+        "keep": keep,
+        "tensorboard": tensorboard,
+        "console": False if quiet else console,
+        "games": games,
+        "film": film,
+    }
+    options = {name: value for name, value in asked.items() if value is not None}
+    check_values({"algo": algo, **options})
+    told = _silent if quiet or say is None else say
     if resume is not None:
+        check_directory("resume", resume)
         if env is not None:
             raise UsageError("the environment is part of the run and cannot be given with resume")
-        return _resume(Path(resume), say or _silent, trust, **options)
+        return _resume(Path(resume), told, trust, **options, **more)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
-    known = {f.name for f in dataclasses.fields(Request)}
-    for name in options:
-        if name not in known:
-            raise unknown("option", name, known)
-    if options.get("run") is not None:
+    options = sort_options(algo, options, more)
+    if "run" in options:
         options["run"] = Path(options["run"])
     request = Request(env=env, algo=algo, **options)
     goal.requested(request.target_score, request.target_games)
-    return _start(request, say or _silent)
+    return _start(request, told)
 
 
 def _silent(_line: str) -> None:
@@ -342,21 +392,3 @@ def finish(
         f"train longer: playfield train --resume {run} {longer}{saved.closing(directory)}"
     )
     return evaluation, files
-
-
-def make_directory(request: Request, spec: EnvSpec) -> Path:
-    """The run directory: the one asked for, or the next free number under runs/ENV/ALGO/."""
-    if request.run is not None:
-        with as_storage_error(f"create {request.run}"):
-            request.run.mkdir(parents=True, exist_ok=True)
-        return request.run
-    root = Path("runs") / spec.id.replace("/", "-").replace(":", "-") / request.algo
-    with as_storage_error(f"create {root}"):
-        root.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(p.name) for p in root.iterdir() if p.name.isdigit()), default=0)
-        while True:
-            try:
-                (root / str(number)).mkdir()
-                return root / str(number)
-            except FileExistsError:
-                number += 1
