@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import playfield
 from game_replays import CARTPOLE, replay
 from playfield.algos import ppo
 from playfield.algos._actor_critic import ActorCritic, load_network
+from playfield.algos._q_network import QNetwork
+from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, PlayfieldError, UsageError
 from playfield.play.agent import find_agent, load_policy
-from playfield.play.evaluate import evaluate
+from playfield.play.evaluate import evaluate, report
 from playfield.play.policy import ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, checkpoint
 from playfield.runs.algorithm import Network
@@ -138,7 +142,7 @@ def write_run(home: Path, **changes) -> Path:
 
 def test_a_stored_policy_acts_like_its_net(tmp_path):
     run = write_run(tmp_path / "run")
-    policy = load_policy(run)
+    policy = load_policy(run, temperature=0.5)
     torch.manual_seed(0)
     net = ActorCritic(CARTPOLE, "mlp", shared=False)
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -265,10 +269,55 @@ def test_a_damaged_checkpoint(tmp_path):
         load_policy(run)
 
 
-def test_each_kind_of_agent_has_its_own_default_temperature() -> None:
-    """A softmax policy is sharpened; one that explores by epsilon plays with the epsilon it ended with."""
-    own = {name: algorithm.load(name).Config.evaluation_temperature for name in algorithm.names()}
-    assert {name for name, temperature in own.items() if temperature == 0.5} == {"ppo", "a2c"}
-    assert {temperature for name, temperature in own.items() if name not in ("ppo", "a2c")} == {1.0}
-    assert load_policy("breakout").temperature == 0.5
+def test_every_agent_is_evaluated_as_it_was_trained() -> None:
+    """Temperature 1 is the policy of training: no algorithm is sharpened unless it is asked for."""
+    assert {algorithm.load(name).Config.evaluation_temperature for name in algorithm.names()} == {1.0}
+    assert load_policy("breakout").temperature == 1
+    assert load_policy("breakout").rule == "sampled"
     assert load_policy("breakout", temperature=0.0).temperature == 0.0
+    assert load_policy("breakout", temperature=0.5).rule == "sampled at temperature 0.5 (training: 1)"
+
+
+PAPERS = {  # (epsilon of evaluation, final one of training), as in DQN Zoo, Dopamine and PureJaxQL
+    ("dqn", "nips"): (0.05, 0.1),
+    ("dqn", "nature"): (0.05, 0.1),
+    ("c51", "paper"): (0.001, 0.01),
+    ("qrdqn", "paper"): (0.001, 0.01),
+    ("hlgauss", "paper"): (0.001, 0.01),
+    ("pqn", "paper"): (0.0, 0.001),
+    ("rainbow", "paper"): (0.0, 0.0),
+    ("dqn", "default"): (0.01, 0.01),
+    ("dqn", "pong"): (0.01, 0.01),
+}
+
+
+@pytest.mark.parametrize(("algo", "preset"), list(PAPERS))
+def test_presets_of_papers_are_evaluated_as_the_papers_do(algo: str, preset: str) -> None:
+    """With actions all alike but for the greedy one, epsilon can be read off the probabilities."""
+    spec = make_envs("breakout", 1).spec
+    cfg = algorithm.load(algo).PRESETS["atari"][preset]
+    assert cfg.epsilons == PAPERS[algo, preset]
+    module: Any = algorithm.load({"rainbow": "c51"}.get(algo, algo))
+    net = QNetwork(spec, cfg.net) if algo == "pqn" else module.network(spec, cfg)
+    agent = algorithm.load(algo).load(spec, cfg, dict(net.named_parameters()), "cpu")
+    policy = ProbabilityPolicy(spec, agent, "toy")
+    probs = policy.explain(np.zeros((1, *spec.obs_shape), np.uint8))["probs"][0]
+    epsilon, trained = PAPERS[algo, preset]
+    np.testing.assert_allclose(np.sort(probs)[:-1], epsilon / spec.num_actions, atol=1e-6)
+    assert policy.rule.startswith(f"epsilon-greedy, epsilon {epsilon:g}" if epsilon else "greedy")
+    assert (f"(training: {trained:g})" in policy.rule) == (trained != epsilon)
+
+
+def test_the_evaluation_says_its_rule(tmp_path) -> None:
+    """In JSON and in the report; `eval_epsilon` is any training's option."""
+    result = playfield.train(
+        "CartPole-v1", "dqn", steps=64, config={"eval_epsilon": 0.25}, run=tmp_path / "r", games=2, film=False
+    )
+    rule = "epsilon-greedy, epsilon 0.25 (training: 0.04)"
+    assert result.evaluation["rule"] == rule
+    assert result.evaluation["temperature"] == 1
+    assert rule in report(playfield.evaluate(load_policy(result.directory), games=1))
+    info = json.loads((result.directory / "run.json").read_text())
+    del info["config"]["eval_epsilon"]  # a run of before: as it was evaluated then
+    (result.directory / "run.json").write_text(json.dumps(info))
+    assert load_policy(result.directory).rule == "epsilon-greedy, epsilon 0.04"

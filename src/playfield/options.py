@@ -55,6 +55,8 @@ PositiveFraction = Annotated[float, Range(0, 1, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
 Signed = Annotated[float, Range(-1e38)]
 """A number that may be negative. All others are at least 0."""
+EvalEpsilon = Annotated[float, Range(-1, 1)]
+"""The probability of a random action in evaluation; below 0: that of the end of training."""
 NetName = Annotated[str, Names("net")]
 FeaturesName = Annotated[str, Names("features")]
 PolicyName = Annotated[str, Names("policy")]

@@ -1,4 +1,4 @@
-"""Hyper-parameters that DQN and its family share, and the values that their presets begin from."""
+"""Hyper-parameters that DQN and its family share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
-from playfield.options import Count, Excludes, Fraction, NetName
+from playfield.options import Count, EvalEpsilon, Excludes, Fraction, NetName
 from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
@@ -90,7 +90,7 @@ class ReplayConfig(algorithm.Config):
 class Config(ReplayConfig):
     """Hyper-parameters that DQN and its family share."""
 
-    evaluation_temperature = 1.0  # epsilon-greedy with the final epsilon of training
+    added = frozenset({"eval_epsilon"})
 
     num_envs: Count = 8
     """Number of parallel environments."""
@@ -132,6 +132,8 @@ class Config(ReplayConfig):
     """Exploration fraction: the part of training over which epsilon is annealed."""
     epsilon_steps: int = 0
     """Steps over which epsilon is annealed, instead of a fraction (0: see `epsilon_share`)."""
+    eval_epsilon: EvalEpsilon = -1.0
+    """Epsilon of evaluation and films (-1: the final epsilon of training)."""
     epsilon_zeta: float = 0.0
     """Exponent, above 1, of the zeta distribution of how many steps a random action is repeated (0: one step)."""
     double: bool = False
@@ -162,6 +164,11 @@ class Config(ReplayConfig):
     def final_epsilon(self) -> float:
         """Probability of a random action at the end of training."""
         return 0.0 if self.noisy else self.epsilon_end
+
+    @property
+    def epsilons(self) -> tuple[float, float]:
+        """Epsilon of evaluation, and the final one of training."""
+        return (self.final_epsilon if self.eval_epsilon < 0 else self.eval_epsilon), self.final_epsilon
 
     def epsilon(self, step: int, progress: float) -> float:
         """Probability of a random action at a step, `progress` of the whole training.
@@ -227,74 +234,3 @@ def buffer_need(
         return algorithm.Need(*replay_need(env, capacity, packed, alpha, mapped, extra))
     finally:
         env.close()
-
-
-# What presets begin from: an algorithm adds only what is its own.
-ATARI: dict[str, Any] = {
-    # Half of the papers' samples per step, in minibatches of 64 instead of 32, with LayerNorm, which allows a higher
-    # learning rate: a million steps of Breakout in little more than an hour on one core (docs/results.md).
-    "rollout_steps": 8,
-    "capacity": 200_000,
-    "train_period": 16,
-    "batch_size": 64,
-    "target_period": 2_000,
-    "lr": 5e-4,
-    "anneal": True,
-    "net": "nips",
-    "double": True,
-    "n_step": 3,
-}
-VECTOR: dict[str, Any] = {
-    "capacity": 20_000,
-    "packed": False,
-    "learning_starts": 1_000,
-    "batch_size": 64,
-    "target_period": 512,
-    "lr": 1e-3,
-    "adam_eps": 1e-8,
-    "epsilon_end": 0.04,
-    "epsilon_share": 0.16,
-    "double": True,
-    "n_step": 3,
-    "clip_reward": False,
-}
-# For rewards that single random actions hardly ever find (MountainCar): repeats of random actions, more updates and a
-# larger network.
-SPARSE: dict[str, Any] = VECTOR | {
-    "train_period": 2,
-    "batch_size": 128,
-    "anneal": True,
-    "epsilon_end": 0.01,
-    "epsilon_share": 0.3,
-    "epsilon_zeta": 1.5,
-    "net": "mlp:width=4,act=relu",
-}
-PIXELS: dict[str, Any] = VECTOR | {
-    # Classic control from small images.
-    "capacity": 50_000,
-    "packed": True,
-    "lr": 5e-4,
-    "anneal": True,
-    "epsilon_end": 0.02,
-    "net": "nips",
-}
-RAM: dict[str, Any] = ATARI | {
-    # The 128 bytes of RAM of an Atari game. Needs LayerNorm: Breakout scores 50 with it, 3 without.
-    "rollout_steps": 4,
-    "packed": False,
-    "learning_starts": 5_000,
-    "train_period": 4,
-    "lr": 1e-3,
-    "net": "mlp:width=4,act=relu,norm=dense",
-}
-# The sizes of Mnih et al. 2015, which the papers of C51 and QR-DQN kept, with Adam. The target network changes every
-# 10,000 updates (40,000 steps), as in the paper's table; in its code and DQN Zoo every 10,000 steps (40,000 frames).
-NATURE: dict[str, Any] = {
-    "capacity": 1_000_000,
-    "learning_starts": 50_000,
-    "target_period": 40_000,
-    "adam_eps": 0.01 / 32,
-    "max_grad_norm": 0.0,
-    "epsilon_steps": 1_000_000,
-    "net": "nature:init=uniform",
-}

@@ -129,10 +129,11 @@ def noise_for(net: nn.Module, random: np.random.Generator, size: int) -> Noise |
     return [(sample(layer.weight.shape[1]), sample(layer.weight.shape[0])) for layer in layers] or None
 
 
-def policy(net: nn.Module, q_values: QValues, epsilon: float, device: str) -> Network:
+def policy(net: nn.Module, q_values: QValues, epsilon: float, trained: float, device: str) -> Network:
     """A trained network as an agent: observations [N, ...] to (logits [N, A], value [N], action values [N, A]).
 
-    The logits are those of its epsilon-greedy policy; noisy networks act without noise.
+    The logits are those of its epsilon-greedy policy with the `epsilon` of evaluation; training ended with `trained`.
+    Noisy networks act without noise.
     """
 
     def q_of(obs: np.ndarray) -> np.ndarray:
@@ -140,4 +141,4 @@ def policy(net: nn.Module, q_values: QValues, epsilon: float, device: str) -> Ne
             q: np.ndarray = q_values(net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))).cpu().numpy()
         return q
 
-    return epsilon_greedy(q_of, epsilon)
+    return epsilon_greedy(q_of, epsilon, trained)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_config import ATARI, NATURE, VECTOR
+from playfield.algos._dqn_presets import ATARI, NATURE, VECTOR
 from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
@@ -53,7 +53,7 @@ VECTOR_SUPPORT = VECTOR | {"atoms": 101, "v_min": -100.0, "v_max": 100.0}
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),
-        "paper": Config(**NATURE, lr=2.5e-4),
+        "paper": Config(**NATURE, lr=2.5e-4, eval_epsilon=0.001),
     },
     "vector": {"default": Config(**VECTOR_SUPPORT)},
 }
@@ -121,4 +121,4 @@ def train(run: Run, cfg: Config) -> None:
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The trained agent, see `_q_network.policy`."""
     expect = partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max)
-    return policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)
+    return policy(load_weights(network(spec, cfg), weights, device), expect, *cfg.epsilons, device)

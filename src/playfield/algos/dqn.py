@@ -23,6 +23,7 @@ Presets of classic control: `default`, and `sparse`, which repeats random action
 * `nips`, `nature`: as in Mnih et al. 2013 and 2015, both with a target network and the Huber loss (the gradient of
   their clipped error). Their losses are sums over 32 samples, ours are means: so `adam_eps` is 0.01 / 32^2. The
   target network changes every 40,000 steps, 10,000 updates, as in the paper's table (its code: 10,000 steps).
+  Training ends at an epsilon of 0.1, evaluation has 0.05.
 * `cleanrl`: the sizes of CleanRL's `dqn_atari.py`: Adam, squared error, no gradient clipping.
 * `lesson18`, `lesson18-double`: a course's: a buffer of 10,000, full before the first update, and an update per step.
   The course's network saw one frame (`--stack 1`), without motion; these see four.
@@ -45,7 +46,7 @@ from torch import Tensor, nn
 
 from playfield.algos import _dqn_config
 from playfield.algos._actor import Actor, Target, linear, make_actors
-from playfield.algos._dqn_config import ATARI, NATURE, PIXELS, RAM, SPARSE, VECTOR
+from playfield.algos._dqn_presets import ATARI, NATURE, PIXELS, RAM, SPARSE, VECTOR
 from playfield.algos._q_network import QNetwork, QValues, identity, noise_for, policy, select
 from playfield.envs.base import EnvSpec
 from playfield.errors import DivergedError
@@ -64,7 +65,8 @@ class Config(_dqn_config.Config):
     """Huber loss, which clips errors, instead of half the squared error."""
 
 
-PAPERS = NATURE | {"optimizer": "rmsprop", "lr": 2.5e-4, "adam_eps": 0.01 / 32**2, "epsilon_end": 0.1}
+PAPERS = NATURE | {"optimizer": "rmsprop", "lr": 2.5e-4, "adam_eps": 0.01 / 32**2}
+PAPERS |= {"epsilon_end": 0.1, "eval_epsilon": 0.05}  # both papers evaluate at 0.05
 CLEANRL: dict[str, Any] = {"capacity": 1_000_000, "learning_starts": 80_000, "max_grad_norm": 0.0, "adam_eps": 1e-8}
 LESSON = Config(
     capacity=10_000,
@@ -294,4 +296,4 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The trained agent, see `_q_network.policy`."""
-    return policy(load_weights(network(spec, cfg), weights, device), identity, cfg.final_epsilon, device)
+    return policy(load_weights(network(spec, cfg), weights, device), identity, *cfg.epsilons, device)

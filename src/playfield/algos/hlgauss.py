@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_config import ATARI, NATURE, VECTOR
+from playfield.algos._dqn_presets import ATARI, NATURE, VECTOR
 from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
@@ -63,6 +63,7 @@ DOPAMINE = NATURE | {
     "target_period": 8_000,
     "adam_eps": 1.5e-4,
     "epsilon_steps": 250_000,
+    "eval_epsilon": 0.001,
     "net": "nature:init=glorot",
 }
 PRESETS: dict[str, dict[str, Config]] = {
@@ -124,4 +125,4 @@ def train(run: Run, cfg: Config) -> None:
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The trained agent, see `_q_network.policy`."""
     expect = partial(expectation, v_min=cfg.v_min, v_max=cfg.v_max)
-    return policy(load_weights(network(spec, cfg), weights, device), expect, cfg.final_epsilon, device)
+    return policy(load_weights(network(spec, cfg), weights, device), expect, *cfg.epsilons, device)

@@ -43,8 +43,6 @@ EVALUATION_PERIOD, EVALUATION_STATES = 2_000, 512  # steps between two evaluatio
 class Config(_dqn_config.ReplayConfig):
     """Hyper-parameters of value prediction."""
 
-    evaluation_temperature = 1.0  # the fixed policy itself
-
     policy: PolicyName = "random"
     """The policy to evaluate: random, a run directory, a checkpoint or a shipped agent (at temperature 1); a run
     keeps its name with the sha256 of its weights."""

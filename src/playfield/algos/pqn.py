@@ -31,7 +31,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
-from playfield.options import Count, Fraction, NetName
+from playfield.options import Count, EvalEpsilon, Fraction, NetName
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
@@ -41,7 +41,7 @@ from playfield.runs.run import Run
 class Config(algorithm.Config):
     """Hyper-parameters of PQN."""
 
-    evaluation_temperature = 1.0  # epsilon-greedy with the final epsilon of training
+    added = frozenset({"eval_epsilon"})
 
     num_envs: Count = 32
     """Number of parallel environments."""
@@ -67,12 +67,19 @@ class Config(algorithm.Config):
     """Final epsilon."""
     epsilon_share: Fraction = 0.1
     """Exploration fraction: the part of training over which epsilon is annealed."""
+    eval_epsilon: EvalEpsilon = -1.0
+    """Epsilon of evaluation and films (-1: the final epsilon of training)."""
     max_grad_norm: float = 10.0
     """Maximum gradient norm (0: no clipping)."""
     net: NetName = "nips"
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
+
+    @property
+    def epsilons(self) -> tuple[float, float]:
+        """Epsilon of evaluation, and the final one of training."""
+        return (self.epsilon_end if self.eval_epsilon < 0 else self.eval_epsilon), self.epsilon_end
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
@@ -118,6 +125,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             optimizer="radam",
             anneal=False,
             epsilon_end=0.001,
+            eval_epsilon=0.0,  # its code tests greedily
             net="nature:norm=layer",
         ),
     },
@@ -222,4 +230,4 @@ def train(run: Run, cfg: Config) -> None:
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The trained agent, see `_q_network.policy`."""
-    return policy(load_weights(QNetwork(spec, cfg.net), weights, device), identity, cfg.epsilon_end, device)
+    return policy(load_weights(QNetwork(spec, cfg.net), weights, device), identity, *cfg.epsilons, device)

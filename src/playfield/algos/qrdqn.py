@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_config import ATARI, NATURE, VECTOR
+from playfield.algos._dqn_presets import ATARI, NATURE, VECTOR
 from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
@@ -47,7 +47,7 @@ class Config(_dqn_config.Config):
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
         "default": Config(**ATARI),
-        "paper": Config(**NATURE, lr=5e-5, quantiles=200),
+        "paper": Config(**NATURE, lr=5e-5, quantiles=200, eval_epsilon=0.001),
     },
     "vector": {"default": Config(**VECTOR)},
 }
@@ -88,4 +88,4 @@ def train(run: Run, cfg: Config) -> None:
 
 def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Network:
     """The trained agent, see `_q_network.policy`."""
-    return policy(load_weights(network(spec, cfg), weights, device), mean, cfg.final_epsilon, device)
+    return policy(load_weights(network(spec, cfg), weights, device), mean, *cfg.epsilons, device)

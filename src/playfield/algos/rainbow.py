@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from playfield.algos import c51
-from playfield.algos._dqn_config import ATARI
+from playfield.algos._dqn_presets import ATARI
 from playfield.options import Count, Fraction
 from playfield.runs.run import Run
 

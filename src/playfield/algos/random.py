@@ -20,7 +20,6 @@ class Config(algorithm.Config):
     """The random agent has nothing to tune but its speed."""
 
     learns = False
-    evaluation_temperature = 1.0
     default_minutes = 0.25
 
     num_envs: Count = 8

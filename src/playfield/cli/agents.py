@@ -25,7 +25,7 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
     p.add_argument(
         "--temperature",
         type=real("--temperature", 0, 100),
-        help="of sampling: 1 as in training, 0 greedy (default: as the algorithm evaluates its agents)",
+        help="of sampling: 1 as in training, less is greedier, 0 greedy (default 1)",
     )
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=seed("--seed"), default=0, help="of games and sampling (default 0)")

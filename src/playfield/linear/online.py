@@ -40,7 +40,6 @@ class Config(algorithm.Config):
     """Hyper-parameters that linear methods share."""
 
     most_workers = 1
-    evaluation_temperature = 1.0  # the final policy of training
     step_sizes: ClassVar[dict[str, str]] = {
         "alpha": "correction"
     }  # each with the option that chooses it where it is 0

@@ -162,7 +162,7 @@ def load_policy(
             the name of a shipped agent, or an `Agent`.
         which: for a run directory: `last`, `best`, or a step.
         temperature: the logits are divided by it: 1 samples as in training, 0 is greedy. None: as the algorithm
-            evaluates its agents, 0.5 unless it says otherwise.
+            evaluates its agents, 1 unless it says otherwise.
         seed: of its own sampling, where `act` is not given random numbers.
         device: where the network computes: `cpu` or `cuda`.
         trust: import the module of an environment `module:Id` that only the run's files name.

@@ -56,6 +56,8 @@ class Evaluation:
         seconds: wall time.
         human_normalized: (mean - random) / (human - random); None where no such scores are known.
         warnings: what was wrong with the agent's files: damaged checkpoints that were not used.
+        rule: how actions were chosen, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
+        temperature: of sampling; 1 is the policy that was trained.
     """
 
     env: str
@@ -66,6 +68,8 @@ class Evaluation:
     seconds: float
     human_normalized: float | None
     warnings: tuple[str, ...] = ()
+    rule: str = ""
+    temperature: float = 1.0
 
     @property
     def scores(self) -> np.ndarray:
@@ -90,6 +94,8 @@ class Evaluation:
         return {
             "env": self.env,
             "policy": self.policy,
+            "rule": self.rule,
+            "temperature": self.temperature,
             "games": len(s),
             "mean": float(s.mean()),
             "median": float(np.median(s)),
@@ -181,6 +187,8 @@ def evaluate(
         seconds=time.monotonic() - start,
         human_normalized=policy.spec.family.human_normalized(policy.spec.id, mean),
         warnings=getattr(policy, "warnings", ()),
+        rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
+        temperature=getattr(policy, "temperature", 1.0),
     )
 
 

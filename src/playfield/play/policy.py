@@ -72,6 +72,7 @@ class ProbabilityPolicy(_Acting):
     """A policy given by logits and a value: samples at a temperature, or takes the likeliest action.
 
     `explain` gives the probabilities that it acts with; those of the network, at temperature 1, are `net_probs`.
+    `rule` says how it chooses, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
 
     Args:
         network: see `Network`.
@@ -92,12 +93,12 @@ class ProbabilityPolicy(_Acting):
         if not 0 <= temperature <= 100:
             raise UsageError(f"the temperature must be between 0 (greedy) and 100, not {temperature}")
         self.spec, self.network, self.temperature, self.warnings = spec, network, temperature, warnings
-        how = f"{network.policy} at temperature {temperature:g} (training: 1)"
+        self.rule = f"{network.policy} at temperature {temperature:g} (training: 1)"
         if temperature == 0:
-            how = "greedy"
+            self.rule = "greedy"
         elif temperature == 1:
-            how = network.policy
-        self.label = f"{label}, {how}"
+            self.rule = network.policy
+        self.label = f"{label}, {self.rule}"
         self._random = np.random.default_rng(seed)
 
     def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
@@ -128,7 +129,7 @@ class RandomPolicy(_Acting):
     """Every action equally likely."""
 
     def __init__(self, spec: EnvSpec, seed: int = 0) -> None:
-        self.spec, self.label, self.temperature = spec, "random", 1.0
+        self.spec, self.label, self.rule, self.temperature = spec, "random", "random", 1.0
         self._random = np.random.default_rng(seed)
 
     def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
@@ -164,10 +165,13 @@ def sample(logprobs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(chosen, logprobs.shape[-1] - 1))
 
 
-def epsilon_greedy(q_values: Callable[[np.ndarray], np.ndarray], epsilon: float) -> Network:
+def epsilon_greedy(
+    q_values: Callable[[np.ndarray], np.ndarray], epsilon: float, trained: float | None = None
+) -> Network:
     """The epsilon-greedy policy of action values [N, A]: (logits [N, A], value [N], action values [N, A]).
 
-    A temperature below 1 makes random actions rarer, 0 is greedy.
+    A temperature below 1 makes random actions rarer, 0 is greedy. `trained`, the epsilon at the end of training, is
+    named where it is another one.
     """
     share = min(max(epsilon, 1e-6), 1 - 1e-6)  # logits are finite
 
@@ -177,4 +181,7 @@ def epsilon_greedy(q_values: Callable[[np.ndarray], np.ndarray], epsilon: float)
         probs[np.arange(len(q)), q.argmax(-1)] += 1 - share
         return np.log(probs), q.max(-1), q
 
-    return Network(forward, policy=f"epsilon-greedy, epsilon {epsilon:g}" if epsilon else "greedy")
+    rule = f"epsilon-greedy, epsilon {epsilon:g}" if epsilon else "greedy"
+    if trained is not None and trained != epsilon:
+        rule += f" (training: {trained:g})"
+    return Network(forward, policy=rule)

@@ -48,8 +48,7 @@ class Config:
         learns: False for an agent without weights.
         uses_replay: it keeps a replay buffer in the run directory.
         most_workers: worker threads that it can use; 0: any number.
-        evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy of training. Less
-            is greedier, but not greedy, since a greedy agent can repeat itself for ever.
+        evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy that was trained.
         default_minutes: length of a training; None: as the environment says.
         added: options that later versions added, whose default is what earlier ones did: runs that lack them go on.
     """
@@ -57,7 +56,7 @@ class Config:
     learns: ClassVar[bool] = True
     uses_replay: ClassVar[bool] = False
     most_workers: ClassVar[int] = 0
-    evaluation_temperature: ClassVar[float] = 0.5
+    evaluation_temperature: ClassVar[float] = 1.0
     default_minutes: ClassVar[float | None] = None
     added: ClassVar[frozenset[str]] = frozenset()
 
@@ -131,7 +130,7 @@ class Network:
             them.
         module: the torch module behind it, where that maps observations to (logits, values); None: it has no such.
         build: makes `module` with fresh weights.
-        policy: how it acts at temperature 1.
+        policy: how it acts at temperature 1: the rule by which it is evaluated.
     """
 
     forward: Callable[[np.ndarray], tuple[np.ndarray, ...]]

@@ -83,7 +83,7 @@ def temperature_sentence(policy: Policy) -> str:
     if not isinstance(policy, ProbabilityPolicy):
         return ""
     if policy.temperature == 1:
-        return "Action probabilities are those the agent plays with, at temperature 1 as in training."
+        return f"Action probabilities are those the agent plays with ({policy.rule}), at temperature 1."
     how = "greedily, temperature 0" if policy.temperature < GREEDY else f"at temperature {policy.temperature:g}"
     return (
         f"Action probabilities are those the agent plays with, {how}; the policy's saliency map uses the network's "
