@@ -46,6 +46,11 @@ class EnvError(PlayfieldError):
     exit_code = 6
 
 
+def visible(text: str) -> str:
+    r"""`text` for a terminal: control characters, which files and names may hold, stand as \x1b and the like."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` of `known` that look most like `name`, best first."""
     candidates = {k.lower(): k for k in known}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from playfield import __version__
 from playfield.cli.verbs import VERBS as VERBS
-from playfield.errors import PlayfieldError, UsageError, nearest
+from playfield.errors import PlayfieldError, UsageError, nearest, visible
 
 
 def _usage() -> str:
@@ -38,7 +38,7 @@ class _Notices(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on
             if sys.stderr is not None:
-                print(record.getMessage(), file=sys.stderr, flush=True)
+                print(visible(record.getMessage()), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
             return VERBS[words[0]](words[1:])
     except PlayfieldError as error:
-        print(f"playfield: {error}", file=sys.stderr)
+        print(visible(f"playfield: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("playfield: stopped", file=sys.stderr)

@@ -25,6 +25,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from playfield.errors import visible
+
 SCORE = "rollout/ep_rew_mean"
 REDRAW = 0.2  # seconds between redraws of the live table
 _BARS = "▁▂▃▄▅▆▇█"
@@ -296,7 +298,7 @@ def _discard_output(stream: TextIO) -> None:
 def print_line(line: str) -> None:
     """Print a line on standard output; a closed pipe is not an error."""
     try:
-        print(line, flush=True)
+        print(visible(line), flush=True)
     except BrokenPipeError:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
 

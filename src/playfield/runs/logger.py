@@ -193,7 +193,11 @@ class Sinks:
             run_dir.mkdir(parents=True, exist_ok=True)
             remove_leftovers(run_dir)
         self.metrics = MetricsCsv(run_dir / "metrics.csv")
-        self.monitor = MonitorCsv(run_dir / "monitor.csv", env_id, time.time())
+        try:
+            self.monitor = MonitorCsv(run_dir / "monitor.csv", env_id, time.time())
+        except BaseException:
+            self.metrics.close()
+            raise
         self.tensorboard = TensorBoard(run_dir) if tensorboard else None
         self.console = Console(title, total_steps, stream, quiet=not console)
         self._clock = clock

@@ -306,7 +306,7 @@ def _resume_locked(
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
     result = _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
-    return dataclasses.replace(result, warnings=tuple(warnings))
+    return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
 
 
 def _go(
@@ -328,17 +328,16 @@ def _go(
         tensorboard=request.tensorboard,
         console=request.console,
     )
-    sinks.resume(found.step if found else 0)
     spec = spec_from(info)
-    run = Run(
-        {**info, "spec": spec},
-        envs_of(spec, Compute(**info["compute"])),
-        directory,
-        sinks,
-        found,
-        request.save_seconds,
-        request.keep,
-    )
+    make = envs_of(spec, Compute(**info["compute"]))
+    try:
+        notes = sinks.resume(found.step if found else 0)
+        run = Run({**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep)
+    except BaseException:
+        sinks.close()
+        raise
+    for note in notes:
+        logger.warning(note)
     try:
         module.train(run, cfg)
     except Stopped as stop:
@@ -359,7 +358,7 @@ def _go(
     mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
-    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop)
+    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
 
 
 def trusting(env: str) -> str:
