@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 
 from playfield import __version__
@@ -28,6 +29,8 @@ def _usage() -> str:
         "  playfield eval breakout       plays full games with the agent that ships with playfield",
         "  playfield watch breakout      the same agent, live in the browser",
         "  playfield games               every game there is",
+        "",
+        "--debug with any command, or PLAYFIELD_DEBUG=1, shows the traceback of an error",
     ]
     return "\n".join(lines)
 
@@ -60,6 +63,9 @@ def _logging(level: int) -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (see `playfield.errors`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("PLAYFIELD_DEBUG", "0") not in ("", "0")
+    if words[:1] == ["--debug"]:
+        words = words[1:]
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(_usage())
@@ -74,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
             return VERBS[words[0]](words[1:])
     except PlayfieldError as error:
+        if debug:
+            traceback.print_exception(error)
         print(visible(f"playfield: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

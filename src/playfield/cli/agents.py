@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playfield.cli.parser import Parser, check_env, make, real, say_line, seed, whole
+from playfield.cli.parser import Parser, check_env, env_timeout, make, real, say_line, seed, whole
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
 from playfield.play.agent import locate
@@ -30,6 +30,7 @@ def _parser(verb: str, about: str | None, examples: str) -> Parser:
     p.add_argument("--greedy", action="store_true", help="the same as --temperature 0")
     p.add_argument("--seed", type=seed("--seed"), default=0, help="of games and sampling (default 0)")
     p.add_argument("--trust", action="store_true", help="import the module of the module:Id that RUN names")
+    env_timeout(p)
     return p
 
 

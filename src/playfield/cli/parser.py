@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from playfield.envs import hang
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest
 from playfield.options import ALIASES, BOOLEANS, MOST_SEED, number, seeds
@@ -26,6 +27,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
         found, extra = self.parse_known_args(self.canonical(words))
+        hang.limit(getattr(found, "env_timeout", None))
         if extra:
             if not extra[0].startswith("-"):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
@@ -127,12 +129,24 @@ def directory(flag: str) -> Any:
 
 
 def make(verb: str, about: str, examples: str) -> Parser:
-    return Parser(
+    parser = Parser(
         prog=f"playfield {verb}",
         description=about,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error (or PLAYFIELD_DEBUG=1)")
+    return parser
+
+
+def env_timeout(parser: Parser) -> None:
+    """Add the option that limits what one call of an environment may take."""
+    parser.add_argument(
+        "--env-timeout",
+        type=real("--env-timeout", 0, 1e6),
+        metavar="SECONDS",
+        help="stop where a step, reset or start of an environment takes longer (default 60; 0: never)",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import playfield
 from playfield.cli import defaults
-from playfield.cli.parser import BOOL, Parser, check_env, directory, make, real, say_line, seed, whole
+from playfield.cli.parser import BOOL, Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
 from playfield.cli.profiling import profiled
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
@@ -96,6 +96,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--games", type=TAKES["games"].parse, default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
+    env_timeout(p)
     p.add_argument("--quiet", action="store_true", help="print only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
     protocol_options(p)
@@ -127,7 +128,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if a.resume is not None:
         given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
         fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
-        fixed -= {"--no-film", "--no-tensorboard", "--trust"}
+        fixed -= {"--no-film", "--no-tensorboard", "--trust", "--env-timeout", "--debug"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")

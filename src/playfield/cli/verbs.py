@@ -15,7 +15,9 @@ class Command:
     about: str
 
     def __call__(self, words: list[str]) -> int:
-        code: int = getattr(importlib.import_module(f"playfield.cli.{self.module}"), self.function)(words)
+        module = importlib.import_module(f"playfield.cli.{self.module}")
+        with importlib.import_module("playfield.envs.hang").of_command_line():
+            code: int = getattr(module, self.function)(words)
         return code
 
 

@@ -8,29 +8,21 @@ does the same, but cannot say which env raised, and cannot execute the log of on
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
+from playfield.envs import hang
 from playfield.envs.action_log import GymnasiumLog, check_snapshot, warn_not_reached
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
 from playfield.envs.codec import Codec
-from playfield.envs.gym_make import find, json_value, make, make_first
-from playfield.errors import EnvError, PlayfieldError, UsageError
-
-_STEP_API = (
-    "step must return (obs, reward, terminated, truncated, info), five values. "
-    "An env of the old Gym API returns four: "
-    "split its done into terminated (the episode is over) and truncated (a time limit)"
-)
-_RESET_API = (
-    "reset must take (*, seed=None, options=None) and return (obs, info). "
-    "An env of the old Gym API does not: change its reset"
-)
+from playfield.envs.gym_make import check_spaces, close, find, json_value, make, make_first
+from playfield.envs.gym_single import SubEnv
+from playfield.envs.traces import told
+from playfield.envs.user_code import RAISED
+from playfield.errors import EnvError, UsageError
 
 
 class GymVectorEnv:
@@ -64,13 +56,14 @@ class GymVectorEnv:
         first, kwargs = make_first(id, kwargs)
         envs = [first]
         try:
+            check_spaces(id, first)
             self._codec = Codec(id, first)
             envs += [make(id, kwargs) for _ in range(self.num_envs - 1)]
         except BaseException:
             for env in envs:
-                env.close()
+                close(env)
             raise
-        self._envs = [_SubEnv(i, env, self._codec) for i, env in enumerate(envs)]
+        self._envs = [SubEnv(i, env, self._codec) for i, env in enumerate(envs)]
         settings = {k: v for k, v in kwargs.items() if k not in ("render_mode", "max_episode_steps")}
         protocol: dict[str, Any] = {
             "env": id,
@@ -93,6 +86,7 @@ class GymVectorEnv:
         self._obs = np.zeros((0, *self._codec.shape), self._codec.dtype)
         self._steps = 0
         self._log: GymnasiumLog | None = None
+        self._call = hang.Call(id)
         self.exact = True
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
@@ -107,7 +101,8 @@ class GymVectorEnv:
         self._steps = 0
         log = GymnasiumLog(np.array(check_seeds(seeds, self.num_envs), np.int64))
         for env, seed in zip(self._envs, log.seed.tolist(), strict=True):
-            obs[env.index] = env.reset(seed, 0)
+            with self._call:
+                obs[env.index] = env.reset(seed, 0)
         check_finite(obs)
         self._log = log
         self._obs = obs.copy()
@@ -127,9 +122,10 @@ class GymVectorEnv:
         reward = np.empty(n, np.float64)
         terminated, truncated = np.zeros(n, bool), np.zeros(n, bool)
         self._steps += 1
-        for env, action in zip(self._envs, actions.tolist(), strict=True):
-            i = env.index
-            next_obs[i], reward[i], terminated[i], truncated[i] = env.step(action, self._steps)
+        with self._call:
+            for env, action in zip(self._envs, actions.tolist(), strict=True):
+                i = env.index
+                next_obs[i], reward[i], terminated[i], truncated[i] = env.step(action, self._steps)
         log.add(actions)
         with np.errstate(over="ignore"):  # an overflow of float32 is infinite, which check_finite refuses
             reward32 = reward.astype(np.float32)
@@ -143,7 +139,8 @@ class GymVectorEnv:
         for i in ended.tolist():
             env = self._envs[i]
             episodes.append(Episode(i, env.score, env.length))
-            obs[i] = env.reset(log.next_seed(i), self._steps)
+            with self._call:
+                obs[i] = env.reset(log.next_seed(i), self._steps)
         check_finite(obs[ended], step=self._steps, envs=ended)
         self._obs = obs.copy()
         return Step(obs, next_obs, reward32, terminated, truncated, episodes)
@@ -188,7 +185,7 @@ class GymVectorEnv:
         )
         obs = np.empty((self.num_envs, *self._codec.shape), self._codec.dtype)
         for env, seed, actions in zip(self._envs, log.seed.tolist(), log.actions, strict=True):
-            obs[env.index] = env.replay(seed, actions)
+            obs[env.index] = env.replay(seed, actions, self._call)
         wrong = [env.index for env in self._envs if env.digest(obs[env.index]) != state["digests"][env.index]]
         self.exact = self.exact and not wrong
         warn_not_reached(self.spec, wrong, ": it depends on more than seed and actions", stacklevel=3)
@@ -209,75 +206,19 @@ class GymVectorEnv:
         if env.render_mode != "rgb_array":
             raise UsageError(f"{self.spec.id} has no render mode 'rgb_array': it cannot be shown")
         try:
-            frame = np.asarray(env.render())
+            with self._call:
+                frame = np.asarray(env.render())
+        except hang.Hang:
+            raise
         except DependencyNotInstalled as error:
             raise UsageError(f"{self.spec.id} cannot be rendered: {error}") from error
-        except Exception as error:
-            raise _named(error, env_index, f"render at step {self._steps}") from error
+        except RAISED as error:
+            raise EnvError(f"env {env_index} failed in render at step {self._steps}: {told(error)}") from error
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise EnvError(f"{self.spec.id} rendered {frame.dtype} {frame.shape}, not uint8 [height, width, 3]")
         return frame
 
     def close(self) -> None:
-        """Close every env."""
+        """Close every env. What one raises is only told: what was done with it is done."""
         for env in self._envs:
-            env.env.close()
-
-
-class _SubEnv:
-    """One environment of the vector, with score and length of its current episode."""
-
-    def __init__(self, index: int, env: gymnasium.Env, codec: Codec) -> None:
-        self.index, self.env, self.codec = index, env, codec
-        self.score, self.length = 0.0, 0
-
-    def reset(self, seed: int | None, step: int) -> np.ndarray:
-        """Start a new episode, with `seed` or else with the env's own generator; returns its first observation."""
-        try:
-            result = self.env.reset(seed=seed)
-            if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
-                raise EnvError(_RESET_API)
-            obs = self.codec.encode(result[0])
-        except Exception as error:
-            raise _named(error, self.index, f"reset at step {step}") from error
-        self.score, self.length = 0.0, 0
-        return obs
-
-    def step(self, action: int, step: int) -> tuple[np.ndarray, float, bool, bool]:
-        """(next_obs, reward, terminated, truncated) of one action, numbered from 0."""
-        try:
-            result: tuple[Any, ...] = self.env.step(np.int64(action + self.codec.first_action))
-            if not isinstance(result, tuple) or len(result) != 5:
-                raise EnvError(_STEP_API)
-            obs, reward = self.codec.encode(result[0]), float(result[1])
-            terminated, truncated = bool(result[2]), bool(result[3])
-        except Exception as error:
-            raise _named(error, self.index, f"step {step}, action {action}") from error
-        self.score += reward
-        self.length += 1
-        return obs, reward, terminated, truncated
-
-    def replay(self, seed: int, actions: list[int]) -> np.ndarray:
-        """Execute `actions` from a reset with `seed`; returns the obs to act on next."""
-        obs = self.reset(seed, 0)
-        for k, action in enumerate(actions, start=1):
-            obs, _, terminated, truncated = self.step(action, k)
-            if terminated or truncated:
-                # the log goes on, so this end made no new anchor
-                obs = self.reset(None, k)
-        return obs
-
-    def digest(self, obs: np.ndarray) -> str:
-        """A fingerprint of the env's state, as far as it can be seen from outside: obs, score and length."""
-        head = f"{self.length} {self.score!r}".encode()
-        return hashlib.sha256(head + obs.tobytes()).hexdigest()[:32]
-
-
-def _named(error: Exception, index: int, where: str) -> EnvError:
-    """An EnvError that names the env and the step, and what to change where the old API is the cause."""
-    text = str(error) if isinstance(error, PlayfieldError) else f"{type(error).__name__}: {error}"
-    if "expected 5, got 4" in text:  # Gymnasium's wrappers unpack what step returned
-        text = _STEP_API
-    elif "unexpected keyword argument 'seed'" in text or "unexpected keyword argument 'options'" in text:
-        text = _RESET_API
-    return EnvError(f"env {index} failed in {where}: {text}")
+            close(env.env)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from playfield.envs import hang
+
 SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals send theirs to a process and to its group
 
 
@@ -17,12 +19,14 @@ SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals sen
 def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
     """Call `came` with the first signal's number and print `words`; the next one ends the process.
 
+    After the first one an environment that hangs is ended at once, see `hang`.
     Outside the main thread nothing is caught: the host program handles signals.
     """
     first = 0.0
 
     def handler(signum: int, _frame: Any) -> None:
         nonlocal first
+        hang.raise_if_ended()
         now = time.monotonic()
         if not first:
             first = now
@@ -37,7 +41,8 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
     except ValueError:
         old = {}
     try:
-        yield
+        with hang.stopped_by_signals():
+            yield
     finally:
         for s, previous in old.items():
             signal.signal(s, previous)

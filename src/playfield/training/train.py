@@ -18,7 +18,7 @@ from playfield import compute
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec
 from playfield.envs.names import resolve
-from playfield.errors import DataError, DivergedError, UsageError
+from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, foreign, goal
@@ -348,6 +348,9 @@ def _go(
         last = f"the last good checkpoint is in {directory / 'checkpoints'}"
         error.args = (f"{error} (at step {run.step:,}; {last})",)
         raise
+    except EnvError as error:
+        error.args = (f"{error} (at step {run.step:,}; {_kept(directory, info)})",)
+        raise
     finally:
         run.close()
     final = run.final_hash()
@@ -359,6 +362,15 @@ def _go(
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
+
+
+def _kept(directory: Path, info: dict[str, Any]) -> str:
+    """What is left of a training that cannot go on, as a clause."""
+    folder = directory / "checkpoints"
+    steps = [int(path.name[5:]) for path in checkpoint.checkpoints(folder)] if folder.is_dir() else []
+    if not steps:
+        return "nothing had been saved"
+    return f"step {steps[-1]:,} is saved, go on with: playfield train --resume {directory}{trusting(info['env'])}"
 
 
 def trusting(env: str) -> str:
