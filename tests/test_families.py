@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from playfield.envs.base import EnvSpec, env_seeds
 from playfield.envs.family import FAMILIES, Family, family, family_of_protocol
 from playfield.envs.names import resolve
 from playfield.errors import DataError
-from playfield.training.plan import default_minutes
+from playfield.play.player import fps_of
 
 ROOT = Path(playfield.__file__).parent
 NAMES = {
@@ -64,8 +65,6 @@ def test_what_families_answer() -> None:
     assert atari.preset_kinds("pong", pixels=False) == ("atari", "ram")
     assert classic.preset_kinds("CartPole-v1", pixels=False) == ("vector", "CartPole")
     assert gym.preset_kinds("Some-v3", pixels=True) == ("vector", "pixels")
-    assert [f.default_minutes(True) for f in (atari, classic, gym)] == [10.0, 3.0, 3.0]
-    assert [f.default_minutes(False) for f in (atari, classic, gym)] == [10.0, 0.5, 0.5]
     assert classic.reference_scores("breakout") == gym.reference_scores("breakout") == (None, None)
 
 
@@ -80,12 +79,12 @@ def test_a_family_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     class Grid(Family):
         kind = "grid"
 
-        def default_minutes(self, pixels: bool) -> float:
+        def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
             return 7.0
 
     monkeypatch.setitem(FAMILIES, "grid", Grid())
     spec = EnvSpec("grid", "grid", (1,), "float32", 2, ("a", "b"), {"size": 4})
-    assert default_minutes(spec, SimpleNamespace(default_minutes=None)) == 7.0
+    assert fps_of(spec) == 7.0
     assert spec.family.protocol_line(spec.protocol) == "size 4"
 
 

@@ -15,7 +15,6 @@ from playfield.envs import make_envs
 from playfield.errors import UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.runs import catalog
-from playfield.training.plan import default_minutes
 from playfield.training.prepare import configure
 from playfield.training.request import Request
 from ppo_runs import named
@@ -57,13 +56,6 @@ def test_presets_for_ram_have_a_dense_body():
     assert configure(Request("Breakout-ram-v4", "ppo"))[1].net == "mlp"
     with pytest.raises(UsageError, match="--net nature needs pixels"):
         chosen("Breakout-ram-v4", "cleanrl")
-
-
-def test_pictures_of_classic_control_get_minutes():
-    minutes = [
-        default_minutes(make_envs(n, 1).spec, dqn.Config()) for n in ("CartPole-v1", "CartPole-v1-pixels", "pong")
-    ]
-    assert minutes == [0.5, 3.0, 10.0]
 
 
 # Learning ------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from playfield.runs.algorithm import Budget
+
 ATARI: dict[str, Any] = {
     # Half of the papers' samples per step, in minibatches of 64 instead of 32, with LayerNorm, which allows a higher
     # learning rate: a million steps of Breakout in little more than an hour on one core (docs/results.md).
@@ -71,4 +73,27 @@ NATURE: dict[str, Any] = {
     "max_grad_norm": 0.0,
     "epsilon_steps": 1_000_000,
     "net": "nature:init=uniform",
+}
+
+# Of distributional methods. The papers' trainings are 100 times as long.
+VALUE_BUDGETS = {
+    "atari": Budget(400_000, 10),
+    "atari/paper": Budget(150_000, 10),
+    "ram": Budget(400_000, 10),
+    "vector": Budget(100_000, 1),
+    "pixels": Budget(100_000, 3),
+}
+DQN_BUDGETS = {
+    "atari": Budget(500_000, 10),
+    "atari/pong": Budget(500_000, 30),  # Pong reached 18 after 422,000 steps
+    "atari/nips": Budget(150_000, 10),
+    "atari/nature": Budget(150_000, 10),
+    "atari/cleanrl": Budget(150_000, 10),
+    "atari/lesson18": Budget(50_000, 10),
+    "atari/lesson18-double": Budget(50_000, 10),
+    "ram": Budget(500_000, 10),
+    "vector": Budget(100_000, 0.5),
+    "pixels": Budget(100_000, 3),
+    "vector/sparse": Budget(100_000, 2),
+    "MountainCar": Budget(100_000, 2),
 }

@@ -37,13 +37,17 @@ from playfield.nets import bodies
 from playfield.nets.learner import Learner
 from playfield.options import Count, Fraction, NetName
 from playfield.runs import algorithm
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
+
+BUDGETS = {"vector": Budget(500_000, 0.5)}
 
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     """Hyper-parameters of A2C."""
+
+    budgets = BUDGETS
 
     added = frozenset({"policy_trains_critic"})
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from playfield.algos import _dqn_config, dqn
-from playfield.algos._dqn_presets import ATARI, NATURE, VECTOR
+from playfield.algos._dqn_presets import ATARI, NATURE, VALUE_BUDGETS, VECTOR
 from playfield.algos._q_network import QNetwork, policy
 from playfield.algos.dqn import Minibatch
 from playfield.envs.base import EnvSpec
@@ -31,6 +31,8 @@ from playfield.runs.run import Run
 @dataclass(frozen=True)
 class Config(_dqn_config.Config):
     """Hyper-parameters of C51."""
+
+    budgets = VALUE_BUDGETS
 
     atoms: Count = 51
     """Number of atoms."""

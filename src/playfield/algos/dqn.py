@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from playfield.algos import _dqn_config
 from playfield.algos._actor import Actor, Target, linear, make_actors
-from playfield.algos._dqn_presets import ATARI, NATURE, PIXELS, RAM, SPARSE, VECTOR
+from playfield.algos._dqn_presets import ATARI, DQN_BUDGETS, NATURE, PIXELS, RAM, SPARSE, VECTOR
 from playfield.algos._q_network import QNetwork, QValues, identity, noise_for, policy, select
 from playfield.envs.base import EnvSpec
 from playfield.errors import DivergedError
@@ -61,6 +61,7 @@ from playfield.runs.run import Run
 class Config(_dqn_config.Config):
     """Hyper-parameters of DQN."""
 
+    budgets = DQN_BUDGETS
     huber: bool = True
     """Huber loss, which clips errors, instead of half the squared error."""
 

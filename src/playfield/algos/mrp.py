@@ -33,15 +33,20 @@ from playfield.options import Count, Fraction, NetName, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
 from playfield.runs import algorithm
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
 
 EVALUATION_PERIOD, EVALUATION_STATES = 2_000, 512  # steps between two evaluations, and states in each
 
 
+BUDGETS = {"atari": Budget(200_000, 10), "vector": Budget(100_000, 0.5)}
+
+
 @dataclass(frozen=True)
 class Config(_dqn_config.ReplayConfig):
     """Hyper-parameters of value prediction."""
+
+    budgets = BUDGETS
 
     policy: PolicyName = "random"
     """The policy to evaluate: random, a run directory, a checkpoint or a shipped agent (at temperature 1); a run

@@ -32,13 +32,22 @@ from playfield.nets import bodies
 from playfield.nets.learner import Learner
 from playfield.options import Count, Fraction, NetName
 from playfield.runs import algorithm
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
+
+BUDGETS = {
+    "atari/long": Budget(3_000_000, 65),
+    "atari/cleanrl": Budget(500_000, 10),
+    "atari/sb3-default": Budget(200_000, 10),
+    "ram": Budget(1_000_000, 10),
+}
 
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     """Hyper-parameters of PPO."""
+
+    budgets = BUDGETS
 
     num_envs: Count = 16
     """Number of parallel environments."""

@@ -33,13 +33,17 @@ from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
 from playfield.options import Count, EvalEpsilon, Fraction, NetName
 from playfield.runs import algorithm
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
+
+BUDGETS = {"atari": Budget(1_000_000, 10), "atari/paper": Budget(400_000, 10)}
 
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     """Hyper-parameters of PQN."""
+
+    budgets = BUDGETS
 
     added = frozenset({"eval_epsilon"})
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from playfield.algos import c51
-from playfield.algos._dqn_presets import ATARI
+from playfield.algos._dqn_presets import ATARI, VALUE_BUDGETS
 from playfield.options import Count, Fraction
+from playfield.runs.algorithm import Budget
 from playfield.runs.run import Run
+
+BUDGETS = VALUE_BUDGETS | {
+    "atari": Budget(300_000, 10),
+    "atari/efficient": Budget(100_000, 15),
+    "vector": Budget(100_000, 2),
+}
 
 
 @dataclass(frozen=True)
 class Config(c51.Config):
     """Hyper-parameters of Rainbow."""
+
+    budgets = BUDGETS
 
     lr: float = 6.25e-5
     target_period: Count = 8_000

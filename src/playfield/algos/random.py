@@ -11,8 +11,10 @@ from playfield.algos._actor_critic import make_rollouts
 from playfield.envs.base import EnvSpec
 from playfield.options import Count
 from playfield.runs import algorithm
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
+
+BUDGETS = {"atari": Budget(100_000, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Config(algorithm.Config):
     """The random agent has nothing to tune but its speed."""
 
     learns = False
-    default_minutes = 0.25
+    budgets = BUDGETS
 
     num_envs: Count = 8
     """Number of parallel environments."""

@@ -60,7 +60,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument(
         "--steps",
         type=TAKES["steps"].parse,
-        help="total timesteps (1M, 500k); default: as many as fit in --minutes",
+        help="total timesteps (1M, 500k); default: fixed by environment, algorithm and preset",
     )
     p.add_argument("--minutes", type=TAKES["minutes"].parse, help="length of the training, at the measured speed")
     p.add_argument(

@@ -79,10 +79,6 @@ class Family:
         """
         return "vector", "pixels" if pixels else id.split("-v")[0]
 
-    def default_minutes(self, pixels: bool) -> float:
-        """Length of a training, in minutes, where neither --steps nor --minutes says it."""
-        return 3.0 if pixels else 0.5
-
     def frames_per_step(self, protocol: Mapping[str, Any]) -> int | None:
         """Emulator frames in one step; None where there is no emulator."""
         return None
@@ -146,9 +142,6 @@ class AtariFamily(Family):
 
     def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
         return "atari", "atari" if pixels else "ram"
-
-    def default_minutes(self, pixels: bool) -> float:
-        return 10.0
 
     def frames_per_step(self, protocol: Mapping[str, Any]) -> int:
         return int(protocol.get("skip", 1))

@@ -31,8 +31,14 @@ from playfield.linear.restored import check, ranges
 from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
 from playfield.play.policy import epsilon_greedy
 from playfield.runs import algorithm, encoder
-from playfield.runs.algorithm import Network
+from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
+
+BUDGETS = {
+    "atari": Budget(1_000_000, 10),
+    "ram": Budget(1_000_000, 10),
+    "vector": Budget(200_000, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Config(algorithm.Config):
     """Hyper-parameters that linear methods share."""
 
     most_workers = 1
+    budgets = BUDGETS
     step_sizes: ClassVar[dict[str, str]] = {
         "alpha": "correction"
     }  # each with the option that chooses it where it is 0

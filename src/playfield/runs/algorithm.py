@@ -41,6 +41,23 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Length of a training by default: steps, and about how many minutes an idle machine with two cores takes."""
+
+    steps: int
+    minutes: float
+
+
+BUDGETS = {
+    "atari": Budget(800_000, 10),
+    "ram": Budget(800_000, 10),
+    "vector": Budget(200_000, 0.5),
+    "pixels": Budget(200_000, 3),
+}
+"""By kind of environment, for algorithms that say nothing else."""
+
+
+@dataclass(frozen=True)
 class Config:
     """Base of every algorithm's hyper-parameters.
 
@@ -49,7 +66,8 @@ class Config:
         uses_replay: it keeps a replay buffer in the run directory.
         most_workers: worker threads that it can use; 0: any number.
         evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy that was trained.
-        default_minutes: length of a training; None: as the environment says.
+        budgets: length of a training by default, by kind of environment as in `PRESETS`, or `KIND/PRESET`; of kinds
+            that are not there, see `BUDGETS`. It is the same on every machine: schedules depend on it.
         added: options that later versions added, whose default is what earlier ones did: runs that lack them go on.
     """
 
@@ -57,13 +75,21 @@ class Config:
     uses_replay: ClassVar[bool] = False
     most_workers: ClassVar[int] = 0
     evaluation_temperature: ClassVar[float] = 1.0
-    default_minutes: ClassVar[float | None] = None
+    budgets: ClassVar[Mapping[str, Budget]] = {}
     added: ClassVar[frozenset[str]] = frozenset()
 
     num_envs: Count
     """Number of parallel environments."""
     rollout_steps: Count
     """Steps per environment per rollout."""
+
+    @classmethod
+    def budget(cls, kinds: tuple[str, str], preset: str) -> Budget:
+        """Length of a training by default, for an environment of these kinds: (general, more special)."""
+        general, special = kinds
+        keys = (f"{special}/{preset}", f"{general}/{preset}", special, general)
+        table = {**BUDGETS, **cls.budgets}
+        return next((table[key] for key in keys if key in table), table["vector"])
 
     @property
     def batch(self) -> int:

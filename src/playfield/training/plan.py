@@ -22,6 +22,7 @@ from playfield.runs.info import VERSION, spec_from
 from playfield.runs.run import Run
 from playfield.training.request import Request
 
+FAR_OFF = 3.0  # times the planned time: from here on the plan warns
 PATIENCE = 10.0  # seconds after which 3 rollouts are enough to measure a training's speed
 
 
@@ -98,11 +99,25 @@ def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:
     return lambda n: make_from(spec, n, threads=min(threads, n))
 
 
-def default_minutes(spec: EnvSpec, cfg: Config) -> float:
-    """Length of a training in minutes, by default."""
-    if cfg.default_minutes is not None:
-        return cfg.default_minutes
-    return spec.family.default_minutes(spec.pixels)
+def steps_of(request: Request, cfg: Config, spec: EnvSpec, speed: float | None) -> tuple[int, str | None]:
+    """Total steps of a training, and a note where the default takes far longer here than it should.
+
+    Without --steps and --minutes they depend on what is trained alone: the same command is the same training on every
+    machine.
+    """
+    if request.steps is not None:
+        return request.steps, None
+    if request.minutes is not None:
+        return snap((speed or 0) * request.minutes * 60), None
+    usual = cfg.budget(spec.family.preset_kinds(spec.id, spec.pixels), request.preset)
+    expected = usual.steps / speed if speed else 0.0
+    if expected <= FAR_OFF * usual.minutes * 60:
+        return usual.steps, None
+    meant, here = format_seconds(usual.minutes * 60), format_seconds(expected)
+    return usual.steps, (
+        f"note: the default of {usual.steps:,} steps is meant for about {meant} and will take about {here}: "
+        f"this machine is slow or busy. --minutes {usual.minutes:g} trains for that time, with fewer steps"
+    )
 
 
 def command_line(request: Request, steps: int, compute: Compute) -> str:

@@ -66,8 +66,9 @@ class Request:
         env: `breakout`, `CartPole-v1`, any Gymnasium id.
         algo: name of the algorithm.
         preset: name of a set of hyper-parameters of the algorithm.
-        steps: total steps, summed over the environments; None: as many as fit into `minutes`.
-        minutes: time budget at the measured speed; None: depends on the environment. Not together with `steps`.
+        steps: total steps, summed over the environments; None: a number that depends on environment, algorithm and
+            preset alone (`Config.budget`), unless `minutes` is given.
+        minutes: choose the steps that fit into this time at the measured speed. Not together with `steps`.
         target_score: stop early when the mean score of the last `target_games` games reaches this.
         target_games: games in that mean; None: 100.
         seed: of everything random, 0 to 2**53 - 1.

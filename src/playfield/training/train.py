@@ -34,13 +34,12 @@ from playfield.show.plots import save_curve
 from playfield.training.directory import make_directory
 from playfield.training.plan import (
     command_line,
-    default_minutes,
     envs_of,
     finite_or_none,
     info_for,
     measure_speed,
     plan_text,
-    snap,
+    steps_of,
 )
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request, check_directory, check_values, sort_options
@@ -192,17 +191,18 @@ def _start(request: Request, say: Say) -> Result:
     if note:
         say(note)
     speed = None
-    if request.steps is None or (request.console and request.steps > 20 * cfg.batch):
+    if request.minutes is not None or (request.console and (request.steps is None or request.steps > 20 * cfg.batch)):
         say("measuring the speed of this machine ...")
         try:
             speed = measure_speed(module, cfg, spec, chosen, request.seed)
         except Stopped as stop:
             stop.args = ("stopped before the training began; nothing was written",)
             raise
-    minutes = request.minutes if request.minutes is not None else default_minutes(spec, cfg)
-    steps = request.steps or snap((speed or 0) * minutes * 60)
+    steps, slow = steps_of(request, cfg, spec, speed)
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
+    if slow:
+        say(slow)
     if steps < 10 * cfg.batch and cfg.learns:
         rollouts = -(-steps // cfg.batch)
         say(f"note: {steps:,} steps are only {rollouts} rollout{'s' * (rollouts > 1)}: too few to learn")
