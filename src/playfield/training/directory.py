@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from playfield.envs.base import EnvSpec
+from playfield.runs import checkpoint
 from playfield.runs.storage import as_storage_error
 from playfield.training.request import Request
 
@@ -26,3 +27,17 @@ def make_directory(request: Request, spec: EnvSpec) -> Path:
                 return root / str(number)
             except FileExistsError:
                 number += 1
+
+
+def kept(directory: Path, env: str) -> str:
+    """What is left of a training that cannot go on, as a clause."""
+    folder = directory / "checkpoints"
+    steps = [int(path.name[5:]) for path in checkpoint.checkpoints(folder)] if folder.is_dir() else []
+    if not steps:
+        return "nothing had been saved"
+    return f"step {steps[-1]:,} is saved, go on with: playfield train --resume {directory}{trusting(env)}"
+
+
+def trusting(env: str) -> str:
+    """What a command about a run needs besides its directory: leave to import the module of `module:Id`."""
+    return " --trust" if ":" in env else ""

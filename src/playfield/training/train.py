@@ -31,7 +31,7 @@ from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.runs.storage import remove_leftovers
 from playfield.show.film import film_best_game
 from playfield.show.plots import save_curve
-from playfield.training.directory import make_directory
+from playfield.training.directory import kept, make_directory, trusting
 from playfield.training.plan import (
     command_line,
     envs_of,
@@ -349,7 +349,7 @@ def _go(
         error.args = (f"{error} (at step {run.step:,}; {last})",)
         raise
     except EnvError as error:
-        error.args = (f"{error} (at step {run.step:,}; {_kept(directory, info)})",)
+        error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'])})",)
         raise
     finally:
         run.close()
@@ -362,20 +362,6 @@ def _go(
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
-
-
-def _kept(directory: Path, info: dict[str, Any]) -> str:
-    """What is left of a training that cannot go on, as a clause."""
-    folder = directory / "checkpoints"
-    steps = [int(path.name[5:]) for path in checkpoint.checkpoints(folder)] if folder.is_dir() else []
-    if not steps:
-        return "nothing had been saved"
-    return f"step {steps[-1]:,} is saved, go on with: playfield train --resume {directory}{trusting(info['env'])}"
-
-
-def trusting(env: str) -> str:
-    """What a command about a run needs besides its directory: leave to import the module of `module:Id`."""
-    return " --trust" if ":" in env else ""
 
 
 def finish(
