@@ -100,7 +100,7 @@ def test_summary():
     assert summary["std"] == pytest.approx(math.sqrt(2))
     assert summary["mean_length"] == 30
     assert summary["scores"] == [1, 4, 4]
-    assert 1 <= summary["ci95"][0] <= 3 <= summary["ci95"][1] <= 4
+    assert summary["ci95"] is None  # three games are too few
     assert (summary["protocol"], summary["seed"], summary["seconds"]) == ({"skip": 4}, 9, 1.235)
     assert result.best is games[1]  # the first of the best
 

@@ -198,7 +198,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             row["label"],
             str(len(row["seeds"])) + (f" ({open_runs} unfinished)" if open_runs else ""),
             f"{row['step']:,}",
-            format_value(round(row["mean"], 2)),
+            format_value(row["mean"]),
             interval,
             "-" if row["steps_per_second"] is None else f"{row['steps_per_second']:,.0f}",
             format_seconds(row["seconds"]),

@@ -62,7 +62,9 @@ def lesson(words: list[str]) -> int:
         raise UsageError(f"lesson {a.name} plays no game: leave out --gif")
     progress = _progress.Silent() if a.quiet or a.json else _progress.Reporter(a.name)
     if not a.json:
-        say_line(text.partition("\n")[0])
+        own = lessons.load(a.name).BUDGET.runs
+        here = f" (here: {a.runs} run{'s' * (a.runs > 1)})" if a.runs and own and a.runs != own else ""
+        say_line(text.partition("\n")[0] + here)
     try:
         options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
         outcome = lessons.run(a.name, progress=progress, **options)

@@ -11,6 +11,7 @@ import playfield
 from playfield.cli import defaults
 from playfield.cli.parser import BOOL, Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
 from playfield.cli.profiling import profiled
+from playfield.envs.names import default_algo
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
 from playfield.runs import catalog
@@ -46,16 +47,20 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
 
     Raises UsageError for a mistake. Nothing here imports torch.
     """
-    algo = "ppo"
+    algo = ""
     for i, word in enumerate(words):
         if word == "--algo" and i + 1 < len(words):
             algo = words[i + 1]
         elif word.startswith("--algo="):
             algo = word[7:]
+    if chosen := not algo:
+        algo = next((best for w in words if (best := default_algo(w)) != "ppo"), "ppo")
     own = catalog.options(algo)
     p = make("train", train.__doc__ or "", TRAIN_EXAMPLES)
     p.add_argument("env", nargs="?", help="breakout, ALE/Pong-v5, CartPole-v1, any Gymnasium id")
-    p.add_argument("--algo", default="ppo", help=f"{', '.join(catalog.algorithms())} (default ppo)")
+    p.add_argument(
+        "--algo", default=algo, help=f"{', '.join(catalog.algorithms())} (default ppo; of MountainCar sarsa)"
+    )
     p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(catalog.presets(algo))}")
     p.add_argument(
         "--steps",
@@ -136,6 +141,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if a.env is None:
         raise UsageError("which environment? For example: playfield train breakout (`playfield games` lists all)")
     check_env(a.env)
+    if chosen and default_algo(a.env) != algo:
+        return understand([*words, "--algo", default_algo(a.env)])
     requested(a.target_score, a.target_games)
     if a.preset not in catalog.presets(algo):
         raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))

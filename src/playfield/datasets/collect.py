@@ -20,7 +20,7 @@ from playfield.errors import StorageError, UsageError
 from playfield.play.agent import agent_or_random
 from playfield.play.policy import Policy, chooser
 from playfield.runs import encoder
-from playfield.runs.console import Say, format_seconds
+from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.info import VERSION
 from playfield.runs.storage import preflight
 
@@ -252,7 +252,11 @@ def collect(
     }
     dataset.save(path, columns, meta)
     if say is not None:
-        finished = f"{len(scores)} finished, mean score {np.mean(scores):.1f}" if scores else "none finished"
+        finished = (
+            f"{len(scores)} finished, mean score {format_scores(float(np.mean(scores)))[0]}"
+            if scores
+            else "none finished"
+        )
         size = (path / dataset.DATA).stat().st_size
         say(
             f"{path}: {len(columns['frames']):,} frames of {meta['episodes']} games "

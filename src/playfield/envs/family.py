@@ -9,6 +9,7 @@ This module imports no environment: `make.py` does, when the first one is made.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,30 @@ from typing import Any
 from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
+
+# Of full games under the time limit of the id.
+SCORE_LIMITS = {
+    "CartPole-v0": (0.0, 200.0),
+    "CartPole-v1": (0.0, 500.0),
+    "MountainCar-v0": (-200.0, 0.0),
+    "Acrobot-v1": (-500.0, 0.0),
+    "FrozenLake-v1": (0.0, 1.0),
+    "FrozenLake8x8-v1": (0.0, 1.0),
+    "Blackjack-v1": (-1.0, 1.0),
+    "pong": (-21.0, 21.0),
+}
+INPUTS = {
+    "CartPole": ("cart position", "cart velocity", "pole angle", "pole angular velocity"),
+    "MountainCar": ("position", "velocity"),
+    "Acrobot": (
+        "cos angle 1",
+        "sin angle 1",
+        "cos angle 2",
+        "sin angle 2",
+        "angular velocity 1",
+        "angular velocity 2",
+    ),
+}
 
 
 class Family:
@@ -91,6 +116,19 @@ class Family:
         """Published mean scores of (a random player, a human); (None, None) where there are none."""
         return None, None
 
+    def score_limits(self, id: str) -> tuple[float, float]:
+        """The lowest and the highest possible score of a full game, as far as they are known."""
+        return SCORE_LIMITS.get(id, (-math.inf, math.inf))
+
+    def default_algo(self, id: str) -> str:
+        """The algorithm of a training that names none."""
+        return "ppo"
+
+    def input_names(self, id: str, count: int) -> tuple[str, ...]:
+        """What the numbers of a vector observation are."""
+        known = INPUTS.get(id.partition("-v")[0], ())
+        return known if len(known) == count else tuple(f"input {i + 1}" for i in range(count))
+
     def human_normalized(self, id: str, score: float) -> float | None:
         """(score - random) / (human - random); None without reference scores."""
         random_score, human_score = self.reference_scores(id)
@@ -143,6 +181,9 @@ class AtariFamily(Family):
     def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
         return "atari", "atari" if pixels else "ram"
 
+    def input_names(self, id: str, count: int) -> tuple[str, ...]:
+        return tuple(f"byte {i}" for i in range(count))  # of RAM
+
     def frames_per_step(self, protocol: Mapping[str, Any]) -> int:
         return int(protocol.get("skip", 1))
 
@@ -168,6 +209,10 @@ class ClassicFamily(Family):
 
     kind = "classic"
     options = ("obs",)
+
+    def default_algo(self, id: str) -> str:
+        # Single random actions hardly ever reach the flag of MountainCar: PPO ends at -200.
+        return "sarsa" if id.startswith("MountainCar") else "ppo"
 
     def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
         return {"CartPole": 50.0, "Acrobot": 15.0}.get(id.split("-v")[0], 30.0)

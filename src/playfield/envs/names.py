@@ -125,6 +125,15 @@ def resolve(name: str) -> Resolved:
     return found
 
 
+def default_algo(name: str) -> str:
+    """The algorithm of a training of `name` that names none; also for what is no environment."""
+    try:
+        found = _classic(name.strip()) if isinstance(name, str) else None
+    except UsageError:
+        found = None
+    return found.family.default_algo(found.id) if found else "ppo"
+
+
 def _squash(name: str) -> str:
     """`Ms_Pacman` -> `mspacman`."""
     return re.sub(r"[_\- ]", "", name.lower())

@@ -301,14 +301,14 @@ def choose(found: Found, envs: Sequence[str], labels: Sequence[str]) -> Found:
 def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str, Any]]:
     """The table: per environment and label, the mean score at the last step that all runs of the environment reached.
 
-    `low` and `high` are Student's 95 % interval over seeds; None for a single seed.
+    `low` and `high` are Student's 95 % interval over seeds, within the possible scores; None for a single seed.
     """
     made = []
     for env, in_env in _grouped(curves, lambda c: c.env).items():
         at = min(c.last for c in in_env)
         for label, group in _grouped(in_env, lambda c: c.label).items():
             scores = np.array([c.mean_at(at) for c in group])
-            low, high = t_interval(scores)
+            low, high = t_interval(scores, limits=_limits(env, group[0]))
             speeds = [c.speed for c in group if c.speed]
             made.append(
                 {
@@ -331,6 +331,11 @@ def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str
     return made
 
 
+def _limits(env: str, curve: LearningCurve) -> tuple[float, float]:
+    """The lowest and highest possible score."""
+    return family(curve.info["spec"]["kind"]).score_limits(env)
+
+
 def plot(found: Found, out: Path, window: int = WINDOW) -> None:
     """Write the plot, a PNG file. A label has the same colour in every panel.
 
@@ -347,7 +352,7 @@ def plot(found: Found, out: Path, window: int = WINDOW) -> None:
                 raise UsageError(f"the runs of {label} on {env} have no step in common yet")
             lines.append(Line(label, labels.index(label), grid, values))
         low, high = family(next(iter(in_env)).info["spec"]["kind"]).reference_scores(env)
-        panels.append(Panel(env, lines, human=high, random=low))
+        panels.append(Panel(env, lines, human=high, random=low, limits=_limits(env, in_env[0])))
     comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
 
 

@@ -69,8 +69,8 @@ def run(
 
     Args:
         name: of a lesson, see `names`.
-        runs, episodes, steps: instead of the published budget. With other episodes or steps, or a single run where
-            the lesson has several, numbers are not compared with the published ones.
+        runs, episodes, steps: instead of the published budget. With other episodes or steps, or fewer
+            than half the runs, numbers are not compared with the published ones.
         faithful: reproduce the mistakes of the course's code.
         progress: where to report progress; None: nowhere.
 
@@ -104,7 +104,7 @@ def run(
         progress=progress or Silent(),
     )
     outcome: Outcome = module.run(request)
-    if budget.runs <= 1 or request.runs > 1:
+    if 2 * request.runs >= budget.runs:
         return outcome
-    # A single run has no interval, and cannot be ranked.
+    # The mean of far fewer runs than were published, or a single one, proves nothing.
     return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])

@@ -20,8 +20,10 @@ from playfield.options import MOST_SEED, check_value
 from playfield.play.agent import agent_or_random, load_policy
 from playfield.play.policy import Policy, chooser
 from playfield.play.statistics import interval
-from playfield.runs.console import Say, format_seconds
+from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.storage import as_storage_error, atomic_write
+
+FEW = 5  # games; a bootstrap interval of fewer means little
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ class Evaluation:
         return 0 if longest is None else sum(g.length >= longest for g in self.games)
 
     def summary(self) -> dict[str, Any]:
-        """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores."""
+        """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores.
+
+        The interval `ci95` is None for fewer than `FEW` games: theirs would mean little.
+        """
         s = self.scores
-        low, high = interval(s.tolist())
         return {
             "env": self.env,
             "policy": self.policy,
@@ -102,7 +106,7 @@ class Evaluation:
             "min": float(s.min()),
             "max": float(s.max()),
             "std": float(s.std()),
-            "ci95": [low, high],
+            "ci95": list(interval(s.tolist())) if len(s) >= FEW else None,
             "human_normalized": self.human_normalized,
             "cut": self.cut,
             "mean_length": float(np.mean([g.length for g in self.games])),
@@ -225,17 +229,14 @@ def evaluate_and_save(
     return result
 
 
-FEW = 5  # games; a bootstrap interval of fewer means little
-
-
 def report(result: Evaluation) -> str:
     """An evaluation as a few lines of text."""
     s = result.summary()
-    low, high = s["ci95"]
-    spread = f"95 % interval {low:.1f} to {high:.1f}" if s["games"] >= FEW else "too few games for an interval"
+    mean, median, *ends = format_scores(s["mean"], s["median"], *(s["ci95"] or ()))
+    spread = f"95 % interval {' to '.join(ends)}" if ends else "too few games for an interval"
     lines = [
-        f"{s['env']}: mean score {s['mean']:.1f} over {s['games']} full games "
-        f"({spread}; median {s['median']:.1f}, min {s['min']:g}, max {s['max']:g})",
+        f"{s['env']}: mean score {mean} over {s['games']} full games "
+        f"({spread}; median {median}, min {s['min']:g}, max {s['max']:g})",
         f"  agent     {result.policy}",
         f"  protocol  {protocol_line(result.protocol)}; {family_of_protocol(result.protocol).score_name}",
     ]

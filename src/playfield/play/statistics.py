@@ -18,10 +18,13 @@ def interval(scores: Sequence[float], level: float = 0.95, draws: int = 10_000, 
     return float(low), float(high)
 
 
-def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def t_interval(
+    values: np.ndarray, level: float = 0.95, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[np.ndarray, np.ndarray]:
     """Student's t interval of the mean over the first axis (Student 1908): for few runs, taken to be normal.
 
-    [runs, ...] -> low [...], high [...]; NaN from fewer than two runs.
+    [runs, ...] -> low [...], high [...]; NaN from fewer than two runs. No mean lies outside `limits`, so neither does
+    the interval.
     """
     values = np.asarray(values, float)
     runs = len(values)
@@ -30,7 +33,7 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.
         return nothing, nothing
     mean = values.mean(axis=0)
     half = t_quantile(runs - 1, level) * values.std(axis=0, ddof=1) / math.sqrt(runs)
-    return mean - half, mean + half
+    return np.clip(mean - half, *limits), np.clip(mean + half, *limits)
 
 
 def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float]:

@@ -49,6 +49,13 @@ def format_value(value: Any) -> str:
     return f"{number:,.0f}" if size >= 9999.5 else f"{number:,.1f}" if size >= 999.5 else f"{number:.3g}"
 
 
+def format_scores(*scores: float) -> list[str]:
+    """Scores that are read together, with as many decimals as give the largest three digits, but at least one."""
+    largest = max((abs(s) for s in scores if math.isfinite(s)), default=0.0)
+    decimals = min(max(1, 3 - math.ceil(math.log10(largest))), 9) if largest else 1
+    return [f"{s:.{decimals}f}" for s in scores]
+
+
 def format_seconds(seconds: float) -> str:
     """A duration as 3.1 s, 42 s, 9 min 30 s, 1 h 02 min or 2 d 3 h; `?` where it is not finite."""
     if not math.isfinite(seconds):

@@ -44,12 +44,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One environment, with the human reference score and that of random play where they are known."""
+    """One environment, with the human reference score and that of random play where they are known.
+
+    `limits` are the lowest and the highest possible score: no band leaves them.
+    """
 
     title: str
     lines: Sequence[Line]
     human: float | None = None
     random: float | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 def comparison(
@@ -104,7 +108,9 @@ def _panel(axes: Axes, panel: Panel, level: float) -> list[Annotation]:
         color, dashes = CYCLE[line.place % len(CYCLE)], STYLES[line.place // len(CYCLE) % len(STYLES)]
         mean, mark = line.scores.mean(0), "" if len(line.steps) > 1 else "o"
         if len(line.scores) >= BAND:
-            axes.fill_between(line.steps, *t_interval(line.scores, level), color=color, alpha=0.13, lw=0)
+            axes.fill_between(
+                line.steps, *t_interval(line.scores, level, panel.limits), color=color, alpha=0.13, lw=0
+            )
         if 1 < len(line.scores) <= FEW:
             axes.plot(line.steps, line.scores.T, color=color, lw=0.7, alpha=0.55, ls=dashes)
         axes.plot(line.steps, mean, marker=mark, color=color, lw=2.0, ls=dashes, zorder=3)
@@ -117,7 +123,7 @@ def _panel(axes: Axes, panel: Panel, level: float) -> list[Annotation]:
         text = axes.annotate(line.label, (line.steps[-1], mean[-1]), color=color, fontsize=8, **at)
         text.set_parse_math(False)
         texts.append(text)
-    shown = np.concatenate([_shown(line, level).ravel() for line in panel.lines])
+    shown = np.concatenate([_shown(line, level, panel.limits).ravel() for line in panel.lines])
     least, most = float(shown.min()), float(shown.max())
     room = 0.08 * (most - least) or 0.5
     axes.set_ylim(_references(axes, panel, least - room, most + room))
@@ -128,10 +134,10 @@ def _panel(axes: Axes, panel: Panel, level: float) -> list[Annotation]:
     return texts
 
 
-def _shown(line: Line, level: float) -> np.ndarray:
+def _shown(line: Line, level: float, limits: tuple[float, float]) -> np.ndarray:
     """The values of a line that the y axis must cover."""
     settled = line.scores[:, line.steps >= line.steps[-1] / 20]
-    return np.concatenate([settled.ravel(), *(t_interval(settled, level) if len(settled) > FEW else ())])
+    return np.concatenate([settled.ravel(), *(t_interval(settled, level, limits) if len(settled) > FEW else ())])
 
 
 def _references(axes: Axes, panel: Panel, low: float, high: float) -> tuple[float, float]:

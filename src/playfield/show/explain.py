@@ -49,6 +49,7 @@ def pick_moments(
     losses: Sequence[int],
     count: int,
     apart: int = 8,
+    lives: bool = True,
 ) -> list[Pick]:
     """Select up to `count` steps of a game of T steps, in order and at least `apart` steps from each other.
 
@@ -62,9 +63,11 @@ def pick_moments(
         losses: steps in which a life or the game was lost.
         count: steps to select, at most.
         apart: smallest distance between two of them.
+        lives: whether the game counts lives.
     """
     total = len(rewards)
-    lists: list[list[Pick]] = [[Pick(max(0, t - 1), "just before a life is lost") for t in reversed(losses)]]
+    lost = "just before a life is lost" if lives else "just before the game ends"
+    lists: list[list[Pick]] = [[Pick(max(0, t - 1), lost) for t in reversed(losses)]]
     gains = sorted(np.flatnonzero(np.asarray(rewards) > 0).tolist(), key=lambda t: -rewards[t])
     if len(set(map(float, rewards))) > 1:  # not where every step has the same reward
         lists.append([Pick(t, f"just before a reward of {rewards[t]:g}") for t in gains])
@@ -165,12 +168,13 @@ def _columns(effects: Effects) -> dict[str, np.ndarray]:
     return {"value": np.abs(effects.value_change)[:, None], "policy": effects.divergence[:, None]}
 
 
-def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int]]:
-    """The steps of the first game from `seed`, and the indices of those in which a life or the game was lost."""
+def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int], bool]:
+    """The steps of the first game from `seed`, the indices of those in which a life or the game was lost, and whether
+    the game counts lives."""
     player = Player(policy, seed)
     moments: list[Moment] = []
     losses: list[int] = []
-    lives = lives_of(player)
+    lives = at_start = lives_of(player)
     for moment in player.moments(last_game=0):
         moments.append(moment)
         left = lives_of(player)
@@ -180,7 +184,7 @@ def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int]]:
         if len(moments) == MAX_STEPS:
             break
     player.close()
-    return moments, losses
+    return moments, losses, at_start is not None
 
 
 def explain(
@@ -239,17 +243,20 @@ def _one_thread() -> Iterator[None]:
 
 
 def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) -> Path:
-    game, losses = _play(policy, seed)
+    game, losses, has_lives = _play(policy, seed)
     values = [saliency.values_of(m.outputs) for m in game]
     numbers = [float(np.ravel(v)[0]) for v in values if v is not None]
     certain = [saliency.net_probs_of(m.outputs) for m in game]
     entropies = [float(saliency.entropy(p)) for p in certain if p is not None]
-    picks = pick_moments(numbers or None, entropies or None, [m.reward for m in game], losses, moments)
+    picks = pick_moments(
+        numbers or None, entropies or None, [m.reward for m in game], losses, moments, lives=has_lives
+    )
     mean = None if policy.spec.pixels else np.mean([m.obs for m in game], 0).astype(game[0].obs.dtype)
     explainer = Explainer(policy, method, mean)
     with as_storage_error(f"write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     entries: list[tuple[str, str, bytes]] = []
+    names = policy.spec.family.input_names(policy.spec.id, int(np.prod(policy.spec.obs_shape)))
     checks: list[float] = []
     for number, pick in enumerate(picks, 1):
         moment = game[pick.index]
@@ -261,7 +268,7 @@ def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) 
         what = (
             "With the boxed patch blurred in every frame of the stack,"
             if policy.spec.pixels
-            else f"With input {best + 1} at its mean over the game instead of {np.ravel(moment.obs)[best]:.2f},"
+            else f"With {names[best]} at its mean over the game instead of {np.ravel(moment.obs)[best]:.2f},"
         )
         sentence = counterfactual(effects, policy.spec.action_names, best, what)
         if not effects.strength.any():

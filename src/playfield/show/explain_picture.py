@@ -40,9 +40,10 @@ def paint(
     return picture
 
 
-def feature_bars(effects: Effects, obs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def feature_bars(effects: Effects, obs: np.ndarray, spec: EnvSpec, size: tuple[int, int]) -> np.ndarray:
     """Relative importance of each number of a vector observation [K] as bars; the first 24."""
-    names = [f"input {i + 1} ({x:.2f})" for i, x in enumerate(obs)][:24]
+    known = spec.family.input_names(spec.id, len(obs))
+    names = [f"{name} ({x:.2f})" for name, x in zip(known, obs, strict=True)][:24]
     return panels.probability_bars(saliency.relative(effects.strength)[:24], names, size)
 
 
@@ -65,7 +66,7 @@ def picture(moment: Moment, spec: EnvSpec, maps: dict[str, np.ndarray], effects:
         strip = panels.stack_strip(moment.obs, 168) if moment.obs.shape[2] <= 4 else panels.fit(newest, 168)
         rows.append(panels.beside(first, panels.caption(strip, "observation, oldest frame first")))
     else:
-        rows.append(panels.caption(feature_bars(effects, np.ravel(moment.obs), (190, 520)), "input importance"))
+        rows.append(panels.caption(feature_bars(effects, np.ravel(moment.obs), spec, (190, 520)), "input importance"))
     size = frame.shape[0] - rows[0].shape[0], rows[0].shape[1]
     heading = "action probabilities"
     if "q" in moment.outputs:

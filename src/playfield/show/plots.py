@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from playfield.envs import protocol_line as describe_protocol
 from playfield.envs.family import family
 from playfield.errors import UsageError
+from playfield.runs.console import format_scores
 from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write
 
@@ -183,7 +184,7 @@ def _finish_axes(axes: Axes, last: float, ylabel: str, human: float | None, rand
 
 
 def _end_label(axes: Axes, x: float, y: float, color: str) -> None:
-    text = f"{y:.1f}" if abs(y) < 1000 else f"{y:,.0f}"
+    text = format_scores(y)[0] if abs(y) < 1000 else f"{y:,.0f}"
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "weight": "bold"}
     halo = [withStroke(linewidth=3, foreground="white")]
     axes.annotate(text, (x, y), xytext=(5, 0), color=color, fontsize=9, path_effects=halo, **place)
@@ -256,7 +257,8 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     low, high = family(info["spec"]["kind"]).reference_scores(info["env"])
     evals: Sequence[Any] | None = None
     if evaluation is not None:
-        evals = [(info["result"]["steps"], evaluation["mean"], *evaluation["ci95"])]
+        mean = evaluation["mean"]
+        evals = [(info["result"]["steps"], mean, *(evaluation["ci95"] or (mean, mean)))]
     picture = directory / "curve.png"
     learning_curve(
         picture,

@@ -120,6 +120,15 @@ def steps_of(request: Request, cfg: Config, spec: EnvSpec, speed: float | None) 
     )
 
 
+def algo_note(request: Request, spec: EnvSpec) -> str | None:
+    """Why the algorithm of an environment is another one than usual, or which one to use instead."""
+    best = spec.family.default_algo(spec.id)
+    if best == "ppo" or request.algo not in (best, "ppo"):
+        return None
+    why = f"random actions hardly ever reach the goal of {spec.id}, so PPO learns nothing there"
+    return f"note: {best} is the default here: {why}" if request.algo == best else f"note: {why}: use --algo {best}"
+
+
 def command_line(request: Request, steps: int, compute: Compute) -> str:
     """The command that repeats this run exactly, with what was chosen for this machine."""
     words = ["playfield", "train", request.env, "--algo", request.algo, "--steps", str(steps)]

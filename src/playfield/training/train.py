@@ -17,13 +17,13 @@ from typing import Any
 from playfield import compute
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec
-from playfield.envs.names import resolve
+from playfield.envs.names import default_algo, resolve
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
-from playfield.runs.console import Say, format_seconds
+from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
@@ -33,6 +33,7 @@ from playfield.show.film import film_best_game
 from playfield.show.plots import save_curve
 from playfield.training.directory import kept, make_directory, trusting
 from playfield.training.plan import (
+    algo_note,
     command_line,
     envs_of,
     finite_or_none,
@@ -76,7 +77,7 @@ class Result:
 
 def train(
     env: str | None = None,
-    algo: str = "ppo",
+    algo: str | None = None,
     *,
     resume: str | Path | None = None,
     trust: bool = False,
@@ -108,7 +109,7 @@ def train(
 
     Args:
         env: `breakout`, `CartPole-v1`, any Gymnasium id. Leave out with `resume`.
-        algo: name of the algorithm, such as `ppo` or `dqn`.
+        algo: name of the algorithm, such as `dqn`; None: `ppo`, on MountainCar `sarsa`.
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
         trust: with `resume`: import the module of an environment `module:Id` that only the run's files name.
@@ -156,7 +157,9 @@ def train(
         "film": film,
     }
     options = {name: value for name, value in asked.items() if value is not None}
-    check_values({"algo": algo, **options})
+    if algo is None and env is not None:
+        algo = default_algo(env)
+    check_values({"algo": algo or "ppo", **options})
     told = _silent if quiet or say is None else say
     if resume is not None:
         check_directory("resume", resume)
@@ -165,6 +168,7 @@ def train(
         return _resume(Path(resume), told, trust, **options, **more)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
+    assert algo is not None
     options = sort_options(algo, options, more)
     if "run" in options:
         options["run"] = Path(options["run"])
@@ -201,8 +205,9 @@ def _start(request: Request, say: Say) -> Result:
     steps, slow = steps_of(request, cfg, spec, speed)
     info = info_for(request, cfg, spec, chosen, steps)
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
-    if slow:
-        say(slow)
+    for line in (algo_note(request, spec), slow):
+        if line:
+            say(line)
     if steps < 10 * cfg.batch and cfg.learns:
         rollouts = -(-steps // cfg.batch)
         say(f"note: {steps:,} steps are only {rollouts} rollout{'s' * (rollouts > 1)}: too few to learn")
@@ -358,7 +363,7 @@ def _go(
     info["result"] |= {"stop": run.stop, "seconds": round(run.seconds, 1)}
     write_info(directory, info)
     games = min(len(run.scores), WINDOW)
-    mean = f"mean score of the last {games} games {run.score:.1f}" if games else "no game ended"
+    mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
     evaluation, files = finish(directory, info, request, say)
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))

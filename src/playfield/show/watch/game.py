@@ -251,6 +251,7 @@ class Session:
                 "protocol": protocol_line(spec.protocol),
                 "obs_shape": list(spec.obs_shape),
                 "pixels": spec.pixels,
+                "inputs": [] if spec.pixels else list(spec.family.input_names(spec.id, math.prod(spec.obs_shape))),
                 "fps": fps_of(spec),
                 "overlay": spec.pixels and spec.family.obs_covers_frame(spec.protocol),
                 "trained": not self.source.random,

@@ -125,7 +125,7 @@ function show(message, bytes) {
   if (!curve) drawCurve();
 }
 
-const round = (x) => (x === null ? "–" : Number.isInteger(x) ? x.toLocaleString("en") : x.toFixed(1));
+const round = (x) => (x === null ? "–" : Number.isInteger(x) ? x.toLocaleString("en") : Math.abs(x) < 10 ? x.toPrecision(3) : x.toFixed(1));
 
 function pixels(canvas, width, height) {
   if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
@@ -169,7 +169,7 @@ function paintStack(message, bytes, start) {
         const row = make("div", "bar");
         const track = make("i");
         track.append(make("span"));
-        row.append(make("b", "", `input ${box.childElementCount + 1}`), track, make("em"));
+        row.append(make("b", "", hello.inputs[box.childElementCount]), track, make("em"));
         row.largest = 1e-9;
         box.append(row);
       }
