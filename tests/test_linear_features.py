@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from linear_naive import Tiles3, fourier, legendre, polynomial, tile_coordinates
 from playfield.errors import UsageError
 from playfield.linear import features
+from playfield.linear.coders import squared_length
 from playfield.linear.problems import PROBLEMS
 
 UNIT = features.Bounds(np.zeros(2), np.ones(2), np.ones(2))
@@ -217,7 +218,7 @@ def test_the_squared_length_of_polynomials_is_the_largest(make):
         coder = make(UNIT, order=order)
         grid = itertools.product(np.linspace(0, 1, 21), repeat=2)
         found = [np.square(encode(coder, list(state))[1]).sum() for state in grid]
-        assert features.squared_length(coder) == pytest.approx(max(found))
+        assert squared_length(coder) == pytest.approx(max(found))
 
 
 def test_legendre_polynomials_learn_where_powers_cannot():
@@ -230,7 +231,7 @@ def test_legendre_polynomials_learn_where_powers_cannot():
 
     for make in (features.polynomial, features.legendre):
         coder = make(features.Bounds(np.zeros(1), np.ones(1), np.ones(1)), order=3)
-        w, alpha = np.zeros(coder.size), 0.5 / features.squared_length(coder)
+        w, alpha = np.zeros(coder.size), 0.5 / squared_length(coder)
         for x in states:
             value = np.array(encode(coder, x)[1])
             w += alpha * (target(x[0]) - w @ value) * value
@@ -246,10 +247,10 @@ def test_squared_length_is_the_mean_of_states_spread_evenly(make):
     for coder in [make(UNIT)] + [features.fourier(UNIT, scaled=True)] * (make is features.fourier):
         x = np.random.default_rng(0).uniform(0, 1, (4000, 2))
         found = np.mean([np.square(encode(coder, state)[1]).sum() for state in x])
-        assert features.squared_length(coder) == pytest.approx(found, rel=0.03)
+        assert squared_length(coder) == pytest.approx(found, rel=0.03)
     ram = features.bits(features.Bounds(np.zeros(3), np.full(3, 255.0), np.full(3, 256.0)))
     every = [len(encode(ram, [b, 0, 255])[0]) for b in range(256)]
-    assert features.squared_length(ram) == np.mean(every) == 13.0
+    assert squared_length(ram) == np.mean(every) == 13.0
 
 
 def test_outside_the_bounds_counts_as_the_edge():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from playfield.envs.names import resolve
+from playfield.envs.names import has_states, resolve
 from playfield.runs import catalog
 
 GENERAL = {"ram": "atari"}  # of every other special kind: vector
@@ -38,7 +38,8 @@ def _kinds(env: str, obs: str | None) -> tuple[str, str]:
     """The kinds of an environment (see `envs.family.Family.preset_kinds`), from its name alone."""
     found = resolve(env)
     obs = obs or found.overrides.get("obs")
-    return found.family.preset_kinds(found.id, (obs or found.family.default_obs) == "pixels")
+    pixels = (obs or found.family.default_obs) == "pixels"
+    return found.family.preset_kinds(found.id, pixels, found.kind == "gymnasium" and has_states(found.id))
 
 
 def _text(value: Any) -> str:

@@ -96,13 +96,13 @@ class Family:
         """A stored protocol in one line."""
         return ", ".join(f"{k} {v}" for k, v in protocol.items())
 
-    def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
+    def preset_kinds(self, id: str, pixels: bool, states: bool = False) -> tuple[str, str]:
         """Keys of an algorithm's `PRESETS`: of the family, and of more special ones that go before them.
 
-        The special ones are for observations of another kind than usual (`pixels`: is it pixels here?) or, without
-        pixels, for one game (`CartPole`).
+        The special ones are for observations of another kind than usual (are they `pixels`, or named `states`?) or,
+        without those, for one game (`CartPole`).
         """
-        return "vector", "pixels" if pixels else id.split("-v")[0]
+        return "vector", "states" if states else "pixels" if pixels else id.split("-v")[0]
 
     def frames_per_step(self, protocol: Mapping[str, Any]) -> int | None:
         """Emulator frames in one step; None where there is no emulator."""
@@ -178,7 +178,7 @@ class AtariFamily(Family):
         line = AtariProtocol.from_stored(protocol).line()
         return f"{line}, view {protocol['view']}" if protocol.get("view") else line
 
-    def preset_kinds(self, id: str, pixels: bool) -> tuple[str, str]:
+    def preset_kinds(self, id: str, pixels: bool, states: bool = False) -> tuple[str, str]:
         return "atari", "atari" if pixels else "ram"
 
     def input_names(self, id: str, count: int) -> tuple[str, ...]:

@@ -235,6 +235,12 @@ def _registry() -> Mapping[str, Any]:
     return gymnasium.registry
 
 
+def has_states(id: str) -> bool:
+    """Is `id` one of Gymnasium's toy texts, whose observations are named states? It makes no environment."""
+    found = _registry().get(id)
+    return str(getattr(found, "entry_point", "")).startswith("gymnasium.envs.toy_text")
+
+
 def _no_such(asked: str) -> UsageError:
     """The error for an unknown name, with suggestions in the style of the name asked for."""
     lower = asked.lower()

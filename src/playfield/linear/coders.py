@@ -15,11 +15,11 @@ import numpy as np
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError, unknown
 from playfield.linear import features
+from playfield.linear.bounds import Bounds, check_bounds
 from playfield.linear.problems import PROBLEMS
 from playfield.options import Option, parse_spec
 from playfield.runs.encoder import locate
 
-MOST_WIDE, LEAST_WIDE = 1e6, 1e-6  # of the range of an observation's number that is tiled
 UNSCALED = ((0.0,), (1.0,))
 PIXELS = [Option("size", "int", 14, "", low=2, high=84)]  # of `pixels`: height and width of a downscaled picture
 
@@ -53,20 +53,29 @@ def parse(text: str, known: dict[str, list[Option]]) -> tuple[str, dict[str, Any
     return name, {key: types[key].parse(word, f"{key} of --features {name}") for key, word in words.items()}
 
 
-def coder_for(text: str, low: np.ndarray, high: np.ndarray, tiled: np.ndarray | None = None) -> features.Coder:
+def coder_for(
+    text: str,
+    low: np.ndarray,
+    high: np.ndarray,
+    tiled: np.ndarray | None = None,
+    *,
+    states: tuple[int, ...] = (),
+) -> features.Coder:
     """The coder that `text` names, for observations between `low` and `high` [D]; `tiled` as in `Problem`.
+
+    `states`: sizes of the spaces of named states whose one-hot vectors the observation is.
 
     Raises UsageError for an unknown name, option or value, and for too many features.
     """
     name, values = parse(text, coder_options())
-    bounds = features.Bounds(low, high, high - low if tiled is None else tiled)
+    bounds = Bounds(low, high, high - low if tiled is None else tiled, states)
     coder: features.Coder = getattr(features, name)(bounds, **values)
     return coder
 
 
 def identity(size: int) -> features.Coder:
     """The coder whose features are `size` numbers as they are, and a 1."""
-    return features.identity(features.Bounds(np.zeros(size), np.ones(size), np.ones(size)))
+    return features.identity(Bounds(np.zeros(size), np.ones(size), np.ones(size)))
 
 
 def env_coder(text: str, spec: EnvSpec) -> features.Coder | None:
@@ -92,9 +101,9 @@ def env_coder(text: str, spec: EnvSpec) -> features.Coder | None:
         )
     if name == "bits" and spec.obs_dtype != "uint8":
         raise UsageError("--features bits takes bytes (--obs ram of an Atari game): use tilings")
-    if name in ("bits", "identity"):
+    if name in ("bits", "identity", "table"):
         size = int(np.prod(spec.obs_shape))
-        return coder_for(text, np.zeros(size), np.ones(size))
+        return coder_for(text, np.zeros(size), np.ones(size), states=tuple(n for n, _ in spec.states))
     return coder_for(text, *bounds(spec))
 
 
@@ -118,7 +127,7 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             return np.array(known.low), np.array(known.high), np.array(known.tiled)
     if spec.obs_bounds is not None and (spec.obs_dtype == "uint8" or spec.obs_bounds != UNSCALED):
         low, high = (np.broadcast_to(side, spec.obs_shape).ravel().astype(float) for side in spec.obs_bounds)
-        return _checked(spec.id, low, high)
+        return _checked(spec, low, high)
     if spec.obs_dtype == "uint8":
         size = int(np.prod(spec.obs_shape))
         return np.zeros(size), np.full(size, 255.0), np.full(size, 256.0)
@@ -129,26 +138,30 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     made.close()
     if not isinstance(space, gymnasium.spaces.Box):
         raise UsageError(f"observations of {spec.id} are named states: use --features identity")
-    return _checked(spec.id, *(np.ravel(side).astype(float) for side in (space.low, space.high)))
+    return _checked(spec, *(np.ravel(side).astype(float) for side in (space.low, space.high)))
 
 
-def _checked(id: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(low, high, tiled) of declared bounds [D]. Raises UsageError where they cannot be divided into tiles."""
+def _checked(spec: EnvSpec, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with np.errstate(over="ignore", invalid="ignore"):
-        width = high - low
-    for bad, what in (
-        (~(np.isfinite(low) & np.isfinite(high)), "not finite"),
-        (width < 0, "in reverse order"),
-        (~(width < MOST_WIDE), f"more than {MOST_WIDE:g} apart"),
-        ((width > 0) & (width < LEAST_WIDE), f"less than {LEAST_WIDE:g} apart"),
-    ):
-        if bad.any():
-            d = int(np.flatnonzero(bad)[0])
-            raise UsageError(
-                f"observations of {id} have bounds that cannot be divided into tiles: those of number {d} "
-                f"are {what} ({low[d]:g} and {high[d]:g}). Use --features identity, or declare others"
-            )
-    return low, high, width
+        check_bounds(Bounds(low, high, high - low), f"observations of {spec.id}")
+    return low, high, high - low
+
+
+def squared_length(coder: features.Coder) -> float:
+    """Squared length of the feature vector, from which step sizes are chosen: its mean over uniform states.
+
+    Of polynomials it is the maximum, since in the corners they are far longer than elsewhere. Where bounds are
+    unknown (`identity`), observations are assumed to lie between 0 and 1.
+    """
+    if coder.kind == features.FOURIER:  # the mean square of a cosine is 1/2, of the constant 1
+        return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
+    if coder.kind == features.BITS:
+        return (coder.size - 1) / 2 + 1
+    if coder.kind == features.IDENTITY and len(coder.dims):  # one-hot vectors, and the constant 1
+        return len(coder.dims) + 1.0
+    if coder.kind == features.IDENTITY:
+        return (coder.size - 1) / 3 + 1
+    return float(coder.active)
 
 
 def with_step_sizes(cfg: C, coder: features.Coder) -> C:
@@ -158,7 +171,7 @@ def with_step_sizes(cfg: C, coder: features.Coder) -> C:
     step sizes and their corrections.
     """
     chosen = {
-        name: getattr(cfg, share) / features.squared_length(coder)
+        name: getattr(cfg, share) / squared_length(coder)
         for name, share in cfg.step_sizes.items()
         if not getattr(cfg, name)
     }

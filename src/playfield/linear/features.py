@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from playfield.errors import UsageError
+from playfield.linear.bounds import Bounds, check_bounds, readable
 from playfield.linear.jit import Floats, Ints, kernel
 
-TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, LEGENDRE, BITS, IDENTITY = range(8)
+TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, LEGENDRE, BITS, IDENTITY, STATES = range(9)
 MAX_FEATURES = 2**22  # or tiles of a table
 MAX_ACTIVE = 2**16  # features active at once: each takes time at every step
 
@@ -34,7 +35,7 @@ class Coder(NamedTuple):
         kind: one of the codes above.
         size, active: F, K.
         low, high, scale: [D] bounds, and the factor from a number above `low` to tiles (or to [0, 1]).
-        dims: [D] tiles of a tiling along each dimension.
+        dims: [D] tiles of a tiling along each dimension; for named states the number of each space's.
         tilings: how many.
         shifts: [D] displacement vector.
         cells: [tiles] feature of each tile; of `iht`: [slots] keys of the hash table, -1 where free.
@@ -60,14 +61,6 @@ class Coder(NamedTuple):
     gains: Floats
 
 
-class Bounds(NamedTuple):
-    """The range of observations: [D] arrays; `tiled` is the width that is cut into whole tiles (see `Problem`)."""
-
-    low: np.ndarray
-    high: np.ndarray
-    tiled: np.ndarray
-
-
 def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **own: Any) -> Coder:
     if size > MAX_FEATURES:
         raise UsageError(f"--features would be {size:,} features, at most {MAX_FEATURES:,}: use fewer tiles, or iht")
@@ -88,6 +81,7 @@ def _coder(kind: int, size: int, active: int, bounds: Bounds | None = None, **ow
 def _grid(bounds: Bounds, tilings: int, tiles: int, displace: str) -> dict[str, Any]:
     if tilings > MAX_ACTIVE:
         raise UsageError(f"{tilings:,} tilings are too many: use fewer, at most {MAX_ACTIVE:,}")
+    bounds = check_bounds(bounds)
     scale = tilings * tiles / bounds.tiled
     top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
     shifts = 1 + 2 * np.arange(len(top))
@@ -108,12 +102,8 @@ def _tile_count(grid: dict[str, Any], most: int, name: str) -> int:
         hint = "use fewer tiles, or onehot" if name == "iht" else "use iht, which stores only the tiles visited"
         if len(grid["dims"]) > 10:
             hint = "use onehot, bits or identity"
-        raise UsageError(f"--features {name} would have {_readable(count)} tiles: {hint}")
+        raise UsageError(f"--features {name} would have {readable(count)} tiles: {hint}")
     return count
-
-
-def _readable(count: int) -> str:
-    return f"{count:,}" if count < 10**15 else f"10^{math.floor(math.log10(count))}"
 
 
 def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, displace: str = "") -> Coder:
@@ -158,6 +148,7 @@ def onehot(bounds: Bounds, *, tiles: int = 8, faithful: bool = False) -> Coder:
 
     `faithful` numbers them as a course did: the last tile of a dimension is also the first of the next.
     """
+    bounds = check_bounds(bounds)
     scale = tiles / bounds.tiled
     top = np.floor((bounds.high - bounds.low) * scale).astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(top + 1)]) if not faithful else np.arange(len(top) + 1) * tiles
@@ -205,11 +196,23 @@ def bits(bounds: Bounds) -> Coder:
 def identity(bounds: Bounds) -> Coder:
     """The observation's numbers as they are, and a constant 1."""
     size = len(bounds.low) + 1
-    return _coder(IDENTITY, size, size, bounds)
+    return _coder(IDENTITY, size, size, bounds, dims=np.array(bounds.states, np.int64))
+
+
+def table(bounds: Bounds) -> Coder:
+    """One feature for each state, of `Discrete` observations and products of them: a table of values."""
+    if not bounds.states:
+        raise UsageError("--features table takes named states, which are Discrete observations: use tilings")
+    count = math.prod(bounds.states)
+    if count > MAX_FEATURES:
+        raise UsageError(f"--features table would have {readable(count)} states: use identity")
+    return _coder(STATES, count, 1, bounds, dims=np.array(bounds.states, np.int64))
 
 
 def _basis_coder(kind: int, bounds: Bounds, powers: np.ndarray, gains: np.ndarray) -> Coder:
-    size, scale = len(powers), 1 / (bounds.high - bounds.low)
+    bounds = check_bounds(bounds)
+    width = bounds.high - bounds.low
+    size, scale = len(powers), 1 / np.where(width > 0, width, 1.0)
     return _coder(kind, size, size, bounds, scale=scale, powers=powers, gains=gains)
 
 
@@ -217,24 +220,9 @@ def _powers(bounds: Bounds, order: int) -> np.ndarray:
     dims = len(bounds.low)
     if (order + 1) ** dims > MAX_ACTIVE:
         raise UsageError(
-            f"order {order} in {dims} dimensions would be {_readable((order + 1) ** dims)} features: lower it"
+            f"order {order} in {dims} dimensions would be {readable((order + 1) ** dims)} features: lower it"
         )
     return np.array(list(itertools.product(range(order + 1), repeat=dims)), np.float64)
-
-
-def squared_length(coder: Coder) -> float:
-    """Squared length of the feature vector, from which step sizes are chosen: its mean over uniform states.
-
-    Of polynomials it is the maximum, since in the corners they are far longer than elsewhere. Where bounds are
-    unknown (`identity`), observations are assumed to lie between 0 and 1.
-    """
-    if coder.kind == FOURIER:  # the mean square of a cosine is 1/2, of the constant 1
-        return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
-    if coder.kind == BITS:
-        return (coder.size - 1) / 2 + 1
-    if coder.kind == IDENTITY:
-        return (coder.size - 1) / 3 + 1
-    return float(coder.active)
 
 
 def fresh(coder: Coder) -> Coder:
@@ -261,12 +249,17 @@ def encode(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
         return _bits(x, index, value)
     if kind == IDENTITY:
         return _identity(c.size, x, index, value)
+    if kind == STATES:
+        return _state(c.dims, x, index, value)
     return _basis(c, x, index, value)
 
 
 @kernel
 def _clip(x: float, low: float, high: float) -> float:
-    return min(max(x, low), high)
+    """`x` between its bounds; NaN is `low`, so that no number of a tile is outside of its table."""
+    if x >= high:
+        return high
+    return x if x > low else low
 
 
 @kernel
@@ -284,6 +277,22 @@ def _identity(size: int, x: Floats, index: Ints, value: Floats) -> int:
         index[i] = i
         value[i] = x[i] if i < len(x) else 1.0
     return size
+
+
+@kernel
+def _state(sizes: Ints, x: Floats, index: Ints, value: Floats) -> int:
+    number, start = 0, 0
+    for size in sizes:
+        place = 0
+        for i in range(size):
+            if x[start + i] > 0.5:
+                place = i
+                break
+        number = number * size + place
+        start += size
+    index[0] = number
+    value[0] = 1.0
+    return 1
 
 
 @kernel

@@ -201,10 +201,13 @@ def spread(
 
 def values(coder: Coder, weights: np.ndarray, states: np.ndarray) -> Floats:
     """Action values [N, A] of `states` [N, D] by weights [A, F] (`Outcome.weights[run]`, `coders[run]`)."""
+    states = np.asarray(states, np.float64)
+    if states.ndim != 2 or states.shape[1] != len(coder.low) or np.shape(weights)[1:] != (coder.size,):
+        raise UsageError(f"states must be [N, {len(coder.low)}] and weights [A, {coder.size}] for these features")
     coder = fresh(coder)
     index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
     out = np.zeros((len(states), len(weights)))
-    for n, state in enumerate(np.asarray(states, np.float64)):
+    for n, state in enumerate(states):
         active = encode(coder, state, index, value)
         out[n] = weights[:, index[:active]] @ value[:active]
     return out

@@ -16,7 +16,7 @@ import numpy as np
 
 from playfield.envs.base import EnvSpec
 from playfield.envs.checks import like
-from playfield.errors import DataError
+from playfield.errors import DataError, UsageError
 from playfield.linear import coders, features
 from playfield.linear.features import Coder
 from playfield.linear.jit import Floats
@@ -55,8 +55,14 @@ class Observer:
         self.coder: Coder = features.fresh(coder)
 
     def __call__(self, obs: np.ndarray) -> Floats:
-        """The rows [N, D] of observations [N, ...]."""
-        return self._prepare(obs)
+        """The rows [N, D] of observations [N, ...]. Raises UsageError where they are of another shape.
+
+        Compiled code checks no index: this is where a row's length is.
+        """
+        rows = self._prepare(obs)
+        if rows.shape[1] != len(self.coder.low):
+            raise UsageError(f"an observation has {rows.shape[1]} numbers here, not {len(self.coder.low)}")
+        return rows
 
     def state(self) -> dict[str, Any]:
         """The tables of `iht`, for a checkpoint; empty for other coders, which do not change."""

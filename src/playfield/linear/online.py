@@ -23,7 +23,17 @@ from playfield.errors import DataError, DivergedError
 from playfield.linear import budget
 from playfield.linear.coders import with_step_sizes
 from playfield.linear.episodes import Kernel, Memory, Rates, entry_points
-from playfield.linear.features import ADDITIVE, FIRST_COME, FOURIER, LEGENDRE, POLYNOMIAL, TABLE, Coder, encode
+from playfield.linear.features import (
+    ADDITIVE,
+    FIRST_COME,
+    FOURIER,
+    LEGENDRE,
+    POLYNOMIAL,
+    STATES,
+    TABLE,
+    Coder,
+    encode,
+)
 from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Observer
@@ -56,7 +66,7 @@ class Config(algorithm.Config):
     """Steps per environment between two rows of metrics."""
     features: FeaturesName = "tilings:tilings=8,tiles=8"
     """Features and their options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
-    identity; of pictures: pixels, or autoencoder:PATH."""
+    identity, table (of Discrete observations); of pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0
     """Step size; 0: correction / squared length of the features (n with n tilings)."""
     correction: PositiveFraction = 0.5
@@ -116,6 +126,7 @@ _ATARI: dict[str, Any] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vector": {},
+    "states": {"features": "table", "correction": 0.1},
     "MountainCar": {"gamma": 1.0, "epsilon": 0.0},
     "CartPole": {"features": "iht:tilings=16,tiles=4,size=16384", "gamma": 1.0, "epsilon": 0.05},
     "Acrobot": {"features": "iht:tilings=16,tiles=3,size=32768", "correction": 0.3, "gamma": 1.0, "epsilon": 0.0},
@@ -131,7 +142,7 @@ def presets(config: type[C], **own: dict[str, Any]) -> dict[str, dict[str, C]]:
 
 def initial_weights(rows: int, coder: Coder, cfg: Config) -> Floats:
     """[rows, F] weights by which every state has the value `initial`."""
-    if coder.kind in (TABLE, FIRST_COME, ADDITIVE):  # the active features are 1, as many in every state
+    if coder.kind in (TABLE, FIRST_COME, ADDITIVE, STATES):  # the active features are 1, as many in every state
         return np.full((rows, coder.size), cfg.initial / coder.active)
     out = np.zeros((rows, coder.size))
     out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL, LEGENDRE) else -1] = cfg.initial  # the constant feature

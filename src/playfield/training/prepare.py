@@ -53,7 +53,7 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     for option in catalog.options(request.algo):
         if option.names == "features" and option.name in request.config:
             env_coder(request.config[option.name], spec)
-    table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels))
+    table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels, bool(spec.states)))
     if not table:
         raise UsageError(
             f"{request.algo} has no presets for environments such as {spec.id}, so it cannot be trained there"
