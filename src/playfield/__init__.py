@@ -12,7 +12,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from typing import TYPE_CHECKING, Any
+
+# Where matplotlib can keep no font cache, it says so on standard error at every start. Pictures are the same without.
+if logging.getLogger("matplotlib").level == logging.NOTSET:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 _HOMES = {
     "evaluate": "playfield.play.evaluate",

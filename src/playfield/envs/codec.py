@@ -78,7 +78,7 @@ class Codec:
 
     def _one_hot(self, raw: Any) -> np.ndarray:
         try:
-            given = np.array(raw).reshape(-1) if np.ndim(raw) else np.array([int(raw)])
+            given = np.array(raw).reshape(-1)
             whole = given.astype(np.int64)
         except (TypeError, ValueError):
             raise EnvError(f"observation {raw!r} is not in the declared space: it must hold whole numbers") from None

@@ -36,18 +36,23 @@ class _Notice(event.Listener):
     """Log once that code of this package is being compiled, which takes seconds without any other output."""
 
     said = False
+    cached = True
 
     def on_start(self, started: event.Event) -> None:
         ours = started.data["dispatcher"].py_func.__module__.startswith(OURS)
         if ours and not self.said:
             self.said = True
-            logging.getLogger(__name__).info("compiling for this machine (cached for later runs)")
+            kept = "cached for later runs"
+            if not self.cached:
+                kept = "every time: no cache can be written here, NUMBA_CACHE_DIR may name a folder where one can"
+            logging.getLogger(__name__).info("compiling for this machine (%s)", kept)
 
     def on_end(self, ended: event.Event) -> None:
         pass
 
 
-event.register("numba:compile", _Notice())
+NOTICE = _Notice()
+event.register("numba:compile", NOTICE)
 
 
 def jit(function: F) -> F:
@@ -64,10 +69,32 @@ def kernel(function: F) -> F:
 
 
 def _compiled(function: F, **options: Any) -> F:
-    settings: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": True}
-    compiled = numba.njit(**settings, **options)(function)
+    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True, **options}
+    try:
+        compiled = numba.njit(cache=True, **settings)(function)
+    except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
+        NOTICE.cached = False
+        return cast(F, numba.njit(**settings)(function))
     drop_stale(Path(str(compiled.stats.cache_path)), sources())
+    _forgive(compiled)
     return cast(F, compiled)
+
+
+def _forgive(compiled: Any) -> None:
+    """Go on where a cache cannot be read or written, as on a disk that is full: then a function is compiled again."""
+    cache = compiled._cache
+    for name in ("save_overload", "load_overload"):
+        setattr(cache, name, _unless_disk_fails(getattr(cache, name)))
+
+
+def _unless_disk_fails(function: Callable[..., Any]) -> Callable[..., Any]:
+    def attempt(*args: Any) -> Any:
+        with contextlib.suppress(OSError):
+            return function(*args)
+        NOTICE.cached = False
+        return None
+
+    return attempt
 
 
 @functools.cache

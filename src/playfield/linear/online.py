@@ -126,7 +126,7 @@ _ATARI: dict[str, Any] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vector": {},
-    "states": {"features": "table", "correction": 0.1},
+    "states": {"features": "table", "correction": 0.1},  # of a table: alpha is the correction
     "MountainCar": {"gamma": 1.0, "epsilon": 0.0},
     "CartPole": {"features": "iht:tilings=16,tiles=4,size=16384", "gamma": 1.0, "epsilon": 0.05},
     "Acrobot": {"features": "iht:tilings=16,tiles=3,size=32768", "correction": 0.3, "gamma": 1.0, "epsilon": 0.0},

@@ -108,6 +108,14 @@ class Table:
         """All rows on disk, see `read`."""
         return list(self.read())
 
+    def start(self) -> None:
+        """Write the header, if the file is not there yet. Never raises for the disk's sake: `flush` does."""
+        if self._file is None:
+            try:
+                self._rewrite([])
+            except (OSError, StorageError) as error:
+                self._error = error
+
     def append(self, row: dict[str, str]) -> None:
         """Add a row. Never raises for the disk's sake: `flush` does."""
         self._pending.append(row)

@@ -77,6 +77,7 @@ class MonitorCsv:
             raise ValueError(f"the name must end in monitor.csv, got {path}")
         first_line = "#" + json.dumps({"t_start": t_start, "env_id": env_id}) + "\n"
         self._table = Table(Path(path), ["r", "l", "t", "step"], first_line, _is_game)
+        self._table.start()  # SB3's `load_results` reads it before the first game has ended
         self.flush = self._table.flush
         self.close = self._table.close
         self.rows = self._table.rows
