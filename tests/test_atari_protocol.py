@@ -44,6 +44,18 @@ def test_bad_names_and_values(name, parts, message):
         protocol(name, **parts)
 
 
+@pytest.mark.parametrize(
+    ("part", "low", "high"),
+    [("skip", 1, 60), ("noop", 0, 300), ("cap", 100, 10_000_000), ("stack", 1, 8), ("size", 36, 210)],
+)
+def test_the_ends_of_a_range_are_part_of_it_and_no_number_beyond(part, low, high):
+    for value in (low, high):
+        assert getattr(protocol("v5", **{part: value}), part) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(UsageError, match=f"{part} must be between {low} and {high}"):
+            protocol("v5", **{part: value})
+
+
 def test_a_protocol_in_one_line_names_every_part():
     line = protocol("v5").line()
     for text in (

@@ -278,6 +278,17 @@ def test_team_runs_each_number_once_and_in_order(size):
     team.close()
 
 
+def test_a_team_of_one_leaves_the_callers_threads_as_they_were():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        team = Team(1)
+        assert team.run(lambda k: torch.get_num_threads()) == [1], "like any worker"
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_team_works_at_once_and_raises_the_first_workers_error():
     team = Team(3)
     barrier = threading.Barrier(3, timeout=10)  # passes only if three threads are in it at the same time

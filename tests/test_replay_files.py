@@ -130,3 +130,24 @@ def test_damage_is_found(tmp_path) -> None:
         play(0, save_to=tmp_path)[0].restore(saved | {"files": files | {"segments": hostile}})
     with pytest.raises(DataError, match="another size"):
         play(0, save_to=tmp_path, capacity=200)[0].restore(saved)
+
+
+def test_after_a_restore_new_files_stand_beside_those_that_the_checkpoint_lists(tmp_path) -> None:
+    """Numbered from 1 again, the next file would replace one that older checkpoints, and this one, need."""
+    replay, games = play(20, save_to=tmp_path)
+    replay.state(), replay.saved()
+    replay.add(*games.step())
+    saved = replay.state()
+    replay.saved()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.seg")}
+    assert len(before) == 2
+    again, _ = play(0, save_to=tmp_path)
+    again.restore(saved)
+    again.add(*games.step())
+    later = again.state()
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("*.seg")}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 3
+    last, _ = play(0, save_to=tmp_path)
+    last.restore(later)
+    np.testing.assert_array_equal(last.read(last.order()).obs, again.read(again.order()).obs)
