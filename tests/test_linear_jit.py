@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -140,3 +141,19 @@ def test_entry_points_leak_no_references() -> None:
                 assert sys.getrefcount(rng) == before, name
             results.append((actions, m.w.tolist()))
         assert results[0] == results[1], name
+
+
+def test_without_numba_the_same_functions_run_as_plain_python_with_the_same_bits():
+    code = (
+        "from playfield.linear.many import experiment; from playfield.algos import sarsa;"
+        "o = experiment('sarsa', 'random-walk', 'onehot', seeds=[3], episodes=20, max_steps=50, alpha=0.1);"
+        "print(hasattr(sarsa.play, 'stats'), o.steps.tolist(), o.weights.tobytes().hex())"
+    )
+    told = []
+    for disable in ("0", "1"):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": disable}
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        told.append(done.stdout.split(maxsplit=1))
+    assert [t[0] for t in told] == ["True", "False"]
+    assert told[0][1] == told[1][1]

@@ -75,8 +75,9 @@ def _compiled(function: F, **options: Any) -> F:
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
         NOTICE.cached = False
         return cast(F, numba.njit(**settings)(function))
-    drop_stale(Path(str(compiled.stats.cache_path)), sources())
-    _forgive(compiled)
+    if hasattr(compiled, "stats"):  # not with NUMBA_DISABLE_JIT=1, which leaves functions as they are
+        drop_stale(Path(str(compiled.stats.cache_path)), sources())
+        _forgive(compiled)
     return cast(F, compiled)
 
 
