@@ -48,7 +48,7 @@ class Script:
             raise UsageError(f"--python {python}: no such program")
         found = os.path.abspath(found)  # the script runs in another directory
         look = f"import importlib.util as u; print(*[n for n in {NEEDS} if u.find_spec(n) is None])"
-        missing = subprocess.run([found, "-c", look], capture_output=True, text=True, timeout=60)
+        missing = subprocess.run([found, "-c", look], capture_output=True, encoding="utf-8", timeout=60)
         if missing.returncode or missing.stdout.strip():
             names = missing.stdout.strip() or "a working Python"
             raise UsageError(f"{found} lacks {names}, which the script needs: name another interpreter with --python")

@@ -138,7 +138,7 @@ def child_process(command: list[str], errors: Any, cwd: str | None = None) -> It
     """`command` with its output on a pipe; killed at the end of the block."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
     # Its own session: Ctrl-C reaches only this process, which then kills the child.
-    child = subprocess.Popen(command, text=True, start_new_session=True, cwd=cwd, **pipes)
+    child = subprocess.Popen(command, encoding="utf-8", start_new_session=True, cwd=cwd, **pipes)
     try:
         yield child
     finally:
@@ -197,7 +197,7 @@ def machine() -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = [line for line in cpuinfo.read_text("utf-8", "replace").splitlines() if line.startswith("model name")]
         processor = lines[0].split(":", 1)[1].strip() if lines else processor
     versions = {"playfield": importlib.metadata.version("playfield"), "python": platform.python_version()}
     for package in PACKAGES:

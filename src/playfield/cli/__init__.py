@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from playfield import __version__
 from playfield.cli.verbs import VERBS as VERBS
-from playfield.errors import PlayfieldError, UsageError, nearest, visible
+from playfield.errors import PlayfieldError, StorageError, UsageError, nearest
+from playfield.runs import output
+from playfield.runs.output import complain
 
 
 def _usage() -> str:
@@ -39,9 +41,7 @@ class _Notices(logging.Handler):
     """Log records of the package as plain lines on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on
-            if sys.stderr is not None:
-                print(visible(record.getMessage()), file=sys.stderr, flush=True)
+        complain(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -66,32 +66,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("PLAYFIELD_DEBUG", "0") not in ("", "0")
     if words[:1] == ["--debug"]:
         words = words[1:]
+    output.prepare()
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            print(_usage())
-            return 0
-        if words[0] in ("-V", "--version", "version"):
-            print(__version__)
-            return 0
-        if words[0] not in VERBS:
-            close = nearest(words[0], VERBS)
-            hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
-            raise UsageError(f"unknown command {words[0]!r}: {hint}")
-        with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
-            return VERBS[words[0]](words[1:])
+        code = _run(words)
+        if error := output.broken():
+            raise error
+        if output.lost() and not (words and words[0] in VERBS and VERBS[words[0]].lasting):
+            raise StorageError(f"cannot write to standard output: {output.lost()}")
+        return code
     except PlayfieldError as error:
         if debug:
             traceback.print_exception(error)
-        print(visible(f"playfield: {error}"), file=sys.stderr)
+        complain(f"playfield: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("playfield: stopped", file=sys.stderr)
+        complain("playfield: stopped")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        print(f"playfield: a name is longer than 255 bytes: {str(error.filename)[:40]}...", file=sys.stderr)
-        return UsageError.exit_code
+        if error.errno == errno.ENAMETOOLONG:
+            complain(f"playfield: a name is longer than 255 bytes: {str(error.filename)[:40]}...")
+            return UsageError.exit_code
+        why = output.broken()
+        if why is None:
+            raise error
+        output.mute()
+        if isinstance(why, BrokenPipeError):  # `| head`: whoever reads has seen enough
+            return 0
+        complain(f"playfield: cannot write to standard output: {output.reason(why)}")
+        return StorageError.exit_code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if words[0] in ("-V", "--version", "version"):
+        print(__version__)
+        return 0
+    if words[0] not in VERBS:
+        close = nearest(words[0], VERBS)
+        hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
+        raise UsageError(f"unknown command {words[0]!r}: {hint}")
+    with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
+        return VERBS[words[0]](words[1:])

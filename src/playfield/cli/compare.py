@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ EXAMPLES = """examples:
 The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
 LISTED = 10  # runs that were left out
 # Words of `train` that a comparison sets itself.
+logger = logging.getLogger(__name__)
 OURS = {"algo", "steps", "minutes", "seed", "run", "resume", "games", "target-score", "target-games", "no-film"}
 OURS |= {"no-tensorboard", "quiet", "profile", "help"}
 
@@ -168,20 +170,30 @@ def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
     rows = compare.rows(found.curves, a.window)
     out = a.out or a.dir / "compare.png"
-    compare.plot(found, out, a.window)
     left = [{"run": str(x.directory), "why": x.why} for x in found.left_out]
+    failed: Exception | None = None
+    try:
+        compare.plot(found, out, a.window)
+    except Exception as error:  # the table comes first: it is what the trainings were for
+        failed = error
+    picture = None if failed else str(out)
     if a.json:
         same = [{"env": env, "labels": names} for env, names in found.alike]
-        print(json.dumps({"picture": str(out), "rows": rows, "left_out": left, "same_settings": same}))
-        return 0
-    _print(rows)
-    for note in found.notes:
-        say_line(note)
-    for one in left[:LISTED]:
-        say_line(f"  {one['run']}: {one['why']}")
-    if len(left) > LISTED:
-        say_line(f"  and {len(left) - LISTED} more: --json lists all")
-    say_line(f"picture: {out}")
+        print(json.dumps({"picture": picture, "rows": rows, "left_out": left, "same_settings": same}))
+    else:
+        _print(rows)
+        for note in found.notes:
+            say_line(note)
+        for one in left[:LISTED]:
+            say_line(f"  {one['run']}: {one['why']}")
+        if len(left) > LISTED:
+            say_line(f"  and {len(left) - LISTED} more: --json lists all")
+    if failed is not None and a.out is not None:
+        raise failed
+    if failed is not None:
+        logger.warning("no picture: %s", failed if isinstance(failed, PlayfieldError) else repr(failed))
+    elif not a.json:
+        say_line(f"picture: {out}")
     return 0
 
 

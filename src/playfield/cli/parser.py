@@ -13,7 +13,7 @@ from playfield.envs import hang
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest
 from playfield.options import ALIASES, BOOLEANS, MOST_SEED, number, seeds
-from playfield.runs.console import print_line
+from playfield.runs.output import print_line
 
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
 

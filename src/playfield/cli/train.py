@@ -185,7 +185,7 @@ def _train(options: dict[str, Any], say: Any, profile: bool) -> int:
     else:
         result = playfield.train(say=say, **options)
     if say is None:
-        print(f"{result.directory} steps {result.steps} score {result.score:g} hash {result.hash}")
+        say_line(f"{result.directory} steps {result.steps} score {result.score:g} hash {result.hash}")
     return 0
 
 

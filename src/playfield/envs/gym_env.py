@@ -20,6 +20,7 @@ from playfield.envs.checks import check_actions, check_finite, check_num_envs, c
 from playfield.envs.codec import Codec
 from playfield.envs.gym_make import check_spaces, close, find, json_value, make, make_first
 from playfield.envs.gym_single import SubEnv
+from playfield.envs.picture import as_picture
 from playfield.envs.traces import told
 from playfield.envs.user_code import RAISED
 from playfield.errors import EnvError, UsageError
@@ -195,11 +196,11 @@ class GymVectorEnv:
         return obs
 
     def render(self, env_index: int) -> np.ndarray:
-        """The current frame of one env, uint8 RGB [height, width, 3].
+        """The current frame of one env, uint8 RGB [height, width, 3]; see `as_picture` for what is converted.
 
         Raises:
             UsageError: the env has no render mode `rgb_array`, or needs a package for it.
-            EnvError: the env raised, or its frame is of another shape or dtype.
+            EnvError: the env raised, or drew no picture.
         """
         self._started()
         env = self._envs[env_index].env
@@ -207,16 +208,17 @@ class GymVectorEnv:
             raise UsageError(f"{self.spec.id} has no render mode 'rgb_array': it cannot be shown")
         try:
             with self._call:
-                frame = np.asarray(env.render())
+                drawn = env.render()
         except hang.Hang:
             raise
         except DependencyNotInstalled as error:
             raise UsageError(f"{self.spec.id} cannot be rendered: {error}") from error
         except RAISED as error:
             raise EnvError(f"env {env_index} failed in render at step {self._steps}: {told(error)}") from error
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise EnvError(f"{self.spec.id} rendered {frame.dtype} {frame.shape}, not uint8 [height, width, 3]")
-        return frame
+        try:
+            return as_picture(drawn)
+        except ValueError as error:
+            raise EnvError(f"{self.spec.id} rendered {error}, not a picture, uint8 [height, width, 3]") from error
 
     def close(self) -> None:
         """Close every env. What one raises is only told: what was done with it is done."""

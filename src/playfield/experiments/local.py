@@ -194,7 +194,8 @@ class Progress:
         return Group(line, *texts)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False)
+        with contextlib.suppress(OSError, ValueError):  # nobody can read it: the trainings go on
+            self._console.print(line, soft_wrap=True, markup=False)
 
 
 def seconds_left(

@@ -217,8 +217,6 @@ def evaluate_and_save(
             say(f"evaluation: {done} of {total} games")
 
     result = evaluate(policy, games, seed=seed, on_game=progress)
-    if say is not None:
-        say(report(result))
     if save and home.is_dir():
         with as_storage_error(f"write to {home / 'eval'}"):
             (home / "eval").mkdir(exist_ok=True)
@@ -226,6 +224,8 @@ def evaluate_and_save(
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}.json"
         atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
+    if say is not None:
+        say(report(result))
     return result
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
+from playfield.envs.picture import of_shape
 from playfield.play.policy import Policy, chooser
 
 
@@ -58,11 +59,14 @@ class Player:
         self._picture = self._twin.reset(seeds) if self._twin is not None else None
         self._game = self._step = self._played = 0
         self._score = 0.0
+        self._shape: tuple[int, ...] | None = None  # of the first picture
 
     def frame(self) -> np.ndarray:
-        """The picture now, uint8 [H, W, 3]."""
+        """The picture now, uint8 [H, W, 3]; if the env changes the size of its pictures, in that of the first."""
         picture: np.ndarray = self._picture[0] if self._picture is not None else self.env.render(0)
-        return picture
+        if self._shape is None:
+            self._shape = picture.shape
+        return picture if picture.shape == self._shape else of_shape(picture, self._shape)
 
     def moments(self, first_game: int = 0, last_game: int | None = None) -> Iterator[Moment]:
         """Moments from the start of game `first_game` to the end of `last_game`; earlier games are skipped fast."""

@@ -25,7 +25,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from playfield.errors import visible
+from playfield.runs.output import Say as Say
+from playfield.runs.output import discard
 
 SCORE = "rollout/ep_rew_mean"
 REDRAW = 0.2  # seconds between redraws of the live table
@@ -187,7 +188,7 @@ class Console:
             if live is not None:
                 with contextlib.suppress(OSError, ValueError):
                     live.stop()
-            _discard_output(self.stream)
+            discard(self.stream)
 
     def _write(self, text: str) -> None:
         encoding = self.stream.encoding or "utf-8"
@@ -279,38 +280,16 @@ def _style(value: Any) -> str:
     return "bold red" if isinstance(value, float) and not math.isfinite(value) else ""
 
 
-def _start_live(stream: TextIO) -> Any:
-    class Terminal(rich.console.Console):
-        def on_broken_pipe(self) -> None:  # rich would end the process
-            raise BrokenPipeError
+class _Terminal(rich.console.Console):
+    def on_broken_pipe(self) -> None:  # rich would end the process
+        raise BrokenPipeError
 
-    live = rich.live.Live(console=Terminal(file=stream, soft_wrap=False), auto_refresh=False)
+
+def _start_live(stream: TextIO) -> Any:
+    live = rich.live.Live(console=_Terminal(file=stream, soft_wrap=False), auto_refresh=False)
     live.start()
     live.console.show_cursor(True)  # a killed run must not leave a terminal without one
     return live
-
-
-def _discard_output(stream: TextIO) -> None:
-    """Let later writes, and Python's own flush at exit, go nowhere instead of failing again."""
-    try:
-        number = stream.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-    except (OSError, ValueError):
-        return
-    if number == 1:
-        os.dup2(nowhere, number)
-    os.close(nowhere)
-
-
-def print_line(line: str) -> None:
-    """Print a line on standard output; a closed pipe is not an error."""
-    try:
-        print(visible(line), flush=True)
-    except BrokenPipeError:
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
-
-
-Say = Callable[[str], None]
 
 
 def console(width: int = 100, *, stderr: bool = False, markup: bool = False) -> rich.console.Console:
@@ -322,7 +301,7 @@ def console(width: int = 100, *, stderr: bool = False, markup: bool = False) -> 
     """
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream is not None and stream.isatty()
-    return rich.console.Console(stderr=stderr, highlight=False, markup=markup, width=None if terminal else width)
+    return _Terminal(stderr=stderr, highlight=False, markup=markup, width=None if terminal else width)
 
 
 def table(output: rich.console.Console, *headers: str, title: str | None = None, texts: int = 1) -> Table:

@@ -7,6 +7,7 @@ Call `flush` before saving a checkpoint, so that the rows up to it are on disk w
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -27,6 +28,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from playfield.errors import DataError, UsageError
 from playfield.runs.console import Console
 from playfield.runs.csv_table import Table, cells_of, plain, to_text, whole_number
+from playfield.runs.output import reason
 from playfield.runs.storage import as_storage_error, lines_of, remove_leftovers
 from playfield.runs.strict_json import parse_json
 
@@ -133,8 +135,8 @@ class TensorBoard:
             for name, value in numbers.items():
                 summary.value.add(tag=name, simple_value=value)
             self._write(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
-        except OSError as error:
-            self.error = f"TensorBoard is off: {error.strerror or error}"
+        except Exception as error:  # whatever it is: the training goes on without
+            self.error = f"TensorBoard is off: {reason(error)}"
 
     def _start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -161,9 +163,10 @@ class TensorBoard:
 
     def close(self) -> None:
         """Close the file; the next value would open another."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # some disks tell only now that they are full
+                file.close()
 
 
 class Sinks:

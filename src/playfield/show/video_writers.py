@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 import numpy as np
@@ -92,20 +93,106 @@ class GifWriter:
             self.file.write(block)
 
 
+class _Bytes:
+    """The file that FFmpeg writes to. It never raises, because PyAV crashes where a file of its own cannot be
+    written: the first error is kept, and what comes after it is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self._file: BinaryIO = open(path, "w+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._at = 0
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if self.error is None:
+            self._at = self._file.seek(offset, whence)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def check(self) -> None:
+        """Raise the error that was kept."""
+        if self.error is not None:
+            raise self.error
+
+    def index_first(self) -> None:
+        """Move the index of an MP4 file, which lies at its end, before the pictures; see `_shifted`."""
+        boxes = dict(_boxes(self._file))
+        start, size = boxes[b"moov"]
+        self._file.seek(start)
+        index = _shifted(self._file.read(size), size)
+        first = min(at for name, (at, _) in boxes.items() if name != b"ftyp")
+        end = start
+        while end > first:  # from the end, because the new places overlap the old ones
+            begin = max(first, end - (1 << 20))
+            self._file.seek(begin)
+            piece = self._file.read(end - begin)
+            self._file.seek(begin + size)
+            self._file.write(piece)
+            end = begin
+        self._file.seek(first)
+        self._file.write(index)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """(name, (offset, size)) of the outermost boxes of an MP4 file."""
+    at, end = 0, file.seek(0, os.SEEK_END)
+    while at < end:
+        file.seek(at)
+        size, name = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+        yield name, (at, size)
+        at += size
+
+
+def _shifted(index: bytes, by: int) -> bytes:
+    """The index of an MP4 file, its `moov` box, with the places of the pictures moved by `by` bytes."""
+    data = bytearray(index)
+    inner = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}  # boxes of boxes on the way to the places
+
+    def walk(start: int, end: int) -> None:
+        while start < end:
+            size, name = struct.unpack_from(">I4s", data, start)
+            if name in inner:
+                walk(start + 8, start + size)
+            elif name in (b"stco", b"co64"):
+                kind = "I" if name == b"stco" else "Q"
+                (count,) = struct.unpack_from(">I", data, start + 12)
+                places = struct.unpack_from(f">{count}{kind}", data, start + 16)
+                struct.pack_into(f">{count}{kind}", data, start + 16, *(place + by for place in places))
+            start += size
+
+    walk(0, len(data))
+    return bytes(data)
+
+
 class Mp4Writer:
     """H.264 through PyAV, one thread: x264's bits depend on the number of threads."""
 
     def __init__(self, path: Path, fps: float) -> None:
         rate = Fraction(fps).limit_denominator(1001)
+        self.file = _Bytes(path)
         # No dates and no version in the container: the same frames give the same bytes.
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        with self._as_os_error():
-            # An absolute path: FFmpeg takes "a:b" for a protocol.
-            self.container = av.open(str(path.absolute()), "w", format="mp4", options=options)
+        self.container = av.open(self.file, "w", format="mp4", options={"fflags": "+bitexact"})
         try:
             self.stream: Any = self.container.add_stream("libx264", rate=rate)
         except Exception as error:
             self.container.close()
+            self.file.close()
             raise UsageError("this PyAV has no H.264 encoder (libx264): write a .gif instead") from error
         self.tick = 1 / rate  # the muxer changes stream.time_base when it starts
         self.stream.time_base = self.tick
@@ -132,16 +219,23 @@ class Mp4Writer:
             self.container.mux(self.stream.encode(video_frame))
 
     def close(self) -> None:
-        with self._as_os_error():
-            try:
-                if self.count:
-                    self.container.mux(self.stream.encode(None))
-            finally:
-                self.container.close()
+        try:
+            with self._as_os_error():
+                try:
+                    if self.count:
+                        self.container.mux(self.stream.encode(None))
+                finally:
+                    self.container.close()
+            if self.count:
+                self.file.index_first()
+        finally:
+            self.file.close()
 
     @contextlib.contextmanager
     def _as_os_error(self) -> Iterator[None]:
         try:
             yield
         except av.FFmpegError as error:
+            self.file.check()
             raise OSError(str(error)) from error
+        self.file.check()

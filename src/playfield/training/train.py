@@ -27,10 +27,10 @@ from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
+from playfield.runs.output import lasting
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.runs.storage import remove_leftovers
-from playfield.show.film import film_best_game
-from playfield.show.plots import save_curve
+from playfield.training import extras
 from playfield.training.directory import kept, make_directory, trusting
 from playfield.training.plan import (
     algo_note,
@@ -61,7 +61,8 @@ class Result:
         evaluation: `Evaluation.summary()` of the games at the end; None without games.
         files: paths by what they show, such as `curve` or the films.
         stop: why training ended: `steps`, or `target` if the target score was reached.
-        warnings: what was wrong with the run that was resumed: damaged checkpoints, a `run.json` changed by hand.
+        warnings: what was wrong with the run that was resumed: damaged checkpoints, a `run.json` changed by hand;
+            and which extras there are not, and why: film, learning curve.
     """
 
     directory: Path
@@ -113,7 +114,8 @@ def train(
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
         trust: with `resume`: import the module of an environment `module:Id` that only the run's files name.
-        say: called with each line of text for a person; None: silent.
+        say: called with each line of text for a person; None: silent. Where it cannot write (its file is closed or
+            full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
         preset, steps, minutes, target_score, target_games, seed, run, device, precision, workers, protocol, view,
             parts, config, save_seconds, keep, tensorboard, console, games, film: see `Request`, which has the
@@ -160,7 +162,7 @@ def train(
     if algo is None and env is not None:
         algo = default_algo(env)
     check_values({"algo": algo or "ppo", **options})
-    told = _silent if quiet or say is None else say
+    told = _silent if quiet or say is None else lasting(say)
     if resume is not None:
         check_directory("resume", resume)
         if env is not None:
@@ -365,25 +367,27 @@ def _go(
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
-    evaluation, files = finish(directory, info, request, say)
+    evaluation, files, missing = finish(directory, info, request, say)
+    notes += missing
     return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
 
 
 def finish(
     directory: Path, info: dict[str, Any], request: Request, say: Say
-) -> tuple[dict[str, Any] | None, dict[str, Path]]:
-    """Evaluate and show a trained run: evaluation, film of its best game, learning curve, next commands."""
+) -> tuple[dict[str, Any] | None, dict[str, Path], list[str]]:
+    """Evaluate and show a trained run: evaluation, film of its best game, learning curve, next commands.
+
+    Returns the evaluation's summary, the files, and a line for each extra that failed.
+    """
     files: dict[str, Path] = {}
+    missing: list[str] = []
     evaluation = None
     if request.games:
         result = evaluate_and_save(directory, "last", request.games, seed=0, say=say)
         evaluation = result.summary()
         if request.film:
-            files |= film_best_game(directory, result, say)
-    curve = save_curve(directory, info, evaluation)
-    if curve is not None:
-        files["curve"] = curve
-        say(f"learning curve: {curve}")
+            extras.film(directory, result, files, missing, say)
+    extras.curve(directory, info, evaluation, files, missing, say)
     run = shlex.quote(str(directory)) + trusting(info["env"])
     longer = "--target-score none" if info["result"]["stop"] == "target" else f"--steps {2 * info['steps']}"
     say(
@@ -393,4 +397,4 @@ def finish(
         f"film it:      playfield record {run}\n"
         f"train longer: playfield train --resume {run} {longer}{saved.closing(directory)}"
     )
-    return evaluation, files
+    return evaluation, files, missing
