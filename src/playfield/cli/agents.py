@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, env_timeout, make, real, say_line, seed, whole
+from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
 from playfield.play.agent import locate
@@ -42,10 +43,7 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
     a = p.parse(words)
     if a.agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
-    if a.agent is None:
-        locate(a.agent_name)
-    elif not is_run(a.agent_name):
-        check_env(a.agent_name)
+    _known(a, a.agent_name)
     return a, {
         "source": a.agent_name,
         "which": a.checkpoint,
@@ -56,6 +54,14 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
     }
 
 
+def _known(a: argparse.Namespace, name: str) -> None:
+    """Raise UsageError for a name that leads nowhere."""
+    if a.agent is None:
+        locate(name)
+    elif not is_run(name):
+        check_env(name)
+
+
 def evaluate(words: list[str]) -> int:
     """Evaluate an agent over full games: raw scores and their protocol."""
     p = _parser(
@@ -64,16 +70,27 @@ def evaluate(words: list[str]) -> int:
         "  playfield eval breakout               the agent that ships with playfield\n"
         "  playfield eval runs/breakout/ppo/1 --games 100\n"
         "  playfield eval best --greedy --json   the best checkpoint of the newest run\n"
+        "  playfield eval breakout --sticky 0.25 another protocol than that of the training\n"
+        "  playfield eval runs/pong/dqn/*        several runs, and a table\n"
         "  playfield eval pong --agent random",
     )
     p.add_argument("--games", type=whole("--games", 1, 1e6), default=30, help="full games (default 30)")
-    p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else; of several RUN a list")
+    p.add_argument("more", nargs="*", metavar="RUN", help="more runs, evaluated in the same way")
+    protocol_options(p)
     a, who = _parse(p, words)
-    from playfield.play.evaluate import evaluate_and_save
+    for name in a.more:
+        _known(a, name)
+    parts = protocol_parts(a) | ({"view": a.view} if a.view is not None else {})
+    from playfield.play.evaluate import evaluate_and_save, table
 
-    result = evaluate_and_save(**who, games=a.games, say=None if a.json else say_line)
+    asked = {**who, "games": a.games, "say": None if a.json else say_line, "protocol": a.protocol, "parts": parts}
+    results = [evaluate_and_save(**{**asked, "source": source}) for source in (a.agent_name, *a.more)]
     if a.json:
-        print(json.dumps(result.summary()))
+        summaries = [result.summary() for result in results]
+        print(json.dumps(summaries if a.more else summaries[0]))
+    elif a.more:
+        say_line(table(results))
     return 0
 
 

@@ -26,7 +26,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
-        found, extra = self.parse_known_args(self.canonical(words))
+        several = any(action.nargs == "*" and not action.option_strings for action in self._actions)
+        known = (
+            self.parse_known_intermixed_args if several else self.parse_known_args
+        )  # names on both sides of options
+        found, extra = known(self.canonical(words))
         hang.limit(getattr(found, "env_timeout", None))
         if extra:
             if not extra[0].startswith("-"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from playfield.errors import UsageError
 from playfield.options import MOST_SEED, check_value
 from playfield.play.agent import agent_or_random, load_policy
 from playfield.play.policy import Policy, chooser
+from playfield.play.protocol import suffix, under
 from playfield.play.statistics import interval
 from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.storage import as_storage_error, atomic_write
@@ -126,8 +127,10 @@ def evaluate(
     num_envs: int = 0,
     threads: int = 0,
     on_game: Callable[[int, int], None] | None = None,
+    protocol: str | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Play `games` full games: all lives, raw score, the protocol of the policy's training.
+    """Play `games` full games: all lives, raw score, by default under the protocol of the policy's training.
 
     Every environment plays a fixed share of the games, so long games count as often as short ones.
 
@@ -138,12 +141,14 @@ def evaluate(
         num_envs: parallel environments (0: up to 10).
         threads: emulator threads (0: one per core).
         on_game: called with (games done, games) after each game.
+        protocol: Atari only: `classic` or `v5`, instead of that of the training.
+        parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
 
     Returns:
         Scores of all games, with the protocol and all that replays them.
 
     Raises:
-        UsageError: `games` or `num_envs` out of range.
+        UsageError: `games` or `num_envs` out of range, or a protocol under which the agent cannot play.
         EnvError: the environment raised, or broke its contract.
     """
     check_value("games", games, "int", 1, 1e6)
@@ -155,9 +160,10 @@ def evaluate(
     if not callable(getattr(policy, "act", None)):
         raise UsageError(f"evaluate takes a policy, or the run of one, not {policy!r:.60}")
     n, choose = min(num_envs or 10, games), chooser(policy)
+    spec = under(policy.spec, protocol, parts or {})
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()
-    env = make_from(policy.spec, n, threads=min(threads or compute.cores(), n))
+    env = make_from(spec, n, threads=min(threads or compute.cores(), n))
     seeds = env_seeds(np.random.SeedSequence([seed, 7]), n)
     random = np.random.default_rng([seed, 8])
     logs: list[list[int]] = [[] for _ in range(n)]
@@ -183,13 +189,13 @@ def evaluate(
     done.sort(key=lambda g: (np.flatnonzero(seeds == g.seed)[0], g.number))
     mean = float(np.mean([g.score for g in done]))
     return Evaluation(
-        env=policy.spec.id,
+        env=spec.id,
         policy=policy.label,
-        protocol=policy.spec.protocol,
+        protocol=spec.protocol,
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,
-        human_normalized=policy.spec.family.human_normalized(policy.spec.id, mean),
+        human_normalized=spec.family.human_normalized(spec.id, mean),
         warnings=getattr(policy, "warnings", ()),
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
         temperature=getattr(policy, "temperature", 1.0),
@@ -207,6 +213,8 @@ def evaluate_and_save(
     say: Say | None = None,
     save: bool = True,
     trust: bool = False,
+    protocol: str | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
     compute.setup()
@@ -216,13 +224,13 @@ def evaluate_and_save(
         if say is not None and (done == total or done % max(1, total // 5) == 0):
             say(f"evaluation: {done} of {total} games")
 
-    result = evaluate(policy, games, seed=seed, on_game=progress)
+    result = evaluate(policy, games, seed=seed, on_game=progress, protocol=protocol, parts=parts)
     if save and home.is_dir():
         with as_storage_error(f"write to {home / 'eval'}"):
             (home / "eval").mkdir(exist_ok=True)
         place = Path(source)
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
-        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}.json"
+        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{suffix(protocol, parts or {})}.json"
         atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
     if say is not None:
         say(report(result))
@@ -246,3 +254,14 @@ def report(result: Evaluation) -> str:
         lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
     lines.append(f"  took      {format_seconds(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
     return "\n".join(lines)
+
+
+def table(results: Sequence[Evaluation]) -> str:
+    """Several evaluations, one line each: mean score, interval, games, rule and agent."""
+    rows = [("mean", "95 % interval", "games", "agent")]
+    for result in results:
+        s = result.summary()
+        mean, *ends = format_scores(s["mean"], *(s["ci95"] or ()))
+        rows.append((mean, " to ".join(ends) or "-", str(s["games"]), f"{result.env}: {result.policy}"))
+    wide = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, wide, strict=False)), row[3]]) for row in rows)

@@ -1,0 +1,44 @@
+"""An agent under another protocol than that of its training: sticky actions, another start, another cap of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from playfield.envs import make_envs
+from playfield.envs.base import EnvSpec
+from playfield.errors import UsageError
+
+SEEN = ("obs", "view", "stack", "size", "colour", "full_actions")  # parts that decide what a network sees and does
+SHAPES = ("obs_shape", "obs_dtype", "num_actions")
+
+
+def under(spec: EnvSpec, protocol: str | None, parts: Mapping[str, Any]) -> EnvSpec:
+    """The spec of the same environment under `protocol` (None: that of `spec`) with some of its `parts` changed.
+
+    What the agent sees, and its actions, stay as in its training where `parts` do not change them.
+
+    Raises UsageError for an unknown protocol or part, or one under which the agent cannot play.
+    """
+    if protocol is None and not parts:
+        return spec
+    options = spec.family.make_options(spec.protocol)
+    if protocol is not None:
+        options = {k: v for k, v in options.items() if k in SEEN} | {"protocol": protocol}
+    env = make_envs(spec.id, 1, **{**options, **parts})
+    other: EnvSpec = env.spec
+    env.close()
+    for name in SHAPES:
+        there, here = getattr(spec, name), getattr(other, name)
+        if there != here:
+            what = name.replace("_", " ").replace("obs", "observation")
+            raise UsageError(
+                f"the agent cannot play under this protocol: its {what} was {there} in training and is {here} here"
+            )
+    return other
+
+
+def suffix(protocol: str | None, parts: Mapping[str, Any]) -> str:
+    """What a file name says of them, such as `-v5-sticky0.1`; empty for the protocol of the training."""
+    words = [f"{k.replace('_', '')}{str(v).lower()}" for k, v in sorted(parts.items())]
+    return "".join(f"-{word}" for word in ([protocol] if protocol else []) + words)
