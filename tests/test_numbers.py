@@ -116,7 +116,7 @@ WRONG = {
     "steps": [*NUMBERS, 0], "minutes": [-1, 0, math.nan, math.inf, "1", True, 10**400], "seed": [*NUMBERS, 2**53],
     "save_seconds": [-1, math.nan, math.inf, "60", True], "keep": [*NUMBERS, 0], "games": NUMBERS,
     "workers": NUMBERS, "target_score": [math.nan, -math.inf, "475", [1]], "target_games": [*NUMBERS, 0],
-    "device": ["tpu", 3, ""], "precision": ["fp16", 3], "preset": ["nope", 3], "algo": ["nope", 3, 5.0, None, b"ppo"],
+    "device": ["tpu", 3, ""], "precision": ["fp16", 3], "preset": ["nope", 3], "algo": ["nope", 3, 5.0, b"ppo"],
     "protocol": ["v9", 3], "view": ["nope", 3], "config": [5, "lr=1", [1], {3: 4}, {"nope": 1}, {"lr": "1e-3"}],
     "parts": [5, {3: 4}, {"nope": 1}], "run": ["", " ", ".", 5, LONG, b"x"], "tensorboard": [1, "no", 0.0],
     "console": [2, "yes"], "film": [1, "no"], "env": [3, "", None, [], "nope", b"CartPole-v1", LONG],

@@ -27,10 +27,9 @@ class Parser(argparse.ArgumentParser):
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
         several = any(action.nargs == "*" and not action.option_strings for action in self._actions)
-        known = (
-            self.parse_known_intermixed_args if several else self.parse_known_args
-        )  # names on both sides of options
-        found, extra = known(self.canonical(words))
+        # Names may then stand on both sides of options.
+        parse = self.parse_known_intermixed_args if several else self.parse_known_args
+        found, extra = parse(self.canonical(words))
         hang.limit(getattr(found, "env_timeout", None))
         if extra:
             if not extra[0].startswith("-"):

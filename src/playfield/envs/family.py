@@ -60,6 +60,7 @@ class Family:
         replays_on_restore: `restore` executes all logged actions again, which takes a moment.
         short_training_steps: steps that train for some seconds (`playfield bench kill`).
         score_name: what a score of a full game is.
+        package: whose version decides what its environments do, where it is not playfield's own.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Family:
     replays_on_restore: bool = False
     short_training_steps: int = 60_000
     score_name: str = "undiscounted return"
+    package: str = ""
 
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for an option that is not in `self.options`."""
@@ -222,6 +224,7 @@ class GymnasiumFamily(Family):
     """Any other environment in Gymnasium's registry with discrete actions."""
 
     kind = "gymnasium"
+    package = "gymnasium"
     replays_on_restore = True
 
     def first_action(self, action_names: Sequence[str]) -> int:

@@ -58,8 +58,8 @@ def settings(info: Info) -> dict[Key, Any]:
         }
         totals = [e for e in info.get("extensions", ()) if e.get("what") != "target"]
         found["run", "extended"] = "; ".join(f"at {e['at']:,} to {e['to']:,}" for e in totals) or None
-        if spec["kind"] == "gymnasium":
-            found["version", "gymnasium"] = versions.get("gymnasium")
+        if package := family(spec["kind"]).package:
+            found["version", package] = versions.get(package)
         found |= {("spec", k): v for k, v in spec.items() if k not in ("id", "protocol", "action_names")}
         found |= {("protocol", k): v for k, v in info.get("protocol", {}).items() if k != "env"}
         return found | {("option", k): v for k, v in _options(info).items()}
