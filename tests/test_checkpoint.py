@@ -290,3 +290,10 @@ def test_importing_and_using_numpy_needs_no_torch(tmp_path: Path) -> None:
     assert "torch" not in sys.modules and "pickle" not in checkpoint.__dict__
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("step", [-1, 10**12])
+def test_a_step_that_has_no_place_in_the_name_is_refused(step: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="step must be between"):
+        save(tmp_path, step, example(0), {})
+    assert list(tmp_path.iterdir()) == []

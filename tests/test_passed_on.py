@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from playfield.algos import a2c, c51, dqn, hlgauss, mrp, ppo, pqn, qrdqn
+from playfield.algos._actor import Actor
+from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.linear import online
 from ppo_runs import SMALL as PPO
 from ppo_runs import named, run_for
 from test_distributional import gaussian_shares, random_minibatch, softmax
+from test_dqn import SMALL as DQN
 from test_dqn import Table
 from test_ppo_learning import Identity
 
@@ -202,3 +205,28 @@ def test_training_uses_the_support_and_the_width_that_are_asked_for(module, monk
         shares = gaussian_shares(aim, 11, -4, 6, 1.3 * 10 / 11)
         assert float(losses[b]) == pytest.approx(-(shares * np.log(softmax(logits[b]))).sum(), rel=1e-4)
         assert float(errors[b]) == pytest.approx(aim - softmax(logits[b]) @ places, rel=1e-3, abs=1e-4)
+
+
+def test_the_width_of_hlgausss_targets_is_the_papers() -> None:
+    """Farebrother et al. 2024: sigma / width of a bin = 0.75."""
+    assert {cfg.sigma for table in hlgauss.PRESETS.values() for cfg in table.values()} == {0.75}
+
+
+def test_the_loop_explores_with_the_exponent_that_is_asked_for(monkeypatch) -> None:
+    used, explore = set(), Actor.explore
+
+    def spied(self, epsilon, zeta=0.0):
+        used.add(zeta)
+        return explore(self, epsilon, zeta)
+
+    monkeypatch.setattr(Actor, "explore", spied)
+    rates(dqn, dataclasses.replace(DQN, epsilon_zeta=1.7))
+    assert used == {1.7}
+
+
+def test_acting_beside_learning_needs_memory_for_three_rollouts(tmp_path) -> None:
+    """A step that waits to be stored has three observations: before it, after it, and the true successor."""
+    env = make_envs("CartPole-v1", 1)
+    env.close()
+    plain, beside = (dataclasses.replace(DQN, concurrent=on).need(env.spec, tmp_path) for on in (False, True))
+    assert beside.memory - plain.memory == 3 * DQN.batch * 4 * 4

@@ -80,6 +80,22 @@ def test_the_gradient_is_that_of_the_weighted_loss_and_each_error_goes_to_its_ow
     learner.close()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_share_a_minibatch_of_the_size_that_is_asked_for(workers: int, monkeypatch) -> None:
+    sizes, update = [], dqn.update
+
+    def spied(learner, actors, minibatch, *rest):
+        sizes.append([len(part.actions) for part in minibatch])
+        return update(learner, actors, minibatch, *rest)
+
+    monkeypatch.setattr(dqn, "update", spied)
+    cfg = dataclasses.replace(SMALL, learning_starts=64, train_period=8)
+    run = run_for(Identity(1).spec, Identity, cfg, 8 * cfg.batch, workers=workers)
+    dqn.train(run, cfg)
+    run.close()
+    assert sizes == [[cfg.batch_size // workers] * workers] * 8
+
+
 def test_minibatches_keep_a_transition_together() -> None:
     size, count = 12, 3
     number = np.arange(size)
@@ -172,6 +188,17 @@ def test_noisy_values_equal_those_with_a_matrix_for_each_sample() -> None:
     same = np.repeat(obs[:1], 16, axis=0)
     values = by_hand(net, same, np.random.default_rng(7))
     assert len(np.unique(values.argmax(1))) > 1, "each sample has noise of its own"
+
+
+def test_both_dueling_heads_are_noisy() -> None:
+    net, obs = noisy_net(dueling=True), torch.from_numpy(observations())
+    noise = noise_for(net, np.random.default_rng(7), 16)
+    with torch.no_grad():
+        x = net.body(obs)
+        advantage, value = (layer(x, of_it) for layer, of_it in zip((net.advantage, net.value), noise, strict=True))
+        got = net(obs, noise)
+    assert (value - net.value(x)).abs().max() > 1, "the noise of the value matters here"
+    torch.testing.assert_close(got, value + advantage - advantage.mean(1, keepdim=True))
 
 
 def test_noise_is_signed_square_roots_of_normal_numbers() -> None:
