@@ -239,7 +239,7 @@ def test_the_command(place, tmp_path, monkeypatch, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main(["autoencoder", str(place), "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["done"]
-    assert main([*words, "--split", "frames", "--out", "leaky"]) == 0
+    assert main([*words, "--split", "frames", "--out", "leaky", "--debug"]) == 0
     assert "leaks" in capsys.readouterr().out
 
 

@@ -203,6 +203,10 @@ def test_symbolic_links_and_devices_are_refused(tmp_path: Path, name: str) -> No
         os.mkfifo(path)
         with pytest.raises(DataError, match="not a regular file"):
             load(tmp_path / "d")
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(DataError, match="not a regular file"):
+            load(tmp_path / "d")
 
 
 def test_newer_format_is_an_error_at_once_but_damage_is_not(tmp_path: Path) -> None:

@@ -45,9 +45,8 @@ def autoencoder(words: list[str]) -> int:
     p.add_argument("--quiet", action="store_true", help="only the result")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
-    config = {
-        k: v for k, v in vars(a).items() if k not in ("data", "out", "resume", "quiet", "json") and v is not None
-    }
+    others = ("data", "out", "resume", "quiet", "json", "debug")
+    config = {k: v for k, v in vars(a).items() if k not in others and v is not None}
     if a.resume and config:
         given = [
             w.partition("=")[0] for w in map(kebab, words) if w[2:].partition("=")[0].replace("-", "_") in config

@@ -213,11 +213,10 @@ def open_regular(directory: Path, name: str, most: int | None = None, append: bo
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"cannot write {path}: {reason}") if append else DataError(f"{name}: {reason}") from None
-    file = os.fdopen(fd, "ab" if append else "rb", buffering=0)
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most):
-        return file
-    file.close()
+        return os.fdopen(fd, "ab" if append else "rb", buffering=0)
+    os.close(fd)  # not by a file object: Python makes none of a directory
     regular = stat.S_ISREG(found.st_mode)
     raise DataError(
         f"{name} has {found.st_size:,} bytes, more than {most:,}" if regular else f"{name} is not a regular file"
