@@ -31,6 +31,7 @@ ELSEWHERE = {
 }
 # Commands of other programs.
 OTHERS = {
+    "scripts/trials": "test_trials.py runs the short set",
     "pip install": ".ci/run",
     "pytest": ".ci/run",
     "tensorboard --logdir": "test_logger.py reads what it shows",
