@@ -98,6 +98,13 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "--save-seconds", type=TAKES["save_seconds"].parse, help="maximum seconds between checkpoints (default 60)"
     )
     p.add_argument("--keep", type=TAKES["keep"].parse, help="checkpoints to keep (default 3)")
+    p.add_argument(
+        "--eval-every",
+        type=TAKES["eval_every"].parse,
+        metavar="STEPS",
+        help="evaluate every so many steps, into eval/evaluations.csv; the training stays the same",
+    )
+    p.add_argument("--eval-games", type=TAKES["eval_games"].parse, default=10, help="games of each (default 10)")
     p.add_argument("--games", type=TAKES["games"].parse, default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
@@ -153,6 +160,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "preset": a.preset,
         "minutes": a.minutes,
         "seed": a.seed,
+        "eval_every": a.eval_every,
+        "eval_games": a.eval_games,
         "run": a.run,
         "device": a.device,
         "precision": a.precision,

@@ -86,6 +86,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_table(_option), "a table of options"),
     "env": (_text, "a name"),
     "extensions": (_extensions, "a list of extensions"),
+    "eval_every": (_whole(1), "a whole number of at least 1"),
+    "eval_games": (_whole(1), "a whole number of at least 1"),
     "exact": (lambda v: isinstance(v, bool), "true or false"),
     "fingerprint": (lambda v: v is None or _text(v), "text"),
     "keep": (_whole(1), "a whole number of at least 1"),

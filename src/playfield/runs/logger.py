@@ -32,6 +32,7 @@ from playfield.runs.output import reason
 from playfield.runs.storage import as_storage_error, lines_of, remove_leftovers
 from playfield.runs.strict_json import parse_json
 
+EVALUATIONS = Path("eval") / "evaluations.csv"  # in a run directory
 WINDOW = 100  # games that `rollout/ep_rew_mean` is the mean of, as in Stable-Baselines3
 
 
@@ -298,6 +299,26 @@ class Sinks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def read_evaluations(path: Path) -> list[tuple[int, float, float, float]]:
+    """(step, mean, low, high) of the evaluations during a training; without an interval low and high are the mean.
+
+    Raises DataError for a damaged table.
+    """
+    if not path.exists():
+        return []
+    found = []
+    table = MetricsCsv(path)
+    try:
+        for row in table.rows():
+            mean = float(row["mean"])
+            found.append((whole_number(row["step"]), mean, float(row.get("low", mean)), float(row.get("high", mean))))
+    except (KeyError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    finally:
+        table.close()
+    return found
 
 
 def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:

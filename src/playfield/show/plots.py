@@ -23,7 +23,7 @@ from playfield.envs import protocol_line as describe_protocol
 from playfield.envs.family import family
 from playfield.errors import UsageError
 from playfield.runs.console import format_scores
-from playfield.runs.logger import WINDOW, read_monitor
+from playfield.runs.logger import EVALUATIONS, WINDOW, read_evaluations, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write
 
 # Okabe and Ito (2008): distinct under every kind of colour blindness.
@@ -255,10 +255,10 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     if not games:
         return None
     low, high = family(info["spec"]["kind"]).reference_scores(info["env"])
-    evals: Sequence[Any] | None = None
+    evals: list[Any] = list(read_evaluations(directory / EVALUATIONS))
     if evaluation is not None:
         mean = evaluation["mean"]
-        evals = [(info["result"]["steps"], mean, *(evaluation["ci95"] or (mean, mean)))]
+        evals.append((info["result"]["steps"], mean, *(evaluation["ci95"] or (mean, mean))))
     picture = directory / "curve.png"
     learning_curve(
         picture,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 from playfield.envs.base import EnvSpec
 from playfield.runs import checkpoint
-from playfield.runs.storage import as_storage_error
+from playfield.runs.storage import as_storage_error, remove_leftovers
 from playfield.training.request import Request
 
 
@@ -41,3 +42,10 @@ def kept(directory: Path, env: str) -> str:
 def trusting(env: str) -> str:
     """What a command about a run needs besides its directory: leave to import the module of `module:Id`."""
     return " --trust" if ":" in env else ""
+
+
+def sweep(directory: Path) -> None:
+    """Remove the temporary files that killed writers left in a run directory; a live one's stay."""
+    for folder in (directory, directory / "films", directory / "eval"):
+        with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
+            remove_leftovers(folder)

@@ -69,7 +69,7 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
 
 def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, steps: int) -> dict[str, Any]:
     """What `run.json` holds."""
-    info = {
+    info: dict[str, Any] = {
         "format": 1,
         "playfield": VERSION,
         "env": spec.id,
@@ -84,6 +84,7 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "schedule": "; ".join(cfg.schedule(steps)) or "constant",
         "save_seconds": request.save_seconds,
         "keep": request.keep,
+        **({"eval_every": request.eval_every, "eval_games": request.eval_games} if request.eval_every else {}),
         "extensions": [],
         "compute": dataclasses.asdict(compute),
         "log_period": max(cfg.batch, steps // 2000),
@@ -135,6 +136,8 @@ def command_line(request: Request, steps: int, compute: Compute) -> str:
     words += ["--seed", str(request.seed)]
     if target := goal.requested(request.target_score, request.target_games):
         words += [f"--target-score={target.score!r}", "--target-games", str(target.games)]
+    if request.eval_every:
+        words += ["--eval-every", str(request.eval_every), "--eval-games", str(request.eval_games)]
     if request.preset != "default":
         words += ["--preset", request.preset]
     for name in ("device", "precision", "workers"):

@@ -24,6 +24,8 @@ TAKES = {
         Option("workers", "int", 0, "", high=1024),
         Option("save_seconds", "float", 60.0, ""),
         Option("keep", "int", 3, "", low=1, high=1e6),
+        Option("eval_every", "int", None, "", low=1),
+        Option("eval_games", "int", 10, "", low=1, high=1e6),
         Option("games", "int", 30, "", high=1e6),
         Option("device", "str", "auto", "", choices=("auto", "cpu", "cuda")),
         Option("precision", "str", "auto", "", choices=("auto", "bf16", "fp32")),
@@ -31,7 +33,7 @@ TAKES = {
         *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
     )
 }
-OPTIONAL = {"steps", "minutes", "target_score", "target_games", "run", "protocol", "view"}
+OPTIONAL = {"steps", "minutes", "target_score", "target_games", "run", "protocol", "view", "eval_every"}
 """What may be None: chosen by playfield."""
 
 
@@ -82,6 +84,8 @@ class Request:
         config: hyper-parameters to change, fields of the algorithm's `Config`.
         save_seconds: maximum seconds between two checkpoints.
         keep: checkpoints to keep.
+        eval_every: evaluate the agent every so many steps, beside the training; None: only at the end.
+        eval_games: games of each of these evaluations.
         tensorboard: write TensorBoard events.
         console: print progress.
         games: games of the evaluation at the end; 0: none.
@@ -106,6 +110,8 @@ class Request:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     save_seconds: float = 60.0
     keep: int = 3
+    eval_every: int | None = None
+    eval_games: int = 10
     tensorboard: bool = True
     console: bool = True
     games: int = 30

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -29,9 +28,9 @@ from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
 from playfield.runs.run import WINDOW, Run, Stopped
-from playfield.runs.storage import remove_leftovers
 from playfield.training import extras
-from playfield.training.directory import kept, make_directory, trusting
+from playfield.training.directory import kept, make_directory, sweep, trusting
+from playfield.training.periodic import Periodic
 from playfield.training.plan import (
     algo_note,
     command_line,
@@ -100,6 +99,8 @@ def train(
     config: dict[str, Any] | None = None,
     save_seconds: float | None = None,
     keep: int | None = None,
+    eval_every: int | None = None,
+    eval_games: int | None = None,
     tensorboard: bool | None = None,
     console: bool | None = None,
     games: int | None = None,
@@ -118,8 +119,8 @@ def train(
             full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
         preset, steps, minutes, target_score, target_games, seed, run, device, precision, workers, protocol, view,
-            parts, config, save_seconds, keep, tensorboard, console, games, film: see `Request`, which has the
-            defaults.
+            parts, config, save_seconds, keep, eval_every, eval_games, tensorboard, console, games, film: see
+            `Request`, which has the defaults.
         more: options of the algorithm and of the environment's protocol by their names on the command line, or by
             those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
@@ -153,6 +154,8 @@ def train(
         "config": config,
         "save_seconds": save_seconds,
         "keep": keep,
+        "eval_every": eval_every,
+        "eval_games": eval_games,
         "tensorboard": tensorboard,
         "console": False if quiet else console,
         "games": games,
@@ -254,15 +257,8 @@ def _resume(
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
-        _sweep(directory)
+        sweep(directory)
         return _resume_locked(directory, say, opened, steps, target, options)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove the temporary files that killed writers left in a run directory; a live one's stay."""
-    for folder in (directory, directory / "films", directory / "eval"):
-        with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
-            remove_leftovers(folder)
 
 
 def _resume_locked(
@@ -340,6 +336,9 @@ def _go(
     try:
         notes = sinks.resume(found.step if found else 0)
         run = Run({**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep)
+        if info.get("eval_every"):
+            run.on_rollout = Periodic(directory, info, module, cfg, spec, run.step)
+            run.on_close.append(run.on_rollout.close)
     except BaseException:
         sinks.close()
         raise
