@@ -84,7 +84,7 @@ def test_the_words_the_command_and_the_curve(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
 def test_what_is_no_number_of_steps(value: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="eval.every"):
+    with pytest.raises(UsageError, match=r"eval.every"):
         playfield.train("CartPole-v1", steps=10, run=tmp_path / "r", eval_every=value)
     assert not (tmp_path / "r").exists()
 
