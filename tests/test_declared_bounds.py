@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import gymnasium
 import numpy as np
@@ -195,3 +196,37 @@ def test_bounds_of_a_damaged_run_are_refused(bounds):
     spec = dataclasses.asdict(make_envs("Chase-v0", 1).spec)
     with pytest.raises(DataError, match="obs_bounds"):
         spec_from({"spec": spec | {"obs_bounds": bounds}})
+
+
+def test_people_see_the_bounds_as_black_and_white(tmp_path):
+    spec = make_envs("Grid-v0", 1).spec
+    assert spec.visible(np.array([[[0, 1, 1]]], np.uint8)).tolist() == [[[0, 255, 255]]]
+    assert spec_of((1, 1, 2), "uint8", None).visible(np.array([[[0, 1]]], np.uint8)).tolist() == [[[0, 1]]]
+    uneven = spec_of((1, 1, 2), "uint8", ((10.0, 3.0), (20.0, 3.0)))
+    assert uneven.visible(np.array([[[15, 3]]], np.uint8)).tolist() == [[[128, 0]]]
+
+
+def test_a_single_number_is_a_vector_of_one_and_games_are_listed_from_the_start(tmp_path):
+    class Single(gymnasium.Env):
+        observation_space, action_space = spaces.Box(0, 1, (), np.float32), spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.float32(0.5), {}
+
+        def step(self, action):
+            return np.float32(0.25), 1.0, False, False, {}
+
+    gymnasium.register("Single-v0", entry_point=Single)
+    for algo in ("a2c", "sarsa"):
+        directory = tmp_path / algo
+        playfield.train(
+            "Single-v0", algo, run=directory, steps=500, games=0, film=False, console=False, tensorboard=False
+        )
+        policy = playfield.load_policy(directory)
+        assert policy.act(np.float32(0.5)) in (0, 1)
+        assert policy.act(0.5).shape == ()
+        # No game has ended: SB3's `load_results` reads the first line as JSON and the second as the columns.
+        first, columns = (directory / "monitor.csv").read_text("utf-8").splitlines()
+        assert json.loads(first[1:])["env_id"] == "Single-v0"
+        assert columns == "r,l,t,step"

@@ -112,6 +112,14 @@ class EnvSpec:
         what = "bytes" if self.obs_dtype == "uint8" else "numbers"
         return f"{what} declared from {ends[0]} to {ends[1]}, scaled to 0..1"
 
+    def visible(self, obs: np.ndarray) -> np.ndarray:
+        """Pixels [..., H, W, C] for a person: uint8 whose declared bounds become black and white."""
+        if self.obs_bounds is None:
+            return obs
+        low, high = (np.array(side) for side in self.obs_bounds)
+        unit = (obs - low) / np.where(high > low, high - low, 1.0)
+        return np.asarray(np.rint(255 * np.clip(unit, 0.0, 1.0)).astype(np.uint8))
+
     @property
     def stack(self) -> int:
         """Number of successive frames in one observation (frame stack); 1 for all that is not pixels."""

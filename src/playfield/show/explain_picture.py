@@ -59,11 +59,12 @@ def picture(moment: Moment, spec: EnvSpec, maps: dict[str, np.ndarray], effects:
         r = 1.5 * saliency.RADIUS
         box = ((y - r) / height, (x - r) / width, (y + r) / height, (x + r) / width)
         boxed = box if effects.strength.any() else None
-        newest = np.repeat(moment.obs[..., -1:], 3, 2)
+        seen = spec.visible(moment.obs)
+        newest = np.repeat(seen[..., -1:], 3, 2)
         aligned = spec.family.obs_covers_frame(spec.protocol)  # the pixels of a cropped view are not the screen's
         frame = paint(frame, maps, boxed) if aligned else frame
         first = panels.caption(paint(panels.fit(newest, 168), maps, boxed), "newest frame")
-        strip = panels.stack_strip(moment.obs, 168) if moment.obs.shape[2] <= 4 else panels.fit(newest, 168)
+        strip = panels.stack_strip(seen, 168) if seen.shape[2] <= 4 else panels.fit(newest, 168)
         rows.append(panels.beside(first, panels.caption(strip, "observation, oldest frame first")))
     else:
         rows.append(panels.caption(feature_bars(effects, np.ravel(moment.obs), spec, (190, 520)), "input importance"))

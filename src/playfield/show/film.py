@@ -208,7 +208,7 @@ def film_frame(moment: Moment, spec: EnvSpec, style: str) -> np.ndarray:
     parts = [game]
     with_obs = style in ("net", "all") and spec.pixels
     if with_obs:
-        parts.append(panels.stack_overlay(moment.obs, height))
+        parts.append(panels.stack_overlay(spec.visible(moment.obs), height))
     if style in ("bars", "all") and "q" in moment.outputs:  # epsilon-greedy probabilities tell less
         parts.append(panels.q_bars(moment.outputs["q"], spec.action_names, (height, 260), moment.action))
     elif style in ("bars", "all") and "probs" in moment.outputs:

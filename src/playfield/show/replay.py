@@ -259,13 +259,14 @@ def _card(memory: Memory, place: int, row: dict[str, Any], height: int) -> np.nd
     obs, _, _, next_obs, _ = replay[int(np.flatnonzero(replay.order() == place)[0])]
     stack, n = int(memory.spec.protocol.get("stack", 1)), replay.n_step
     title = "game over" if _has_no_next_obs(row) else "next observation"
-    blocks = [_block(obs, stack, 0, "observation", height), _block(next_obs, stack, 1, title, height)]
+    see = memory.spec.visible
+    blocks = [_block(see(obs), stack, 0, "observation", height), _block(see(next_obs), stack, 1, title, height)]
     if n > 1:
         last = replay.read(np.array([place])).next_obs[0]
         ends = row["discount"] == 0
         title = "terminated: no bootstrap" if ends else "bootstraps from this value"
         after = None if ends or replay.gamma == 1 else round(math.log(row["discount"]) / math.log(replay.gamma))
-        blocks.append(_block(np.zeros_like(last) if ends else last, stack, after, title, height))
+        blocks.append(_block(np.zeros_like(last) if ends else see(last), stack, after, title, height))
     end = "".join(f", {word}" for word in ("terminated", "truncated") if row[word])
     text = f"{row['number']}: {row['action_name']}, reward {row['reward']:g}{end}"
     right = f"return {row['n_step_return']:.3g}, discount {row['discount']:.3g}"

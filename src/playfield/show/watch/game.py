@@ -266,7 +266,7 @@ class Session:
             self.advance()
             now = self._now
         assert now is not None
-        stack = now.obs if self.spec.pixels else None
+        stack = self.spec.visible(now.obs) if self.spec.pixels else None
         overlay = self._overlay(now) if self.overlay != "off" else None
         outputs: dict[str, Any] = {
             k: [number(x) for x in np.ravel(now.outputs[k])] for k in ("probs", "q") if k in now.outputs
