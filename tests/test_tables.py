@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import playfield
+from playfield.algos import sarsa
 from playfield.envs import make_envs
 from playfield.envs.codec import Codec
 from playfield.errors import EnvError, UsageError
-from playfield.linear import features
+from playfield.linear import features, online
 from playfield.linear.bounds import Bounds
 from playfield.linear.coders import coder_for, env_coder, squared_length
 from playfield.linear.features import encode
@@ -39,8 +40,14 @@ def test_each_state_has_one_feature(sizes, data):
     assert squared_length(coder) == 1
 
 
-def test_one_hot_vectors_and_a_constant_have_the_squared_length_2():
-    assert squared_length(coder_for("identity", np.zeros(500), np.ones(500), states=(500,))) == 2
+@pytest.mark.parametrize("sizes", [(500,), (32, 11, 2)])
+def test_one_hot_vectors_have_no_constant_beside_them(sizes):
+    width = sum(sizes)
+    coder = coder_for("identity", np.zeros(width), np.ones(width), states=sizes)
+    assert (coder.size, squared_length(coder)) == (width, len(sizes))
+    start = online.initial_weights(1, coder, sarsa.Config(initial=6.0))
+    hot = np.concatenate([np.eye(n)[0] for n in sizes])
+    assert (start @ hot).tolist() == [pytest.approx(6.0)]
 
 
 def test_a_table_is_for_named_states_only():

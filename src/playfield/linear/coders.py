@@ -157,8 +157,8 @@ def squared_length(coder: features.Coder) -> float:
         return float((coder.gains**2 * np.where(coder.powers.any(axis=1), 0.5, 1.0)).sum())
     if coder.kind == features.BITS:
         return (coder.size - 1) / 2 + 1
-    if coder.kind == features.IDENTITY and len(coder.dims):  # one-hot vectors, and the constant 1
-        return len(coder.dims) + 1.0
+    if coder.kind == features.IDENTITY and len(coder.dims):  # one-hot vectors
+        return float(len(coder.dims))
     if coder.kind == features.IDENTITY:
         return (coder.size - 1) / 3 + 1
     return float(coder.active)

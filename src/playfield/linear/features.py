@@ -194,8 +194,8 @@ def bits(bounds: Bounds) -> Coder:
 
 
 def identity(bounds: Bounds) -> Coder:
-    """The observation's numbers as they are, and a constant 1."""
-    size = len(bounds.low) + 1
+    """The observation's numbers as they are, and a constant 1; of named states only their one-hot vectors."""
+    size = len(bounds.low) + (not bounds.states)
     return _coder(IDENTITY, size, size, bounds, dims=np.array(bounds.states, np.int64))
 
 

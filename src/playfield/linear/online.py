@@ -27,6 +27,7 @@ from playfield.linear.features import (
     ADDITIVE,
     FIRST_COME,
     FOURIER,
+    IDENTITY,
     LEGENDRE,
     POLYNOMIAL,
     STATES,
@@ -144,6 +145,8 @@ def initial_weights(rows: int, coder: Coder, cfg: Config) -> Floats:
     """[rows, F] weights by which every state has the value `initial`."""
     if coder.kind in (TABLE, FIRST_COME, ADDITIVE, STATES):  # the active features are 1, as many in every state
         return np.full((rows, coder.size), cfg.initial / coder.active)
+    if coder.kind == IDENTITY and len(coder.dims):  # one-hot vectors, as many as spaces of named states
+        return np.full((rows, coder.size), cfg.initial / len(coder.dims))
     out = np.zeros((rows, coder.size))
     out[:, 0 if coder.kind in (FOURIER, POLYNOMIAL, LEGENDRE) else -1] = cfg.initial  # the constant feature
     return out
