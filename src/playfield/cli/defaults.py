@@ -39,7 +39,7 @@ def _kinds(env: str, obs: str | None) -> tuple[str, str]:
     found = resolve(env)
     obs = obs or found.overrides.get("obs")
     pixels = (obs or found.family.default_obs) == "pixels"
-    return found.family.preset_kinds(found.id, pixels, found.kind == "gymnasium" and has_states(found.id))
+    return found.family.preset_kinds(found.id, pixels, bool(found.family.package) and has_states(found.id))
 
 
 def _text(value: Any) -> str:
