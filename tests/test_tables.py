@@ -145,10 +145,9 @@ def test_no_bounds_crash(name, ends, data):
         return
     index, value = np.full(coder.active, -7), np.zeros(coder.active)
     extreme = st.one_of(SIDES, st.floats(-2, 2))
-    for _ in range(4):
-        x = np.array([data.draw(extreme) for _ in low])
-        if name == "bits":
-            x = np.clip(np.nan_to_num(x), 0, 255)
-        active = encode(coder, x, index, value)
+    drawn = [data.draw(extreme) for _ in low]
+    for x in (np.array(drawn), *(np.full(len(low), end) for end in ENDS)):
+        seen = np.clip(np.nan_to_num(x), 0, 255) if name == "bits" else x
+        active = encode(coder, seen, index, value)
         assert 0 <= active <= coder.active
         assert ((index[:active] >= 0) & (index[:active] < coder.size)).all()
