@@ -90,7 +90,7 @@ def test_numbers_too_large_for_the_machine_are_plain_errors(text, why):
 
 @pytest.mark.parametrize(
     "more",
-    [{"seeds": range(10**12)}, {"episodes": 10**13}, {"n_step": 10**12}, {"seeds": range(10), "n_step": 10**12}],
+    [{"seeds": range(10**12)}, {"episodes": 10**12}, {"n_step": 10**12}, {"seeds": range(10), "n_step": 10**12}],
 )
 def test_an_experiment_that_does_not_fit_is_refused(more):
     with pytest.raises(UsageError, match=r"features needs .* GB are free: use less of") as caught:

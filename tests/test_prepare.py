@@ -161,9 +161,9 @@ def test_a_resume_tells_what_it_takes(stopped) -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (["--device", "gpu"], "dqn on CartPole-v1: --device must be auto, cpu or cuda"),
+        (["--device", "gpu"], "dqn on CartPole-v1: no device called 'gpu': did you mean cpu?"),
         (["--workers", "3"], "--batch-size 64 must divide by the 3 workers"),
-        (["--precision", "fp16"], "--precision must be"),
+        (["--precision", "fp16"], "no precision called 'fp16'"),
         (["--workers", "2", "--batch-size", "63"], "must divide by the 2 workers"),
     ],
 )

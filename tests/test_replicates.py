@@ -104,7 +104,7 @@ def test_of_runs_with_one_seed_the_finished_and_longest_one_counts(plain, tmp_pa
         ({"config__gamma": 0.9}, "gamma 0.9"),
         ({"config__optimizer": "rmsprop"}, "optimizer rmsprop"),
         ({"config__anneal": False}, "anneal false"),
-        ({"protocol__time_limit": 200}, "time-limit 200"),
+        ({"protocol__time_limit": 200, "spec__protocol__time_limit": 200}, "time-limit 200"),
         ({"spec__obs_dtype": "uint8"}, "obs-dtype uint8"),
         ({"steps": 2000}, "steps 2,000"),
         ({"extensions": [{"at": 60, "from": 80, "to": 100}]}, "extended at 60 to 100"),

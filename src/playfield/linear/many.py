@@ -112,7 +112,7 @@ def experiment(
         check_value("a seed", seed, "int", 0, MOST_SEED)
     if not len(seeds):
         raise UsageError("an experiment needs at least one seed")
-    if len(set(seeds)) < len(seeds):
+    if not isinstance(seeds, range) and len(set(seeds)) < len(seeds):
         raise UsageError("a seed is given twice: its two runs would be one and the same, not two trials")
     check_value("episodes", episodes, "int", 1)
     check_value("max_steps", max_steps, "int", 0, ENDLESS - 1)
