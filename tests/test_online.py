@@ -95,7 +95,7 @@ def test_an_endless_episode_ends_the_run():
     with pytest.raises(DivergedError, match="lower alpha"):
         experiment("sarsa", "mountain-car", "tilings", seeds=[1], episodes=100_000, alpha=1.0)
     assert time.perf_counter() - start < 60
-    with pytest.raises(UsageError, match="max_steps must be between 0 and 999999"):
+    with pytest.raises(UsageError, match="max-steps must be between 0 and 999999"):
         experiment("sarsa", "mountain-car", "tilings", seeds=[1], episodes=1, max_steps=1_000_000)
 
 

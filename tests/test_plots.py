@@ -154,7 +154,7 @@ def test_monitor_cut_off_at_any_byte_gives_whole_games_or_an_error(tmp_path: Pat
     for end in range(len(whole)):
         path = monitor(tmp_path, whole[:end])
         if end < start:
-            with pytest.raises(DataError, match=r"not a monitor file|not valid JSON"):
+            with pytest.raises(DataError, match="not a monitor file"):
                 logger.read_monitor(path)
         else:
             assert logger.read_monitor(path) == games[: whole[start:end].count("\n")]
@@ -169,7 +169,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, row: str) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for text in ("", "\n", "r,l,t\n1,2,3\n", "#{bad\nr,l,t\n", HEAD + "a,b\n", HEAD):
-        with pytest.raises(DataError, match="not a monitor file"):
+        with pytest.raises(DataError, match=r"not a monitor file|not valid JSON"):
             logger.read_monitor(monitor(tmp_path, text))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError):
