@@ -18,6 +18,7 @@ import cv2
 import lz4.block
 import numpy as np
 
+from playfield.errors import DataError
 from playfield.runs.storage import as_storage_error
 
 
@@ -100,7 +101,7 @@ class Packed:
         return b"".join(blocks)
 
     def get(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Observations [B, ...]."""
+        """Observations [B, ...]. Raises DataError where a restored one is none."""
         if self.stack > 1:
             parts = [self._whole(lanes, index - k) for k in reversed(range(self.stack))]
             return np.concatenate(parts, axis=-1)
@@ -109,7 +110,13 @@ class Packed:
     def _whole(self, lanes: np.ndarray, index: np.ndarray) -> np.ndarray:
         out = np.empty((len(index), self._length), np.uint8)
         for lane, i, to in zip(lanes.tolist(), (index % self.size).tolist(), out, strict=True):
-            to[:] = np.frombuffer(lz4.block.decompress(self.data[lane][i], uncompressed_size=self._length), np.uint8)
+            try:
+                plain = lz4.block.decompress(self.data[lane][i], uncompressed_size=self._length)
+            except lz4.block.LZ4BlockError:
+                plain = b""
+            if len(plain) != self._length:  # restored from a file of something else
+                raise DataError("the replay buffer's files hold no observations of this size")
+            to[:] = np.frombuffer(plain, np.uint8)
         return out.view(self._dtype).reshape(len(index), *self._shape[:-1], self._shape[-1] // self.stack)
 
     def pack(self, lane: int, index: int) -> bytes:
