@@ -68,3 +68,11 @@ def test_a_protocol_in_one_line_names_every_part():
         "stack 4",
     ):
         assert text in line
+
+
+def test_a_protocol_in_one_line_says_what_is_seen():
+    assert "84x84 grey" in protocol("v5").line()
+    assert "210x160 rgb" in protocol("v5", size=0, colour="rgb").line()
+    line = protocol("v5", obs="ram").line()
+    assert "RAM" in line
+    assert "84x84" not in line

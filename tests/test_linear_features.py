@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from linear_naive import Tiles3, fourier, legendre, polynomial, tile_coordinates
 from playfield.errors import UsageError
 from playfield.linear import features
-from playfield.linear.coders import squared_length
+from playfield.linear.coders import coder_for, squared_length
 from playfield.linear.problems import PROBLEMS
 
 UNIT = features.Bounds(np.zeros(2), np.ones(2), np.ones(2))
@@ -323,3 +323,13 @@ def test_tilings_are_displaced_by_the_vector_that_is_given(name, displace, vecto
 def test_a_vector_that_does_not_fit_is_refused(displace):
     with pytest.raises(UsageError, match="takes 2 numbers, as in 1-3"):
         features.tilings(box(2), displace=displace)
+
+
+@pytest.mark.parametrize("width", [0.25, 1.0, 4.0])
+def test_a_basis_spans_the_range_however_narrow_it_is(width: float) -> None:
+    """Fourier features of order 1 are 1 and cos(pi x) with x from 0 to 1 between the bounds."""
+    coder = coder_for("fourier:order=1", np.array([-1.0]), np.array([-1.0 + width]))
+    index, value = np.zeros(coder.active, np.int64), np.zeros(coder.active)
+    for share in (0.0, 0.5, 1.0):
+        features.encode(coder, np.array([-1.0 + share * width]), index, value)
+        np.testing.assert_allclose(value, [1, math.cos(math.pi * share)], atol=1e-12)

@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import playfield
 from checkpoint_examples import example
 from memory_games import play
-from playfield.errors import DataError, StorageError
+from playfield import compute
+from playfield.envs import make_envs
+from playfield.errors import DataError, StorageError, UsageError
+from playfield.replay import budget, frames, segments
 from playfield.replay import saved as saved_replay
-from playfield.replay import segments
 from playfield.runs import checkpoint
 from playfield.runs.checkpoint import load, save
+from playfield.runs.storage import remove
 
 # Replay --------------------------------------------------------------------------------------------------
 
@@ -75,12 +79,13 @@ def test_a_sealed_file_of_something_else_is_refused(stored) -> None:
     state, path, fresh = stored
     good, entries = path.read_bytes(), int(state["count"].sum())
     lengths = np.frombuffer(good[: 4 * entries], "<u4")
-    one_byte = np.ones(entries, "<u4").tobytes() + b"\x07" * entries
+    one_byte, broken = (np.ones(entries, "<u4").tobytes() + byte * entries for byte in (b"\x00", b"\xff"))
     for data, words in (
         (good[: 4 * entries - 1], "is not a file of this replay buffer"),
         (good + b"x", "is not a file of this replay buffer"),
         ((lengths + 1).astype("<u4").tobytes() + good[4 * entries :], "is not a file of this replay buffer"),
         (one_byte, "no observations of this size"),
+        (broken, "no observations of this size"),
     ):
         with pytest.raises(DataError, match=words):
             everything(fresh(), forged(state, path, data))
@@ -119,9 +124,53 @@ def test_nothing_can_be_drawn_before_there_is_a_transition(alpha: float) -> None
         replay.sample(4)
 
 
-def test_a_checkpoint_without_a_buffer_and_a_run_without_workers_are_refused(tmp_path) -> None:
+@pytest.fixture
+def run(tmp_path) -> Path:
+    config = {"num_envs": 4, "learning_starts": 192, "capacity": 400}
+    options = {"games": 0, "film": False, "console": False, "tensorboard": False, "workers": 1}
+    return playfield.train("CartPole-v1", "dqn", steps=224, run=tmp_path / "run", config=config, **options).directory
+
+
+def test_a_run_without_workers_or_without_a_buffer_has_nothing_to_look_at(run) -> None:
+    info = json.loads((run / "run.json").read_text())
     with pytest.raises(DataError, match="has no replay buffer"):
-        saved_replay._memories(tmp_path, {"parts": {"actor-0": {}, "learner": {}}})
+        saved_replay._memories(run, {"parts": {"actor-0": {}, "learner": {}}})
+    found = checkpoint.load(run / "checkpoints")
+    saved_replay.whole(run, info)(found)
+    del found.tree["parts"]["actor-0"]["replay"]
+    saved_replay.whole(run, info)(found)  # as of PPO: nothing to check
+    for told in ({}, {"workers": "many"}, None):
+        (run / "run.json").write_text(json.dumps(info | {"compute": told}))
+        with pytest.raises(DataError, match="does not say how many workers"):
+            saved_replay.open_replay(run)
+
+
+def test_a_run_whose_files_are_gone_already_can_be_dropped(run) -> None:
+    remove(run / "replay")
+    lines: list[str] = []
+    saved_replay.drop(run, say=lines.append)
+    assert "0 files" in lines[0]
+    assert saved_replay.DROPPED in json.loads((run / "run.json").read_text())
+
+
+def test_advice_on_memory_names_only_what_helps(monkeypatch) -> None:
+    env = make_envs("CartPole-v1", 1)
+    env.close()
+    monkeypatch.setattr(compute, "free_memory", lambda: 10**8)
+    with pytest.raises(UsageError) as told:
+        budget.replay_need(env, 10_000, False, 0.0, sampling=10**8)
+    assert "use a smaller --batch-size or --rollout-steps" in str(told.value), "the buffer itself is small"
+    assert "0.10 GB" in str(told.value)
+    assert "--mmap" not in str(told.value)
+    assert ", and 0.01 GB for sampling" in budget.replay_need(env, 10_000, False, 0.0, sampling=10**7)[2]
+
+
+def test_a_mapped_file_is_made_where_there_is_no_fallocate(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.platform", "other")
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    array = frames._mapped(tmp_path, (3, 4), "uint8")
+    array[:] = 7
+    assert array.sum() == 84
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------
@@ -196,3 +245,29 @@ def test_a_best_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch) 
     with pytest.raises(StorageError, match="No space left"):
         save(tmp_path, 2, example(1), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ckpt-000000000001", "last"]
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    path = save(tmp_path, 1, example(1), {})
+    reading, tries = checkpoint._load_one, []
+
+    def replaced(name, only):
+        tries.append(name)
+        if len(tries) == 1:  # a training run has pruned this one, and saved the next
+            save(tmp_path, 2, example(2), {}, keep=1)
+            raise DataError("tree.json is missing")
+        return reading(name, only)
+
+    monkeypatch.setattr(checkpoint, "_load_one", replaced)
+    assert load(tmp_path).step == 2
+    assert tries[0] == path
+
+
+def test_a_checkpoint_on_a_failing_disk_is_told(tmp_path: Path, monkeypatch) -> None:
+    def fails(*arguments):
+        raise OSError(5, "Input/output error")
+
+    save(tmp_path, 1, example(1), {})
+    monkeypatch.setattr(checkpoint.tensor_file, "read", fails)
+    with pytest.raises(DataError, match=r"tensors\.safetensors: Input/output error"):
+        load(tmp_path)

@@ -256,3 +256,20 @@ def test_in_training_no_network_is_without_noise(double: bool, concurrent: bool,
     for n, noise in used:
         assert noise is not None
         assert all(len(t) == n and len(torch.unique(t, dim=0)) == n for pair in noise for t in pair if t.shape[1] > 1)
+
+
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_acting_and_learning_at_once_have_random_numbers_of_their_own(concurrent: bool, monkeypatch) -> None:
+    """With one generator for both, the noise would depend on which thread is faster."""
+    seen, update = set(), dqn.update
+
+    def spied(learner, actors, minibatch, loss, q_values, randoms, lr):
+        seen.update(random is actor.noise for actor, random in zip(actors, randoms, strict=True))
+        return update(learner, actors, minibatch, loss, q_values, randoms, lr)
+
+    monkeypatch.setattr(dqn, "update", spied)
+    cfg = dataclasses.replace(SMALL, noisy=True, concurrent=concurrent, learning_starts=64)
+    run = run_for(Identity(1).spec, Identity, cfg, 8 * cfg.batch)
+    dqn.train(run, cfg)
+    run.close()
+    assert seen == {not concurrent}

@@ -189,7 +189,7 @@ def _check_sizes(path: Path) -> None:
 
 def _set_aside(path: Path) -> Path:
     """Rename a damaged checkpoint so that nothing takes it for one. Nobody removes it: it may be of use yet."""
-    for number in itertools.count(1):
+    for number in itertools.count(1):  # pragma: no branch
         aside = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
         if not os.path.lexists(aside):
             break
@@ -362,7 +362,7 @@ def load(path: Path | str, only: Collection[str] | None = None, check: Check | N
         path = path.with_name(path.name + ".old")  # a crash came between the two renames of a replacement
     single = bool(_NAME.fullmatch(path.name)) or _identity(path) is not None
     skipped: list[str] = []
-    for attempt in range(3):
+    for attempt in range(3):  # pragma: no branch
         names = [path] if single else _candidates(path)
         before = [_identity(name) for name in names]
         skipped = []
