@@ -139,9 +139,12 @@ def test_a_run_without_workers_or_without_a_buffer_has_nothing_to_look_at(run) -
     saved_replay.whole(run, info)(found)
     del found.tree["parts"]["actor-0"]["replay"]
     saved_replay.whole(run, info)(found)  # as of PPO: nothing to check
-    for told in ({}, {"workers": "many"}, None):
+    (run / "run.json").write_text(json.dumps({k: v for k, v in info.items() if k != "compute"}))
+    with pytest.raises(DataError, match="does not say how many workers"):
+        saved_replay.open_replay(run)
+    for told in ({}, info["compute"] | {"workers": "many"}, None):
         (run / "run.json").write_text(json.dumps(info | {"compute": told}))
-        with pytest.raises(DataError, match="does not say how many workers"):
+        with pytest.raises(DataError, match="compute must be"):
             saved_replay.open_replay(run)
 
 

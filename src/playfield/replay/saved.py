@@ -110,10 +110,9 @@ def find_memory(name: str | Path) -> Memory:
         with stored("its replay buffer"):
             opened[:] = [Replay.opened(spec, _memories(run, found.tree))]
 
-    try:
-        parts = [f"parts/actor-{k}/replay" for k in range(int(info["compute"]["workers"]))]
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{run / 'run.json'} does not say how many workers it has") from None
+    if "compute" not in info:
+        raise DataError(f"{run / 'run.json'} does not say how many workers it has")
+    parts = [f"parts/actor-{k}/replay" for k in range(info["compute"]["workers"])]
     found = checkpoint.load(run / "checkpoints", parts, take)
     count, size = disk_use(run)
     return Memory(run, info, spec, opened[0], found.step, count, size, found.skipped)
