@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.cli.parser import check_env, directory, kebab, make, say_line, seed_list, whole
+from playfield.cli.parser import check_env, directory, env_kwargs, kebab, make, say_line, seed_list, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.options import ALIASES
@@ -65,7 +65,10 @@ def compare(words: list[str]) -> int:
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
     p.add_argument("--out", type=Path, help="the picture (default: compare.png in --dir)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
+    if a.env_kwargs:
+        extra = ["--env-kwargs", *a.env_kwargs, *extra]
     for env in a.env:
         check_env(env)
     if a.out is not None and a.out.suffix.lower() != ".png":

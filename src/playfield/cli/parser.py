@@ -143,6 +143,17 @@ def make(verb: str, about: str, examples: str) -> Parser:
     return parser
 
 
+def env_kwargs(parser: Parser) -> None:
+    """Add the option for arguments of an environment."""
+    parser.add_argument(
+        "--env-kwargs",
+        nargs="+",
+        action="extend",
+        metavar="NAME=VALUE",
+        help="arguments of the environment, after its name: --env-kwargs is_slippery=false map_name=8x8; or as JSON",
+    )
+
+
 def env_timeout(parser: Parser) -> None:
     """Add the option that limits what one call of an environment may take."""
     parser.add_argument(

@@ -9,8 +9,21 @@ from typing import Any
 
 import playfield
 from playfield.cli import defaults
-from playfield.cli.parser import BOOL, Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
+from playfield.cli.parser import (
+    BOOL,
+    Parser,
+    check_env,
+    directory,
+    env_kwargs,
+    env_timeout,
+    make,
+    real,
+    say_line,
+    seed,
+    whole,
+)
 from playfield.cli.profiling import profiled
+from playfield.envs import arguments
 from playfield.envs.names import default_algo
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
@@ -108,6 +121,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--games", type=TAKES["games"].parse, default=30, help="games of the final evaluation")
     p.add_argument("--no-film", action="store_true", help="no film at the end")
     p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
+    env_kwargs(p)
     env_timeout(p)
     p.add_argument("--quiet", action="store_true", help="print only the result")
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
@@ -168,6 +182,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "workers": a.workers,
         "protocol": a.protocol,
         "view": a.view,
+        "env_kwargs": arguments.parse(a.env_kwargs or ()),
         "parts": parts,
         "config": config,
         **common,

@@ -15,6 +15,7 @@ from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 from playfield.envs.family import family_of_protocol
 from playfield.envs.make import make
 from playfield.envs.names import resolve
+from playfield.envs.objects import named
 from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError
 from playfield.options import check_value
@@ -25,29 +26,34 @@ __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", 
 
 
 def make_envs(
-    name: str,
+    name: str | Any,
     num_envs: int = 8,
     *,
     protocol: str | None = None,
     view: str | None = None,
     threads: int = 1,
     raw: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> VectorEnv:
     """`num_envs` environments called `name`, stepped together; see `playfield.envs.base` for the contract.
 
     Args:
-        name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, `CartPole-v1-pixels`, any Gymnasium id.
+        name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, `CartPole-v1-pixels`, any Gymnasium id, `module:Name`; or
+            a class, a function that makes one environment, or an environment whose `spec` says how it was made.
         protocol: Atari only: `classic` or `v5`; by default the one that the name implies, else `classic`.
         view: Atari only: an observation view such as `mono,trim,aimbot` (see `playfield.envs.views`).
         threads: Atari only: emulator threads.
         raw: Atari only: 210x160 RGB frames instead of the protocol's observations.
+        env_kwargs: not Atari: arguments of the environment, such as `{"is_slippery": False}`.
         parts: Atari only: protocol parts to change, such as `sticky=0.25`. CartPole takes `obs`: `state` or `pixels`.
+            Other environments: as `env_kwargs`.
 
     Raises:
         UsageError: no such environment, protocol or part; with the nearest right names.
         EnvError: the environment cannot be made.
     """
+    name, arguments = named(name, {} if env_kwargs is None else env_kwargs)
     found = resolve(name)
     check_value("threads", threads, "int", 1, 1024)
     options = {"protocol": found.protocol, **found.overrides}
@@ -56,7 +62,8 @@ def make_envs(
             options[option] = value
     given = {option: value for option, value in options.items() if value is not None}
     admit(found.id, named_by_user=True)
-    return make(found.family, found.id, num_envs, given, threads=threads, raw=raw)
+    family, given = found.family.sort(found.id, given, arguments)
+    return make(family, found.id, num_envs, given, threads=threads, raw=raw)
 
 
 def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:

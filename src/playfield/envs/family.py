@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from playfield.envs.arguments import checked, line
 from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
 from playfield.envs.scores import SCORES
 from playfield.errors import DataError, UsageError
@@ -82,6 +83,22 @@ class Family:
             if option not in self.options:
                 raise UsageError(f"{option} is for Atari games; {id} has no such option")
 
+    def sort(self, id: str, parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
+        """(family, options of `make`) for keywords of `make_envs`; what is no option of a protocol is an argument.
+
+        Raises UsageError where the environments take no arguments.
+        """
+        options = {k: v for k, v in parts.items() if k in self.options or k in FAMILIES["atari"].options}
+        others = {k: v for k, v in parts.items() if k not in options}
+        if twice := others.keys() & arguments.keys():
+            raise UsageError(f"the argument {min(twice)} is given twice")
+        found = checked({**others, **arguments})
+        if not found:
+            return self, options
+        if options:
+            raise UsageError(f"{id} takes either {min(options)} or arguments of Gymnasium's own ({line(found)})")
+        return FAMILIES["gymnasium"], {"env_kwargs": found}
+
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         """The `options` of `make` that give environments under a stored protocol again."""
         return {name: protocol[name] for name in self.options if protocol.get(name) is not None}
@@ -96,7 +113,9 @@ class Family:
 
     def protocol_line(self, protocol: Mapping[str, Any]) -> str:
         """A stored protocol in one line."""
-        return ", ".join(f"{k} {v}" for k, v in protocol.items())
+        plain = {k: v for k, v in protocol.items() if k != "kwargs"}
+        arguments = line(protocol["kwargs"]) if isinstance(protocol.get("kwargs"), Mapping) else ""
+        return ", ".join(f"{k} {v}" for k, v in plain.items()) + (f", {arguments}" if arguments else "")
 
     def preset_kinds(self, id: str, pixels: bool, states: bool = False) -> tuple[str, str]:
         """Keys of an algorithm's `PRESETS`: of the family, and of more special ones that go before them.
@@ -169,6 +188,11 @@ class AtariFamily(Family):
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Nothing here: `atari_protocol.protocol` names an unknown part and the nearest right one."""
 
+    def sort(self, id: str, parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
+        if arguments:
+            raise UsageError(f"{id} takes settings of a protocol, such as --sticky 0.25, not --env-kwargs")
+        return self, dict(parts)
+
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         found = {k: v for k, v in protocol.items() if k not in ("env", "ale_py", "name") and v is not None}
         return {**found, "protocol": protocol["name"] if protocol.get("name") in PROTOCOLS else "classic"}
@@ -225,7 +249,12 @@ class GymnasiumFamily(Family):
 
     kind = "gymnasium"
     package = "gymnasium"
+    options = ("env_kwargs", "time_limit")
     replays_on_restore = True
+
+    def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
+        stored = {"env_kwargs": dict(protocol.get("kwargs") or {})}
+        return {**stored, "time_limit": protocol["time_limit"] or -1} if "time_limit" in protocol else stored
 
     def first_action(self, action_names: Sequence[str]) -> int:
         named = action_names[0] if action_names else ""  # they are numbers

@@ -8,6 +8,8 @@ does the same, but cannot say which env raised, and cannot execute the log of on
 
 from __future__ import annotations
 
+import builtins
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,25 @@ from playfield.envs.action_log import GymnasiumLog, check_snapshot, warn_not_rea
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
 from playfield.envs.codec import Codec
-from playfield.envs.gym_make import check_spaces, close, find, json_value, make, make_first
+from playfield.envs.gym_make import check_spaces, close, find, json_value, make, make_first, time_limit
 from playfield.envs.gym_single import SubEnv
 from playfield.envs.picture import as_picture
 from playfield.envs.traces import told
 from playfield.envs.user_code import RAISED
 from playfield.errors import EnvError, UsageError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where episodes are truncated.
+
+    Attributes:
+        time_limit: as stored with a run, in steps, -1 for none; None: as the environment is registered.
+        max_steps: besides that, for those who wait for the end of a game; None: nowhere.
+    """
+
+    time_limit: int | None = None
+    max_steps: int | None = None
 
 
 class GymVectorEnv:
@@ -36,8 +51,9 @@ class GymVectorEnv:
     A step can set both `terminated` and `truncated`, as in Gymnasium.
 
     Args:
-        id: a registered id, or `module:Id`, where importing `module` registers it.
+        id: a registered id, or `module:Name`: an id that importing `module` registers, or a class or function in it.
         num_envs: number of environments.
+        limits: where episodes are truncated.
         kwargs: passed to `gymnasium.make`; part of the protocol.
 
     Attributes:
@@ -51,25 +67,27 @@ class GymVectorEnv:
     spec: EnvSpec
     num_envs: int
 
-    def __init__(self, id: str, num_envs: int, **kwargs: Any) -> None:
+    def __init__(self, id: str, num_envs: int, limits: Limits = Limits(), /, **kwargs: Any) -> None:
         self.num_envs = check_num_envs(num_envs)
-        find(id)
+        id = find(id)
         first, kwargs = make_first(id, kwargs)
+        if limits.time_limit is not None and limits.time_limit != (time_limit(first) or -1):
+            close(first)
+            first, kwargs = make_first(id, {**kwargs, "max_episode_steps": limits.time_limit})
         envs = [first]
         try:
             check_spaces(id, first)
             self._codec = Codec(id, first)
             envs += [make(id, kwargs) for _ in range(self.num_envs - 1)]
+            if len({builtins.id(env.unwrapped) for env in envs}) < len(envs):
+                raise UsageError(f"{id} makes the same environment again and again: every call must make a new one")
         except BaseException:
             for env in envs:
                 close(env)
             raise
-        self._envs = [SubEnv(i, env, self._codec) for i, env in enumerate(envs)]
+        self._envs = [SubEnv(i, env, self._codec, limits.max_steps) for i, env in enumerate(envs)]
         settings = {k: v for k, v in kwargs.items() if k not in ("render_mode", "max_episode_steps")}
-        protocol: dict[str, Any] = {
-            "env": id,
-            "time_limit": None if first.spec is None else first.spec.max_episode_steps,
-        }
+        protocol: dict[str, Any] = {"env": id, "time_limit": time_limit(first)}
         if settings:
             protocol["kwargs"] = {k: json_value(v) for k, v in sorted(settings.items())}
         self.spec = EnvSpec(

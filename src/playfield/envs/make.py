@@ -61,7 +61,8 @@ def _classic(id: str, num_envs: int, options: Mapping[str, Any], threads: int, r
 def _gymnasium(id: str, num_envs: int, options: Mapping[str, Any], threads: int, raw: bool) -> VectorEnv:
     from playfield.envs import gym_env
 
-    return gym_env.GymVectorEnv(id, num_envs)
+    limits = gym_env.Limits(options.get("time_limit"), options.get("max_steps"))
+    return gym_env.GymVectorEnv(id, num_envs, limits, **options.get("env_kwargs", {}))
 
 
 MAKERS: dict[str, Callable[[str, int, Mapping[str, Any], int, bool], VectorEnv]] = {

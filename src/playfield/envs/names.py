@@ -12,12 +12,14 @@ import difflib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from playfield.envs.family import Family, family
+from playfield.envs.objects import makers
 from playfield.errors import EnvError, UsageError, unknown
 
 HINT = "(`playfield games` lists all)"
@@ -143,6 +145,8 @@ def _with_module(asked: str) -> Resolved:
     module, _, env_id = asked.partition(":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not env_id or ":" in env_id:
         raise UsageError(f"{asked!r} is not of the form module:Name-v0 {HINT}")
+    if asked in makers:
+        return Resolved(asked, "gymnasium", note=f"The environments are made by {asked}.")
     return Resolved(asked, "gymnasium", note=f"{asked} is a Gymnasium id that the module {module} registers.")
 
 
@@ -221,14 +225,24 @@ def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
 
 
 def _registered(asked: str) -> Resolved | None:
-    if not (re.search(r"-v[0-9]+$", asked) or "/" in asked) or asked.lower().startswith("ale/"):
+    # Gymnasium takes 0.3 s: only for what may be one of its ids, or where it is there already
+    looks_like_it = asked[:1].isupper() or "/" in asked or re.search(r"-v[0-9]+$", asked)
+    if asked.lower().startswith("ale/") or not (looks_like_it or sys.modules.get("gymnasium")):
         return None
-    if asked not in _registry():
-        return None
-    return Resolved(asked, "gymnasium", note=f"{asked} is made by Gymnasium, unchanged.")
+    if asked in registry():
+        return Resolved(asked, "gymnasium", note=f"{asked} is made by Gymnasium, unchanged.")
+    if newest := newest_version(asked):
+        return Resolved(newest, "gymnasium", note=f"{asked} means {newest}, the newest version that is registered.")
+    return None
 
 
-def _registry() -> Mapping[str, Any]:
+def newest_version(name: str) -> str | None:
+    """The registered id `name-vN` with the highest N; None where there is none."""
+    found = {int(v): i for i in registry() for stem, _, v in [i.rpartition("-v")] if stem == name and v.isdigit()}
+    return found[max(found)] if found else None
+
+
+def registry() -> Mapping[str, Any]:
     """Gymnasium's registry, {id: its spec}. Imported late: it takes 0.3 s, and most names do not need it."""
     import gymnasium
 
@@ -237,7 +251,7 @@ def _registry() -> Mapping[str, Any]:
 
 def has_states(id: str) -> bool:
     """Is `id` one of Gymnasium's toy texts, whose observations are named states? It makes no environment."""
-    found = _registry().get(id)
+    found = registry().get(id)
     return str(getattr(found, "entry_point", "")).startswith("gymnasium.envs.toy_text")
 
 
@@ -253,7 +267,7 @@ def _no_such(asked: str) -> UsageError:
         return unknown("game", asked, [*games, *classic_games()], HINT)
     known = {g: g for g in games}
     # ale_py registers its games here too once imported; they are in `games` already.
-    known |= {i: i for i, spec in _registry().items() if not str(spec.entry_point).startswith("ale_py")}
+    known |= {i: i for i, spec in registry().items() if not str(spec.entry_point).startswith("ale_py")}
     hint = f"{HINT}; if a module registers it, write module:{asked}" if "/" in asked else HINT
     return _suggest("environment", asked, known, hint)
 

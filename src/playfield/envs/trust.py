@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from playfield.envs.objects import AGAIN, HERE, importable, is_environment, makers
 from playfield.errors import DataError
 
 _named: set[str] = set()  # ids whose module the user named in this process, or trusts
@@ -20,11 +21,13 @@ def admit(id: str, *, named_by_user: bool) -> None:
         DataError: only a file names it, and the user has neither imported the module nor named the id.
     """
     module, colon, name = id.rpartition(":")
-    if not colon or id in _named:
+    if not colon or id in _named or id in makers:
         return
+    if module == HERE:
+        raise DataError(f"{id} was given as a Python object: {AGAIN}")
     if named_by_user:
         _named.add(id)
-    elif not (module in sys.modules and _registered(name)):
+    elif not (module in sys.modules and (_registered(name) or is_environment(importable(module, name)))):
         raise DataError(
             f"environment {id!r} is made by importing {module}, which runs its code, and only a file names it: "
             f"import {module} first (in Python), or add --trust (trust=True) if you trust the code and the file"

@@ -44,7 +44,8 @@ class Job:
         """Arguments of `playfield` that start or resume the run."""
         if is_run(self.directory):
             # The user named this environment, so its module may be imported; not another that a file names.
-            named = ":" in self.env and self.env == spec_from(read_info(self.directory)).id
+            stored = spec_from(read_info(self.directory)).id
+            named = ":" in self.env and self.env in (stored, stored.rpartition("-v")[0])
             trust = ["--trust"] if named else []
             return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *trust, *QUIET]
         own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]

@@ -13,11 +13,10 @@ from typing import Any
 from playfield import compute
 from playfield.envs import make_envs
 from playfield.envs.names import atari_games, classic_games, resolve
-from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, nearest
 from playfield.options import MOST_SEED, check_value, number
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
-from playfield.runs import algorithm, catalog, checkpoint, foreign
+from playfield.runs import algorithm, catalog, checkpoint, foreign, registered
 from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from, stored
 from playfield.runs.storage import atomic_write
 from playfield.runs.weights import export_weights, import_weights
@@ -187,7 +186,7 @@ def load_policy(
         raise UsageError("device cuda: torch finds no CUDA device here")
     agent = source if isinstance(source, Agent) else find_agent(source, which)
     spec = spec_from(agent.info)
-    admit(spec.id, named_by_user=trust)
+    registered.require(agent.info, spec, trust)
     with stored(f"what {agent.label} says of its agent"):
         name = algorithm.stored_name(agent.info)
         module = algorithm.load(name)
@@ -208,8 +207,9 @@ def agent_or_random(
         found: Agent = find_agent(source, which)
         return load_policy(found, temperature=temperature, seed=seed, trust=trust), found.home
     if is_run(source):
-        spec = spec_from(read_info(Path(source)))
-        admit(spec.id, named_by_user=trust)
+        info = read_info(Path(source))
+        spec = spec_from(info)
+        registered.require(info, spec, trust)
         return RandomPolicy(spec, seed), Path(source)
     env = make_envs(source, 1)
     spec = env.spec

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from playfield.compute import Compute, cores, describe, versions
-from playfield.envs import make_from, protocol_line
+from playfield.envs import arguments, make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import family
-from playfield.runs import goal, origin
+from playfield.runs import goal, origin, registered
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
 from playfield.runs.info import VERSION, spec_from
@@ -91,6 +91,8 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    if module := registered.module_of(spec):
+        info["registered_by"] = module
     return {**info, "fingerprint": origin.fingerprint(info)}
 
 
@@ -145,6 +147,8 @@ def command_line(request: Request, steps: int, compute: Compute) -> str:
     for name in ("protocol", "view"):
         if getattr(request, name) is not None:
             words += [f"--{name}", str(getattr(request, name))]
+    if request.env_kwargs:
+        words += ["--env-kwargs", *arguments.words(request.env_kwargs)]
     for name, value in {**request.parts, **request.config}.items():
         words += [
             f"--{name.replace('_', '-')}",

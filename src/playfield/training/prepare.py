@@ -15,11 +15,10 @@ from playfield import compute
 from playfield.compute import Compute
 from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
-from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError, unknown
 from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
-from playfield.runs import algorithm, catalog
+from playfield.runs import algorithm, catalog, registered
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
@@ -47,7 +46,14 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     for option in catalog.options(request.algo):
         if option.names == "net" and option.name in request.config:
             net_names.net(request.config[option.name])
-    env = make_envs(request.env, 1, protocol=request.protocol, view=request.view, **request.parts)
+    env = make_envs(
+        request.env,
+        1,
+        protocol=request.protocol,
+        view=request.view,
+        env_kwargs=request.env_kwargs,
+        **request.parts,
+    )
     spec = env.spec
     env.close()
     for option in catalog.options(request.algo):
@@ -99,7 +105,7 @@ def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[
     without `trust`; UsageError where it needs a CUDA device and there is none.
     """
     spec = spec_from(info)
-    admit(spec.id, named_by_user=trust)
+    registered.require(info, spec, trust)
     name = algorithm.stored_name(info)
     known = {o.name for o in catalog.options(name)}
     differing = set(info["config"]) ^ known

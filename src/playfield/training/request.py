@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield.envs import arguments
 from playfield.errors import UsageError, unknown
 from playfield.options import ALIASES, MOST_SEED, Option
 from playfield.runs import catalog, goal
@@ -23,6 +24,7 @@ TAKES = {
         Option("seed", "int", 1, "", high=MOST_SEED),
         Option("workers", "int", 0, "", high=1024),
         Option("save_seconds", "float", 60.0, ""),
+        Option("env_timeout", "float", 60.0, "", high=1e6),
         Option("keep", "int", 3, "", low=1, high=1e6),
         Option("eval_every", "int", None, "", low=1),
         Option("eval_games", "int", 10, "", low=1, high=1e6),
@@ -33,7 +35,17 @@ TAKES = {
         *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
     )
 }
-OPTIONAL = {"steps", "minutes", "target_score", "target_games", "run", "protocol", "view", "eval_every"}
+OPTIONAL = {
+    "steps",
+    "minutes",
+    "target_score",
+    "target_games",
+    "run",
+    "protocol",
+    "view",
+    "eval_every",
+    "env_timeout",
+}
 """What may be None: chosen by playfield."""
 
 
@@ -44,6 +56,8 @@ def check_values(values: Mapping[str, Any]) -> None:
             continue
         if name in TAKES:
             TAKES[name].check(value)
+        elif name == "env_kwargs":
+            arguments.checked(value)
         elif name in ("parts", "config"):
             if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
                 raise UsageError(f"{name} takes a dictionary of options, not {value!r:.60}")
@@ -80,6 +94,8 @@ class Request:
         workers: worker threads; 0: chosen by the number of cores.
         protocol: Atari only: `classic` or `v5`; None: the one that the name of the environment implies.
         view: Atari only: an observation view such as `mono,trim`.
+        env_kwargs: not Atari: arguments of the environment, such as `{"is_slippery": False}`.
+        env_timeout: seconds that one call of the environment may take; 0: as many as it likes; None: 60.
         parts: protocol settings to change, such as `{"sticky": 0.25}`.
         config: hyper-parameters to change, fields of the algorithm's `Config`.
         save_seconds: maximum seconds between two checkpoints.
@@ -106,6 +122,8 @@ class Request:
     workers: int = 0
     protocol: str | None = None
     view: str | None = None
+    env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    env_timeout: float | None = None
     parts: dict[str, Any] = dataclasses.field(default_factory=dict)
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     save_seconds: float = 60.0

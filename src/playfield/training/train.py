@@ -9,14 +9,15 @@ import dataclasses
 import json
 import logging
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playfield import compute
 from playfield.compute import Compute
+from playfield.envs import hang
 from playfield.envs.base import EnvSpec
 from playfield.envs.names import default_algo, resolve
+from playfield.envs.objects import named
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
@@ -43,40 +44,13 @@ from playfield.training.plan import (
 )
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request, check_directory, check_values, sort_options
+from playfield.training.result import Result as Result
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Result:
-    """Outcome of a finished training.
-
-    Attributes:
-        directory: the run directory.
-        steps: total steps done, summed over the environments.
-        seconds: training time over all sessions of the run.
-        score: mean raw score of the last 100 training games; NaN if none ended.
-        hash: SHA-256 over weights, optimizer, random numbers, environments and scores; equal for equal runs.
-        evaluation: `Evaluation.summary()` of the games at the end; None without games.
-        files: paths by what they show, such as `curve` or the films.
-        stop: why training ended: `steps`, or `target` if the target score was reached.
-        warnings: what was wrong with the run that was resumed: damaged checkpoints, a `run.json` changed by hand;
-            and which extras there are not, and why: film, learning curve.
-    """
-
-    directory: Path
-    steps: int
-    seconds: float
-    score: float
-    hash: str
-    evaluation: dict[str, Any] | None
-    files: dict[str, Path]
-    stop: str
-    warnings: tuple[str, ...] = ()
-
-
 def train(
-    env: str | None = None,
+    env: Any = None,
     algo: str | None = None,
     *,
     resume: str | Path | None = None,
@@ -95,6 +69,8 @@ def train(
     workers: int | None = None,
     protocol: str | None = None,
     view: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    env_timeout: float | None = None,
     parts: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     save_seconds: float | None = None,
@@ -110,7 +86,8 @@ def train(
     """Train an agent or resume a run; ends with an evaluation over full games, a film and a learning curve.
 
     Args:
-        env: `breakout`, `CartPole-v1`, any Gymnasium id. Leave out with `resume`.
+        env: `breakout`, `CartPole-v1`, any Gymnasium id; a class, a function that makes one environment, or an
+            environment whose `spec` says how it was made. Leave out with `resume`.
         algo: name of the algorithm, such as `dqn`; None: `ppo`, on MountainCar `sarsa`.
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
@@ -119,8 +96,8 @@ def train(
             full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
         preset, steps, minutes, target_score, target_games, seed, run, device, precision, workers, protocol, view,
-            parts, config, save_seconds, keep, eval_every, eval_games, tensorboard, console, games, film: see
-            `Request`, which has the defaults.
+            env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every, eval_games, tensorboard, console,
+            games, film: see `Request`, which has the defaults.
         more: options of the algorithm and of the environment's protocol by their names on the command line, or by
             those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
@@ -150,6 +127,8 @@ def train(
         "workers": workers,
         "protocol": protocol,
         "view": view,
+        "env_kwargs": env_kwargs,
+        "env_timeout": env_timeout,
         "parts": parts,
         "config": config,
         "save_seconds": save_seconds,
@@ -162,6 +141,10 @@ def train(
         "film": film,
     }
     options = {name: value for name, value in asked.items() if value is not None}
+    if env is not None:
+        check_values({"env_kwargs": env_kwargs or {}})
+        env, arguments = named(env, env_kwargs or {})
+        options |= {"env_kwargs": arguments} if arguments else {}
     if algo is None and env is not None:
         algo = default_algo(env)
     check_values({"algo": algo or "ppo", **options})
@@ -170,7 +153,8 @@ def train(
         check_directory("resume", resume)
         if env is not None:
             raise UsageError("the environment is part of the run and cannot be given with resume")
-        return _resume(Path(resume), told, trust, **options, **more)
+        with hang.limited(options.pop("env_timeout", None)):
+            return _resume(Path(resume), told, trust, **options, **more)
     if env is None:
         raise UsageError("which environment? for example: playfield train breakout")
     assert algo is not None
@@ -179,7 +163,8 @@ def train(
         options["run"] = Path(options["run"])
     request = Request(env=env, algo=algo, **options)
     goal.requested(request.target_score, request.target_games)
-    return _start(request, told)
+    with hang.limited(request.env_timeout):
+        return _start(request, told)
 
 
 def _silent(_line: str) -> None:
