@@ -145,3 +145,19 @@ def test_damage_is_found(tmp_path):
         (path / "dataset.json").write_text(json.dumps(changed))
         with pytest.raises(DataError, match=words):
             dataset.load(path)
+
+
+def test_what_a_killed_collect_left_is_removed_by_the_next_one(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom playfield.datasets.dataset import new_directory\n"
+        "with new_directory(Path('ds')) as folder:\n"
+        "    (folder / 'data').write_bytes(b'x' * 1000)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".ds.tmp-")
+    with dataset.new_directory(tmp_path / "other"):
+        assert left.exists()  # another name's: its writer may be on another machine
+    with dataset.new_directory(tmp_path / "ds"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ds", "other"]

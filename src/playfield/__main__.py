@@ -1,6 +1,23 @@
 """`python -m playfield` is the command line."""
 
-from playfield.cli import main
+import os
+import signal
+from typing import Any
+
+
+def main() -> int:
+    """Run the command line. Ctrl-C is a line from the first moment on, also while modules are imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
+    from playfield.cli import main as run
+
+    return run()
+
+
+def _stop(signum: int, _frame: Any) -> None:
+    os.write(2, b"playfield: stopped\n")
+    os._exit(128 + signum)
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -226,7 +226,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.RMSprop(params, cfg.lr, alpha=0.99, eps=cfg.eps)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
-    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):

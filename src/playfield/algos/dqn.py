@@ -236,7 +236,7 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
     learner = Learner(net, optimizer, compute, cfg.max_grad_norm)
-    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     target = run.track("target", Target(learner.replicas[0]))
     replay = {"n_step": cfg.n_step, "gamma": cfg.gamma, "packed": cfg.packed, "alpha": cfg.alpha}
     actors = make_actors(run, cfg.num_envs, cfg.capacity, cfg.mmap, **replay)

@@ -208,7 +208,7 @@ def train(run: Run, cfg: Config) -> None:
 
     adam = partial(torch.optim.Adam, lr=cfg.lr, eps=1e-5, fused=True)
     learner = Learner(net, adam, run.compute, cfg.max_grad_norm)
-    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=False)
 
     def play(k: int) -> None:

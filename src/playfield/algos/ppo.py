@@ -239,7 +239,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
 
     learner = Learner(net, adam, compute, cfg.max_grad_norm)
-    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
     share = cfg.batch // compute.workers  # samples of a worker in a rollout
     part = share // cfg.minibatches  # and in a minibatch

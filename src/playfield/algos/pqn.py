@@ -196,7 +196,7 @@ def train(run: Run, cfg: Config) -> None:
         return torch.optim.Adam(params, cfg.lr, eps=1e-5, fused=True)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
-    run.track("learner", learner, finite=learner.weights_finite, close=learner.close)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json as jsonlib
+import os
 import random
 import subprocess
 import sys
@@ -132,7 +133,10 @@ def _start(words: list[str]) -> _Child:
     extra = ["--games", "0", "--quiet", "--no-tensorboard", "--save-seconds", "0.2"]
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
     process = subprocess.Popen(
-        [sys.executable, "-m", "playfield", *words, *extra], stdout=subprocess.DEVNULL, stderr=errors
+        # It does not outlive this process, however that ends.
+        [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *words, *extra],
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
     )
     return _Child(process, errors)
 

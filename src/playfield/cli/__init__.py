@@ -6,9 +6,12 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from playfield import __version__
 from playfield.cli.verbs import VERBS as VERBS
@@ -60,6 +63,32 @@ def _logging(level: int) -> Iterator[None]:
         logger.propagate = propagate
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Inside, SIGINT raises KeyboardInterrupt; while a module is imported it ends the process instead.
+
+    Compiled modules turn an exception that interrupts their import into errors of other kinds.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                complain("playfield: stopped")
+                os._exit(128 + signum)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (see `playfield.errors`)."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -68,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = words[1:]
     output.prepare()
     try:
-        code = _run(words)
+        with _interruptible():
+            code = _run(words)
         if error := output.broken():
             raise error
         if output.lost() and not (words and words[0] in VERBS and VERBS[words[0]].lasting):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from playfield.runs.storage import (
     read_json,
     release_temporary,
     remove,
+    remove_leftovers,
     write_file,
 )
 
@@ -145,6 +146,8 @@ def new_directory(path: Path) -> Iterator[Path]:
     refuse_existing(path)
     with as_storage_error(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # of writers that were killed; what cannot be removed does no harm
+            remove_leftovers(path.parent, path.name)
         temporary = claim_temporary(path)
         temporary.mkdir()
         try:

@@ -278,7 +278,7 @@ def train(
         The contents of `autoencoder.json`.
 
     Raises:
-        Stopped: by Ctrl-C or SIGTERM, after saving and evaluating.
+        Stopped: by Ctrl-C, SIGTERM or SIGHUP, after saving and evaluating.
         UsageError: no such dataset, a wrong value, or a directory that exists.
         DataError: damaged files, or another dataset than the one of the training that is resumed.
         DivergedError: the loss is not finite.

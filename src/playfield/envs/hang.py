@@ -178,7 +178,7 @@ def _receive() -> None:
         return
     with contextlib.suppress(OSError):
         for signum in os.read(_state.pipe, 64):
-            if signum in (signal.SIGINT, signal.SIGTERM) and not _state.signalled:
+            if signum in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", 0)) and not _state.signalled:
                 _state.signum, _state.signalled = signum, time.monotonic()
 
 

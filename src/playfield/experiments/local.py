@@ -26,6 +26,7 @@ from playfield.errors import PlayfieldError
 from playfield.experiments.job import Job, reached
 from playfield.runs.console import console, format_seconds
 from playfield.runs.info import is_run
+from playfield.runs.signals import stopping
 from playfield.runs.storage import as_storage_error
 
 POLL = 0.2  # seconds between two checks of the children
@@ -33,7 +34,7 @@ SAVE_TIMEOUT = 120.0  # seconds that a child may take to save after SIGTERM
 
 
 class Interrupted(PlayfieldError):
-    """SIGINT or SIGTERM stopped the experiment; `exit_code` is 130 or 143."""
+    """SIGINT, SIGTERM or SIGHUP stopped the experiment; `exit_code` is 130, 143 or 129."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -59,13 +60,14 @@ class _Child:
 def run_jobs(jobs: Sequence[Job], parallel: int) -> list[tuple[Job, str, int]]:
     """Run the jobs that are not done, `parallel` at a time, in order. Shows progress on standard error.
 
-    The first SIGINT or SIGTERM is forwarded to the children as SIGTERM, at which they save; the second kills them.
+    The first SIGINT, SIGTERM or SIGHUP is forwarded to the children as SIGTERM, at which they save; the second kills
+    them.
 
     Returns:
         (job, its last line on standard error, exit code) of each job that failed; the others were run.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM was received.
+        Interrupted: such a signal was received.
         StorageError: a directory cannot be created.
     """
     waiting = [job for job in jobs if not job.done()]
@@ -105,10 +107,10 @@ def _start(job: Job) -> _Child:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, oldest first, instead of acting on them."""
+    """Collect the signals that stop work in a list, oldest first, instead of acting on them."""
     received: list[int] = []
     try:
-        old = {s: signal.signal(s, lambda s, _: received.append(s)) for s in (signal.SIGINT, signal.SIGTERM)}
+        old = {s: signal.signal(s, lambda s, _: received.append(s)) for s in stopping()}
     except ValueError:  # not the main thread: the calling program handles signals
         old = {}
     try:

@@ -41,7 +41,7 @@ from playfield.linear.observe import Observer
 from playfield.linear.restored import check, ranges
 from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
 from playfield.play.policy import epsilon_greedy
-from playfield.runs import algorithm, encoder
+from playfield.runs import algorithm, divergence, encoder
 from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
 
@@ -194,6 +194,7 @@ class OnlineLearner:
         self.actions = np.full(n, -1, np.int64)
         self.episodes: list[tuple[int, Episode]] = []
         self.seconds = {"emulation": 0.0}
+        self._size = max(divergence.LARGE, self._largest())
         self._index, self._value = np.zeros(self.coder.active, np.int64), np.zeros(self.coder.active)
 
     def features(self, x: Floats) -> tuple[Ints, Floats, int]:
@@ -203,6 +204,13 @@ class OnlineLearner:
     def weights_finite(self) -> bool:
         """Whether all weights are finite."""
         return all(bool(np.isfinite(a).all()) for a in self.shared.values())
+
+    def growth(self) -> float:
+        """The largest weight, as a multiple of `divergence.LARGE` or of the largest one at the start."""
+        return self._largest() / self._size
+
+    def _largest(self) -> float:
+        return max(max(float(a.max()), -float(a.min())) for a in self.shared.values())
 
     def state(self) -> dict[str, Any]:
         """`weights`, which are all that an agent needs; traces, environments, random numbers, next actions."""
@@ -256,7 +264,7 @@ def train_online(
     cfg.check(run.compute.workers)
     learner = run.workers("lanes", cfg.num_envs, lambda env, seed, _: OnlineLearner(env, seed, cfg, memory))[0]
     cfg = with_step_sizes(cfg, learner.coder)
-    run.track("learner", learner, finite=learner.weights_finite)
+    run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth)
     env, rng, shared = learner.env, learner.random, learner.shared
     begin, learn = entry_points(begin, learn)
     for progress in run.steps(cfg.batch):

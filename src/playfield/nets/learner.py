@@ -157,6 +157,7 @@ class Learner:
             view = _view(self.flat, start, p)
             view.copy_(p.data)
             p.data = view
+        self._size = max(float(self.flat.norm()), 1e-6)
         self.flat_body.copy_(self.flat[: self.body_size])
         self.replicas: list[nn.Module] = []
         self._grad_body: list[Tensor] = []
@@ -309,6 +310,10 @@ class Learner:
     def weights_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
         return bool(torch.isfinite(self.flat).all())
+
+    def growth(self) -> float:
+        """How many times as large as at the start the weights are, as the norm of all of them."""
+        return float(self.flat.norm()) / self._size
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -25,7 +25,7 @@ import torch
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
-from playfield.runs import checkpoint, goal, origin
+from playfield.runs import checkpoint, divergence, goal, origin
 from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
 from playfield.runs.signals import caught
@@ -47,7 +47,7 @@ P = TypeVar("P", bound=Part)
 
 
 class Stopped(PlayfieldError):
-    """SIGINT or SIGTERM ended the run after it saved; `exit_code` is 130 or 143."""
+    """SIGINT, SIGTERM or SIGHUP ended the run after it saved; `exit_code` is 130, 143 or 129."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -91,6 +91,7 @@ class Run:
         self.phases: dict[str, float] = {}
         self._parts: dict[str, Part] = {}
         self._finite: list[Callable[[], bool]] = []
+        self._growth: list[Callable[[], float]] = []
         self._metrics: dict[str, float] = {}
         self._signal = self._taken = 0
         self._seconds_before = 0.0
@@ -119,12 +120,15 @@ class Run:
         part: P,
         *,
         finite: Callable[[], bool] | None = None,
+        growth: Callable[[], float] | None = None,
         close: Callable[[], None] | None = None,
     ) -> P:
         """Save `part` with every checkpoint under `name`; restore it now if resuming.
 
         Args:
             finite: whether the part's weights are finite; asked before each save, which raises where they are not.
+            growth: how many times as large as at the start the weights are; asked before each row of metrics and each
+                save, see `divergence`.
             close: ends what the part holds (threads); called when the run closes.
 
         Returns:
@@ -133,6 +137,8 @@ class Run:
         self._parts[name] = part
         if finite is not None:
             self._finite.append(finite)
+        if growth is not None:
+            self._growth.append(growth)
         if close is not None:
             self.on_close.append(close)
         if name in self._saved:
@@ -246,6 +252,7 @@ class Run:
         last = bool(self.stop)
         if self.sinks is not None and (last or self.step // period != (self.step - per_rollout) // period):
             self.sinks.log(self.step, self._row())
+            self._check_growth()
         if self.on_rollout is not None:
             self.on_rollout(self)
         if self.directory is None:
@@ -262,6 +269,10 @@ class Run:
             except StorageError as error:  # older checkpoints are intact; there may be room again by the next one
                 print(f"playfield: checkpoint not saved, training goes on: {error}", file=sys.stderr, flush=True)
             self._last_save = time.monotonic()
+
+    def _check_growth(self) -> None:
+        for growth in self._growth:
+            divergence.check(growth(), self.scores, self.info["config"])
 
     def _row(self) -> dict[str, float]:
         """One row of metrics under SB3's names; the sinks add moving means, speed and time."""
@@ -294,10 +305,11 @@ class Run:
         return checkpoint.tree_hash(tree)
 
     def save(self) -> Path:
-        """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite."""
+        """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite, or too large."""
         assert self.directory is not None
         if not all(finite() for finite in self._finite):
             raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
+        self._check_growth()
         if self.sinks is not None:
             self.sinks.flush()
         tree = self.tree()

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: the first asks a training to save and stop, a second one ends the process."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): the first asks a training to save and stop, a second one ends the
+process."""
 
 from __future__ import annotations
 
@@ -13,6 +14,13 @@ from typing import Any
 from playfield.envs import hang
 
 SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals send theirs to a process and to its group
+
+
+def stopping() -> list[signal.Signals]:
+    """The signals that stop work. SIGHUP is not among them where it is ignored, as `nohup` has it."""
+    hangup = getattr(signal, "SIGHUP", None)
+    closed = [hangup] if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *closed]
 
 
 @contextlib.contextmanager
@@ -37,7 +45,7 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
             os._exit(128 + signum)
 
     try:
-        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        old = {s: signal.signal(s, handler) for s in stopping()}
     except ValueError:
         old = {}
     try:
@@ -49,5 +57,5 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
 
 
 def _print(words: str) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         print(f"\n{words}", file=sys.stderr, flush=True)

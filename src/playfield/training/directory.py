@@ -32,11 +32,23 @@ def make_directory(request: Request, spec: EnvSpec) -> Path:
 
 def kept(directory: Path, env: str) -> str:
     """What is left of a training that cannot go on, as a clause."""
+    step = last_step(directory)
+    if step is None:
+        return "nothing had been saved"
+    return f"step {step:,} is saved, go on with: playfield train --resume {directory}{trusting(env)}"
+
+
+def last_good(directory: Path) -> str:
+    """What is left of a training that has diverged, as a clause; to go on from it would diverge again."""
+    step = last_step(directory)
+    return "nothing had been saved" if step is None else f"the last good checkpoint, of step {step:,}, is kept"
+
+
+def last_step(directory: Path) -> int | None:
+    """Training step of the newest checkpoint, None without one."""
     folder = directory / "checkpoints"
     steps = [int(path.name[5:]) for path in checkpoint.checkpoints(folder)] if folder.is_dir() else []
-    if not steps:
-        return "nothing had been saved"
-    return f"step {steps[-1]:,} is saved, go on with: playfield train --resume {directory}{trusting(env)}"
+    return steps[-1] if steps else None
 
 
 def trusting(env: str) -> str:

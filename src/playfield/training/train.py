@@ -30,7 +30,7 @@ from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.training import extras
-from playfield.training.directory import kept, make_directory, sweep, trusting
+from playfield.training.directory import kept, last_good, make_directory, sweep, trusting
 from playfield.training.periodic import Periodic
 from playfield.training.plan import (
     algo_note,
@@ -336,8 +336,7 @@ def _go(
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: {more}",)
         raise
     except DivergedError as error:
-        last = f"the last good checkpoint is in {directory / 'checkpoints'}"
-        error.args = (f"{error} (at step {run.step:,}; {last})",)
+        error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
         raise
     except EnvError as error:
         error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'])})",)

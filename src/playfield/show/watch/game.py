@@ -112,8 +112,9 @@ class OverridablePolicy:
 
     def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
         """Actions int64 [N], counted from 0, for observations [N, ...]: those of the policy, or the person's."""
-        if self.human is not None:
-            return np.full(len(obs), self.human, np.int64)
+        human = self.human  # read once: the page sets it at any time
+        if human is not None:
+            return np.full(len(obs), human, np.int64)
         return self.policy.choose(obs, uniform)
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
@@ -159,7 +160,8 @@ def number(x: Any, digits: int = 4) -> float | None:
 
 
 class Session:
-    """The game of one tab. Not thread-safe: one call at a time.
+    """The game of one tab. Not thread-safe: one call at a time, except for what a person sets (`overlay`,
+    `take_over`, `press`): that changes at any time, also during a call, so each call reads it once.
 
     Args:
         source: the agent.
@@ -230,10 +232,11 @@ class Session:
         if before is not None and before.over:
             self.human_game = False
         self._shown_lives = self._lives
+        played = self.taken_over
         now = next(self._moments)
         self._now = now
         self._lives = lives_of(self.player)
-        self.human_game |= self.taken_over
+        self.human_game |= played or self.taken_over
         value = saliency.values_of({k: np.asarray(v)[None] for k, v in now.outputs.items()})
         self._value = None if value is None else number(value[0])
         self.trail.append([now.step, self._value, number(now.reward), int(now.over)])
@@ -267,7 +270,8 @@ class Session:
             now = self._now
         assert now is not None
         stack = self.spec.visible(now.obs) if self.spec.pixels else None
-        overlay = self._overlay(now) if self.overlay != "off" else None
+        which = self.overlay
+        overlay = self._overlay(now, which) if which != "off" else None
         outputs: dict[str, Any] = {
             k: [number(x) for x in np.ravel(now.outputs[k])] for k in ("probs", "q") if k in now.outputs
         }
@@ -299,11 +303,11 @@ class Session:
         parts = [now.frame, *([] if stack is None else [stack.transpose(2, 0, 1)])]
         return pack(header, *parts, *([] if overlay is None else [overlay]))
 
-    def _overlay(self, now: Moment) -> np.ndarray | None:
-        """Saliency map of the value or of the policy by occlusion, uint8 [H, W]; None for vector observations."""
+    def _overlay(self, now: Moment, which: str) -> np.ndarray | None:
+        """Saliency map of the `value` or of the `policy` by occlusion, uint8 [H, W]; None for vector observations."""
         if not self.spec.pixels:
             return None
-        found = saliency.occlusion(self.policy.explain, now.obs).maps()[self.overlay]
+        found = saliency.occlusion(self.policy.explain, now.obs).maps()[which]
         return np.round(255 * saliency.relative(found)).astype(np.uint8)
 
     def run_status(self) -> bytes:

@@ -7,8 +7,9 @@ token must be right, and only GET and HEAD are allowed: state is read and change
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -89,7 +90,8 @@ class Guard:
             if refused:
                 await send({"type": "websocket.close", "code": 1008})  # before accepting: the client gets a 403
             else:
-                await self.app(scope, receive, send)
+                with _client_may_leave():
+                    await self.app(scope, receive, send)
             return
         if refused:
             status, reason = refused
@@ -106,7 +108,20 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *_header_list()]}
             await send(message)
 
-        await self.app(scope, receive, with_headers)
+        with _client_may_leave():
+            await self.app(scope, receive, with_headers)
+
+
+@contextlib.contextmanager
+def _client_may_leave() -> Iterator[None]:
+    """Inside, sending to a client that has closed its connection is no error."""
+    try:
+        yield
+    except OSError:
+        return
+    except RuntimeError as error:  # so uvicorn calls it where it has noticed already
+        if not str(error).startswith("Unexpected ASGI message"):
+            raise
 
 
 def _header_list() -> list[tuple[bytes, bytes]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -283,7 +284,7 @@ def _bound(family: int, host: str, port: int) -> socket.socket:
 
 def configure(hub: Hub) -> uvicorn.Config:
     """The uvicorn configuration for `hub`."""
-    return uvicorn.Config(
+    made = uvicorn.Config(
         hub.app,
         http="h11",
         ws="websockets-sansio",
@@ -299,6 +300,13 @@ def configure(hub: Hub) -> uvicorn.Config:
         log_level="error",
         timeout_graceful_shutdown=1,
     )
+    logging.getLogger("uvicorn.error").addFilter(_worth_telling)
+    return made
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not the traceback of a text message that is not UTF-8: its connection is closed with status 1007."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError)
 
 
 def watch(
