@@ -1,5 +1,6 @@
 """`python -m playfield` is the command line."""
 
+import importlib
 import os
 import signal
 from typing import Any
@@ -9,9 +10,8 @@ def main() -> int:
     """Run the command line. Ctrl-C is a line from the first moment on, also while modules are imported."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
-    from playfield.cli import main as run
-
-    return run()
+    code: int = importlib.import_module("playfield.cli").main()
+    return code
 
 
 def _stop(signum: int, _frame: Any) -> None:
