@@ -35,7 +35,7 @@ def test_what_is_loose_is_refused(text, whole):
         number("--n", text, whole=whole, commas=whole)
 
 
-@pytest.mark.parametrize("text", ["1,000", "1,000.5", "0,001"])
+@pytest.mark.parametrize("text", ["1,000", "1,000.5", "0,001", "3m", "3b"])
 def test_fractions_take_no_commas(text):
     with pytest.raises(UsageError, match="--lr takes a number, such as"):
         number("--lr", text, whole=False)
@@ -51,8 +51,14 @@ def test_seeds_are_a_count_or_a_list():
     assert seeds("--seeds", "3") == [1, 2, 3]
     assert seeds("--seeds", "3,7,9") == [3, 7, 9]
     assert seeds("--seeds", "5,") == [5]
-    assert seeds("--seeds", "1,000") == [1, 0], "a list, never a thousand"
-    for text, why in (("3,3", "seed 3 twice"), ("1,,2", "whole number"), ("1.5", "whole number"), ("0", "between 1")):
+    for text, why in (
+        ("3,3", "seed 3 twice"),
+        ("1,,2", "whole number"),
+        ("1.5", "whole number"),
+        ("0", "between 1"),
+        ("1,000", "such as 1,2,3"),
+        ("0,001", "such as 1,2,3"),
+    ):
         with pytest.raises(UsageError, match=why):
             seeds("--seeds", text)
 

@@ -7,6 +7,7 @@ classes. A message says what is wrong and how to mend it.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -58,12 +59,27 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     return [candidates[f] for f in found]
 
 
+def shown(value: object, plain: bool = False) -> str:
+    """What a user gave, for a message: on one line and cut where it is long; words in quotes unless `plain`."""
+    try:
+        text = value if plain and isinstance(value, str) else repr(value)
+    except Exception:  # an object that cannot show itself, an int of 5,000 digits
+        text = f"a value of type {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def cut(message: str) -> str:
+    """A message whose very long words, such as a number of 5,000 digits that the user gave, are cut."""
+    return re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}...", message)
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """A UsageError for a name that is not among `known`, with the nearest right names."""
     known = list(known)
     close = nearest(name, known)
     if close:
-        text = f"no {kind} called {name!r}: did you mean {', '.join(close)}?"
+        text = f"no {kind} called {shown(name)}: did you mean {', '.join(close)}?"
     else:
-        text = f"no {kind} called {name!r}: choose from {', '.join(known[:12])}"
+        text = f"no {kind} called {shown(name)}: choose from {', '.join(known[:12])}"
     return UsageError(f"{text} {hint}".rstrip())

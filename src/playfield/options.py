@@ -19,7 +19,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError, shown, unknown
 
 MOST = {"int": 1e12, "float": 1e38}  # the largest number that an option takes unless it says another
 
@@ -128,7 +128,7 @@ class Option:
         """
         if self.type == "bool":
             if text.lower() not in BOOLEANS:
-                raise UsageError(f"{where or self.flag} takes true or false, not {text!r}")
+                raise UsageError(f"{where or self.flag} takes true or false, not {shown(text)}")
             return BOOLEANS[text.lower()]
         if self.type == "str":
             if self.choices and text not in self.choices:
@@ -147,7 +147,7 @@ class Option:
         kinds = {"int": numbers.Integral, "float": numbers.Real, "bool": bool, "str": str}
         if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "bool"):
             words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}
-            raise UsageError(f"{self.name} takes {words[self.type]}, not {value!r}")
+            raise UsageError(f"{self.name} takes {words[self.type]}, not {shown(value)}")
         try:
             text = str(self.plain(value))
         except OverflowError:  # an int that no float can hold
@@ -175,38 +175,35 @@ def number(
         wrong = "," in text
     else:
         plain, wrong = plain.replace(",", ""), False
-    factor = {"k": 1e3, "m": 1e6, "b": 1e9}.get(plain[-1:].lower(), 1)
+    last = plain[-1:].lower() if whole else plain[-1:]  # --lr 3m could be meant as 0.003
+    factor = {"k": 1e3, "m" if whole else "M": 1e6, "b" if whole else "B": 1e9}.get(last, 1)
     try:
         value = float(plain[:-1] if factor > 1 else plain) * factor
         if wrong or (math.isfinite(value) and not _NUMBER.fullmatch(text)):
             raise ValueError
     except ValueError:
         kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number, such as 0.001 or 1e-3"
-        raise UsageError(f"{flag} takes {kind}, not {_short(text)}") from None
+        raise UsageError(f"{flag} takes {kind}, not {shown(text)}") from None
     if not math.isfinite(value):
-        raise UsageError(f"{flag} takes a finite number, not {_short(text, plain=True)}")
+        raise UsageError(f"{flag} takes a finite number, not {shown(text, plain=True)}")
     most = MOST["int" if whole else "float"] if high is None else high
     if value < low and high is None:
-        raise UsageError(f"{flag} must be at least {_plain(low)}, not {_short(text, plain=True)}")
+        raise UsageError(f"{flag} must be at least {_plain(low)}, not {shown(text, plain=True)}")
     if not low <= value <= most:
-        raise UsageError(f"{flag} must be between {_plain(low)} and {_plain(most)}, not {_short(text, plain=True)}")
+        raise UsageError(f"{flag} must be between {_plain(low)} and {_plain(most)}, not {shown(text, plain=True)}")
     if not whole:
         return value
     if value != int(value):
-        raise UsageError(f"{flag} takes a whole number, not {_short(text)}")
+        raise UsageError(f"{flag} takes a whole number, not {shown(text)}")
     return int(value)
 
 
-def _short(text: str, plain: bool = False) -> str:
-    """A user's word for a message: quoted unless `plain`, and cut where it is long."""
-    cut = text if len(text) <= 60 else f"{text[:57]}..."
-    return cut if plain else repr(cut)
-
-
 def seeds(flag: str, text: str) -> list[int]:
-    """Seeds: 1 to N for a count such as `5`, or those of a list such as `3,7,9`."""
+    """Seeds: 1 to N for a count such as `5`, or those of a list such as `3,7,9`. 1,000 and 0,1 are neither."""
     if "," not in text:
         return list(range(1, number(flag, text, whole=True, low=1, high=1000) + 1))
+    if any(len(part) > 1 and part.startswith("0") for part in text.split(",")):
+        raise UsageError(f"{flag} takes a number of seeds, or a list such as 1,2,3, not {shown(text)}")
     listed = [number(flag, part.strip(), whole=True, high=MOST_SEED) for part in text.rstrip(",").split(",")]
     if twice := [seed for seed in listed if listed.count(seed) > 1]:
         raise UsageError(f"{flag} has seed {twice[0]} twice")
@@ -254,7 +251,7 @@ def parse_spec(text: str, what: str, known: Mapping[str, Sequence[Option]]) -> t
         if not sign or key in values:
             why = "is given twice" if sign else "lacks a value"
             example = f"{name}:{key}={of_name[key].default}"
-            raise UsageError(f"--{what} {text}: {key} {why}; options are written as in {example}")
+            raise UsageError(f"--{what} {shown(text, plain=True)}: {key} {why}; options are written as in {example}")
         values[key] = value
     return name, values
 

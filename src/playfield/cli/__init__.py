@@ -15,7 +15,7 @@ from types import FrameType
 
 from playfield import __version__
 from playfield.cli.verbs import VERBS as VERBS
-from playfield.errors import PlayfieldError, StorageError, UsageError, nearest
+from playfield.errors import PlayfieldError, StorageError, UsageError, cut, nearest, shown
 from playfield.runs import output
 from playfield.runs.output import complain
 
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PlayfieldError as error:
         if debug:
             traceback.print_exception(error)
-        complain(f"playfield: {error}")
+        complain(f"playfield: {cut(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         complain("playfield: stopped")
@@ -136,6 +136,6 @@ def _run(words: list[str]) -> int:
     if words[0] not in VERBS:
         close = nearest(words[0], VERBS)
         hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(VERBS)}"
-        raise UsageError(f"unknown command {words[0]!r}: {hint}")
+        raise UsageError(f"unknown command {shown(words[0])}: {hint}")
     with _logging(logging.WARNING if "--quiet" in words else logging.INFO):
         return VERBS[words[0]](words[1:])

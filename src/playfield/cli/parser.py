@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import contextvars
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from playfield.envs import hang
 from playfield.envs.names import resolve
-from playfield.errors import UsageError, nearest
+from playfield.errors import UsageError, nearest, shown
 from playfield.options import ALIASES, BOOLEANS, MOST_SEED, number, seeds
 from playfield.runs.output import print_line
 
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
+
+
+_BUILD_ONLY: contextvars.ContextVar[bool] = contextvars.ContextVar("build only", default=False)
+
+
+class Built(Exception):
+    """Carries the parser of a command, see `parser_of`."""
+
+    def __init__(self, parser: Parser) -> None:
+        self.parser = parser
+
+
+def parser_of(command: Callable[[list[str]], int], words: Sequence[str] = ()) -> Parser:
+    """The parser that a command has for these words; they are not parsed, and the command does not run."""
+    token = _BUILD_ONLY.set(True)
+    try:
+        command(list(words))
+    except Built as built:
+        return built.parser
+    finally:
+        _BUILD_ONLY.reset(token)
+    raise AssertionError("this command parses no words")
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +49,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
+        if _BUILD_ONLY.get():
+            raise Built(self)
         several = any(action.nargs == "*" and not action.option_strings for action in self._actions)
         # Names may then stand on both sides of options.
         parse = self.parse_known_intermixed_args if several else self.parse_known_args
@@ -35,13 +60,13 @@ class Parser(argparse.ArgumentParser):
             if not extra[0].startswith("-"):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
                 if before in self._flags() and self._flags()[before].metavar == BOOL:
-                    raise UsageError(f"{before} takes true or false, not {extra[0]!r}")
-                raise UsageError(f"{self.prog}: what is {extra[0]!r}? See {self.prog} --help")
+                    raise UsageError(f"{before} takes true or false, not {shown(extra[0])}")
+                raise UsageError(f"{self.prog}: what is {shown(extra[0])}? See {self.prog} --help")
             name = extra[0].split("=")[0]
             positional = POSITIONAL.get(name.lstrip("-"))
             close = [positional] if positional else self._nearest(name)
             hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
-            raise UsageError(f"{self.prog} has no option {name}: {hint}")
+            raise UsageError(f"{self.prog} has no option {shown(name, plain=True)}: {hint}")
         return found
 
     def _flags(self) -> dict[str, argparse.Action]:
