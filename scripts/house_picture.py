@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "playfield"
 PICTURE = ROOT / "docs" / "design" / "house.svg"
-COMMON = ("errors", "compute", "options")  # nearly every package imports these: no arrows in the picture
+COMMON = ("errors", "compute", "options", "arguments")  # nearly every package imports these: no arrows in the picture
 LEFT_OUT = ("__main__", "__init__")  # `python -m playfield`; the public names, which are loaded on first use
 
 

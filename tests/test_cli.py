@@ -52,7 +52,7 @@ MISTAKES = [
     (["eval"], "RUN"),
     (["eval", "breakout", "--games", "0"], "between 1"),
     (["record", "breakout", "--agent", "clever"], "takes only random"),
-    (["record", "breakout", "--checkpoint", "bst"], "has none called bst"),
+    (["record", "breakout", "--checkpoint", "bst"], "must be last, best or a step, not 'bst'"),
     (["eval", "brekaout-agent", "--checkpoint", "500"], "no agent 'brekaout-agent'"),
     (["record", "breakout", "--mosaic", "0"], "between 1 and 100"),
     (["games", "brekout"], "did you mean breakout"),

@@ -156,7 +156,7 @@ def test_the_report_of_fewer_moments_replaces_that_of_more(tmp_path):
 
 
 def test_mistakes(runs, tmp_path):
-    with pytest.raises(UsageError, match="occlusion or gradient"):
+    with pytest.raises(UsageError, match="no method called"):
         explain(str(runs["CartPole-v1"]), out=tmp_path / "x", method="lime")
     with pytest.raises(UsageError, match="no gradients"):
         explain("CartPole-v1", agent="random", out=tmp_path / "x", method="gradient")

@@ -77,7 +77,7 @@ def cut(message: str) -> str:
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """A UsageError for a name that is not among `known`, with the nearest right names."""
     known = list(known)
-    close = nearest(name, known)
+    close = nearest(name, known) if isinstance(name, str) else []
     if close:
         text = f"no {kind} called {shown(name)}: did you mean {', '.join(close)}?"
     else:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from playfield.cli.parser import Parser, check_env, env_timeout, make, real, say_line, seed, whole
+from playfield.cli.parser import Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
 from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError
@@ -104,7 +103,7 @@ def record(words: list[str]) -> int:
         "  playfield record best --mosaic 9\n"
         "  playfield record breakout --agent random --steps 100 --fps 30 --show plain --out random-action.gif",
     )
-    p.add_argument("--out", type=Path, help="a .gif or .mp4 file (default: both, in the run's films/)")
+    p.add_argument("--out", type=directory("--out"), help="a .gif or .mp4 file (default: both, in the run's films/)")
     p.add_argument("--show", default="bars", help="plain, net (the observation), bars (action probabilities), all")
     p.add_argument("--games", type=whole("--games", 1, 1e4), default=1, help="games to film (default 1)")
     p.add_argument("--steps", type=whole("--steps", 1), help="film this many steps instead of whole games")
@@ -165,7 +164,7 @@ def explain(words: list[str]) -> int:
     )
     p.add_argument("--moments", type=whole("--moments", 1, 50), default=6, help="moments of a game (default 6)")
     p.add_argument("--method", default="occlusion", help="occlusion or gradient")
-    p.add_argument("--out", type=Path, help="directory of the report (default: explain/ of the run)")
+    p.add_argument("--out", type=directory("--out"), help="directory of the report (default: explain/ of the run)")
     a, who = _parse(p, words)
     from playfield.show.explain import explain as report
 
@@ -201,7 +200,7 @@ def collect(words: list[str]) -> int:
         default=8,
         help="games at once, part of what the seed fixes (default 8)",
     )
-    p.add_argument("--out", type=Path, metavar="DIR", help="a new directory (default datasets/GAME)")
+    p.add_argument("--out", type=directory("--out"), metavar="DIR", help="a new directory (default datasets/GAME)")
     p.add_argument("--quiet", action="store_true", help="only the directory's name")
     a, who = _parse(p, words)
     if a.out is not None:

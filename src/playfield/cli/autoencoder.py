@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playfield.cli.parser import kebab, make, real, say_line, seed, whole
+from playfield.cli.parser import directory, kebab, make, real, say_line, seed, whole
 from playfield.datasets import dataset
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
@@ -40,7 +40,9 @@ def autoencoder(words: list[str]) -> int:
     p.add_argument("--batch-size", type=whole("--batch-size", 1, 65_536), help="frames in a minibatch (default 64)")
     p.add_argument("--lr", type=real("--lr", 1e-8, 1), help="initial learning rate of Adam (default 0.002)")
     p.add_argument("--seed", type=seed("--seed"), help="seed of initial weights and shuffling (default 1)")
-    p.add_argument("--out", type=Path, metavar="DIR", help="a new directory (default autoencoders/NAME)")
+    p.add_argument(
+        "--out", type=directory("--out"), metavar="DIR", help="a new directory (default autoencoders/NAME)"
+    )
     p.add_argument("--resume", action="store_true", help="go on with the training in --out, exactly")
     p.add_argument("--quiet", action="store_true", help="only the result")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")

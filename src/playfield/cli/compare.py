@@ -31,8 +31,20 @@ The same command goes on after any stop; what is finished is kept. Words after -
 LISTED = 10  # runs that were left out
 # Words of `train` that a comparison sets itself.
 logger = logging.getLogger(__name__)
-OURS = {"algo", "steps", "minutes", "seed", "run", "resume", "games", "target-score", "target-games", "no-film"}
-OURS |= {"no-tensorboard", "quiet", "profile", "help"}
+OURS = {
+    "algo",
+    "steps",
+    "minutes",
+    "seed",
+    "run",
+    "resume",
+    "games",
+    "target-score",
+    "target-games",
+    "film",
+    "no-film",
+}
+OURS |= {"tensorboard", "no-tensorboard", "quiet", "profile", "help"}
 
 
 def compare(words: list[str]) -> int:
@@ -63,7 +75,7 @@ def compare(words: list[str]) -> int:
         help="where the runs lie (default runs/compare)",
     )
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
-    p.add_argument("--out", type=Path, help="the picture (default: compare.png in --dir)")
+    p.add_argument("--out", type=directory("--out"), help="the picture (default: compare.png in --dir)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Any
 
-from playfield.cli.parser import make, say_line, whole
+from playfield import lessons
+from playfield.cli.parser import directory, make, say_line, whole
 from playfield.errors import UsageError
+from playfield.options import Option
 
 EXAMPLES = """examples:
   playfield lesson                                   all lessons, one line each
@@ -15,6 +17,7 @@ EXAMPLES = """examples:
   playfield lesson mountain-car-tilings --about      what it teaches
   playfield lesson mountain-car-hashing --faithful   as the course's code does it, mistakes and all
   playfield lesson figure-10-3 --runs 5 --gif        fewer runs; and a film of a game played by what was learnt
+  playfield lesson cartpole-sarsa --gamma 0.9 --alpha 0.01   other values of the method's options
   playfield lesson figure-10-1 --show                in a window, where surfaces can be turned
   playfield lesson --table lessons                   all that was run, in one table"""
 
@@ -24,22 +27,34 @@ def lesson(words: list[str]) -> int:
     p = make("lesson", lesson.__doc__ or "", EXAMPLES)
     p.add_argument("name", nargs="?", help="a lesson; without one, they are listed")
     p.add_argument("--about", action="store_true", help="say what the lesson teaches, and stop")
-    p.add_argument("--table", type=Path, metavar="DIR", help="one table, for a page, of what was run into DIR")
+    p.add_argument(
+        "--table", type=directory("--table"), metavar="DIR", help="one table, for a page, of what was run into DIR"
+    )
     p.add_argument(
         "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
     )
     p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (no comparison then)")
     p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then)")
     p.add_argument(
-        "--out", type=Path, default=Path("lessons"), metavar="DIR", help="for the files (default: lessons)"
+        "--out",
+        type=directory("--out"),
+        default=Path("lessons"),
+        metavar="DIR",
+        help="for the files (default: lessons)",
     )
     p.add_argument("--faithful", action="store_true", help="as the course's code does it, mistakes and all")
     p.add_argument("--gif", action="store_true", help="write a film of a game, too")
     p.add_argument("--show", action="store_true", help="open the picture in a window, too")
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    own = _own(words)
+    group = p.add_argument_group("options of the lesson's method, instead of the published ones (no comparison then)")
+    for o in own:
+        group.add_argument(
+            o.flag, type=o.parse, metavar="|".join(o.choices) or o.type.upper(), help=o.help.replace("%", "%%")
+        )
     a = p.parse(words)
-    from playfield import lessons
+    config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     from playfield.lessons import _picture, _progress, _report
 
     if a.table is not None:
@@ -49,7 +64,7 @@ def lesson(words: list[str]) -> int:
     if a.name is None:
         if len(words) > 0:
             raise UsageError(f"{words[0]}: of which lesson? For example: playfield lesson mountain-car-tilings")
-        _list(lessons)
+        _list()
         return 0
     text = lessons.about(a.name)
     if a.about:
@@ -66,7 +81,7 @@ def lesson(words: list[str]) -> int:
         here = f" (here: {a.runs} run{'s' * (a.runs > 1)})" if a.runs and own and a.runs != own else ""
         say_line(text.partition("\n")[0] + here)
     try:
-        options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful}
+        options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful, **config}
         outcome = lessons.run(a.name, progress=progress, **options)
     finally:
         if isinstance(progress, _progress.Reporter):
@@ -78,7 +93,15 @@ def lesson(words: list[str]) -> int:
     return 0
 
 
-def _list(lessons: Any) -> None:
+def _own(words: list[str]) -> list[Option]:
+    """Options of the method of the lesson that the words name, if they name one."""
+    for word in words:
+        with contextlib.suppress(UsageError):
+            return lessons.options(word)
+    return []
+
+
+def _list() -> None:
     """All lessons, one line each."""
     names = lessons.names()
     width = max(map(len, names)) + 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextvars
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from playfield import arguments as takes
 from playfield.envs import hang
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest, shown
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         if extra:
             if not extra[0].startswith("-"):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
-                if before in self._flags() and self._flags()[before].metavar == BOOL:
+                if before in self.actions_by_flag() and self.actions_by_flag()[before].metavar == BOOL:
                     raise UsageError(f"{before} takes true or false, not {shown(extra[0])}")
                 raise UsageError(f"{self.prog}: what is {shown(extra[0])}? See {self.prog} --help")
             name = extra[0].split("=")[0]
@@ -69,12 +69,13 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{self.prog} has no option {shown(name, plain=True)}: {hint}")
         return found
 
-    def _flags(self) -> dict[str, argparse.Action]:
+    def actions_by_flag(self) -> dict[str, argparse.Action]:
+        """Each option as it is written, with its action."""
         return {flag: action for action in self._actions for flag in action.option_strings}
 
     def _nearest(self, name: str) -> list[str]:
         """The options that look like `name`, also by what other libraries call them."""
-        own = {flag: flag for flag in self._flags() if flag.startswith("--")}
+        own = {flag: flag for flag in self.actions_by_flag() if flag.startswith("--")}
         others = {f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in names if f"--{n}" in own}
         return list(dict.fromkeys((others | own)[found] for found in nearest(name, [*own, *others])))
 
@@ -83,7 +84,7 @@ class Parser(argparse.ArgumentParser):
 
         `--learning-rate 1e-3` is `--lr 1e-3`, `--double` is `--double=true` and `--no-double` is `--double=false`.
         """
-        flags = self._flags()
+        flags = self.actions_by_flag()
         plain, out = negative(kebab(w) for w in words), []
         for i, word in enumerate(plain):
             flag, sign, value = word.partition("=")
@@ -144,13 +145,10 @@ def seed_list(flag: str) -> Any:
 
 
 def directory(flag: str) -> Any:
-    """A path that is not empty: Path("") would be the current folder."""
+    """The path of a file or a directory."""
 
     def parse(text: str) -> Path:
-        if not text.strip():
-            raise UsageError(f"{flag} takes a directory, not {text!r}")
-        if any(len(os.fsencode(part)) > 255 for part in Path(text).parts):
-            raise UsageError(f"{flag} has a name that is longer than 255 bytes: {text[:40]}...")
+        takes.path(flag, text)
         return Path(text)
 
     return parse

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from playfield.cli.parser import check_env, make, seed, whole
+from playfield.cli.parser import check_env, directory, make, seed, whole
 from playfield.cli.train import protocol_options, protocol_parts
 from playfield.show.panels import check_picture
 
@@ -22,7 +20,9 @@ def preprocess(words: list[str]) -> int:
     p.add_argument("env", help="an Atari game")
     p.add_argument("--steps", type=whole("--steps", 1, 1e6), default=100, help="random steps first (default 100)")
     p.add_argument("--seed", type=seed("--seed", 2**31 - 1), default=0, help="of game and actions (default 0)")
-    p.add_argument("--out", type=Path, metavar="FILE", help="a PNG picture (default: preprocess-GAME.png here)")
+    p.add_argument(
+        "--out", type=directory("--out"), metavar="FILE", help="a PNG picture (default: preprocess-GAME.png here)"
+    )
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     protocol_options(p)
     a = p.parse(words)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from playfield.cli.parser import make, say_line, seed, whole
+from playfield.cli.parser import directory, make, say_line, seed, whole
 from playfield.errors import UsageError
 from playfield.replay import saved
 from playfield.show.panels import check_picture
@@ -27,7 +25,9 @@ def replay(words: list[str]) -> int:
     p.add_argument("--sample", type=whole("--sample", 1, 100), metavar="N", help="N transitions at random")
     p.add_argument("--seed", type=seed("--seed"), default=0, help="of --sample (default 0)")
     p.add_argument("--lane", type=whole("--lane"), metavar="K", help="only those of environment K")
-    p.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: transition-I.png here)")
+    p.add_argument(
+        "--out", type=directory("--out"), metavar="FILE", help="the picture (default: transition-I.png here)"
+    )
     p.add_argument("--drop", action="store_true", help="delete the files of a finished run's replay buffer")
     p.add_argument("--yes", action="store_true", help="with --drop: of an unfinished run too")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")

@@ -118,9 +118,16 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         help="evaluate every so many steps, into eval/evaluations.csv; the training stays the same",
     )
     p.add_argument("--eval-games", type=TAKES["eval_games"].parse, default=10, help="games of each (default 10)")
-    p.add_argument("--games", type=TAKES["games"].parse, default=30, help="games of the final evaluation")
-    p.add_argument("--no-film", action="store_true", help="no film at the end")
-    p.add_argument("--no-tensorboard", action="store_true", help="no TensorBoard events")
+    p.add_argument("--games", type=TAKES["games"].parse, help="games of the final evaluation (default 30)")
+    p.add_argument(
+        "--film", type=_switch("--film"), metavar=BOOL, help="film its best game (default; --no-film: not)"
+    )
+    p.add_argument(
+        "--tensorboard",
+        type=_switch("--tensorboard"),
+        metavar=BOOL,
+        help="write TensorBoard events (default; --no-tensorboard: not)",
+    )
     env_kwargs(p)
     env_timeout(p)
     p.add_argument("--quiet", action="store_true", help="print only the result")
@@ -141,20 +148,14 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
-    common = {
-        "steps": a.steps,
-        "games": a.games,
-        "film": not a.no_film,
-        "tensorboard": not a.no_tensorboard,
-        "console": not a.quiet,
-    }
-    asked = ("save_seconds", "keep", "target_score", "target_games")
+    common = {"steps": a.steps, "console": not a.quiet}
+    asked = ("save_seconds", "keep", "target_score", "target_games", "games", "film", "tensorboard")
     common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
     if a.resume is not None:
         given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
         fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
-        fixed -= {"--no-film", "--no-tensorboard", "--trust", "--env-timeout", "--debug"}
+        fixed -= {"--trust", "--env-timeout", "--debug"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")

@@ -57,5 +57,8 @@ VERBS = {
     ),
     "games": Command("games", "games", "List all games, or all that is known of one."),
     "nets": Command("nets", "nets", "List network bodies with their size and speed, or one layer by layer."),
+    "completion": Command(
+        "completion", "completion", "Print the completion of words for a shell: bash, zsh or fish."
+    ),
     "bench": Command("bench", "bench", "Measure speed beside a peer, both in one run."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,14 @@ import ale_py
 import cv2
 import numpy as np
 
+from playfield import arguments as takes
 from playfield import compute
 from playfield.datasets import dataset
 from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.atari_ram import RAM_BYTES, AtariRam
 from playfield.envs.base import EnvSpec, Step, env_seeds
 from playfield.errors import StorageError, UsageError
-from playfield.play.agent import agent_or_random
+from playfield.play.agent import agent_or_random, step
 from playfield.play.policy import Policy, chooser
 from playfield.runs import encoder
 from playfield.runs.console import Say, format_scores, format_seconds
@@ -185,6 +187,19 @@ def _columns(recorders: list[EnvRecorder]) -> dict[str, np.ndarray]:
     return columns
 
 
+@takes.checked(
+    source=takes.path,
+    which=step,
+    agent=takes.text("random"),
+    steps=takes.whole(1, 1e8),
+    epsilon=takes.real(0, 1),
+    temperature=takes.real(0, 100),
+    seed=takes.seed,
+    num_envs=takes.whole(1, 1024),
+    out=takes.path,
+    trust=takes.switch,
+    say=takes.function,
+)
 def collect(
     source: str,
     which: str = "last",
@@ -223,7 +238,7 @@ def collect(
         StorageError: not enough free disk space or memory.
     """
     compute.setup()
-    policy, _ = agent_or_random(source, which, agent, temperature, seed, trust)
+    policy, _ = agent_or_random(str(source), which, agent, temperature, seed, trust)
     check_source(policy.spec)
     path = Path(out) if out is not None else Path("datasets") / policy.spec.id
     dataset.refuse_existing(path)
@@ -260,7 +275,8 @@ def collect(
         size = (path / dataset.DATA).stat().st_size
         say(
             f"{path}: {len(columns['frames']):,} frames of {meta['episodes']} games "
-            f"({finished}), {size / 1e6:,.0f} MB\nnext: playfield autoencoder {path}"
+            f"({finished}), {size / 1e6:,.0f} MB\n"
+            f"next: playfield autoencoder {shlex.quote(str(path))}{' --split frames' * (meta['episodes'] == 1)}"
         )
     return path
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from playfield import arguments as takes
 from playfield.envs.base import EnvSpec, Episode, Step, VectorEnv
 from playfield.envs.family import family_of_protocol
 from playfield.envs.make import make
@@ -18,13 +19,19 @@ from playfield.envs.names import resolve
 from playfield.envs.objects import named
 from playfield.envs.trust import admit
 from playfield.errors import DataError, UsageError
-from playfield.options import check_value
 
 SHAPE = ("obs_shape", "obs_dtype", "num_actions", "first_action")  # of a spec: what an agent was made for
 
 __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", "protocol_line"]
 
 
+@takes.checked(
+    num_envs=takes.whole(1, 1e5),
+    protocol=takes.text(),
+    view=takes.text(),
+    threads=takes.whole(1, 1024),
+    raw=takes.switch,
+)
 def make_envs(
     name: str | Any,
     num_envs: int = 8,
@@ -55,7 +62,6 @@ def make_envs(
     """
     name, arguments = named(name, {} if env_kwargs is None else env_kwargs)
     found = resolve(name)
-    check_value("threads", threads, "int", 1, 1024)
     options = {"protocol": found.protocol, **found.overrides}
     for option, value in {"protocol": protocol, "view": view, **parts}.items():
         if value is not None:

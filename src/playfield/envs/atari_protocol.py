@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError, shown, unknown
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,12 @@ class AtariProtocol:
             value = getattr(self, part)
             if isinstance(value, bool) or not isinstance(value, (int, float) if part == "sticky" else int):
                 kind = "a number" if part == "sticky" else "a whole number"
-                raise UsageError(f"protocol option {part} must be {kind}, not {value!r}")
+                raise UsageError(f"protocol option {part} must be {kind}, not {shown(value)}")
             if not low <= value <= high:
                 raise UsageError(f"protocol option {part} must be between {low} and {high}, not {value}")
+        for part in ("maxpool", "life_loss", "fire_reset", "full_actions"):
+            if not isinstance(getattr(self, part), bool):
+                raise UsageError(f"protocol option {part} must be True or False, not {shown(getattr(self, part))}")
         if self.colour not in ("grey", "rgb"):
             raise unknown("colour", self.colour, ("grey", "rgb"))
         if self.obs not in ("pixels", "ram"):

@@ -17,11 +17,13 @@ import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playfield.errors import UsageError, unknown
 from playfield.lessons._progress import Silent
 from playfield.lessons._request import Budget, Progress, Request
+from playfield.options import Option
+from playfield.runs import catalog
 
 if TYPE_CHECKING:  # needs matplotlib, which a list of lessons does not
     from playfield.lessons._outcome import Outcome
@@ -44,6 +46,24 @@ def about(name: str) -> str:
     return ast.get_docstring(ast.parse(_file(name).read_text("utf-8"))) or ""
 
 
+def options(name: str) -> list[Option]:
+    """The options of a lesson's methods that it takes; read without importing it.
+
+    Raises UsageError for an unknown name.
+    """
+    tree = ast.parse(_file(name).read_text("utf-8"))
+    made = next(
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "BUDGET"
+    )
+    assert isinstance(made, ast.Call)
+    given = {k.arg: ast.literal_eval(k.value) for k in made.keywords if k.arg in ("methods", "own")}
+    known = [{o.name: o for o in catalog.options(method)} for method in given.get("methods", ())]
+    shared = set.intersection(*map(set, known)) - set(given.get("own", ())) - {"features"} if known else set()
+    return [option for option in (known[0].values() if known else ()) if option.name in shared]
+
+
 def load(name: str) -> ModuleType:
     """The module of a lesson. Raises UsageError for an unknown name."""
     return importlib.import_module(f"playfield.lessons.{_file(name).stem}")
@@ -64,6 +84,7 @@ def run(
     steps: int | None = None,
     faithful: bool = False,
     progress: Progress | None = None,
+    **config: Any,
 ) -> Outcome:
     """Run a lesson and return its `Outcome`, which a notebook shows as a picture.
 
@@ -73,6 +94,8 @@ def run(
             than half the runs, numbers are not compared with the published ones.
         faithful: reproduce the mistakes of the course's code.
         progress: where to report progress; None: nowhere.
+        config: options of the lesson's method (see `options`) instead of the published ones; numbers are then not
+            compared with the published ones.
 
     Raises:
         UsageError: no such lesson, or it has no such option.
@@ -95,13 +118,19 @@ def run(
             raise UsageError(f"--{what} must be at least 1, not {given}")
     if faithful and not budget.faithful:
         raise UsageError(f"lesson {shown} has no --faithful: the course's code has no mistake to reproduce there")
+    for key, value in config.items():
+        known = {o.name: o for o in options(name)}
+        if key not in known:
+            raise unknown(f"option of lesson {shown}", key, [*known, "runs", "episodes", "steps", "faithful"])
+        known[key].check(value)
     request = Request(
         runs=runs or budget.runs,
         episodes=episodes or budget.episodes,
         steps=steps or budget.steps,
         faithful=faithful,
-        as_published=episodes in (None, budget.episodes) and steps in (None, budget.steps),
+        as_published=not config and episodes in (None, budget.episodes) and steps in (None, budget.steps),
         progress=progress or Silent(),
+        options=config,
     )
     outcome: Outcome = module.run(request)
     if 2 * request.runs >= budget.runs:

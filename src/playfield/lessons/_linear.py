@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def run_all(
         limits: for each setting, steps after which an episode is truncated (0: never).
     """
     request.progress.parts(len(settings))
+    settings = [replace(s, options={**s.options, **request.options}) for s in settings]
     for method in dict.fromkeys(s.method for s in settings):
         warm(method, settings[0].problem, settings[0].features)
     outs = []

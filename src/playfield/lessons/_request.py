@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -27,6 +27,8 @@ class Budget:
         steps: environment steps of a training.
         faithful: whether it can reproduce the mistakes of the course's code.
         film: whether it plays a game that can be filmed.
+        methods: algorithms whose options it takes; where there are several, those that all have.
+        own: options of these that it sets itself: it compares their values, or has a number published for one.
     """
 
     runs: int = 0
@@ -34,6 +36,8 @@ class Budget:
     steps: int = 0
     faithful: bool = False
     film: bool = False
+    methods: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     def words(self) -> str:
         """The options that the lesson has, for an error message."""
@@ -50,6 +54,7 @@ class Request:
         faithful: reproduce the mistakes of the course's code.
         as_published: the budget is the published one, so results can be compared with published numbers.
         progress: where to report progress.
+        options: of its methods, instead of those that were published.
     """
 
     runs: int
@@ -58,6 +63,7 @@ class Request:
     faithful: bool
     as_published: bool
     progress: Progress
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def runs_text(self) -> str:
         """What a curve shows, for the label of an axis: `mean of 20 runs` or `one run`."""

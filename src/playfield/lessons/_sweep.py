@@ -75,7 +75,7 @@ def sweep(
                     max_steps=max_steps,
                     progress=done,
                     alpha=size * branch.scale,
-                    **branch.options,
+                    **{**branch.options, **request.options},
                 )
             except DivergedError:
                 continue

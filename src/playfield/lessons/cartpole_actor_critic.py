@@ -12,7 +12,7 @@ from playfield.lessons._linear import Setting
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=10, episodes=400)
+BUDGET = Budget(runs=10, episodes=400, methods=("linear_ac",), own=("taken_only",))
 FEATURES = "iht:tilings=16,tiles=4,size=16384"
 ACTOR, CRITIC = 0.1 / 16, 0.3 / 16
 OPTIONS = {"alpha": CRITIC, "alpha_actor": ACTOR, "gamma": 0.99, "lam": 0.8}

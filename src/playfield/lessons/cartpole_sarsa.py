@@ -14,7 +14,7 @@ from playfield.lessons._linear import greedy
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=10, episodes=500, film=True)
+BUDGET = Budget(runs=10, episodes=500, film=True, methods=("sarsa", "sarsa_lambda"))
 FEATURES = "iht:tilings=16,tiles=4,size=16384"
 
 

@@ -24,7 +24,7 @@ from playfield.lessons._training import train_only
 from playfield.nets import summary
 from playfield.runs.logger import read_monitor
 
-BUDGET = Budget(steps=20_000)
+BUDGET = Budget(steps=20_000, methods=("dqn",))
 GAME = "pong"
 SHAPE, ACTIONS = (84, 84, 1), 3
 LAYERS = (2_080, 32_832, 36_928, 1_606_144, 1_539)
@@ -47,7 +47,9 @@ def run(request: Request) -> Outcome:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "run"
-        result = train_only(GAME, "dqn", run=where, steps=request.steps, seed=1, preset="lesson18")
+        result = train_only(
+            GAME, "dqn", run=where, steps=request.steps, seed=1, preset="lesson18", config=dict(request.options)
+        )
         file = where / "monitor.csv"  # written when the first game ends
         games = read_monitor(file) if file.exists() else []
     seconds = time.perf_counter() - start

@@ -21,7 +21,7 @@ from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
 from playfield.linear import many
 
-BUDGET = Budget(episodes=9_000, film=True)
+BUDGET = Budget(episodes=9_000, film=True, methods=("sarsa",))
 AFTER = (1, 12, 104, 1_000, 9_000)  # episodes, as in the book except its first panel, after 428 steps
 OPTIONS = greedy(0.5 / 8, n_step=1)
 GRID = 50
@@ -34,6 +34,7 @@ def run(request: Request) -> Outcome:
     states = np.stack([a.ravel() for a in np.meshgrid(x, v)], axis=1)
     shown = sorted({min(episodes, request.episodes) for episodes in AFTER})
     request.progress.parts(len(shown))
+    options = {**OPTIONS, **request.options}
     surfaces: list[Panel] = []
     rows, policies, out = [], [], None
     warm("sarsa", "mountain-car", TILINGS)
@@ -41,7 +42,7 @@ def run(request: Request) -> Outcome:
         # The same seed gives the same episodes, so a shorter run is the beginning of a longer one.
         done = request.progress.part(f"{episodes} episodes")
         out = many.experiment(
-            "sarsa", "mountain-car", TILINGS, seeds=[1], episodes=episodes, progress=done, **OPTIONS
+            "sarsa", "mountain-car", TILINGS, seeds=[1], episodes=episodes, progress=done, **options
         )
         q = many.values(out.coders[0], out.weights[0], states).reshape(GRID, GRID, -1)
         cost, word = -q.max(axis=2), f"{episodes:,} episode{'s' * (episodes > 1)}"

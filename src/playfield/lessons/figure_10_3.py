@@ -11,7 +11,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
 
-BUDGET = Budget(runs=20, episodes=500, film=True)
+BUDGET = Budget(runs=20, episodes=500, film=True, methods=("sarsa",), own=("alpha", "n_step"))
 SECONDS = 121 / 2  # both took 2 min 1 s in the course
 
 

@@ -14,7 +14,7 @@ from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row, mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
-BUDGET = Budget(runs=20, episodes=50)
+BUDGET = Budget(runs=20, episodes=50, methods=("sarsa",), own=("alpha", "n_step"))
 SECONDS = 292.0  # of the whole lesson
 # n: (first, last, step) of alpha * 8.
 GRIDS = {1: (0.4, 1.8, 0.1), 2: (0.2, 1.8, 0.1), 4: (0.1, 1.8, 0.1), 8: (0.1, 1.2, 0.07), 16: (0.1, 1.0, 0.07)}

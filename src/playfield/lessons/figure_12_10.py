@@ -14,7 +14,7 @@ from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import mean_row
 from playfield.lessons._sweep import Branch, curves, sweep
 
-BUDGET = Budget(runs=10, episodes=50)
+BUDGET = Budget(runs=10, episodes=50, methods=("sarsa_lambda",), own=("alpha", "lam", "trace"))
 SECONDS = 145.0  # of the whole lesson, with 3 runs
 LAMBDAS = (0.0, 0.68, 0.84, 0.92, 0.96, 0.98, 0.99)
 SIZES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)

@@ -18,7 +18,7 @@ from playfield.lessons._linear import Setting, game, last_rows, last_steps, run_
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=20, episodes=300, film=True)
+BUDGET = Budget(runs=20, episodes=300, film=True, methods=("sarsa_lambda",))
 LIMIT = 3_000
 FEATURES = {
     "8 tilings of 8x8": "tilings:tilings=8,tiles=8",

@@ -22,7 +22,7 @@ from playfield.lessons._linear import TILINGS, Setting, game, greedy, last_rows,
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=10, episodes=500, faithful=True, film=True)
+BUDGET = Budget(runs=10, episodes=500, faithful=True, film=True, methods=("sarsa",), own=("alpha", "n_step"))
 HASHED = {0.1: (140, 72), 0.2: (130, 60), 0.5: (115, 50)}  # alpha * 8: steps of the last episodes, seconds
 TILED = {0.1: (160, 102), 0.2: (145, 85), 0.5: (140, 77)}
 LIMIT = 3_000

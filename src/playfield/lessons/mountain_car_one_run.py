@@ -14,7 +14,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._tilings import settings
 
-BUDGET = Budget(runs=20, episodes=500, film=True)
+BUDGET = Budget(runs=20, episodes=500, film=True, methods=("sarsa",), own=("alpha", "n_step"))
 ALPHA = 0.5
 PUBLISHED = {1: (165, 4.42), 2: (150, 4.42), 4: (140, 4.42), 8: (125, 4.42), 16: (110, 4.42)}
 

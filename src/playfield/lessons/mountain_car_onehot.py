@@ -21,7 +21,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import mean_row
 
-BUDGET = Budget(runs=20, episodes=45, faithful=True, film=True)
+BUDGET = Budget(runs=20, episodes=45, faithful=True, film=True, methods=("sarsa",))
 ALPHA = 0.1 / 8
 EPSILON = 0.1
 FIRST, LAST = 7_700, 400  # steps: of the lesson's first episode; upper bound for most of its last ones

@@ -16,7 +16,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import mean_row
 
-BUDGET = Budget(runs=20, episodes=500, faithful=True, film=True)
+BUDGET = Budget(runs=20, episodes=500, faithful=True, film=True, methods=("sarsa",))
 ALPHA = 0.3 / 8
 LAST = 100
 # tiles: steps of the lesson's first episode, and of its last hundred.

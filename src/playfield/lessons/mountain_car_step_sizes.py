@@ -12,7 +12,7 @@ from playfield.lessons._linear import Setting, game, greedy, last_rows, run_all,
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=20, episodes=500, film=True)
+BUDGET = Budget(runs=20, episodes=500, film=True, methods=("sarsa",), own=("alpha",))
 FEATURES = "onehot:tiles=8"
 PUBLISHED = {0.1: (165, 100), 0.2: (175, 85), 0.5: (140, 68)}  # alpha * 8: steps of the last episodes, seconds
 

@@ -11,7 +11,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._tilings import settings
 
-BUDGET = Budget(runs=20, episodes=500, film=True)
+BUDGET = Budget(runs=20, episodes=500, film=True, methods=("sarsa",), own=("alpha", "n_step"))
 ALPHA = 0.3
 PUBLISHED = {2: (150, 91), 4: (135, 84), 8: (118, 85), 16: (115, 96), 32: (108, 116)}
 

@@ -10,7 +10,7 @@ from playfield.lessons._linear import TILINGS, Setting, game, greedy, last_rows,
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 
-BUDGET = Budget(runs=20, episodes=500, film=True)
+BUDGET = Budget(runs=20, episodes=500, film=True, methods=("sarsa_lambda",), own=("alpha", "lam", "trace"))
 SECONDS = 143 / 2  # both took 2 min 23 s in the course
 
 

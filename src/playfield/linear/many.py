@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from playfield import arguments as takes
 from playfield.compute import cores
 from playfield.errors import DivergedError, UsageError, unknown
 from playfield.linear import budget, problems
@@ -76,6 +77,7 @@ def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
     return module, cfg
 
 
+@takes.checked(method=takes.text(), problem=takes.text(), features=takes.text(), progress=takes.function)
 def experiment(
     method: str,
     problem: str,

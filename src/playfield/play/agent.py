@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from playfield import arguments as takes
 from playfield import compute
 from playfield.envs import make_envs
 from playfield.envs.names import atari_games, classic_games, resolve
-from playfield.errors import DataError, UsageError, nearest
-from playfield.options import MOST_SEED, check_value, number
+from playfield.errors import DataError, UsageError, nearest, shown
+from playfield.options import number
 from playfield.play.policy import Policy, ProbabilityPolicy, RandomPolicy
 from playfield.runs import algorithm, catalog, checkpoint, foreign, registered
 from playfield.runs.info import all_runs, is_run, newest_run, read_info, spec_from, stored
@@ -72,7 +73,7 @@ def find_agent(name: str | Path, which: str | int = "last") -> Agent:
         UsageError: nothing of that name. DataError: something, but damaged.
     """
     if not isinstance(name, str | Path) or not str(name).strip():
-        raise UsageError(f"an agent is named by its run directory or as one that ships, not {name!r:.60}")
+        raise UsageError(f"an agent is named by its run directory or as one that ships, not {shown(name)}")
     which, name = str(which), str(name)
     path = Path(name)
     if name in ("best", "last"):
@@ -91,11 +92,8 @@ def find_agent(name: str | Path, which: str | int = "last") -> Agent:
         if not (folder / "best").exists():
             raise UsageError(f"{path} has no best checkpoint yet: use --checkpoint last")
         return _from_checkpoint(path, folder / "best")
-    try:
-        step = number("--checkpoint", which, whole=True, commas=True)
-    except UsageError:
-        raise UsageError(f"--checkpoint must be last, best or a step, not {which[:60]!r}") from None
-    chosen = folder / f"ckpt-{step:012d}"
+    step("--checkpoint", which)
+    chosen = folder / f"ckpt-{number('--checkpoint', which, whole=True, commas=True):012d}"
     if not chosen.is_dir():
         kept = ", ".join(str(int(p.name[5:])) for p in sorted(folder.glob("ckpt-" + "[0-9]" * 12)))
         raise UsageError(f"{path} keeps no checkpoint of step {which}: it has {kept or 'none'}")
@@ -136,7 +134,7 @@ def _shipped_key(name: str) -> str:
         )
         if key != name or name in _environments():
             hint = f"to see random play add --agent random; or train one: playfield train {name}."
-        raise UsageError(f"no agent {name!r}: {hint} Shipped agents: {', '.join(known) or 'none'}")
+        raise UsageError(f"no agent {shown(name)}: {hint} Shipped agents: {', '.join(known) or 'none'}")
     return key
 
 
@@ -145,6 +143,20 @@ def _shipped(key: str) -> Agent:
     return Agent(meta, weights, f"shipped agent {key}", int(meta["step"]), Path("runs") / "shipped" / key)
 
 
+def step(name: str, value: Any) -> None:
+    """Raise UsageError unless `value` names a checkpoint of a run: `last`, `best` or a step."""
+    if value in ("last", "best"):
+        return
+    try:
+        number(name, str(value), whole=True, commas=True)
+    except UsageError:
+        where = "--checkpoint (which)" if name == "which" else name
+        raise UsageError(f"{where} must be last, best or a step, not {shown(value)}") from None
+
+
+@takes.checked(
+    which=step, temperature=takes.real(0, 100), seed=takes.seed, device=takes.text("cpu", "cuda"), trust=takes.switch
+)
 def load_policy(
     source: str | Path | Agent,
     which: str | int = "last",
@@ -177,11 +189,6 @@ def load_policy(
         >>> policy = load_policy("breakout")
         >>> action = policy.act(obs)
     """
-    if temperature is not None:
-        check_value("temperature", temperature, "float", 0, 100)
-    check_value("seed", seed, "int", 0, MOST_SEED)
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"device takes cpu or cuda, not {device!r}")
     if device == "cuda" and not compute.has_cuda():
         raise UsageError("device cuda: torch finds no CUDA device here")
     agent = source if isinstance(source, Agent) else find_agent(source, which)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from playfield import arguments as takes
 from playfield import compute
 from playfield.envs import make_from, protocol_line
 from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
-from playfield.errors import UsageError
-from playfield.options import MOST_SEED, check_value
+from playfield.errors import UsageError, shown
 from playfield.play.agent import agent_or_random, load_policy
 from playfield.play.policy import Policy, chooser
 from playfield.play.protocol import suffix, under
@@ -119,6 +119,15 @@ class Evaluation:
         }
 
 
+@takes.checked(
+    games=takes.whole(1, 1e6),
+    seed=takes.seed,
+    num_envs=takes.whole(0, 1e4),
+    threads=takes.whole(0, 1024),
+    on_game=takes.function,
+    protocol=takes.text(),
+    parts=takes.table,
+)
 def evaluate(
     policy: Policy | str | Path,
     games: int = 30,
@@ -151,14 +160,10 @@ def evaluate(
         UsageError: `games` or `num_envs` out of range, or a protocol under which the agent cannot play.
         EnvError: the environment raised, or broke its contract.
     """
-    check_value("games", games, "int", 1, 1e6)
-    check_value("seed", seed, "int", 0, MOST_SEED)
-    check_value("num_envs", num_envs, "int", 0, 1e4)
-    check_value("threads", threads, "int", 0, 1024)
     if isinstance(policy, str | Path):
         policy = load_policy(policy)
     if not callable(getattr(policy, "act", None)):
-        raise UsageError(f"evaluate takes a policy, or the run of one, not {policy!r:.60}")
+        raise UsageError(f"policy takes a policy, or the run of one, not {shown(policy)}")
     n, choose = min(num_envs or 10, games), chooser(policy)
     spec = under(policy.spec, protocol, parts or {})
     quota = np.array([games // n + (i < games % n) for i in range(n)])

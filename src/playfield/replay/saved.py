@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield import arguments as takes
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError
 from playfield.play.agent import shipped
@@ -50,6 +51,7 @@ class Memory:
     skipped: list[str]
 
 
+@takes.checked(run=takes.path)
 def open_replay(run: str | Path = "last") -> Replay:
     """The replay buffer in the newest checkpoint of `run`, for inspection: the run is not changed.
 

@@ -79,7 +79,18 @@ def _result(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and _whole(0)(value.get("steps")))
 
 
+def _after(value: Any) -> bool:
+    """Games of the final evaluation; and whether to film, and to write TensorBoard events."""
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"games", "film", "tensorboard"}
+        and _whole(0)(value.get("games", 0))
+        and all(isinstance(value.get(name, True), bool) for name in ("film", "tensorboard"))
+    )
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "after": (_after, "games, film and tensorboard"),
     "algo": (_text, "a name"),
     "command": (lambda v: isinstance(v, str), "text"),
     "compute": (_compute, "device, precision and workers"),

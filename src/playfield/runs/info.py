@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.envs.base import EnvSpec
-from playfield.errors import DataError, UsageError, nearest
+from playfield.errors import DataError, UsageError, nearest, shown
 from playfield.runs import described
 from playfield.runs.storage import atomic_write, read_json, refuse_links
 
@@ -104,7 +104,8 @@ def no_run(name: str | Path) -> UsageError:
     """The error for a directory that is no run: it names the runs within, or the nearest."""
     runs = all_runs()
     close = [run for run in runs if Path(run).is_relative_to(name)][:3] or nearest(str(name), runs)
-    return UsageError(f"no run directory {name}" + (f": did you mean {', '.join(close)}?" if close else ""))
+    hint = f": did you mean {', '.join(close)}?" if close else ""
+    return UsageError(f"no run directory {shown(str(name), plain=True)}{hint}")
 
 
 NEEDED = {"algo", "compute", "config", "env", "extensions", "protocol", "seed", "spec", "steps", "versions"}

@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from playfield import arguments as takes
 from playfield.errors import UsageError
-from playfield.play.agent import agent_or_random
+from playfield.play.agent import agent_or_random, step
 from playfield.play.player import Moment, Player, lives_of
 from playfield.play.policy import Policy, ProbabilityPolicy
 from playfield.runs.algorithm import Network
@@ -187,11 +188,22 @@ def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int], bool]:
     return moments, losses, at_start is not None
 
 
+@takes.checked(
+    source=takes.path,
+    which=step,
+    out=takes.path,
+    moments=takes.whole(1, 1000),
+    seed=takes.seed,
+    method=takes.text(*METHODS),
+    temperature=takes.real(0, 100),
+    agent=takes.text("random"),
+    trust=takes.switch,
+)
 def explain(
     source: str,
     *,
     which: str = "last",
-    out: Path | None = None,
+    out: str | Path | None = None,
     moments: int = 6,
     seed: int = 0,
     method: str = "occlusion",
@@ -221,12 +233,8 @@ def explain(
         UsageError: no such agent, or a wrong value. DataError: a damaged checkpoint. StorageError: `out` cannot be
             written.
     """
-    if moments < 1:
-        raise UsageError(f"--moments must be at least 1, not {moments}")
-    if method not in METHODS:
-        raise UsageError(f"--method must be occlusion or gradient, not {method!r}")
-    policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
-    folder = out if out is not None else home / "explain"
+    policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
+    folder = Path(out) if out is not None else home / "explain"
     with _one_thread():
         return _report(policy, folder, moments, seed, method)
 

@@ -7,10 +7,10 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from playfield import arguments as takes
 from playfield import compute
 from playfield.errors import UsageError
-from playfield.options import check_value
-from playfield.play.agent import agent_or_random
+from playfield.play.agent import agent_or_random, step
 from playfield.play.player import Player, fps_of
 from playfield.play.policy import Policy
 from playfield.runs.console import Say
@@ -28,6 +28,23 @@ from playfield.show.film import (
 from playfield.show.window import Window
 
 
+@takes.checked(
+    source=takes.path,
+    which=step,
+    out=takes.path,
+    style=takes.text(*STYLES),
+    games=takes.whole(1, 1e4),
+    steps=takes.whole(1),
+    start=takes.whole(),
+    mosaic=takes.whole(0, 100),
+    agent=takes.text("random"),
+    temperature=takes.real(0, 100),
+    seed=takes.seed,
+    fps=takes.real(1, 240),
+    human=takes.switch,
+    trust=takes.switch,
+    say=takes.function,
+)
 def record(
     source: str,
     *,
@@ -72,22 +89,14 @@ def record(
         DataError: a damaged checkpoint.
         StorageError: a film cannot be written.
     """
-    for name, value, low, high in (("games", games, 1, 1e4), ("start", start, 0, None), ("mosaic", mosaic, 0, 100)):
-        check_value(name, value, "int", low, high)
-    if steps is not None:
-        check_value("steps", steps, "int", 1)
-    if fps is not None:
-        check_value("fps", fps, "float", 1, 240)
     if mosaic:
         check_mosaic(mosaic)
     out = None if out is None else Path(out)
     if out is not None:
         check_suffix(out)
     compute.setup()
-    policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
+    policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
     folder = home / "films"
-    if style not in STYLES:
-        raise UsageError(f"--show must be one of {', '.join(STYLES)}, not {style!r}")
     if human and mosaic:
         raise UsageError("--human shows one game at a time: leave out --mosaic")
     if start and mosaic:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 from playfield.envs.base import EnvSpec
+from playfield.replay import saved
 from playfield.runs import checkpoint
 from playfield.runs.storage import as_storage_error, remove_leftovers
 from playfield.training.request import Request
@@ -35,7 +38,7 @@ def kept(directory: Path, env: str) -> str:
     step = last_step(directory)
     if step is None:
         return "nothing had been saved"
-    return f"step {step:,} is saved, go on with: playfield train --resume {directory}{trusting(env)}"
+    return f"step {step:,} is saved, go on with: {resuming(directory, env)}"
 
 
 def last_good(directory: Path) -> str:
@@ -51,6 +54,11 @@ def last_step(directory: Path) -> int | None:
     return steps[-1] if steps else None
 
 
+def resuming(directory: Path, env: str = "") -> str:
+    """The command that goes on with a run."""
+    return f"playfield train --resume {shlex.quote(str(directory))}{trusting(env)}"
+
+
 def trusting(env: str) -> str:
     """What a command about a run needs besides its directory: leave to import the module of `module:Id`."""
     return " --trust" if ":" in env else ""
@@ -61,3 +69,20 @@ def sweep(directory: Path) -> None:
     for folder in (directory, directory / "films", directory / "eval"):
         with contextlib.suppress(OSError):  # not there; or nothing that going on depends on
             remove_leftovers(folder)
+
+
+def next_commands(directory: Path, info: dict[str, Any], film: bool = True) -> list[str]:
+    """What can be done with a finished run, a line each; `film`: its environment can draw itself."""
+    run = shlex.quote(str(directory)) + trusting(info["env"])
+    result = info["result"]
+    total = f"--steps {2 * max(info['steps'], result['steps'])}"
+    if result["stop"] == "target":
+        total = "--target-score none" if result["steps"] < info["steps"] else f"--target-score none {total}"
+    lines = [f"watch it:     playfield watch {run}"]
+    if any(directory.glob("events.out.tfevents.*")):
+        lines.append(f"curves:       tensorboard --logdir {shlex.quote(str(directory))}")
+    lines.append(f"evaluate it:  playfield eval {run} --games 100")
+    if film:
+        lines.append(f"film it:      playfield record {run}")
+    lines.append(f"train longer: playfield train --resume {run} {total}{saved.closing(directory)}")
+    return lines

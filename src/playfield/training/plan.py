@@ -26,6 +26,24 @@ FAR_OFF = 3.0  # times the planned time: from here on the plan warns
 PATIENCE = 10.0  # seconds after which 3 rollouts are enough to measure a training's speed
 
 
+AFTER = ("games", "film", "tensorboard")
+"""What is made beside the training and after it. A resume makes the same, unless it says otherwise."""
+
+
+def remember(info: dict[str, Any], options: dict[str, Any]) -> bool:
+    """Complete the options of a resume with what the run made beside and after its training so far (`AFTER`).
+
+    What is given instead becomes part of `info`, for later; returns whether that has changed.
+    """
+    given = {name: options[name] for name in AFTER if options.get(name) is not None}
+    after = {**{name: getattr(Request, name) for name in AFTER}, **info.get("after", {}), **given}
+    options |= after
+    if not given or after == info.get("after"):
+        return False
+    info["after"] = after
+    return True
+
+
 def snap(steps: float) -> int:
     """`steps` rounded down to two digits, so that one machine nearly always chooses the same budget."""
     power = 10 ** max(math.floor(math.log10(max(steps, 1))) - 1, 0)
@@ -84,6 +102,7 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "schedule": "; ".join(cfg.schedule(steps)) or "constant",
         "save_seconds": request.save_seconds,
         "keep": request.keep,
+        "after": {name: getattr(request, name) for name in AFTER},
         **({"eval_every": request.eval_every, "eval_games": request.eval_games} if request.eval_every else {}),
         "extensions": [],
         "compute": dataclasses.asdict(compute),
@@ -172,15 +191,20 @@ def plan_text(
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),
-        "at most"
-        if target
-        else "expected": f"about {format_seconds(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"
-        ", then games and film"
-        if speed
-        else "less than a minute, then games and film",
+        "at most" if target else "expected": (
+            f"about {format_seconds(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"
+            if speed
+            else "less than a minute"
+        )
+        + _then(info["after"]),
         "seed": str(info["seed"]),
     }
     return "\n".join(f"{key:>10}  {value}" for key, value in rows.items())
+
+
+def _then(after: dict[str, Any]) -> str:
+    """What follows the training, as it was asked for."""
+    return f", then games{' and film' * after['film']}" if after["games"] else ""
 
 
 def finite_or_none(value: float) -> float | None:

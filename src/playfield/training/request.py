@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield import arguments as takes
 from playfield.envs import arguments
 from playfield.errors import UsageError, unknown
 from playfield.options import ALIASES, MOST_SEED, Option
@@ -59,8 +59,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         elif name == "env_kwargs":
             arguments.checked(value)
         elif name in ("parts", "config"):
-            if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-                raise UsageError(f"{name} takes a dictionary of options, not {value!r:.60}")
+            takes.table(name, value)
         elif name == "run":
             check_directory("run", value)
     goal.requested(values.get("target_score"), None)
@@ -68,10 +67,9 @@ def check_values(values: Mapping[str, Any]) -> None:
 
 def check_directory(name: str, value: Any) -> None:
     """Raise UsageError for what is no path of a directory. Path("") would be the current folder."""
-    if not isinstance(value, str | os.PathLike) or str(value).strip() in ("", "."):
-        raise UsageError(f"{name} takes the path of a directory, not {str(value)!r}")
-    if any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
-        raise UsageError(f"{name} has a name that is longer than 255 bytes: {str(value)[:40]}...")
+    takes.path(name, value)
+    if str(value).strip() == ".":
+        raise UsageError(f"{name} takes the path of a directory of its own, not the current one")
 
 
 @dataclass(frozen=True)

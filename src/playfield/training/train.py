@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shlex
 from pathlib import Path
 from typing import Any
 
+from playfield import arguments as takes
 from playfield import compute
 from playfield.compute import Compute
 from playfield.envs import hang
@@ -30,7 +30,7 @@ from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.training import extras
-from playfield.training.directory import kept, last_good, make_directory, sweep, trusting
+from playfield.training.directory import kept, last_good, make_directory, next_commands, resuming, sweep
 from playfield.training.periodic import Periodic
 from playfield.training.plan import (
     algo_note,
@@ -40,6 +40,7 @@ from playfield.training.plan import (
     info_for,
     measure_speed,
     plan_text,
+    remember,
     steps_of,
 )
 from playfield.training.prepare import prepare, reopen
@@ -49,6 +50,7 @@ from playfield.training.result import Result as Result
 logger = logging.getLogger(__name__)
 
 
+@takes.checked(trust=takes.switch, say=takes.function, quiet=takes.switch)
 def train(
     env: Any = None,
     algo: str | None = None,
@@ -175,7 +177,7 @@ def _start(request: Request, say: Say) -> Result:
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
     if request.run is not None and is_run(request.run):
-        raise UsageError(f"{request.run} holds a run already: go on with `playfield train --resume {request.run}`")
+        raise UsageError(f"{request.run} holds a run already: go on with `{resuming(request.run)}`")
     ready = prepare(request)
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
@@ -206,7 +208,7 @@ def _start(request: Request, say: Say) -> Result:
     directory = make_directory(request, spec)
     with RunLock(directory):
         if is_run(directory):  # another process was faster
-            raise UsageError(f"{directory} holds a run already: go on with `playfield train --resume {directory}`")
+            raise UsageError(f"{directory} holds a run already: go on with `{resuming(directory)}`")
         cfg = cfg.keep(directory)
         info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
@@ -280,6 +282,8 @@ def _resume_locked(
     for name in ("save_seconds", "keep"):
         if options.get(name) is None:
             options[name] = info.get(name, getattr(Request, name))
+    if remember(info, options):
+        write_info(directory, info)
     changed = {k: (info["versions"].get(k), v) for k, v in compute.versions().items() if info["versions"].get(k) != v}
     if changed:
         listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
@@ -332,8 +336,7 @@ def _go(
     try:
         module.train(run, cfg)
     except Stopped as stop:
-        more = f"playfield train --resume {directory}{trusting(info['env'])}"
-        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {more}",)
+        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
         raise
     except DivergedError as error:
         error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
@@ -371,13 +374,5 @@ def finish(
         if request.film:
             extras.film(directory, result, files, missing, say)
     extras.curve(directory, info, evaluation, files, missing, say)
-    run = shlex.quote(str(directory)) + trusting(info["env"])
-    longer = "--target-score none" if info["result"]["stop"] == "target" else f"--steps {2 * info['steps']}"
-    say(
-        f"watch it:     playfield watch {run}\n"
-        f"curves:       tensorboard --logdir {shlex.quote(str(directory))}\n"
-        f"evaluate it:  playfield eval {run} --games 100\n"
-        f"film it:      playfield record {run}\n"
-        f"train longer: playfield train --resume {run} {longer}{saved.closing(directory)}"
-    )
+    say("\n".join(next_commands(directory, info, film=not any(line.startswith("no film") for line in missing))))
     return evaluation, files, missing

@@ -1,0 +1,102 @@
+"""Checks of the arguments of public functions: a wrong value is a UsageError that names its argument.
+
+Numbers, names and switches are checked as those of the command line are, by `options.Option`.
+
+>>> from playfield import arguments as takes
+>>> @takes.checked(seed=takes.seed, games=takes.whole(1))
+... def play(seed: int = 0, games: int = 30) -> None: ...
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from playfield.errors import UsageError, shown
+from playfield.options import MOST_SEED, Option, check_value
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Check = Callable[[str, Any], None]
+"""Raises UsageError where the argument of this name does not take this value."""
+
+
+def whole(low: float = 0, high: float | None = None) -> Check:
+    """Whole numbers."""
+    return lambda name, value: check_value(name, value, "int", low, high)
+
+
+def real(low: float = 0, high: float | None = None) -> Check:
+    """Numbers."""
+    return lambda name, value: check_value(name, value, "float", low, high)
+
+
+def text(*choices: str) -> Check:
+    """Strings that are not empty; one of `choices` if there are any."""
+
+    def check(name: str, value: Any) -> None:
+        Option(name, "str", None, "", choices).check(value)
+        if not value.strip():
+            raise UsageError(f"{name} takes a name, not {shown(value)}")
+
+    return check
+
+
+def switch(name: str, value: Any) -> None:
+    """True and False."""
+    check_value(name, value, "bool")
+
+
+def function(name: str, value: Any) -> None:
+    """What can be called."""
+    if not callable(value):
+        raise UsageError(f"{name} takes a function, not {shown(value)}")
+
+
+def table(name: str, value: Any) -> None:
+    """Dictionaries by name."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{name} takes a dictionary of options, not {shown(value)}")
+
+
+def path(name: str, value: Any) -> None:
+    """Paths that a file system can have; an empty one would be the current folder."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str) or not str(value).strip():
+        raise UsageError(f"{name} takes a path, not {shown(value)}")
+    try:
+        parts = [os.fsencode(part) for part in Path(value).parts]
+    except UnicodeEncodeError:
+        parts = [b"\0"]
+    if any(b"\0" in part for part in parts):
+        raise UsageError(f"{name}: no file can be called {shown(os.fspath(value))}")
+    if any(len(part) > 255 for part in parts) or len(os.fsencode(value)) > 4000:
+        raise UsageError(f"{name} has a name that is longer than 255 bytes: {shown(os.fspath(value))}")
+
+
+seed = whole(0, MOST_SEED)
+"""Seeds."""
+
+
+def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: checks arguments before the function is called. The default of an argument is always taken."""
+
+    def wrap(call: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(call)
+        assert checks.keys() <= signature.parameters.keys()
+
+        @functools.wraps(call)
+        def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments
+            for name, check in checks.items():
+                if name in given and given[name] is not signature.parameters[name].default:
+                    check(name, given[name])
+            return call(*args, **kwargs)
+
+        return inner
+
+    return wrap
