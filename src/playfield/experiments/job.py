@@ -43,10 +43,10 @@ class Job:
     def command(self) -> list[str]:
         """Arguments of `playfield` that start or resume the run."""
         if is_run(self.directory):
-            # The user named this environment, so its module may be imported; not another that a file names.
-            stored = spec_from(read_info(self.directory)).id
-            named = ":" in self.env and self.env in (stored, stored.rpartition("-v")[0])
-            trust = ["--trust"] if named else []
+            trust = []
+            if ":" in self.env:  # the user named this module, so it may be imported; not another that a file names
+                stored = spec_from(read_info(self.directory)).id
+                trust = ["--trust"] if self.env in (stored, stored.rpartition("-v")[0]) else []
             return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *trust, *QUIET]
         own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]
         return ["train", *self.words, *own, *QUIET]
