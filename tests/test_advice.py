@@ -18,7 +18,7 @@ from playfield.cli.parser import Parser, parser_of
 from playfield.cli.train import understand
 from playfield.runs import catalog
 from playfield.runs.info import read_info
-from playfield.training.directory import good, kept
+from playfield.training.directory import kept, last_good
 
 SOURCES = Path(playfield.__file__).parent
 COMMAND = re.compile(r"playfield [a-z]+(?: [^\n`;()]+?)??(?=\.? [A-Z]|\.?$|[\n`;()]| \()", re.M)
@@ -131,9 +131,11 @@ def test_hints_of_mistakes_work(tmp_path, monkeypatch, capsys):
 
 def test_what_is_kept_of_a_training_that_ended_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert good(Path("no such run")) == kept(Path("no such run"), "CartPole-v1") == "nothing had been saved"
+    assert last_good(Path("no such run")) == kept(Path("no such run"), "CartPole-v1") == "nothing had been saved"
     trained("--algo", "random", "--steps", "64", "--games", "0", "--run", "my run")
-    step, where = re.fullmatch("the last good checkpoint is step ([0-9,]+) in (.*)", good(Path("my run"))).groups()
+    step, where = re.fullmatch(
+        "the last good checkpoint, of step ([0-9,]+), is in (.*)", last_good(Path("my run"))
+    ).groups()
     assert (Path(where) / f"ckpt-{int(step.replace(',', '')):012d}").is_dir()
     assert main(["eval", "my run", "--checkpoint", step, "--games", "1"]) == 0
     assert commands(kept(Path("my run"), "CartPole-v1")) == [["train", "--resume", "my run"]]

@@ -160,7 +160,7 @@ def test_mistakes(runs, tmp_path):
         explain(str(runs["CartPole-v1"]), out=tmp_path / "x", method="lime")
     with pytest.raises(UsageError, match="no gradients"):
         explain("CartPole-v1", agent="random", out=tmp_path / "x", method="gradient")
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="moments must be between 1 and"):
         explain(str(runs["CartPole-v1"]), out=tmp_path / "x", moments=0)
     assert not (tmp_path / "x").exists()
 

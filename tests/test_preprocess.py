@@ -101,7 +101,7 @@ def test_it_says_what_the_environment_really_does(tmp_path, capsys, monkeypatch)
             ["breakout", "--steps", "1", "--out", "."],
             "--out . is a directory: name a file in it, such as picture.png",
         ),
-        (["breakout", "--steps", "1", "--out", ""], "is a directory"),
+        (["breakout", "--steps", "1", "--out", ""], "--out takes a path, not ''"),
         (["breakout", "--steps", "1", "--out", "no/where/a.png"], "there is no directory no/where"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",

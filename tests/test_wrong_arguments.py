@@ -69,7 +69,7 @@ WRONG: dict[str, dict[str, list[object]]] = {
     },
     "make_envs": {
         "name": [*NAME, None, "x" * 300], "num_envs": whole(1), "protocol": NAME, "view": NAME, "threads": whole(1),
-        "raw": [*SWITCH, None],
+        "raw": [*SWITCH, None], "env_kwargs": TABLE,
         "sticky": [2, "0,5", math.nan, True], "skip": whole(1), "noop": whole(0), "cap": whole(100),
            "stack": whole(1), "size": whole(0), "colour": NAME, "obs": NAME,
         **{name: SWITCH for name in ("life_loss", "fire_reset", "full_actions", "maxpool")},

@@ -31,6 +31,7 @@ __all__ = ["EnvSpec", "Episode", "Step", "VectorEnv", "make_envs", "make_from", 
     view=takes.text(),
     threads=takes.whole(1, 1024),
     raw=takes.switch,
+    env_kwargs=takes.table,
 )
 def make_envs(
     name: str | Any,

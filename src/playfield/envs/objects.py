@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from playfield.errors import UsageError
+from playfield.errors import UsageError, shown
 
 HERE = "__main__"  # the module of names that no other process knows
 AGAIN = "run its code and give it to playfield.make_envs, in the same process, before this run is opened"
@@ -36,7 +36,7 @@ def named(env: Any, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if gymnasium is not None and isinstance(env, gymnasium.vector.VectorEnv):
         raise UsageError(f"several environments are made by playfield: give {WHAT}, not a vector of them")
     if not callable(env):
-        raise UsageError(f"an environment is {WHAT}, not a {type(env).__name__}")
+        raise UsageError(f"an environment is {WHAT}, not {shown(env)}")
     return _maker(env), dict(arguments)
 
 

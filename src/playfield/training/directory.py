@@ -44,7 +44,9 @@ def kept(directory: Path, env: str) -> str:
 def last_good(directory: Path) -> str:
     """What is left of a training that has diverged, as a clause; to go on from it would diverge again."""
     step = last_step(directory)
-    return "nothing had been saved" if step is None else f"the last good checkpoint, of step {step:,}, is kept"
+    if step is None:
+        return "nothing had been saved"
+    return f"the last good checkpoint, of step {step:,}, is in {directory / 'checkpoints'}"
 
 
 def last_step(directory: Path) -> int | None:
