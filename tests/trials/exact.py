@@ -60,9 +60,9 @@ def same_seed(ask: Ask) -> Seen:
 
 
 TOO_LARGE = [
-    ["breakout", "--algo", "dqn", "--replay-size", "1000000000"],
-    ["breakout", "--algo", "rainbow", "--replay-size", "500000000"],
-    ["CartPole-v1", "--algo", "dqn", "--replay-size", "9000000000"],
+    ["breakout", "--algo", "dqn", "--capacity", "1000000000"],
+    ["breakout", "--algo", "rainbow", "--capacity", "500000000"],
+    ["CartPole-v1", "--algo", "dqn", "--capacity", "9000000000"],
     ["breakout", "--algo", "ppo", "--num-envs", "16384", "--rollout-steps", "4096"],
     ["CartPole-v1", "--algo", "ppo", "--num-envs", "1048576", "--rollout-steps", "65536"],
 ]
@@ -84,7 +84,7 @@ def too_large(ask: Ask) -> Seen:
         largest = max(largest, done.memory / 1e9)
         left = (ask.folder / "runs").exists()
         seen.check(
-            done.code in (2, 5) and done.plain and not left and done.memory < 2e9,
+            done.code in (2, 5) and "GB" in done.err and done.plain and not left and done.memory < 2e9,
             f"{' '.join(words)}: exit {done.code}, {done.memory / 1e9:.1f} GB, left {left}: {done.last}",
         )
     seen.figures["largest process, GB"] = round(largest, 2)
@@ -109,7 +109,7 @@ def replay_memory(ask: Ask) -> Seen:
                 "breakout",
                 "--algo",
                 "dqn",
-                "--replay-size",
+                "--capacity",
                 str(capacity),
                 "--steps",
                 str(capacity),

@@ -99,7 +99,7 @@ def watched_training(ask: Ask) -> Seen:
         "dqn",
         "--steps",
         "900M",
-        "--replay-size",
+        "--capacity",
         "20000",
         "--run",
         str(run_dir),

@@ -31,7 +31,7 @@ def words_of(part: str, directory: Path) -> list[str]:
     algo, _, game = part.partition(" on ")
     if not game:
         return training(algo, directory, *OFTEN)
-    small = ["--num-envs", "4"] if algo == "ppo" else ["--replay-size", "4000", "--learning-starts", "500"]
+    small = ["--num-envs", "4"] if algo == "ppo" else ["--capacity", "4000", "--learning-starts", "500"]
     return ["train", game, "--algo", algo, "--steps", "2000", *small, "--run", str(directory), *QUIET, *OFTEN]
 
 

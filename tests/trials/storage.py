@@ -242,7 +242,7 @@ def full_disk(ask: Ask) -> Seen:
     free = forked(VERBS[ask.part], log)
     if free.code:
         return Seen(1, [f"with room it ended with {free.code}: {free.last}"])
-    need = used(out) - before
+    need = max(0, used(out) - before)
     fresh(out)
     shutil.rmtree(out)
     for n in ask.rounds():
