@@ -99,8 +99,8 @@ def too_large(ask: Ask) -> Seen:
     long=2,
 )
 def replay_memory(ask: Ask) -> Seen:
-    """Two fills of a buffer of Breakout, 20,000 and 60,000 observations: the difference of the processes' sizes."""
-    seen, sizes, counts = Seen(), [], (20_000, 60_000)
+    """Two fills of a buffer of Breakout, 5,000 and 25,000 observations: the difference of the processes' sizes."""
+    seen, sizes, counts = Seen(), [], (5_000, 25_000)
     for n, capacity in enumerate(counts):
         directory = ask.folder / f"run-{n}"
         done = run(

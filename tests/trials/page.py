@@ -217,7 +217,7 @@ def page_port(ask: Ask) -> Seen:
 @trial(
     29,
     "page-cost",
-    "ten clients that watch a training's page in another process: the training's hash is that without them",
+    "eight clients that watch a training's page in another process: the training's hash is that without them",
     short=0,
     long=2,
 )
@@ -225,7 +225,7 @@ def page_cost(ask: Ask) -> Seen:
     """The page reads the run directory while it is written."""
     seen = Seen()
     good = ask.folder / "good"
-    slower = ["--save-seconds", "0.2", "--steps", "40000"]
+    slower = ["--save-seconds", "0.2", "--steps", "10000"]
     alone = run([w for w in training("ppo", good, *slower)], ask.folder)
     seen.check(alone.code == 0, alone.last)
     for n in ask.rounds():
