@@ -54,7 +54,8 @@ RIGHT = {
 WRONG: dict[str, dict[str, list[object]]] = {
     "evaluate": {
         "policy": [*PATH, None, "nope", playfield], "games": whole(1), "seed": SEED, "num_envs": whole(0),
-        "threads": whole(0), "on_game": FUNCTION, "protocol": NAME, "parts": TABLE,
+        "threads": whole(0), "on_game": FUNCTION, "on_step": FUNCTION, "max_steps": whole(1),
+        "protocol": NAME, "parts": TABLE,
     },
     "load_policy": {
         **{k: v for k, v in AGENT.items() if k != "agent"}, "device": [*NAME, "tpu", "auto", None],

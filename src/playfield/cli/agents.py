@@ -75,6 +75,12 @@ def evaluate(words: list[str]) -> int:
     )
     p.add_argument("--games", type=whole("--games", 1, 1e6), default=30, help="full games (default 30)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else; of several RUN a list")
+    p.add_argument(
+        "--max-steps",
+        type=whole("--max-steps", 1, 1e9),
+        metavar="N",
+        help="cut a game off after N steps (default 10,000 where the environment has no time limit)",
+    )
     p.add_argument("more", nargs="*", metavar="RUN", help="more runs, evaluated in the same way")
     protocol_options(p)
     a, who = _parse(p, words)
@@ -84,6 +90,7 @@ def evaluate(words: list[str]) -> int:
     from playfield.play.evaluate import evaluate_and_save, table
 
     asked = {**who, "games": a.games, "say": None if a.json else say_line, "protocol": a.protocol, "parts": parts}
+    asked["max_steps"] = a.max_steps
     results = [evaluate_and_save(**{**asked, "source": source}) for source in (a.agent_name, *a.more)]
     if a.json:
         summaries = [result.summary() for result in results]

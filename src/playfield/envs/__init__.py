@@ -73,21 +73,27 @@ def make_envs(
     return make(family, found.id, num_envs, given, threads=threads, raw=raw)
 
 
-def make_from(spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1) -> VectorEnv:
+def make_from(
+    spec: EnvSpec, num_envs: int, *, raw: bool = False, threads: int = 1, max_steps: int | None = None
+) -> VectorEnv:
     """Environments of the same family and protocol as `spec` (as stored with a run or a score).
 
     Args:
         spec: of the environments wanted.
         num_envs, raw, threads: as in `make_envs`.
+        max_steps: games are truncated after these steps; None: where the environment ends them.
 
     Raises:
+        UsageError: `max_steps` where the protocol already ends every game.
         DataError: the game is not installed here, its protocol has an unknown part, it has other observations or
             actions than `spec`, or the id names a module that the user neither imported nor named (`trust.admit`).
         EnvError: the environment cannot be made.
     """
     admit(spec.id, named_by_user=False)
+    if max_steps is not None and not spec.family.cuts:
+        raise UsageError(f"{spec.id} ends every game after a number of steps of its own: leave out max_steps")
     try:
-        options = spec.family.make_options(spec.protocol)
+        options = spec.family.make_options(spec.protocol) | ({"max_steps": max_steps} if max_steps else {})
         env = make(spec.family, spec.id, num_envs, options, threads=threads, raw=raw)
     except UsageError as error:
         raise DataError(f"{spec.id} cannot be made as it was: {error}") from error

@@ -61,6 +61,7 @@ class Family:
         replays_on_restore: `restore` executes all logged actions again, which takes a moment.
         short_training_steps: steps that train for some seconds (`playfield bench kill`).
         score_name: what a score of a full game is.
+        cuts: `make` takes `max_steps`, after which a game is truncated.
         package: whose version decides what its environments do, where it is not playfield's own.
     """
 
@@ -76,6 +77,7 @@ class Family:
     short_training_steps: int = 60_000
     score_name: str = "undiscounted return"
     package: str = ""
+    cuts: bool = False
 
     def check_options(self, id: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for an option that is not in `self.options`."""
@@ -131,6 +133,10 @@ class Family:
 
     def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
         """Steps from which an episode was cut off by the protocol's cap of frames; None without such a cap."""
+        return None
+
+    def most_steps(self, protocol: Mapping[str, Any]) -> int | None:
+        """Steps after which those who wait for a game's end cut it off; None where its protocol ends every game."""
         return None
 
     def reference_scores(self, id: str) -> tuple[float | None, float | None]:
@@ -249,8 +255,12 @@ class GymnasiumFamily(Family):
 
     kind = "gymnasium"
     package = "gymnasium"
-    options = ("env_kwargs", "time_limit")
+    cuts = True
+    options = ("env_kwargs", "time_limit", "max_steps")
     replays_on_restore = True
+
+    def most_steps(self, protocol: Mapping[str, Any]) -> int | None:
+        return None if protocol.get("time_limit") else MOST_STEPS
 
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         stored = {"env_kwargs": dict(protocol.get("kwargs") or {})}
@@ -260,6 +270,8 @@ class GymnasiumFamily(Family):
         named = action_names[0] if action_names else ""  # they are numbers
         return int(named) if re.fullmatch(r"-?[0-9]{1,15}", named) else 0
 
+
+MOST_STEPS = 10_000  # of a game without a time limit, where one waits for its end
 
 FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}
 

@@ -61,6 +61,7 @@ class Evaluation:
         warnings: what was wrong with the agent's files: damaged checkpoints that were not used.
         rule: how actions were chosen, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
         temperature: of sampling; 1 is the policy that was trained.
+        max_steps: steps after which games were cut off; None: only where the protocol ends them.
     """
 
     env: str
@@ -73,6 +74,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     rule: str = ""
     temperature: float = 1.0
+    max_steps: int | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -86,8 +88,8 @@ class Evaluation:
 
     @property
     def cut(self) -> int:
-        """How many games of Atari were cut off at the protocol's cap of frames (give or take those of its start)."""
-        longest = family_of_protocol(self.protocol).cut_length(self.protocol)
+        """How many games were cut off: at `max_steps`, or of Atari at the protocol's cap of frames (nearly)."""
+        longest = self.max_steps or family_of_protocol(self.protocol).cut_length(self.protocol)
         return 0 if longest is None else sum(g.length >= longest for g in self.games)
 
     def summary(self) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Evaluation:
             "ci95": list(interval(s.tolist())) if len(s) >= FEW else None,
             "human_normalized": self.human_normalized,
             "cut": self.cut,
+            "max_steps": self.max_steps,
             "mean_length": float(np.mean([g.length for g in self.games])),
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
@@ -117,6 +120,9 @@ class Evaluation:
             "scores": s.tolist(),
             "warnings": list(self.warnings),
         }
+
+
+FIRST_LINE, NEXT_LINE = 2.0, 15.0  # seconds until something is said while games go on
 
 
 @takes.checked(
@@ -127,6 +133,8 @@ class Evaluation:
     on_game=takes.function,
     protocol=takes.text(),
     parts=takes.table,
+    on_step=takes.function,
+    max_steps=takes.whole(1, 1e9),
 )
 def evaluate(
     policy: Policy | str | Path,
@@ -136,6 +144,8 @@ def evaluate(
     num_envs: int = 0,
     threads: int = 0,
     on_game: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    max_steps: int | None = None,
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -150,6 +160,9 @@ def evaluate(
         num_envs: parallel environments (0: up to 10).
         threads: emulator threads (0: one per core).
         on_game: called with (games done, games) after each game.
+        on_step: called with (games done, steps done) after each step of all environments.
+        max_steps: a game is cut off after these steps; None: after 10,000 where the environment has no time limit.
+            Atari games have the cap of their protocol.
         protocol: Atari only: `classic` or `v5`, instead of that of the training.
         parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
 
@@ -166,22 +179,26 @@ def evaluate(
         raise UsageError(f"policy takes a policy, or the run of one, not {shown(policy)}")
     n, choose = min(num_envs or 10, games), chooser(policy)
     spec = under(policy.spec, protocol, parts or {})
+    most = max_steps or spec.family.most_steps(spec.protocol)
     quota = np.array([games // n + (i < games % n) for i in range(n)])
     start = time.monotonic()
-    env = make_from(spec, n, threads=min(threads or compute.cores(), n))
+    env = make_from(spec, n, threads=min(threads or compute.cores(), n), max_steps=most)
     seeds = env_seeds(np.random.SeedSequence([seed, 7]), n)
     random = np.random.default_rng([seed, 8])
     logs: list[list[int]] = [[] for _ in range(n)]
     done: list[Game] = []
     count = np.zeros(n, np.int64)
-    obs = env.reset(seeds)
+    steps = 0
     try:
+        obs = env.reset(seeds)
         while (count < quota).any():
             actions = choose(obs, random.random(n))
             for i in np.flatnonzero(count < quota):
                 logs[i].append(int(actions[i]))
             record = env.step(actions)
-            obs = record.obs
+            obs, steps = record.obs, steps + n
+            if on_step is not None:
+                on_step(len(done), steps)
             for e in record.episodes:
                 if count[e.env] < quota[e.env]:
                     trace = np.array(logs[e.env], np.int64)
@@ -202,6 +219,7 @@ def evaluate(
         seconds=time.monotonic() - start,
         human_normalized=spec.family.human_normalized(spec.id, mean),
         warnings=getattr(policy, "warnings", ()),
+        max_steps=most,
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
         temperature=getattr(policy, "temperature", 1.0),
     )
@@ -218,6 +236,7 @@ def evaluate_and_save(
     say: Say | None = None,
     save: bool = True,
     trust: bool = False,
+    max_steps: int | None = None,
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -225,17 +244,37 @@ def evaluate_and_save(
     compute.setup()
     policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
 
+    next_line = time.monotonic() + FIRST_LINE
+
     def progress(done: int, total: int) -> None:
+        nonlocal next_line
         if say is not None and (done == total or done % max(1, total // 5) == 0):
             say(f"evaluation: {done} of {total} games")
+            next_line = time.monotonic() + NEXT_LINE
 
-    result = evaluate(policy, games, seed=seed, on_game=progress, protocol=protocol, parts=parts)
+    def waiting(done: int, steps: int) -> None:
+        nonlocal next_line
+        if say is not None and time.monotonic() > next_line:
+            say(f"evaluation: {done} of {games} games, {steps:,} steps so far")
+            next_line = time.monotonic() + NEXT_LINE
+
+    result = evaluate(
+        policy,
+        games,
+        seed=seed,
+        on_game=progress,
+        on_step=waiting,
+        max_steps=max_steps,
+        protocol=protocol,
+        parts=parts,
+    )
     if save and home.is_dir():
         with as_storage_error(f"write to {home / 'eval'}"):
             (home / "eval").mkdir(exist_ok=True)
         place = Path(source)
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
-        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{suffix(protocol, parts or {})}.json"
+        other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
+        name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"
         atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
     if say is not None:
         say(report(result))
@@ -256,7 +295,9 @@ def report(result: Evaluation) -> str:
     if s["human_normalized"] is not None:
         lines.append(f"  human     human-normalised score {s['human_normalized']:.2f} (0 random play, 1 a human)")
     if s["cut"]:
-        lines.append(f"  cut off   {s['cut']} of {s['games']} games, at {result.protocol['cap']:,} frames")
+        frames = result.protocol.get("cap")
+        where = f"at {frames:,} frames" if frames else f"after {result.max_steps:,} steps (--max-steps)"
+        lines.append(f"  cut off   {s['cut']} of {s['games']} games, {where}")
     lines.append(f"  took      {format_seconds(result.seconds)}, mean game {s['mean_length']:,.0f} steps")
     return "\n".join(lines)
 

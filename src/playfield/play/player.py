@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.envs.picture import of_shape
 from playfield.play.policy import Policy, chooser
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,17 @@ class Player:
 
     Atari frames come from a second emulator that gets the same seed and actions with its picture unprocessed;
     under RAM observations from the emulator itself, whose seeds mean other games.
+
+    A game of an environment without a time limit is cut off after `max_steps` (None: `Family.most_steps`), and a
+    warning says so.
     """
 
-    def __init__(self, policy: Policy, seed: int, actions: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, policy: Policy, seed: int, actions: Sequence[int] | None = None, max_steps: int | None = None
+    ) -> None:
         self.policy, self.spec, self._choose = policy, policy.spec, chooser(policy)
-        self.env: Any = make_from(self.spec, 1)
+        self._most = max_steps or self.spec.family.most_steps(self.spec.protocol)
+        self.env: Any = make_from(self.spec, 1, max_steps=self._most)
         twin = not self.spec.family.can_render(self.spec.protocol)
         self._twin: Any = make_from(self.spec, 1, raw=True) if twin else None
         self._actions = None if actions is None else list(actions)
@@ -103,6 +112,8 @@ class Player:
                 )
             self._step += 1
             if over:
+                if self._step == self._most:
+                    logger.warning(f"game {self._game + 1} of {self.spec.id} was cut off after {self._step:,} steps")
                 self._game, self._step, self._score = self._game + 1, 0, 0.0
 
     def close(self) -> None:
