@@ -93,7 +93,7 @@ def profile(scores: np.ndarray, taus: np.ndarray) -> np.ndarray:
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     rows = flat.reshape(-1, flat.shape[-1])
     above = np.array([flat.shape[-1] - np.searchsorted(row, taus, side="right") for row in rows], np.float64)
-    return above.reshape(*flat.shape[:-1], len(taus)) / flat.shape[-1]
+    return np.asarray(above.reshape(*flat.shape[:-1], len(taus)) / flat.shape[-1])
 
 
 def bootstrap(
