@@ -284,16 +284,34 @@ def test_a_comparison_that_was_killed_and_stopped_ends_as_one_that_was_not(tmp_p
 
 
 def test_one_that_fails_does_not_keep_the_others(tmp_path, capsys):
-    """A directory in use is what a second comparison of the same runs meets."""
-    from playfield.runs.lock import RunLock
-
     words = ["compare", C, "--algo", "random", "--seeds", "2", "--steps", "500", "--dir", str(tmp_path)]
-    with RunLock(tmp_path / C / "random" / "1"):
-        assert main(words) == 3
+    (tmp_path / C / "random").mkdir(parents=True)
+    (tmp_path / C / "random" / "1").write_text("in the way")
+    assert main(words) == 5
     out, err = capsys.readouterr()
     assert "random on CartPole-v1, seed 1: " in err.splitlines()[-1]
-    assert "is in use by" in err.splitlines()[-1]
     assert (tmp_path / C / "random" / "2" / "run.json").exists()
     assert "random" in out, "what is there is shown"
+    (tmp_path / C / "random" / "1").unlink()
     assert main(words) == 0
     assert "      2" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_is_counted_and_not_trained_again(tmp_path, capsys):
+    label = "sarsa --alpha 1e30"
+    words = ["compare", C, "--algo", label, "--algo", "random", "--seeds", "1", "--steps", "2000"]
+    words += ["--dir", str(tmp_path), "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert f"{label} on CartPole-v1, seed 1: " in err.splitlines()[-1]
+    told = json.loads((tmp_path / C / "sarsa-alpha-1e30" / "1" / "run.json").read_text())["diverged"]
+    rows = {row["label"]: row for row in json.loads(out)["rows"]}
+    assert rows["random"]["diverged"] == 0
+    assert rows["random"]["finished"] == [True]
+    assert rows["random"]["step"] == 2000, "one that diverged early does not cut the others"
+    if label in rows:
+        assert rows[label]["diverged"] == 1
+    before = (tmp_path / C / "sarsa-alpha-1e30" / "1" / "run.json").stat().st_mtime_ns
+    assert main(words) == 0
+    assert told["why"] in capsys.readouterr().err
+    assert (tmp_path / C / "sarsa-alpha-1e30" / "1" / "run.json").stat().st_mtime_ns == before

@@ -18,6 +18,7 @@ from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.options import ALIASES
 from playfield.runs import catalog
 from playfield.runs.console import console, format_seconds, format_value, table
+from playfield.runs.output import complain
 from playfield.training.prepare import fit_together, prepare
 from playfield.training.request import Request
 
@@ -93,8 +94,11 @@ def compare(words: list[str]) -> int:
         if not a.dir.is_dir():
             raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
         return _show(a, labels)
-    failed = _train(a, labels, extra, shlex.join(["playfield", "compare", *words]))
-    if failed:
+    ended = _train(a, labels, extra, shlex.join(["playfield", "compare", *words]))
+    for one in ended:
+        if one.diverged:  # a result, which the table counts
+            complain(f"{one.job.name}: {one.why}")
+    if failed := [one for one in ended if not one.diverged]:
         with contextlib.suppress(UsageError):  # nothing to draw
             _show(a, labels)
         first, why, _ = failed[0]
@@ -219,11 +223,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     before = None
     for row in rows:
         interval = "-" if row["low"] is None else f"{format_value(row['low'])} to {format_value(row['high'])}"
-        open_runs = row["finished"].count(False)
+        open_runs = row["finished"].count(False) - row["diverged"]
+        states = [f"{n} {word}" for n, word in ((open_runs, "unfinished"), (row["diverged"], "diverged")) if n]
         lines.add_row(
             row["env"] if row["env"] != before else "",
             row["label"],
-            str(len(row["seeds"])) + (f" ({open_runs} unfinished)" if open_runs else ""),
+            str(len(row["seeds"])) + (f" ({', '.join(states)})" if states else ""),
             f"{row['step']:,}",
             format_value(row["mean"]),
             interval,

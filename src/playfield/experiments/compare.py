@@ -190,9 +190,11 @@ class Found:
     def notes(self) -> list[str]:
         """Sentences for the reader of the picture and of the table."""
         counts = Counter(x.brief for x in self.left_out)
+        diverged = sum("diverged" in c.info for c in self.curves)
         listed = "; ".join(f"{n} run{'s' * (n > 1)} {brief}" for brief, n in counts.items())
         same = [f"On {env}, {' and '.join(labels)} have the same settings." for env, labels in self.alike]
-        return [f"Left out: {listed}."] * bool(counts) + same
+        told = [f"{diverged} run{'s' * (diverged > 1)} diverged: the last score counts to the end."] * bool(diverged)
+        return told + [f"Left out: {listed}."] * bool(counts) + same
 
 
 def read(root: Path, window: int = WINDOW) -> Found:
@@ -208,9 +210,8 @@ def read(root: Path, window: int = WINDOW) -> Found:
             why = "its run.json was changed by hand, so it does not say what was trained"
             left.append(LeftOut(directory, curve.env, curve.label, why, "whose run.json was changed by hand"))
         elif not curve.steps.size:
-            left.append(
-                LeftOut(directory, curve.env, curve.label, "no game has ended yet", "without a finished game")
-            )
+            why = "it diverged before a game had ended" if "diverged" in info else "no game has ended yet"
+            left.append(LeftOut(directory, curve.env, curve.label, why, "without a finished game"))
         else:
             found.append(curve)
     if not found:
@@ -243,6 +244,8 @@ def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
     speed, at = at / seconds if seconds else 0.0, min(at, total)
     steps = np.array([g[0] for g in games], float)
     means = moving_mean([g[1] for g in games], window)
+    if "diverged" in info:
+        at = total  # its last score counts to the end: to leave it out would flatter the algorithm
     if games and at > steps[-1]:
         steps, means = np.append(steps, at), np.append(means, means[-1])
     return LearningCurve(
@@ -325,6 +328,7 @@ def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str
                     "steps_per_second": float(np.mean(speeds)) if speeds else None,
                     "seconds": float(np.mean([c.seconds for c in group])),
                     "finished": [c.finished for c in group],
+                    "diverged": sum("diverged" in c.info for c in group),
                     "runs": [str(c.directory) for c in group],
                 }
             )
@@ -371,7 +375,7 @@ def caption(found: Found, window: int) -> str:
         for protocol, group in protocols.items():
             whose = "" if len(protocols) == 1 else f" ({', '.join(dict.fromkeys(c.label for c in group))})"
             sentences.append(f"{env}{whose}: {protocol}.")
-    if unfinished := sum(not c.finished for c in curves):
+    if unfinished := sum(not c.finished and "diverged" not in c.info for c in curves):
         sentences.append(f"{unfinished} of {len(curves)} runs are not finished.")
     sentences += found.notes
     return "\n".join(sentences)

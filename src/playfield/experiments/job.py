@@ -70,6 +70,14 @@ class Job:
         info = self._info()
         return info is not None and finished(info) and info["steps"] >= self.steps
 
+    def diverged(self) -> str | None:
+        """Why and where the training has diverged, if it has: to go on would diverge again."""
+        info = self._info()
+        told = (info or {}).get("diverged")
+        if told is None:
+            return None
+        return f"{told['why']} (at step {told['step']:,}; to train it anew, remove {self.directory})"
+
     def _info(self) -> dict[str, Any] | None:
         """The contents of `run.json`; None before it exists."""
         if not is_run(self.directory):

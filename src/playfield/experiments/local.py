@@ -1,36 +1,36 @@
-"""Runs the jobs of an experiment on this machine, each in its own process.
+"""Runs the jobs of an experiment at a place, by default on this machine, so many at a time.
 
 New runs start, interrupted ones resume, and finished ones are kept. Run directories are the only state, so the same
-call continues after any interruption.
+call continues after any interruption, and several processes with the same jobs share them: who starts a job holds a
+lock for it until it has ended. What another process runs is looked at until it ends, and taken over if that process
+dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from playfield.errors import PlayfieldError
+from playfield.errors import DataError, DivergedError, PlayfieldError
 from playfield.experiments.job import Job, reached
+from playfield.experiments.places import Local, Place
 from playfield.runs.console import console, format_seconds
 from playfield.runs.info import is_run
+from playfield.runs.lock import IN_USE, RunLock, in_use
 from playfield.runs.signals import stopping
-from playfield.runs.storage import as_storage_error
 
-POLL = 0.2  # seconds between two checks of the children
-SAVE_TIMEOUT = 120.0  # seconds that a child may take to save after SIGTERM
+POLL = 0.2  # seconds between two looks at what runs
+LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
+SAVE_TIMEOUT = 120.0  # seconds that a job may take to save once it was asked to stop
 
 
 class Interrupted(PlayfieldError):
@@ -41,68 +41,156 @@ class Interrupted(PlayfieldError):
         self.exit_code = 128 + signum
 
 
-@dataclass
-class _Child:
-    """A running job, and the file that its standard error goes to."""
+class Failure(NamedTuple):
+    """A job that failed: its last line on standard error and its exit code."""
 
     job: Job
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-    terminated: bool = False
+    why: str
+    code: int
 
-    def last_line(self) -> str:
-        """The last line on standard error."""
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("playfield: ") if lines else f"exit status {self.process.returncode}"
+    @property
+    def diverged(self) -> bool:
+        """Whether its training diverged: a result, not an error. To try it again would diverge again."""
+        return self.code == DivergedError.exit_code
 
 
-def run_jobs(jobs: Sequence[Job], parallel: int) -> list[tuple[Job, str, int]]:
+@dataclass
+class _Running:
+    """A job that this process has started, as the place knows it, and the lock that says so."""
+
+    job: Job
+    started: Any
+    claim: RunLock
+
+
+def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None) -> list[Failure]:
     """Run the jobs that are not done, `parallel` at a time, in order. Shows progress on standard error.
 
-    The first SIGINT, SIGTERM or SIGHUP is forwarded to the children as SIGTERM, at which they save; the second kills
-    them.
+    The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them. A training that
+    diverges does not stop the others; it is not trained again.
 
     Returns:
-        (job, its last line on standard error, exit code) of each job that failed; the others were run.
+        Those that failed, also earlier where they diverged; the others were run.
 
     Raises:
         Interrupted: such a signal was received.
         StorageError: a directory cannot be created.
     """
-    waiting = [job for job in jobs if not job.done()]
-    failed: list[tuple[Job, str, int]] = []
-    running: list[_Child] = []
     with _signals() as received, Progress(jobs) as progress:
+        schedule = Schedule(jobs, parallel, Local() if place is None else place, progress)
         try:
-            while (waiting and not received) or running:
-                while waiting and len(running) < parallel and not received:
-                    running.append(_start(waiting.pop(0)))
-                    progress.started(running[-1].job)
-                _forward(received, running)
-                for child in [c for c in running if c.process.poll() is not None]:
-                    running.remove(child)
-                    if child.process.returncode and not received:
-                        failed.append((child.job, child.last_line(), child.process.returncode))
-                    child.errors.close()
-                    progress.ended(child.job, child.process.returncode)
-                progress.show([c.job for c in running], waiting, parallel)
+            while schedule.running or (schedule.left and not received):
+                if received:
+                    schedule.stop(kill=len(received) > 1)
+                else:
+                    schedule.start()
+                schedule.look(stopping=bool(received))
+                progress.show([r.job for r in schedule.running], schedule.left, parallel)
                 time.sleep(POLL)
         finally:
-            _end(running)
+            schedule.end()
     if received:
         raise Interrupted(received[0])
-    return failed
+    return schedule.failed
 
 
-def _start(job: Job) -> _Child:
-    with as_storage_error(f"create {job.directory.parent}"):
-        job.directory.parent.mkdir(parents=True, exist_ok=True)
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
-    command = [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *job.command()]
-    # Its own session: Ctrl-C reaches only this process, which then signals the child.
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
-    return _Child(job, subprocess.Popen(command, start_new_session=True, **pipes), errors)
+class Schedule:
+    """Which jobs wait, run here, run elsewhere, and have failed."""
+
+    def __init__(self, jobs: Sequence[Job], parallel: int, place: Place[Any], progress: Progress) -> None:
+        self.parallel, self.place, self.progress = parallel, place, progress
+        self.failed: list[Failure] = []
+        self.waiting = [job for job in jobs if not self._settled(job)]
+        self.elsewhere: list[Job] = []
+        self.running: list[_Running] = []
+        self._looked = 0.0
+
+    @property
+    def left(self) -> list[Job]:
+        """Jobs that this process has not started and that are not done."""
+        return [*self.waiting, *self.elsewhere]
+
+    def _settled(self, job: Job) -> bool:
+        """Whether the job is done, or known to have diverged."""
+        if job.done():
+            return True
+        if why := job.diverged():
+            self.failed.append(Failure(job, why, DivergedError.exit_code))
+        return bool(why)
+
+    def start(self) -> None:
+        """Start as many of those that wait as there is room for; what other processes run is put aside."""
+        self._look_elsewhere()
+        while self.waiting and len(self.running) < self.parallel:
+            job = self.waiting.pop(0)
+            claim = RunLock(job.directory.parent / ".claims" / job.directory.name)
+            try:
+                claim.acquire()
+            except DataError:  # another process is about it
+                self._aside(job)
+                continue
+            try:
+                if self._settled(job):  # meanwhile, by another process
+                    claim.release()
+                    self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
+                elif in_use(job.directory):  # a single training, or one whose experiment has just died
+                    claim.release()
+                    self._aside(job)
+                else:
+                    self.progress.started(job)
+                    self.running.append(_Running(job, self.place.start(job), claim))
+            except BaseException:
+                claim.release()
+                raise
+
+    def _aside(self, job: Job) -> None:
+        self.elsewhere.append(job)
+        self.progress.elsewhere(job)
+
+    def _look_elsewhere(self) -> None:
+        """Let those wait again that other processes have ended, or left."""
+        if time.monotonic() - self._looked < LOOK_ELSEWHERE:
+            return
+        self._looked = time.monotonic()
+        for job in list(self.elsewhere):
+            if self._settled(job):
+                self.elsewhere.remove(job)
+                self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
+            elif not in_use(job.directory) and not in_use(job.directory.parent / ".claims" / job.directory.name):
+                self.elsewhere.remove(job)
+                self.waiting.insert(0, job)
+
+    def look(self, stopping: bool) -> None:
+        """Collect those that have ended."""
+        for one in list(self.running):
+            if self.place.look(one.started).running:
+                continue
+            self.running.remove(one)
+            outcome = self.place.collect(one.started)
+            one.claim.release()
+            if outcome.code == DataError.exit_code and IN_USE in outcome.line and not stopping:
+                self._aside(one.job)
+                continue
+            if outcome.code and not stopping:
+                self.failed.append(Failure(one.job, outcome.line, outcome.code))
+            self.progress.ended(one.job, outcome.code)
+
+    def stop(self, kill: bool = False) -> None:
+        """Ask all that run to save and end; with `kill`, end them."""
+        for one in self.running:
+            self.place.stop(one.started, kill)
+
+    def end(self) -> None:
+        """Let all that still run save, and leave none."""
+        self.stop()
+        deadline = time.monotonic() + SAVE_TIMEOUT
+        while time.monotonic() < deadline and any(self.place.look(one.started).running for one in self.running):
+            time.sleep(POLL)
+        self.stop(kill=True)
+        for one in self.running:
+            self.place.collect(one.started)
+            one.claim.release()
+        self.running.clear()
 
 
 @contextlib.contextmanager
@@ -118,27 +206,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for s, previous in old.items():
             signal.signal(s, previous)
-
-
-def _forward(received: list[int], running: Sequence[_Child]) -> None:
-    """Send SIGTERM to each child once; after a second signal, kill them."""
-    for child in running if received else ():
-        if len(received) > 1:
-            child.process.kill()
-        elif not child.terminated:  # a second SIGTERM would end it before it has saved
-            child.process.terminate()
-            child.terminated = True
-
-
-def _end(running: Sequence[_Child]) -> None:
-    """Let the children save, and leave none running."""
-    _forward([signal.SIGTERM], running)
-    for child in running:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.process.wait(SAVE_TIMEOUT)
-        child.process.kill()
-        child.process.wait()
-        child.errors.close()
 
 
 class Progress:
@@ -166,12 +233,17 @@ class Progress:
         verb = "resuming" if is_run(job.directory) else "training"
         self._print(f"{verb} {job.name}")
 
+    def elsewhere(self, job: Job) -> None:
+        """Another process runs the job."""
+        self._print(f"{job.name}: running elsewhere, in another process")
+
     def ended(self, job: Job, code: int) -> None:
         """The job ended with this exit code."""
         self.finished_runs += not code
         self._steps[job] = reached(job.directory)
         steps, seconds = self._steps[job]
         how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
+        how = f"diverged after {steps:,} steps" if code == DivergedError.exit_code else how
         self._print(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs")
 
     def show(self, running: Sequence[Job], waiting: Sequence[Job], parallel: int) -> None:

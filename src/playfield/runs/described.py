@@ -89,12 +89,17 @@ def _after(value: Any) -> bool:
     )
 
 
+def _diverged(value: Any) -> bool:
+    return isinstance(value, dict) and _whole(0)(value.get("step")) and _any_text(value.get("why"))
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "after": (_after, "games, film and tensorboard"),
     "algo": (_text, "a name"),
     "command": (lambda v: isinstance(v, str), "text"),
     "compute": (_compute, "device, precision and workers"),
     "config": (_table(_option), "a table of options"),
+    "diverged": (_diverged, "a step and a reason"),
     "env": (_text, "a name"),
     "extensions": (_extensions, "a list of extensions"),
     "eval_every": (_whole(1), "a whole number of at least 1"),

@@ -27,6 +27,8 @@ else:
     import fcntl
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+IN_USE = " is in use by "
+"""Part of the message of `RunLock` where another process has the lock."""
 _BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK}
 
 
@@ -106,7 +108,7 @@ class RunLock:
                 break
             time.sleep(0.01)
         who = _who(holder) if holder else "another process"
-        return f"{self.run_dir} is in use by {who}: wait for it, stop it, or choose another directory"
+        return f"{self.run_dir}{IN_USE}{who}: wait for it, stop it, or choose another directory"
 
     def release(self) -> None:
         """Give the lock back. Does nothing if it is not held."""
@@ -129,6 +131,26 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def in_use(run_dir: Path) -> str | None:
+    """Who has the lock of a run directory: a living process, as words; None where nobody has it. Changes nothing."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(run_dir / "lock", flags)
+    except OSError:
+        return None
+    try:
+        holder = _read_holder(fd)
+        if not holder or (holder["host"] == socket.gethostname() and not alive(holder["pid"])):
+            return None
+        try:
+            _lock_file(fd)  # it is given back with the file
+        except OSError as error:
+            return _who(holder) if error.errno in _BUSY | _NO_LOCKS else None
+        return None  # the process has its id from one that died
+    finally:
+        os.close(fd)
 
 
 def _read_holder(fd: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,7 +19,7 @@ from playfield.envs import hang
 from playfield.envs.base import EnvSpec
 from playfield.envs.names import default_algo, resolve
 from playfield.envs.objects import named
-from playfield.errors import DataError, DivergedError, EnvError, UsageError
+from playfield.errors import DataError, DivergedError, EnvError, StorageError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, foreign, goal
@@ -277,6 +278,8 @@ def _resume_locked(
     if line := goal.retarget(info, target, done):
         say(line)
         write_info(directory, info)
+    if info.pop("diverged", None) is not None:  # it may do better now, with other steps
+        write_info(directory, info)
     module, cfg, spec, need = opened
     info["schedule"] = "; ".join(cfg.schedule(info["steps"])) or "constant"
     for name in ("save_seconds", "keep"):
@@ -339,6 +342,9 @@ def _go(
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
         raise
     except DivergedError as error:
+        info["diverged"] = {"step": run.step, "why": str(error)[:1000]}
+        with contextlib.suppress(StorageError):  # what diverged is said in any case
+            write_info(directory, info)
         error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
         raise
     except EnvError as error:

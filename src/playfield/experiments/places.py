@@ -1,0 +1,132 @@
+"""Where the jobs of an experiment run: an interface of four calls, and this machine behind it.
+
+A place starts a job, looks at it, stops it, and collects what is left of it. What a job is and how far it came lies
+in its run directory, so nothing else goes between a place and its caller. Another place (a cluster, a queue) is
+another class with these four methods.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import IO, Any, Protocol, TypeVar
+
+from playfield.errors import DataError
+from playfield.experiments.job import Job, reached
+from playfield.runs.info import is_run, read_info
+from playfield.runs.storage import as_storage_error
+
+LAST = 65536  # bytes at the end of standard error that are looked at
+
+H = TypeVar("H")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a started job is doing.
+
+    Attributes:
+        code: its exit code; None while it runs. Below 0: ended by that signal.
+        steps, seconds: how far the training is.
+    """
+
+    code: int | None
+    steps: int
+    seconds: float
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.code is None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a job that has ended.
+
+    Attributes:
+        code: its exit code; below 0: ended by that signal.
+        line: the last line on its standard error, or its exit code in words.
+        result: that of `run.json`; None where the training is not finished.
+    """
+
+    code: int
+    line: str
+    result: dict[str, Any] | None
+
+
+class Place(Protocol[H]):
+    """Somewhere to run jobs. `H` is what it knows a started job by."""
+
+    def start(self, job: Job) -> H:
+        """Start or resume a job and return at once. Raises StorageError where its directory cannot be made."""
+
+    def look(self, started: H) -> Look:
+        """How the job is doing."""
+
+    def stop(self, started: H, kill: bool = False) -> None:
+        """Ask the job to save and end, once however often it is called; with `kill` end it at once."""
+
+    def collect(self, started: H) -> Outcome:
+        """What is left of a job that has ended. What the place holds for it is given back: call it once."""
+
+
+@dataclass
+class Child:
+    """A job that is a child process, and the file that its standard error goes to."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    asked: bool = False
+
+
+class Local:
+    """This machine: each job is a child process. It saves and ends when this process is gone."""
+
+    def start(self, job: Job) -> Child:
+        """See `Place`."""
+        with as_storage_error(f"create {job.directory.parent}"):
+            job.directory.parent.mkdir(parents=True, exist_ok=True)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
+        command = [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *job.command()]
+        # Its own session: Ctrl-C reaches only this process, which then signals the child.
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
+        try:
+            return Child(job, subprocess.Popen(command, start_new_session=True, **pipes), errors)
+        except BaseException:
+            errors.close()
+            raise
+
+    def look(self, started: Child) -> Look:
+        """See `Place`."""
+        code = started.process.poll()
+        return Look(code, *reached(started.job.directory))
+
+    def stop(self, started: Child, kill: bool = False) -> None:
+        """See `Place`."""
+        if kill:
+            started.process.kill()
+        elif not started.asked:  # a second SIGTERM would end it before it has saved
+            started.process.terminate()
+            started.asked = True
+
+    def collect(self, started: Child) -> Outcome:
+        """See `Place`."""
+        code = started.process.wait()
+        with started.errors as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST))
+            lines = file.read(LAST).decode(errors="replace").strip().splitlines()
+        line = lines[-1].removeprefix("playfield: ") if lines else f"exit status {code}"
+        return Outcome(code, line, stored_result(started.job))
+
+
+def stored_result(job: Job) -> dict[str, Any] | None:
+    """The result in the `run.json` of a job; None where there is none yet, or it cannot be read."""
+    try:
+        return read_info(job.directory).get("result") if is_run(job.directory) else None
+    except DataError:
+        return None

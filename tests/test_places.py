@@ -1,0 +1,191 @@
+"""Where jobs run, and several processes that share them: nothing is run twice, and nothing is left undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from playfield.cli import main
+from playfield.experiments import local
+from playfield.experiments.job import Job
+from playfield.experiments.places import Local, Look, Outcome
+from playfield.runs.lock import RunLock, in_use
+
+C = "CartPole-v1"
+WORDS = ("--workers", "1", "--algo", "random")
+
+
+def job(root, seed, steps=400, *more):
+    return Job(C, "random", (C, *WORDS, *more), seed, steps, root / "grid" / str(seed))
+
+
+def test_this_machine_starts_looks_stops_and_collects(tmp_path):
+    place = Local()
+    started = place.start(job(tmp_path, 1))
+    while place.look(started).running:
+        time.sleep(0.05)
+    outcome = place.collect(started)
+    assert outcome.code == 0
+    assert outcome.result["steps"] >= 400
+    assert place.look(started) == Look(0, *local.reached(tmp_path / "grid" / "1"))
+
+    long = Job(C, "ppo", (C, "--workers", "1", "--algo", "ppo"), 1, 10_000_000, tmp_path / "long")
+    started = place.start(long)
+    while not (tmp_path / "long" / "checkpoints").is_dir():
+        assert place.look(started).running
+        time.sleep(0.05)
+    place.stop(started)
+    place.stop(started)
+    while place.look(started).running:
+        time.sleep(0.05)
+    outcome = place.collect(started)
+    assert outcome.code == 143
+    assert outcome.result is None
+    assert "stopped at step" in outcome.line
+    assert place.look(started).steps > 0
+
+    bad = place.start(job(tmp_path, 2, 400, "--lr", "1"))
+    while place.look(bad).running:
+        time.sleep(0.05)
+    assert place.collect(bad).code == 2
+
+
+class Pretended:
+    """A place whose jobs end after some looks; what it was told is in `told`."""
+
+    def __init__(self, codes):
+        self.codes, self.told = dict(codes), []
+
+    def start(self, job):
+        self.told.append(("start", job.seed))
+        return job
+
+    def look(self, started):
+        return Look(self.codes[started.seed], 0, 0.0)
+
+    def stop(self, started, kill=False):
+        self.told.append(("kill" if kill else "stop", started.seed))
+
+    def collect(self, started):
+        self.told.append(("collect", started.seed))
+        return Outcome(self.codes[started.seed], f"line {started.seed}", None)
+
+
+def test_the_scheduler_needs_a_place_and_no_processes(tmp_path):
+    jobs = [job(tmp_path, seed) for seed in (1, 2, 3)]
+    place = Pretended({1: 0, 2: 4, 3: 6})
+    failed = local.run_jobs(jobs, 2, place)
+    assert [(f.job.seed, f.why, f.code, f.diverged) for f in failed] == [
+        (2, "line 2", 4, True),
+        (3, "line 3", 6, False),
+    ]
+    assert [t for t in place.told if t[0] == "start"] == [("start", 1), ("start", 2), ("start", 3)]
+    assert sorted(t for t in place.told if t[0] == "collect") == [("collect", 1), ("collect", 2), ("collect", 3)]
+
+
+def test_what_still_runs_when_something_fails_is_stopped_and_collected(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "SAVE_TIMEOUT", 0.1)
+    place = Pretended({1: None, 2: 0})
+
+    def start(job):
+        if job.seed == 2:
+            raise ValueError("no room")
+        place.told.append(("start", job.seed))
+        return job
+
+    place.start = start
+    with pytest.raises(ValueError, match="no room"):
+        local.run_jobs([job(tmp_path, 1), job(tmp_path, 2)], 2, place)
+    assert place.told == [("start", 1), ("stop", 1), ("kill", 1), ("collect", 1)]
+    for seed in "12":
+        assert in_use(tmp_path / "grid" / ".claims" / seed) is None
+
+
+GRID = (
+    "import sys; from pathlib import Path; from playfield.experiments import local; "
+    "from playfield.experiments.job import Job; root = Path(sys.argv[1]); "
+    f"jobs = [Job('{C}', 'random', ('{C}', *{WORDS!r}), n, 400, root / 'grid' / str(n)) for n in range(1, 5)];"
+    "print(local.run_jobs(jobs, 1))"
+)
+
+
+def test_two_processes_share_a_grid_and_run_nothing_twice(tmp_path):
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", GRID, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [out for out, _ in told] == ["[]\n", "[]\n"]
+    trained = [line for _, err in told for line in err.splitlines() if line.startswith(("training", "resuming"))]
+    assert sorted(trained) == [f"training random on {C}, seed {seed}" for seed in range(1, 5)]
+    for _, err in told:
+        assert "4 of 4 runs" in err
+    for seed in range(1, 5):
+        assert json.loads((tmp_path / "grid" / str(seed) / "run.json").read_text())["result"]["steps"] >= 400
+
+
+HOLD = (
+    "import sys, time; from playfield.runs.lock import RunLock; "
+    "RunLock(sys.argv[1]).acquire(); print(); time.sleep(99)"
+)
+
+
+def test_what_runs_elsewhere_is_waited_for_and_taken_over_when_its_process_dies(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_ELSEWHERE", 0.05)
+    one, two = job(tmp_path, 1), job(tmp_path, 2)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(one.directory)], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    assert f"process {holder.pid} " in in_use(one.directory)
+    looked = []
+
+    class Dies(Local):
+        def start(self, started):
+            looked.append(started.seed)
+            if started.seed == 2:
+                os.kill(holder.pid, signal.SIGKILL)
+                holder.wait()
+            return super().start(started)
+
+    assert local.run_jobs([one, two], 1, Dies()) == []
+    assert looked == [2, 1]
+    assert "seed 1: running elsewhere" in capsys.readouterr().err
+    assert one.done()
+    assert two.done()
+    holder.stdout.close()
+
+
+def test_a_lock_is_looked_at_without_taking_it(tmp_path):
+    assert in_use(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    with RunLock(tmp_path):
+        assert f"process {os.getpid()} " in in_use(tmp_path)
+    assert in_use(tmp_path) is None
+    dead = {"pid": 2**22 + 5, "host": __import__("socket").gethostname(), "started": "then"}
+    (tmp_path / "lock").write_text(json.dumps(dead))
+    assert in_use(tmp_path) is None, "its process has died"
+    (tmp_path / "lock").write_text(json.dumps({**dead, "pid": 1}))
+    assert in_use(tmp_path) is None, "another process has its id now"
+    (tmp_path / "lock").unlink()
+    os.mkfifo(tmp_path / "lock")
+    assert in_use(tmp_path) is None
+
+
+def test_going_on_after_a_divergence_forgets_it(tmp_path, capsys):
+    words = ["train", C, "--algo", "sarsa", "--alpha", "1e30", "--steps", "2000", "--quiet", "--games", "0"]
+    run = tmp_path / "run"
+    assert main([*words, "--run", str(run)]) == 4
+    stored = json.loads((run / "run.json").read_text())
+    assert stored["diverged"]["step"] <= 2000
+    assert stored["diverged"]["why"] in capsys.readouterr().err
+    stored["config"]["alpha"] = 0.01
+    (run / "run.json").write_text(json.dumps(stored))
+    main(["train", "--resume", str(run), "--quiet"])
+    assert "diverged" not in json.loads((run / "run.json").read_text())
