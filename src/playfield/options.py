@@ -47,6 +47,19 @@ class Excludes:
     other: str
 
 
+@dataclass(frozen=True)
+class Search:
+    """Values of an option that are worth trying in a tuning: numbers from `low` to `high`, or `choices`.
+
+    With `log` numbers are spread evenly over their logarithms: as many between 1e-4 and 1e-3 as up to 1e-2.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+
 Count = Annotated[int, Range(1)]
 """A whole number, at least 1."""
 Fraction = Annotated[float, Range(0, 1)]

@@ -10,12 +10,13 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 
+from playfield.algos import _search
 from playfield.algos._actor import linear
 from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
-from playfield.options import Count, EvalEpsilon, Excludes, Fraction, NetName
+from playfield.options import Count, EvalEpsilon, Excludes, Fraction, NetName, Search
 from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
@@ -91,6 +92,7 @@ class Config(ReplayConfig):
     """Hyper-parameters that DQN and its family share."""
 
     added = frozenset({"eval_epsilon"})
+    search = _search.DQN
 
     num_envs: Count = 8
     """Number of parallel environments."""
@@ -189,6 +191,10 @@ class Config(ReplayConfig):
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
         if self.noisy and not self.noise_std:
             raise UsageError("--noisy true explores by noise: --noise-std must be above 0")
+
+    def searches(self) -> dict[str, Search]:
+        """Without epsilon where noise explores."""
+        return {name: s for name, s in self.search.items() if not (self.noisy and name.startswith("epsilon_"))}
 
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """The replay buffer, and what is sampled from it at once."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from playfield.algos import _search
 from playfield.algos._actor_critic import (
     ActorCritic,
     Rollout,
@@ -48,6 +49,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of A2C."""
 
     budgets = BUDGETS
+    search = _search.A2C
 
     added = frozenset({"policy_trains_critic"})
 

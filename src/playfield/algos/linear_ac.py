@@ -24,7 +24,7 @@ from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import Floats, Ints, kernel
 from playfield.linear.kernels import ONGOING, TERMINATED, add_traces, decay_traces, dot, update_traces
-from playfield.options import Fraction, Positive, PositiveFraction
+from playfield.options import Fraction, Positive, PositiveFraction, Search
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
@@ -34,6 +34,12 @@ class Config(online.Config):
     """Hyper-parameters of the linear actor-critic."""
 
     step_sizes = {"alpha": "correction", "alpha_actor": "correction_actor"}  # noqa: RUF012 (as in the base)
+    search = {  # noqa: RUF012 (as in the base)
+        "correction": online.SEARCH["correction"],
+        "correction_actor": Search(0.01, 1.0, log=True),
+        "gamma": online.SEARCH["gamma"],
+        "lam": Search(0.0, 0.99),
+    }
 
     alpha_actor: float = 0.0
     """The actor's step size; `alpha` is the critic's. 0: correction_actor / squared length of the features."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from playfield.algos import _search
 from playfield.algos._actor_critic import (
     ActorCritic,
     Rollout,
@@ -48,6 +49,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of PPO."""
 
     budgets = BUDGETS
+    search = _search.PPO
 
     num_envs: Count = 16
     """Number of parallel environments."""

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from playfield.algos import _search
 from playfield.algos._actor import linear
 from playfield.algos._actor_critic import Rollout, collect, compute_advantages, make_rollouts, values_explained
 from playfield.algos._q_network import QNetwork, identity, policy
@@ -44,6 +45,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of PQN."""
 
     budgets = BUDGETS
+    search = _search.PQN
 
     added = frozenset({"eval_epsilon"})
 

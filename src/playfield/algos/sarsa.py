@@ -30,13 +30,15 @@ from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import Floats, Ints, kernel
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED, add_at, dot_at, epsilon_greedy
-from playfield.options import Count
+from playfield.options import Count, Search
 from playfield.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Config(online.Config):
     """Hyper-parameters of Sarsa."""
+
+    search = online.SEARCH | {"n_step": Search(1, 8)}
 
     n_step: Count = 1
     """The n of n-step returns."""

@@ -40,7 +40,7 @@ from playfield.linear.kernels import (
     epsilon_greedy,
     update_traces,
 )
-from playfield.options import Fraction
+from playfield.options import Fraction, Search
 from playfield.runs.run import Run
 
 TRACES = ("dutch", "accumulating", "replacing")
@@ -50,6 +50,8 @@ DUTCH, ACCUMULATING, REPLACING = range(3)
 @dataclass(frozen=True)
 class Config(online.Config):
     """Hyper-parameters of Sarsa(lambda)."""
+
+    search = online.SEARCH | {"lam": Search(0.0, 0.99)}
 
     lam: Fraction = 0.9
     """Lambda, the decay of eligibility traces; 0 is one-step Sarsa."""

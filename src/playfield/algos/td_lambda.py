@@ -53,6 +53,8 @@ DUTCH, ACCUMULATING = range(2)
 class Config(online.Config):
     """Hyper-parameters of TD(lambda)."""
 
+    search = {}  # noqa: RUF012 - as in the base; the scores are those of the policy that it evaluates
+
     lam: Fraction = 0.8
     """Lambda, the decay of eligibility traces; 0 is TD(0)."""
     trace: Literal["dutch", "accumulating"] = "dutch"

@@ -39,7 +39,7 @@ from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Observer
 from playfield.linear.restored import check, ranges
-from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Signed
+from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Search, Signed
 from playfield.play.policy import epsilon_greedy
 from playfield.runs import algorithm, divergence, encoder
 from playfield.runs.algorithm import Budget, Network
@@ -50,6 +50,13 @@ BUDGETS = {
     "ram": Budget(1_000_000, 10),
     "vector": Budget(200_000, 1),
 }
+# Of a step size that is given (alpha), its surroundings are searched instead of the correction: see `searches`.
+SEARCH = {
+    "correction": Search(0.02, 1.0, log=True),
+    "epsilon": Search(0.0, 0.2),
+    "epsilon_decay": Search(choices=(0.99, 0.995, 0.999, 1.0)),
+    "gamma": Search(choices=(0.95, 0.99, 0.999, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Config(algorithm.Config):
 
     most_workers = 1
     budgets = BUDGETS
+    search = SEARCH
     step_sizes: ClassVar[dict[str, str]] = {
         "alpha": "correction"
     }  # each with the option that chooses it where it is 0
@@ -105,6 +113,16 @@ class Config(algorithm.Config):
     def memory_options(self) -> tuple[str, ...]:
         """Options besides --features and --num-envs that make memory larger as they are set."""
         return ()
+
+    def searches(self) -> dict[str, Search]:
+        """Of each step size either itself, up to 30 times larger and smaller, or what chooses it."""
+        found = dict(self.search)
+        for size, correction in self.step_sizes.items():
+            given = getattr(self, size)
+            if given and isinstance(given, float) and correction in found:
+                del found[correction]
+                found[size] = Search(given / 30, given * 30, log=True)
+        return found
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""

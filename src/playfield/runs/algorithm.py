@@ -22,7 +22,7 @@ import numpy as np
 from playfield.compute import refuse_if_larger
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
-from playfield.options import Count, options_of
+from playfield.options import Count, Search, options_of
 
 if TYPE_CHECKING:
     from playfield.runs.run import Run  # it imports torch, which `names` and `load` do without
@@ -68,6 +68,7 @@ class Config:
         evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy that was trained.
         budgets: length of a training by default, by kind of environment as in `PRESETS`, or `KIND/PRESET`; of kinds
             that are not there, see `BUDGETS`. It is the same on every machine: schedules depend on it.
+        search: values worth trying in a tuning, by option; see `searches`.
         added: options that later versions added, whose default is what earlier ones did: runs that lack them go on.
     """
 
@@ -76,6 +77,7 @@ class Config:
     most_workers: ClassVar[int] = 0
     evaluation_temperature: ClassVar[float] = 1.0
     budgets: ClassVar[Mapping[str, Budget]] = {}
+    search: ClassVar[Mapping[str, Search]] = {}
     added: ClassVar[frozenset[str]] = frozenset()
 
     num_envs: Count
@@ -136,6 +138,10 @@ class Config:
     def timing(self) -> tuple[Self, int]:
         """To measure speed with: (a Config as fast as this that starts to learn early, its rollouts before that)."""
         return self, 0
+
+    def searches(self) -> dict[str, Search]:
+        """What is worth trying in a tuning that begins from this Config, by option."""
+        return dict(self.search)
 
     def schedule(self, steps: int) -> list[str]:
         """What changes over a training of `steps`, one clause each."""
