@@ -54,7 +54,7 @@ MISTAKES = [
     ),
     ([C, "--algo", "dqn", *S, "--", "pong"], "is no option"),
     ([C, "--algo", "dqn", *S, "--", "--run", "x"], "a comparison sets that itself"),
-    ([C, "--algo", "dqn", *S, "--out", "a.svg"], ".png"),
+    ([C, "--algo", "dqn", *S, "--out", "a.jpg"], ".png, .svg or .pdf"),
     ([C, "--algo", "dqn --lr 1e-3", "--algo", "dqn --lr=1e-3", *S], "would have the same directory"),
     (["breakout", "Breakout-v4", "--algo", "dqn", *S], "would have the same directory"),
 ]

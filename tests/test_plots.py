@@ -93,7 +93,7 @@ def test_nothing_to_plot_and_bad_numbers(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             plots.learning_curve(tmp_path / "a.png", GAMES, **TEXT, seconds=seconds)
     with pytest.raises(UsageError, match=r"\.png"):
-        plots.learning_curve(tmp_path / "a.svg", GAMES, **TEXT)
+        plots.learning_curve(tmp_path / "a.jpg", GAMES, **TEXT)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):

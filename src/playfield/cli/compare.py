@@ -19,6 +19,7 @@ from playfield.options import ALIASES
 from playfield.runs import catalog
 from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.runs.output import complain
+from playfield.show.formats import check_plot
 from playfield.training.prepare import fit_together, prepare
 from playfield.training.request import Request
 
@@ -27,8 +28,10 @@ EXAMPLES = """examples:
   playfield compare breakout --algo dqn --algo c51 --seeds 2 --steps 150k -- --net nips
   playfield compare                                draw again what is in runs/compare, as far as it is
   playfield compare CartPole-v1 --json --dir runs/mine
+  playfield compare CartPole-v1 --out cartpole.pdf for a paper: text stays text
 
 The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
+OUT = "the picture: a .png, .svg or .pdf file (default: compare.png in --dir)"
 LISTED = 10  # runs that were left out
 # Words of `train` that a comparison sets itself.
 logger = logging.getLogger(__name__)
@@ -76,7 +79,7 @@ def compare(words: list[str]) -> int:
         help="where the runs lie (default runs/compare)",
     )
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
-    p.add_argument("--out", type=directory("--out"), help="the picture (default: compare.png in --dir)")
+    p.add_argument("--out", type=directory("--out"), metavar="FILE", help=OUT)
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
@@ -84,8 +87,8 @@ def compare(words: list[str]) -> int:
         extra = ["--env-kwargs", *a.env_kwargs, *extra]
     for env in a.env:
         check_env(env)
-    if a.out is not None and a.out.suffix.lower() != ".png":
-        raise UsageError(f"a plot is a .png file, not {a.out.name}")
+    if a.out is not None:
+        check_plot(a.out)
     labels = [" ".join(text.split()) for text in a.algo]
     if not labels:
         given = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend") if getattr(a, n)] + ["--"] * bool(extra)

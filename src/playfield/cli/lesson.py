@@ -10,6 +10,7 @@ from playfield import lessons
 from playfield.cli.parser import directory, make, say_line, whole
 from playfield.errors import UsageError
 from playfield.options import Option
+from playfield.show.formats import PLOTS
 
 EXAMPLES = """examples:
   playfield lesson                                   all lessons, one line each
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   playfield lesson mountain-car-hashing --faithful   as the course's code does it, mistakes and all
   playfield lesson figure-10-3 --runs 5 --gif        fewer runs; and a film of a game played by what was learnt
   playfield lesson cartpole-sarsa --gamma 0.9 --alpha 0.01   other values of the method's options
+  playfield lesson figure-10-3 --format pdf          the picture as PDF or SVG: for a paper
   playfield lesson figure-10-1 --show                in a window, where surfaces can be turned
   playfield lesson --table lessons                   all that was run, in one table"""
 
@@ -42,6 +44,7 @@ def lesson(words: list[str]) -> int:
         metavar="DIR",
         help="for the files (default: lessons)",
     )
+    p.add_argument("--format", choices=PLOTS, default="png", help="of the picture (default: png)")
     p.add_argument("--faithful", action="store_true", help="as the course's code does it, mistakes and all")
     p.add_argument("--gif", action="store_true", help="write a film of a game, too")
     p.add_argument("--show", action="store_true", help="open the picture in a window, too")
@@ -73,6 +76,8 @@ def lesson(words: list[str]) -> int:
     _report.check_folder(a.out)
     if a.show:
         _picture.check_display()
+    if a.format != "png" and lessons.load(a.name).BUDGET.pixels:
+        raise UsageError(f"lesson {a.name} shows pixels, which are written as PNG only: leave out --format")
     if a.gif and not lessons.load(a.name).BUDGET.film:
         raise UsageError(f"lesson {a.name} plays no game: leave out --gif")
     progress = _progress.Silent() if a.quiet or a.json else _progress.Reporter(a.name)
@@ -86,7 +91,7 @@ def lesson(words: list[str]) -> int:
     finally:
         if isinstance(progress, _progress.Reporter):
             progress.close()
-    files = _report.write(outcome, a.out, a.gif)
+    files = _report.write(outcome, a.out, a.gif, a.format)
     _report.say(outcome, files, a.json)
     if a.show:
         _picture.window(outcome.title, outcome.panels, outcome.columns)

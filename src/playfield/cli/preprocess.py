@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playfield.cli.parser import check_env, directory, make, seed, whole
 from playfield.cli.train import protocol_options, protocol_parts
-from playfield.show.panels import check_picture
+from playfield.show.formats import check_picture
 
 
 def preprocess(words: list[str]) -> int:

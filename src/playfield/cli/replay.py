@@ -5,7 +5,7 @@ from __future__ import annotations
 from playfield.cli.parser import directory, make, say_line, seed, whole
 from playfield.errors import UsageError
 from playfield.replay import saved
-from playfield.show.panels import check_picture
+from playfield.show.formats import check_picture
 
 
 def replay(words: list[str]) -> int:

@@ -341,7 +341,7 @@ def _limits(env: str, curve: LearningCurve) -> tuple[float, float]:
 
 
 def plot(found: Found, out: Path, window: int = WINDOW) -> None:
-    """Write the plot, a PNG file. A label has the same colour in every panel.
+    """Write the plot: PNG, SVG or PDF by the ending. A label has the same colour in every panel.
 
     Raises UsageError where the runs of a label have no step in common, StorageError where the file cannot be written.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from playfield.lessons._panels import Curves, Panel, curve_data
-from playfield.lessons._picture import png
+from playfield.lessons._picture import png, vector
 from playfield.lessons._rows import Row, table
 
 Frames = Iterator[np.ndarray]
@@ -51,6 +51,12 @@ class Outcome:
     def png(self) -> bytes:
         """The picture, as the bytes of a PNG file."""
         return png(self.title, self.panels, self.columns, self.foot)
+
+    def picture(self, kind: str = "png") -> bytes:
+        """The picture, as the bytes of a `png`, `svg` or `pdf` file."""
+        if kind == "png":
+            return self.png()
+        return vector(self.title, self.panels, self.columns, self.foot, kind=kind)
 
     def _repr_png_(self) -> bytes:
         return self.png()

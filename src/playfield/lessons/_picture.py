@@ -1,6 +1,6 @@
 """The picture of a lesson: its panels in one figure, with published numbers beside our curves.
 
-`png` needs no display; `window` shows the same figure with pyplot.
+`png` and `vector` need no display; `window` shows the same figure with pyplot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from playfield.errors import UsageError
 from playfield.lessons._panels import Areas, Curves, Panel, Picture, Surface
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
-from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, render, style_axes
+from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, figure_bytes, render, style_axes
 
 CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
@@ -54,6 +54,13 @@ def png(title: str, panels: Sequence[Panel], columns: int = 3, foot: str = "") -
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)
     return data.getvalue()
+
+
+def vector(title: str, panels: Sequence[Panel], columns: int = 3, foot: str = "", *, kind: str) -> bytes:
+    """The figure as the bytes of an SVG or PDF file (`kind`); images in it stay images."""
+    figure = blank_figure(_size(panels, columns), foot)
+    _draw(figure, title, panels, columns)
+    return figure_bytes(figure, kind)
 
 
 def check_display() -> None:

@@ -56,13 +56,16 @@ def check_folder(folder: Path) -> None:
             raise UsageError(f"--out names a directory, and {path} is a file")
 
 
-def write(outcome: Outcome, folder: Path, gif: bool) -> dict[str, Path]:
-    """Write picture, JSON file and with `gif` a film into `folder`; returns their paths. Raises StorageError."""
-    picture = outcome.png()  # rendered before anything is written
+def write(outcome: Outcome, folder: Path, gif: bool, kind: str = "png") -> dict[str, Path]:
+    """Write picture, JSON file and with `gif` a film into `folder`; returns their paths. Raises StorageError.
+
+    `kind` is the format of the picture: `png`, `svg` or `pdf`.
+    """
+    picture = outcome.picture(kind)  # rendered before anything is written
     data = json.dumps(outcome.plain(), indent=1, allow_nan=False)
     with as_storage_error(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    files = {"picture": folder / f"{outcome.name}.png", "table": folder / f"{outcome.name}.json"}
+    files = {"picture": folder / f"{outcome.name}.{kind}", "table": folder / f"{outcome.name}.json"}
     if gif:
         assert outcome.film is not None
         files["film"] = folder / f"{outcome.name}.gif"

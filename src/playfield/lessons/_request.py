@@ -27,6 +27,7 @@ class Budget:
         steps: environment steps of a training.
         faithful: whether it can reproduce the mistakes of the course's code.
         film: whether it plays a game that can be filmed.
+        pixels: whether its picture shows pixels only, which is a PNG file whatever is asked.
         methods: algorithms whose options it takes; where there are several, those that all have.
         own: options of these that it sets itself: it compares their values, or has a number published for one.
     """
@@ -36,6 +37,7 @@ class Budget:
     steps: int = 0
     faithful: bool = False
     film: bool = False
+    pixels: bool = False
     methods: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
 from playfield.nets.autoencoder import Config
 
-BUDGET = Budget(steps=40_000, faithful=True)
+BUDGET = Budget(steps=40_000, faithful=True, pixels=True)
 GAME = "breakout"
 EPOCHS = 8
 FRAMES = (28_000, 12_000)  # of 40,000: training set and held-out set

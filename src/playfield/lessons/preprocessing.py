@@ -18,7 +18,7 @@ from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
 from playfield.show.preprocess import preprocess
 
-BUDGET = Budget(steps=100)
+BUDGET = Budget(steps=100, pixels=True)
 GAME = "breakout"
 SMALLER = 15  # a tutorial: one grey frame of 84x84 is "close to" 15 times smaller
 

@@ -57,7 +57,7 @@ class Panel:
 
 
 def comparison(
-    out_png: str | Path,
+    out: str | Path,
     panels: Sequence[Panel],
     *,
     foot: str,
@@ -70,14 +70,14 @@ def comparison(
     the y axis ignores the first twentieth of the steps, where the means are over few games.
 
     Args:
-        out_png: the file; an existing one is replaced.
+        out: the file, .png, .svg or .pdf; an existing one is replaced.
         panels: one per environment.
         foot: small print below the plot.
         ylabel: label of the y axes.
         level: confidence level of the interval.
 
     Raises:
-        UsageError: nothing to plot, a number that is not finite, or no .png file.
+        UsageError: nothing to plot, a number that is not finite, or another ending.
         StorageError: the file cannot be written.
     """
     if not panels or not all(panel.lines for panel in panels):
@@ -98,7 +98,7 @@ def comparison(
     figure.draw_without_rendering()  # fixes the layout: labels can only be placed when the heights are known
     for axes, panel, texts in drawn:
         _separate_labels(axes, panel, texts)
-    save_figure(figure, out_png)
+    save_figure(figure, out)
 
 
 def _panel(axes: Axes, panel: Panel, level: float) -> list[Annotation]:

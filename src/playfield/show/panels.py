@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from playfield.errors import UsageError
 from playfield.runs.storage import atomic_write
+from playfield.show.formats import check_picture
 
 Color = tuple[int, int, int]
 
@@ -295,13 +296,3 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG")
     atomic_write(path, data.getvalue())
-
-
-def check_picture(path: Path) -> None:
-    """Raise UsageError unless `path` can name a new PNG file; called on --out before any work is done."""
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a directory: name a file in it, such as {path / 'picture.png'}")
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--out writes a PNG file: name it {path.with_suffix('.png')}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {path}: there is no directory {path.parent}")

@@ -1,7 +1,6 @@
-"""The learning curve of a run as a PNG file, and helpers that other plots share.
+"""The learning curve of a run, and helpers that other plots share.
 
-matplotlib is used through its object interface: no `pyplot`, no window, no global settings. The same input gives
-the same bytes.
+matplotlib is used through its object interface: no `pyplot`, no window. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,12 +25,20 @@ from playfield.errors import UsageError
 from playfield.runs.console import format_scores
 from playfield.runs.logger import EVALUATIONS, WINDOW, read_evaluations, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.show.formats import plot_format
 
 # Okabe and Ito (2008): distinct under every kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#8C8C94", "#24242B"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 DPI = 150
+MANY = 2000  # dots that a vector format still holds one by one; more are pixels there
+# What matplotlib would add: the date, and its version.
+_UNDATED: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 Game = tuple[float, float]  # (step at which the game ended, raw score)
 
@@ -47,7 +55,7 @@ def moving_mean(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray
 
 
 def learning_curve(
-    out_png: str | Path,
+    out: str | Path,
     games: Sequence[Game],
     *,
     title: str,
@@ -62,7 +70,7 @@ def learning_curve(
     """Plot the raw score of every game as a dot and the mean over the last `window` games as a line.
 
     Args:
-        out_png: the file; an existing one is replaced.
+        out: the file, .png, .svg or .pdf; an existing one is replaced.
         games: (step, score) of each finished game, in any order.
         title: title of the plot.
         protocol_line: evaluation protocol, in small print below the plot.
@@ -75,7 +83,7 @@ def learning_curve(
         size: (width, height) of the picture in pixels.
 
     Raises:
-        UsageError: no games, a number that is not finite, `seconds` of another length than `games`.
+        UsageError: no games, a number that is not finite, `seconds` of another length than `games`, another ending.
         StorageError: the file cannot be written.
     """
     pairs = _games(games, "games")
@@ -87,7 +95,7 @@ def learning_curve(
     style_axes(axes, title)
     # More games, fainter dots: otherwise those of a long run merge into one area.
     alpha = float(np.clip(20 / math.sqrt(len(steps)), 0.12, 0.7))
-    axes.plot(steps, scores, ".", color=SKY, ms=4, mew=0, alpha=alpha)
+    axes.plot(steps, scores, ".", color=SKY, ms=4, mew=0, alpha=alpha, rasterized=len(steps) > MANY)
     axes.plot([], [], ".", color=SKY, ms=7, mew=0, label="one game")
     mean = moving_mean(scores, window)
     shown = min(window, len(steps))
@@ -104,7 +112,7 @@ def learning_curve(
     if clock is not None:
         _time_axis(axes, steps, clock)
     _legend(axes, np.concatenate([steps, steps]), np.concatenate([scores, mean]))
-    save_figure(figure, out_png)
+    save_figure(figure, out)
 
 
 def on_common_steps(
@@ -230,16 +238,25 @@ def render(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def save_figure(figure: Figure, out_png: str | Path) -> None:
-    """Write a figure as PNG, atomically; the same figure gives the same bytes. Raises UsageError, StorageError."""
-    path = Path(out_png)
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"a plot is written as .png, not {path.name}")
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+def save_figure(figure: Figure, out: str | Path) -> None:
+    """Write a figure as PNG, SVG or PDF by the file's ending, atomically. Raises UsageError, StorageError."""
+    path = Path(out)
+    data = figure_bytes(figure, plot_format(path))
     with as_storage_error(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, data.getvalue())
+    atomic_write(path, data)
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """The file of a figure, `kind` one of `formats.PLOTS`; the same figure gives the same bytes.
+
+    Text stays text: in a PDF with its TrueType font embedded, as journals ask; an SVG names its font.
+    """
+    data = io.BytesIO()
+    # These can be given in no other way. Without a salt, the ids in an SVG are random.
+    with matplotlib.rc_context({"svg.hashsalt": "playfield", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(data, format=kind, dpi=DPI if kind == "png" else 2 * DPI, metadata=_UNDATED[kind])
+    return data.getvalue()
 
 
 def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any] | None) -> Path | None:

@@ -18,7 +18,8 @@ from playfield.envs.atari import Atari
 from playfield.envs.atari_viewed import Viewed
 from playfield.errors import UsageError
 from playfield.show import panels
-from playfield.show.panels import check_picture, pictures, write_png
+from playfield.show.formats import check_picture
+from playfield.show.panels import pictures, write_png
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, and ALE's grey palette
 

@@ -15,7 +15,8 @@ from playfield.errors import DataError, UsageError
 from playfield.replay.buffer import OVER, TERMINATED, TRUNCATED
 from playfield.replay.saved import Memory, find_memory
 from playfield.show import panels
-from playfield.show.panels import check_picture, pictures, write_png
+from playfield.show.formats import check_picture
+from playfield.show.panels import pictures, write_png
 
 LARGE, SMALL = 252, 126  # pixels: height of the frames of a single transition, and of one among several
 
