@@ -40,6 +40,7 @@ AGENT = {
 }
 RIGHT = {
     "evaluate": {"policy": "breakout"},
+    "list_runs": {},
     "load_policy": {"source": "breakout"},
     "record": {"source": "breakout"},
     "explain": {"source": "breakout"},
@@ -56,6 +57,11 @@ WRONG: dict[str, dict[str, list[object]]] = {
         "policy": [*PATH, None, "nope", playfield], "games": whole(1), "seed": SEED, "num_envs": whole(0),
         "threads": whole(0), "on_game": FUNCTION, "on_step": FUNCTION, "max_steps": whole(1),
         "protocol": NAME, "parts": TABLE,
+    },
+    "list_runs": {
+        "folder": [*(p for p in PATH if p != []), None, "nope", [5]], "env": NAME[:-1], "algo": NAME[:-1],
+        "preset": NAME[:-1], "seed": [*(v for v in SEED if not isinstance(v, list)), [1.5], "1,2"],
+        "state": NAME, "sort": [*NAME, None], "reverse": [*SWITCH, None],
     },
     "load_policy": {
         **{k: v for k, v in AGENT.items() if k != "agent"}, "device": [*NAME, "tpu", "auto", None],

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
+import types
 from typing import TYPE_CHECKING, Any
 
 # Where matplotlib can keep no font cache, it says so on standard error at every start. Pictures are the same without.
@@ -22,6 +23,7 @@ if logging.getLogger("matplotlib").level == logging.NOTSET:
 _HOMES = {
     "evaluate": "playfield.play.evaluate",
     "experiment": "playfield.linear.many",
+    "list_runs": "playfield.experiments.records",
     "load_policy": "playfield.play.agent",
     "make_envs": "playfield.envs",
     "open_replay": "playfield.replay.saved",
@@ -29,11 +31,22 @@ _HOMES = {
     "train": "playfield.training.train",
 }
 
-__all__ = ["__version__", "evaluate", "experiment", "load_policy", "make_envs", "open_replay", "record", "train"]
+__all__ = [
+    "__version__",
+    "evaluate",
+    "experiment",
+    "list_runs",
+    "load_policy",
+    "make_envs",
+    "open_replay",
+    "record",
+    "train",
+]
 
 if TYPE_CHECKING:
     __version__: str
     from playfield.envs import make_envs
+    from playfield.experiments.records import list_runs
     from playfield.linear.many import experiment
     from playfield.play.agent import load_policy
     from playfield.play.evaluate import evaluate
@@ -54,3 +67,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Runs(types.ModuleType):
+    """The package `playfield.runs`, which can also be called: as `list_runs`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = __getattr__("list_runs")(*args, **kwargs)
+        return found
+
+
+importlib.import_module("playfield.runs").__class__ = _Runs

@@ -52,6 +52,7 @@ VERBS = {
         "Train algorithms side by side, or draw what was trained: one picture, one table.",
         lasting=True,
     ),
+    "runs": Command("runs", "runs", "List the runs under a folder, with scores and states; remove or prune them."),
     "lesson": Command(
         "lesson", "lesson", "Run an experiment of a course or a book, its results beside yours.", lasting=True
     ),

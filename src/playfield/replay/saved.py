@@ -177,8 +177,14 @@ def drop(name: str | Path, *, anyway: bool = False, say: Say) -> None:
             f"deleting the replay buffer of {run}: {count} files, {size / 1e6:,.1f} MB. The run can no longer be "
             "trained, nor its buffer inspected; its agent can still be evaluated, watched and filmed"
         )
-        info[DROPPED] = datetime.date.today().isoformat()
-        write_info(run, info)  # before the files: resuming must know
-        if (run / "replay").exists():
-            with as_storage_error(f"cannot delete {run / 'replay'}"):
-                remove(run / "replay")
+        forget(run)
+
+
+def forget(run: Path) -> None:
+    """Delete the replay files of a run whose lock is held."""
+    info = read_info(run)
+    info[DROPPED] = datetime.date.today().isoformat()
+    write_info(run, info)  # before the files: resuming must know
+    if (run / "replay").exists():
+        with as_storage_error(f"cannot delete {run / 'replay'}"):
+            remove(run / "replay")

@@ -79,7 +79,7 @@ class RunLock:
     def _take(self, fd: int) -> None:
         by_pid = False
         try:
-            _lock_file(fd)
+            _wait_for_lookers(fd)
         except OSError as error:
             if error.errno in _BUSY:
                 raise DataError(self._busy(fd)) from None
@@ -135,22 +135,59 @@ class RunLock:
 
 def in_use(run_dir: Path) -> str | None:
     """Who has the lock of a run directory: a living process, as words; None where nobody has it. Changes nothing."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    found = holder(run_dir)
+    return None if found is None else _who(found) if found else "another process"
+
+
+def _wait_for_lookers(fd: int) -> None:
+    """Take the lock or raise OSError. Whoever looks at it, as `holder` does, has it for a moment."""
+    for _ in range(20):
+        try:
+            return _lock_file(fd)
+        except OSError as error:
+            found = _read_holder(fd)
+            if error.errno not in _BUSY or (
+                found and not (found["host"] == socket.gethostname() and not alive(found["pid"]))
+            ):
+                raise
+        time.sleep(0.01)
+    _lock_file(fd)
+
+
+def holder(run_dir: Path | str) -> dict[str, Any] | None:
+    """Who holds the lock of a run: its `pid`, `host`, `started` and `command` as far as known; None: nobody.
+
+    Nothing is changed. Where the file system has no locks, or the lock file cannot be opened, its text decides.
+    """
+    path = Path(run_dir) / "lock"
     try:
-        fd = os.open(run_dir / "lock", flags)
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
     except OSError:
         return None
     try:
-        holder = _read_holder(fd)
-        if not holder or (holder["host"] == socket.gethostname() and not alive(holder["pid"])):
-            return None
         try:
-            _lock_file(fd)  # it is given back with the file
+            _look_at_lock(fd)
         except OSError as error:
-            return _who(holder) if error.errno in _BUSY | _NO_LOCKS else None
-        return None  # the process has its id from one that died
+            found = _read_holder(fd)
+            if error.errno in _BUSY:
+                return found
+            return found if found and found["host"] == socket.gethostname() and alive(found["pid"]) else None
+        return None
     finally:
         os.close(fd)
+
+
+def _look_at_lock(fd: int) -> None:
+    """Raise OSError while another holds the lock; it is taken, shared, for that moment."""
+    if sys.platform == "win32":
+        _lock_file(fd)
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _read_holder(fd: int) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""The runs under a directory as records: what each trained, how far it is, its score, and its state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield import arguments as takes
+from playfield.envs import protocol_line
+from playfield.envs.family import family
+from playfield.envs.names import resolve
+from playfield.errors import DataError, PlayfieldError, UsageError, unknown
+from playfield.experiments.job import finished, reached
+from playfield.play.evaluate import FEW
+from playfield.play.statistics import t_interval
+from playfield.runs.info import read_info
+from playfield.runs.lock import holder
+from playfield.runs.logger import WINDOW, read_monitor
+from playfield.runs.storage import read_json
+
+STATES = ("running", "finished", "stopped", "diverged", "damaged")
+COLUMNS = (
+    "run",
+    "env",
+    "algo",
+    "preset",
+    "seed",
+    "step",
+    "steps",
+    "score",
+    "low",
+    "high",
+    "games",
+    "scored",
+    "seconds",
+    "state",
+    "protocol",
+    "playfield",
+    "created",
+    "note",
+)
+"""The keys of a record, in order."""
+SORTS = ("run", "env", "algo", "preset", "seed", "step", "score", "seconds", "state", "created")
+LARGEST_FIRST = {"score"}
+
+Record = dict[str, Any]
+
+
+def _folders(name: str, value: Any) -> None:
+    for one in value if isinstance(value, list | tuple) else [value]:
+        takes.path(name, one)
+
+
+def _seeds(name: str, value: Any) -> None:
+    for one in value if isinstance(value, list | tuple | range) else [value]:
+        takes.seed(name, one)
+
+
+@takes.checked(
+    folder=_folders,
+    env=takes.text(),
+    algo=takes.text(),
+    preset=takes.text(),
+    seed=_seeds,
+    state=takes.text(*STATES),
+    sort=takes.text(*SORTS),
+    reverse=takes.switch,
+)
+def list_runs(
+    folder: str | Path | Sequence[str | Path] = "runs",
+    *,
+    env: str | None = None,
+    algo: str | None = None,
+    preset: str | None = None,
+    seed: int | Sequence[int] | None = None,
+    state: str | None = None,
+    sort: str = "run",
+    reverse: bool = False,
+) -> list[Record]:
+    """The runs under a directory, one dictionary each; `pandas.DataFrame` takes the list.
+
+    Nothing is changed: a run may be training meanwhile.
+
+    Args:
+        folder: where to look, at any depth; or a run itself; or several of these.
+        env, algo, preset, seed, state: only runs of this environment, algorithm, preset, seed (or one of several
+            seeds), or state: `running`, `finished`, `stopped`, `diverged` or `damaged`.
+        sort: by which key; runs by their names, scores from the best on.
+        reverse: the other way round.
+
+    Returns:
+        Dictionaries with the keys `run` (its directory), `env`, `algo`, `preset`, `seed`, `step` (reached), `steps`
+        (asked for), `score` with the 95 % interval `low` to `high`, `games` of that score, `scored` (`evaluation`:
+        full games of the last evaluation at the end; `training`: the last 100 training games), `seconds` of training,
+        `state`, `protocol`, `playfield` (version), `created` and `note` (what is wrong with a damaged or diverged
+        run). What is not known is None.
+
+    Raises:
+        UsageError: no such directory.
+
+    Example:
+        >>> pandas.DataFrame(playfield.list_runs("runs", env="breakout", sort="score"))
+    """
+    folders = [folder] if isinstance(folder, str | Path) else list(folder)
+    records = [record(run) for run in dict.fromkeys(run for one in folders for run in find(Path(one)))]
+    wanted: dict[str, Callable[[Any], bool]] = {}
+    if env is not None:
+        same = {env, _canonical(env)}
+        wanted["env"] = lambda value: value in same
+        _known("environment", env, same, records, "env")
+    for key, one in (("algo", algo), ("preset", preset), ("state", state)):
+        if one is not None:
+            wanted[key] = one.__eq__
+            if key != "state":
+                _known({"algo": "algorithm"}.get(key, key), one, {one}, records, key)
+    if seed is not None:
+        seeds = {seed} if isinstance(seed, int) else set(seed)
+        wanted["seed"] = lambda value: value in seeds
+    return ordered([r for r in records if all(fits(r[key]) for key, fits in wanted.items())], sort, reverse)
+
+
+def _canonical(env: str) -> str:
+    """The name under which runs of `env` are kept; itself for what is registered elsewhere."""
+    with contextlib.suppress(UsageError):
+        return resolve(env).id
+    return env
+
+
+def _known(kind: str, name: str, names: set[str], records: Sequence[Record], key: str) -> None:
+    """Raise UsageError for a name that none of the runs has: it may be misspelt."""
+    known = sorted({str(r[key]) for r in records if r[key] is not None})
+    if known and not names & set(known):
+        raise unknown(f"{kind} among these runs", name, known)
+
+
+def ordered(records: Sequence[Record], sort: str, reverse: bool = False) -> list[Record]:
+    """Records by one of their keys; those without a value come last."""
+    found = sorted(records, key=lambda r: _natural(r["run"]))
+    have = [r for r in found if r[sort] is not None]
+    rest = [r for r in found if r[sort] is None]
+    backwards = (sort in LARGEST_FIRST) != reverse
+    have.sort(key=lambda r: _natural(r[sort]) if isinstance(r[sort], str) else r[sort], reverse=backwards)
+    return have + rest
+
+
+def _natural(text: str) -> tuple[tuple[int, str], ...]:
+    """A key by which `runs/10` comes after `runs/9`."""
+    return tuple((int(p), "") if p.isdecimal() and p.isascii() else (-1, p) for p in text.replace("/", " / ").split())
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Run directories at or under `folder`, by name; links are not followed. Raises UsageError where it is none."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory {folder}: train first, or name where the runs are")
+    for place, names, files in os.walk(folder):
+        if "run.json" in files:
+            names.clear()  # a run holds no runs
+            yield Path(place)
+        names.sort()
+
+
+def record(run: Path) -> Record:
+    """What there is to say about one run; see `list_runs`."""
+    found: Record = dict.fromkeys(COLUMNS)
+    found |= {"run": str(run), "note": ""}
+    try:
+        busy = holder(run) is not None
+        info = read_info(run)
+        found |= {key: info.get(key) for key in ("env", "algo", "preset", "seed", "steps")}
+        found |= {key: info[key] for key in ("playfield", "created") if isinstance(info.get(key), str)}
+        found["env"] = found["env"] or info["spec"].get("id")
+        found["protocol"] = protocol_line(info["protocol"]) if "protocol" in info else None
+        found["step"], found["seconds"] = reached(run)
+        if isinstance(result := info.get("result"), dict) and not busy:
+            found["step"], found["seconds"] = result["steps"], result.get("seconds")
+        diverged = info.get("diverged")
+        found["state"] = (
+            "running" if busy else "finished" if finished(info) else "diverged" if diverged else "stopped"
+        )
+        if diverged and found["state"] == "diverged":
+            found |= {"step": diverged["step"], "note": diverged["why"]}
+        found |= _score(run, info, found["state"] == "finished")
+    except (PlayfieldError, OSError) as error:
+        found |= {"state": "damaged", "note": str(error)}
+    return found
+
+
+def _score(run: Path, info: dict[str, Any], ended: bool) -> Record:
+    """The evaluation at the end of a finished run, or else the last training games."""
+    if ended and (told := _evaluation(run)) is not None:
+        low, high = told["ci95"] or (None, None)
+        return {"score": told["mean"], "low": low, "high": high, "games": told["games"], "scored": "evaluation"}
+    if not os.path.lexists(run / "monitor.csv"):
+        return {}
+    games = [score for _, score, _, _ in sorted(read_monitor(run / "monitor.csv"))][-WINDOW:]
+    if not games:
+        return {}
+    limits = family(info["spec"]["kind"]).score_limits(str(info.get("env", "")))
+    low, high = t_interval(np.array(games), limits=limits)
+    few = len(games) < FEW
+    return {
+        "score": float(np.mean(games)),
+        "low": None if few else float(low),
+        "high": None if few else float(high),
+        "games": len(games),
+        "scored": "training",
+    }
+
+
+def _evaluation(run: Path) -> dict[str, Any] | None:
+    """The newest evaluation of the last checkpoint by the run's own rule; None without one that can be read."""
+    files = sorted((run / "eval").glob("last-t*-seed*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        if path.stem.count("-") > 3:  # under another protocol
+            continue
+        try:
+            told = read_json(run / "eval", path.name)[1]
+        except DataError:
+            continue
+        match told:
+            case {"mean": float() | int(), "games": int(), "ci95": [float(), float()] | None}:
+                return dict(told)
+    return None
+
+
+def size(run: Path) -> int:
+    """Bytes of a run's files."""
+    return sum(path.lstat().st_size for path in run.rglob("*") if not path.is_dir())
