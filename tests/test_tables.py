@@ -16,7 +16,7 @@ from playfield.envs.codec import Codec
 from playfield.errors import EnvError, UsageError
 from playfield.linear import features, online
 from playfield.linear.bounds import Bounds
-from playfield.linear.coders import coder_for, env_coder, squared_length
+from playfield.linear.coders import coder_for, coder_options, env_coder, squared_length
 from playfield.linear.features import encode
 from playfield.runs.info import read_info
 from playfield.training.prepare import configure
@@ -108,6 +108,14 @@ def test_small_problems_are_solved_with_the_defaults(name, steps, best, tmp_path
             scores[-1] += float(reward)
     found = np.mean(scores)
     assert found >= best
+
+
+def test_features_are_those_that_make_a_coder():
+    bounds = Bounds(np.zeros(2), np.ones(2), np.ones(2), (1, 1))
+    for name in coder_options():
+        assert isinstance(getattr(features, name)(bounds), features.Coder), name
+    with pytest.raises(UsageError, match="no features called 'check_bounds'"):
+        configure(Request("CartPole-v1", "sarsa", config={"features": "check_bounds"}))
 
 
 def test_bounds_that_are_no_problem_and_those_that_are_refused():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from playfield.cli import main
 from playfield.cli.train import understand
 from playfield.envs import make_envs
 from playfield.envs.family import family
-from playfield.envs.names import default_algo
+from playfield.envs.names import default_algo, registry
+from playfield.errors import UsageError
 from playfield.experiments import compare
 from playfield.play.evaluate import FEW, Evaluation, Game, report
 from playfield.play.statistics import t_interval
@@ -140,6 +143,33 @@ def test_mountain_car_gets_an_algorithm_that_learns_it(tmp_path, monkeypatch: py
     told.clear()
     playfield.train("MountainCar-v0", "ppo", steps=1024, say=told.append, film=False, console=False, games=0)
     assert "PPO learns nothing there: use --algo sarsa" in "\n".join(told)
+
+
+def test_named_states_get_a_table(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {i for i, spec in registry().items() if str(spec.entry_point).startswith("gymnasium.envs.toy_text")}
+    assert {default_algo(name) for name in [*names, "Taxi", "FrozenLake", "CliffWalking"]} == {"qlearning"}
+    assert default_algo("blackjack") == default_algo("Blackjack") == "ppo"  # the Atari game
+    assert understand(["Taxi-v4", "--epsilon", "0.1"])[0]["algo"] == "qlearning"
+    assert understand(["FrozenLake-v1", "--algo", "ppo", "--lr", "1e-3"])[0]["algo"] == "ppo"
+    monkeypatch.chdir(tmp_path)
+    short: dict[str, Any] = {"film": False, "console": False, "games": 0, "tensorboard": False}
+    told: list[str] = []
+    result = playfield.train("CliffWalking", steps=15_000, say=told.append, **short)
+    assert result.directory.parts[-2] == "qlearning"
+    assert result.score > -100
+    assert "qlearning is the default here" in "\n".join(told)
+    with pytest.raises(UsageError, match=r"no option --clip.* \(the algorithm is qlearning here, unless --algo"):
+        understand(["Taxi-v4", "--clip", "0.1"])
+    assert understand(["Taxi-v4", "--lr", "0.2"])[0]["config"] == {"alpha": 0.2}
+    assert understand(["CartPole-v1", "--algo", "dqn", "--learning-rate", "0.2"])[0]["config"] == {"lr": 0.2}
+    assert understand(["CartPole-v1", "--run", "Taxi", "--lr", "0.1"])[0]["algo"] == "ppo"
+    told.clear()
+    playfield.train("CliffWalking-v1", "ppo", steps=1024, say=told.append, **short)
+    assert "a table of values: use --algo qlearning" in "\n".join(told)
+    told.clear()
+    gymnasium.register("Own-v0", entry_point="gymnasium.envs.toy_text:CliffWalkingEnv", max_episode_steps=50)
+    playfield.train("Own-v0", steps=1024, say=told.append, **short)
+    assert "--algo qlearning learns a table" in "\n".join(told)
 
 
 def test_the_page_of_an_explanation_names_inputs(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

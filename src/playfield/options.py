@@ -76,7 +76,8 @@ PolicyName = Annotated[str, Names("policy")]
 
 # Names that other libraries, papers and courses have for options: the first that a command or algorithm has is meant.
 ALIASES = {
-    "learning-rate": ("lr",),
+    "learning-rate": ("lr", "alpha"),  # the first one that an algorithm has
+    "lr": ("alpha",),
     "total-timesteps": ("steps",),
     "n-timesteps": ("steps",),
     "timesteps": ("steps",),

@@ -75,6 +75,11 @@ class Config(online.Config):
         FrozenPolicy(self.policy, spec)
         return super().reopen(spec, directory)
 
+    @property
+    def divisor(self) -> int:
+        """Dutch traces carry along what the other environments have changed."""
+        return self.num_envs if self.trace == "dutch" and self.lam else 1
+
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""
         return coder.size, 2 * coder.size + 2 * coder.active

@@ -76,7 +76,9 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, name: str) -> list[str]:
         """The options that look like `name`, also by what other libraries call them."""
         own = {flag: flag for flag in self.actions_by_flag() if flag.startswith("--")}
-        others = {f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in names if f"--{n}" in own}
+        others = {
+            f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in reversed(names) if f"--{n}" in own
+        }
         return list(dict.fromkeys((others | own)[found] for found in nearest(name, [*own, *others])))
 
     def canonical(self, words: Iterable[str]) -> list[str]:

@@ -67,12 +67,15 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         elif word.startswith("--algo="):
             algo = word[7:]
     if chosen := not algo:
-        algo = next((best for w in words if (best := default_algo(w)) != "ppo"), "ppo")
+        named = [w for before, w in zip(["", *words], words, strict=False) if before != "--run"]
+        algo = next((best for w in named if (best := default_algo(w)) != "ppo"), "ppo")
     own = catalog.options(algo)
     p = make("train", train.__doc__ or "", TRAIN_EXAMPLES)
     p.add_argument("env", nargs="?", help="breakout, ALE/Pong-v5, CartPole-v1, any Gymnasium id")
     p.add_argument(
-        "--algo", default=algo, help=f"{', '.join(catalog.algorithms())} (default ppo; of MountainCar sarsa)"
+        "--algo",
+        default=algo,
+        help=f"{', '.join(catalog.algorithms())} (default ppo; MountainCar: sarsa; toy texts: qlearning)",
     )
     p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(catalog.presets(algo))}")
     p.add_argument(
@@ -145,7 +148,12 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         )
         for o in own:
             flags[o.name].help = f"{o.help} [{values.get(o.name, o.default)}]".replace("%", "%%")
-    a = p.parse(words)
+    try:
+        a = p.parse(words)
+    except UsageError as error:
+        if chosen and algo != "ppo" and "has no option" in str(error):
+            raise UsageError(f"{error} (the algorithm is {algo} here, unless --algo names another)") from None
+        raise
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
     common = {"steps": a.steps, "console": not a.quiet}

@@ -43,6 +43,9 @@ INPUTS = {
     ),
 }
 
+# Gymnasium's toy texts, whose observations are named states. Without its version, Blackjack is an Atari game.
+NAMED_STATES = re.compile(r"(Taxi|FrozenLake(8x8)?|CliffWalking(Slippery)?)(-v\d+)?|Blackjack-v\d+")
+
 
 class Family:
     """One family of environments. The defaults here are those of an environment of which nothing is known.
@@ -148,8 +151,12 @@ class Family:
         return SCORE_LIMITS.get(id, (-math.inf, math.inf))
 
     def default_algo(self, id: str) -> str:
-        """The algorithm of a training that names none."""
+        """The algorithm of a training that names none; from the name alone, no environment is made."""
         return "ppo"
+
+    def why_not_ppo(self, id: str) -> str:
+        """Why `default_algo` is another one."""
+        return ""
 
     def input_names(self, id: str, count: int) -> tuple[str, ...]:
         """What the numbers of a vector observation are."""
@@ -246,6 +253,9 @@ class ClassicFamily(Family):
         # Single random actions hardly ever reach the flag of MountainCar: PPO ends at -200.
         return "sarsa" if id.startswith("MountainCar") else "ppo"
 
+    def why_not_ppo(self, id: str) -> str:
+        return f"random actions hardly ever reach the goal of {id}, so PPO learns nothing there"
+
     def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
         return {"CartPole": 50.0, "Acrobot": 15.0}.get(id.split("-v")[0], 30.0)
 
@@ -258,6 +268,12 @@ class GymnasiumFamily(Family):
     cuts = True
     options = ("env_kwargs", "time_limit", "max_steps")
     replays_on_restore = True
+
+    def default_algo(self, id: str) -> str:
+        return "qlearning" if NAMED_STATES.fullmatch(id) else "ppo"
+
+    def why_not_ppo(self, id: str) -> str:
+        return f"observations of {id} are named states, of which qlearning learns a table of values"
 
     def most_steps(self, protocol: Mapping[str, Any]) -> int | None:
         return None if protocol.get("time_limit") else MOST_STEPS

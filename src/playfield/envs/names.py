@@ -129,11 +129,13 @@ def resolve(name: str) -> Resolved:
 
 def default_algo(name: str) -> str:
     """The algorithm of a training of `name` that names none; also for what is no environment."""
+    if not isinstance(name, str):
+        return "ppo"
     try:
-        found = _classic(name.strip()) if isinstance(name, str) else None
+        found = _classic(name.strip())
     except UsageError:
-        found = None
-    return found.family.default_algo(found.id) if found else "ppo"
+        return "ppo"
+    return found.family.default_algo(found.id) if found else family("gymnasium").default_algo(name.strip())
 
 
 def _squash(name: str) -> str:

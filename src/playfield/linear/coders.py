@@ -39,7 +39,8 @@ def coder_options() -> dict[str, list[Option]]:
     for name, function in inspect.getmembers(features, inspect.isfunction):
         signature = inspect.signature(function)
         first = next(iter(signature.parameters.values()), None)
-        if first is None or first.annotation != "Bounds" or name.startswith("_"):
+        own = function.__module__ == features.__name__ and not name.startswith("_")
+        if not own or first is None or first.annotation != "Bounds":
             continue
         keywords = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
         found[name] = [Option(p.name, p.annotation, p.default, "", low=1, high=2**20) for p in keywords]
@@ -164,14 +165,14 @@ def squared_length(coder: features.Coder) -> float:
     return float(coder.active)
 
 
-def with_step_sizes(cfg: C, coder: features.Coder) -> C:
-    """`cfg` in which each step size of 0 is replaced: by `correction` / squared length of the features.
+def with_step_sizes(cfg: C, coder: features.Coder, divisor: int = 1) -> C:
+    """`cfg` in which each step size of 0 is replaced: by `correction` / squared length of the features / `divisor`.
 
     With features of that length a step size of 1 / length would correct an error at once. `cfg.step_sizes` names the
     step sizes and their corrections.
     """
     chosen = {
-        name: getattr(cfg, share) / squared_length(coder)
+        name: getattr(cfg, share) / squared_length(coder) / divisor
         for name, share in cfg.step_sizes.items()
         if not getattr(cfg, name)
     }

@@ -3,7 +3,8 @@
 Parallel environments share weights; each has its own traces. An algorithm brings the compiled functions `begin` (the
 first action of an episode) and `learn` (from a reward and the next state's features to the next action). With several
 environments, `dutch` traces are only approximately true online: between two steps of one, the others update the
-weights.
+weights, and the difference of old and new value that goes along the traces is theirs too. With the step size of one
+environment that diverges; divided by their number it does not (`Config.divisor`).
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Config(algorithm.Config):
     """Features and their options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
     identity, table (of Discrete observations); of pictures: pixels, or autoencoder:PATH."""
     alpha: float = 0.0
-    """Step size; 0: correction / squared length of the features (n with n tilings)."""
+    """Step size; 0: correction / squared length of the features (n with n tilings); with dutch traces also divided
+    by the number of environments."""
     correction: PositiveFraction = 0.5
     """Where alpha is 0: the fraction of an error that one step corrects (Sutton and Barto 2018, section 9.6)."""
     anneal: bool = False
@@ -95,7 +97,7 @@ class Config(algorithm.Config):
 
     def fit(self, spec: EnvSpec) -> Self:
         """With step sizes for these features. Raises UsageError where they do not take these observations."""
-        return with_step_sizes(self, Observer(self.features, spec).coder)
+        return with_step_sizes(self, Observer(self.features, spec).coder, self.divisor)
 
     def keep(self, directory: Path) -> Self:
         """Copy the auto-encoder that the features come from into the run."""
@@ -108,6 +110,11 @@ class Config(algorithm.Config):
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """Weights, traces and past steps."""
         return algorithm.Need(budget.training_bytes(self, spec.num_actions, Observer(self.features, spec).coder))
+
+    @property
+    def divisor(self) -> int:
+        """Of step sizes that are chosen here: more than 1 where environments disturb each other's updates."""
+        return 1
 
     @property
     def memory_options(self) -> tuple[str, ...]:
@@ -281,7 +288,7 @@ def train_online(
     """
     cfg.check(run.compute.workers)
     learner = run.workers("lanes", cfg.num_envs, lambda env, seed, _: OnlineLearner(env, seed, cfg, memory))[0]
-    cfg = with_step_sizes(cfg, learner.coder)
+    cfg = with_step_sizes(cfg, learner.coder, cfg.divisor)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth)
     env, rng, shared = learner.env, learner.random, learner.shared
     begin, learn = entry_points(begin, learn)

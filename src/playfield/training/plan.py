@@ -145,9 +145,11 @@ def steps_of(request: Request, cfg: Config, spec: EnvSpec, speed: float | None) 
 def algo_note(request: Request, spec: EnvSpec) -> str | None:
     """Why the algorithm of an environment is another one than usual, or which one to use instead."""
     best = spec.family.default_algo(spec.id)
+    if best == "ppo" and request.algo == "ppo" and spec.states:
+        return f"note: observations of {spec.id} are named states: --algo qlearning learns a table of their values"
     if best == "ppo" or request.algo not in (best, "ppo"):
         return None
-    why = f"random actions hardly ever reach the goal of {spec.id}, so PPO learns nothing there"
+    why = spec.family.why_not_ppo(spec.id)
     return f"note: {best} is the default here: {why}" if request.algo == best else f"note: {why}: use --algo {best}"
 
 

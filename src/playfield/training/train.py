@@ -91,7 +91,8 @@ def train(
     Args:
         env: `breakout`, `CartPole-v1`, any Gymnasium id; a class, a function that makes one environment, or an
             environment whose `spec` says how it was made. Leave out with `resume`.
-        algo: name of the algorithm, such as `dqn`; None: `ppo`, on MountainCar `sarsa`.
+        algo: name of the algorithm, such as `dqn`; None: `ppo`, on MountainCar `sarsa`, on Taxi, FrozenLake,
+            CliffWalking and Blackjack `qlearning`.
         resume: a run directory to continue. Of the run's settings only `steps` (a new total), `target_score` and
             `target_games` may then change; an infinite `target_score` removes the target.
         trust: with `resume`: import the module of an environment `module:Id` that only the run's files name.
