@@ -19,7 +19,7 @@ from PIL import Image
 from compare_runs import write_label, write_run
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.experiments import compare, local
+from playfield.experiments import compare, drawn, local
 from playfield.experiments.job import Job
 from playfield.show import plots
 from playfield.show.compare_plot import Line, Panel, spread
@@ -125,7 +125,7 @@ def test_rows_by_hand(tmp_path):
     assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"
-    assert "1 of 2 runs are not finished" in compare.caption(compare.read(tmp_path, 2), 2)
+    assert "1 of 2 runs are not finished" in drawn.caption(compare.read(tmp_path, 2), 2)
 
 
 def test_drawing_what_is_there(tmp_path, capsys):

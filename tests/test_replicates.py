@@ -10,7 +10,7 @@ import pytest
 import playfield
 from compare_runs import write_run
 from playfield.cli import main
-from playfield.experiments import compare, replicates
+from playfield.experiments import compare, drawn, replicates
 from playfield.show import compare_plot
 from playfield.training.plan import info_for
 from playfield.training.prepare import prepare
@@ -74,18 +74,18 @@ def test_runs_with_the_same_seed_are_one_and_other_options_another_line(plain, t
 
 
 def test_the_picture_says_what_was_left_out(plain, tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(compare, "comparison", lambda out, panels, **texts: drawn.update(texts, panels=panels))
+    given = {}
+    monkeypatch.setattr(drawn, "comparison", lambda out, panels, **texts: given.update(texts, panels=panels))
     put(tmp_path, "pqn/1", plain, 1)
     put(tmp_path, "pqn/2", plain, 1)
     put(tmp_path, "pqn/3", plain, 2, games=[])
-    compare.plot(compare.read(tmp_path), tmp_path / "a.png")
-    foot = drawn["foot"].splitlines()
+    drawn.plot(compare.read(tmp_path), tmp_path / "a.png")
+    foot = given["foot"].splitlines()
     assert foot[0].startswith("Line: mean over 1 seed ")
     told = "Left out: 1 run without a finished game; 1 run with the settings and the seed of another."
     assert foot[-1] == told
-    assert [(line.label, line.scores.shape[0]) for line in drawn["panels"][0].lines] == [("pqn", 1)]
-    compare_plot.comparison(tmp_path / "a.png", drawn["panels"], foot=drawn["foot"])
+    assert [(line.label, line.scores.shape[0]) for line in given["panels"][0].lines] == [("pqn", 1)]
+    compare_plot.comparison(tmp_path / "a.png", given["panels"], foot=given["foot"])
 
 
 def test_of_runs_with_one_seed_the_finished_and_longest_one_counts(plain, tmp_path):

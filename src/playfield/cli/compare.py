@@ -187,7 +187,7 @@ def _naming(t: Any) -> Any:
 
 
 def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
-    from playfield.experiments import compare
+    from playfield.experiments import compare, drawn
 
     found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
     rows = compare.rows(found.curves, a.window)
@@ -195,7 +195,7 @@ def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     left = [{"run": str(x.directory), "why": x.why} for x in found.left_out]
     failed: Exception | None = None
     try:
-        compare.plot(found, out, a.window)
+        drawn.plot(found, out, a.window)
     except Exception as error:  # the table comes first: it is what the trainings were for
         failed = error
     picture = None if failed else str(out)

@@ -14,14 +14,13 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from playfield.envs import protocol_line
 from playfield.envs.family import family
 from playfield.envs.names import resolve
 from playfield.errors import DataError, UsageError, unknown
@@ -32,8 +31,7 @@ from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info
 from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import as_storage_error, atomic_write, read_json
-from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
-from playfield.show.plots import moving_mean, on_common_steps
+from playfield.show.plots import moving_mean
 
 K = TypeVar("K", bound=Hashable)
 UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after all others
@@ -143,6 +141,7 @@ class LearningCurve:
         means: [n] moving mean of the scores.
         speed: steps per second of training.
         seconds: of training.
+        clock: [n] seconds of training at `steps`.
     """
 
     env: str
@@ -155,6 +154,7 @@ class LearningCurve:
     means: np.ndarray
     speed: float
     seconds: float
+    clock: np.ndarray
     asked: str | None = None
 
     @property
@@ -221,7 +221,7 @@ def read(root: Path, window: int = WINDOW) -> Found:
     alike: dict[tuple[str, Hashable], list[str]] = {}
     for label, group in zip(replicates.labels([(g[0].asked, g[0].info) for g in groups]), groups, strict=True):
         alike.setdefault((group[0].env, replicates.same(group[0].info)), []).append(label)
-        for runs in _grouped(group, lambda c: c.seed).values():
+        for runs in grouped(group, lambda c: c.seed).values():
             best, *others = sorted(runs, key=lambda c: (not c.finished, -c.last))
             kept.append(replace(best, label=label, place=group[0].place, asked=group[0].asked))
             why = f"the same settings and seed as {best.directory}"
@@ -244,10 +244,12 @@ def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
     speed, at = at / seconds if seconds else 0.0, min(at, total)
     steps = np.array([g[0] for g in games], float)
     means = moving_mean([g[1] for g in games], window)
+    clock = np.maximum.accumulate(np.array([g[3] for g in games], float))
     if "diverged" in info:
         at = total  # its last score counts to the end: to leave it out would flatter the algorithm
     if games and at > steps[-1]:
         steps, means = np.append(steps, at), np.append(means, means[-1])
+        clock = np.append(clock, max(seconds, clock[-1]))
     return LearningCurve(
         str(info.get("env", directory.parent.parent.name)),
         told["label"] or info["algo"],
@@ -259,6 +261,7 @@ def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
         means,
         speed,
         seconds,
+        clock,
         told["label"],
     )
 
@@ -301,17 +304,20 @@ def choose(found: Found, envs: Sequence[str], labels: Sequence[str]) -> Found:
     return Found(tuple(kept), tuple(left), tuple(pair for pair in alike if len(pair[1]) > 1))
 
 
-def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str, Any]]:
+def rows(
+    curves: Sequence[LearningCurve], window: int = WINDOW, chosen: Mapping[Path, float] | None = None
+) -> list[dict[str, Any]]:
     """The table: per environment and label, the mean score at the last step that all runs of the environment reached.
 
+    `chosen`: another score of each run directory (see `chosen.choose`).
     `low` and `high` are Student's 95 % interval over seeds, within the possible scores; None for a single seed.
     """
     made = []
-    for env, in_env in _grouped(curves, lambda c: c.env).items():
+    for env, in_env in grouped(curves, lambda c: c.env).items():
         at = min(c.last for c in in_env)
-        for label, group in _grouped(in_env, lambda c: c.label).items():
-            scores = np.array([c.mean_at(at) for c in group])
-            low, high = t_interval(scores, limits=_limits(env, group[0]))
+        for label, group in grouped(in_env, lambda c: c.label).items():
+            scores = np.array([c.mean_at(at) if chosen is None else chosen[c.directory] for c in group])
+            low, high = t_interval(scores, limits=limits(env, group[0]))
             speeds = [c.speed for c in group if c.speed]
             made.append(
                 {
@@ -335,53 +341,13 @@ def rows(curves: Sequence[LearningCurve], window: int = WINDOW) -> list[dict[str
     return made
 
 
-def _limits(env: str, curve: LearningCurve) -> tuple[float, float]:
+def limits(env: str, curve: LearningCurve) -> tuple[float, float]:
     """The lowest and highest possible score."""
     return family(curve.info["spec"]["kind"]).score_limits(env)
 
 
-def plot(found: Found, out: Path, window: int = WINDOW) -> None:
-    """Write the plot: PNG, SVG or PDF by the ending. A label has the same colour in every panel.
-
-    Raises UsageError where the runs of a label have no step in common, StorageError where the file cannot be written.
-    """
-    curves = found.curves
-    labels = list(dict.fromkeys(c.label for c in sorted(curves, key=lambda c: (c.place, c.label))))
-    panels = []
-    for env, in_env in _grouped(curves, lambda c: c.env).items():
-        lines = []
-        for label, group in _grouped(in_env, lambda c: c.label).items():
-            grid, values = on_common_steps([(c.steps, c.means) for c in group])
-            if not grid.size:
-                raise UsageError(f"the runs of {label} on {env} have no step in common yet")
-            lines.append(Line(label, labels.index(label), grid, values))
-        low, high = family(next(iter(in_env)).info["spec"]["kind"]).reference_scores(env)
-        panels.append(Panel(env, lines, human=high, random=low, limits=_limits(env, in_env[0])))
-    comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
-
-
-def caption(found: Found, window: int) -> str:
-    """What lines and bands are, the number of seeds, the protocol of each environment, and what was left out."""
-    curves = found.curves
-    counts = sorted({len(g) for g in _grouped(curves, lambda c: (c.env, c.label)).values()})
-    seeds = " or ".join(str(n) for n in counts) + (" seeds" if counts[-1] > 1 else " seed")
-    line = f"Line: mean over {seeds} of the mean raw score of the last {window} full training games"
-    band = "; band: 95 % interval of that mean over seeds, Student's t" if counts[-1] >= BAND else ""
-    thin = "; thin: each seed" if any(1 < n <= FEW for n in counts) else ""
-    two = " (no band for two)" if 2 in counts else ""
-    sentences = [line + band + thin + two + "."]
-    for env, in_env in _grouped(curves, lambda c: c.env).items():
-        protocols = _grouped(in_env, lambda c: protocol_line(c.info["protocol"]))
-        for protocol, group in protocols.items():
-            whose = "" if len(protocols) == 1 else f" ({', '.join(dict.fromkeys(c.label for c in group))})"
-            sentences.append(f"{env}{whose}: {protocol}.")
-    if unfinished := sum(not c.finished and "diverged" not in c.info for c in curves):
-        sentences.append(f"{unfinished} of {len(curves)} runs are not finished.")
-    sentences += found.notes
-    return "\n".join(sentences)
-
-
-def _grouped(curves: Sequence[LearningCurve], key: Callable[[LearningCurve], K]) -> dict[K, list[LearningCurve]]:
+def grouped(curves: Sequence[LearningCurve], key: Callable[[LearningCurve], K]) -> dict[K, list[LearningCurve]]:
+    """The curves by `key`, in order."""
     groups: dict[K, list[LearningCurve]] = {}
     for curve in curves:
         groups.setdefault(key(curve), []).append(curve)

@@ -1,0 +1,62 @@
+"""The learning curves of a comparison as a picture, with what they are and their protocols below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from playfield.envs import protocol_line
+from playfield.envs.family import family
+from playfield.errors import UsageError
+from playfield.experiments.compare import Found, LearningCurve, grouped, limits
+from playfield.runs.logger import WINDOW
+from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
+from playfield.show.plots import on_common_steps
+
+
+def plot(found: Found, out: Path, window: int = WINDOW) -> None:
+    """Write the plot: PNG, SVG or PDF by the ending. A label has the same colour in every panel.
+
+    Raises UsageError where the runs of a label have no step in common, StorageError where the file cannot be written.
+    """
+    curves = found.curves
+    labels = list(dict.fromkeys(c.label for c in sorted(curves, key=lambda c: (c.place, c.label))))
+    panels = []
+    for env, in_env in grouped(curves, lambda c: c.env).items():
+        lines = []
+        for label, group in grouped(in_env, lambda c: c.label).items():
+            grid, values = on_common_steps([(c.steps, c.means) for c in group])
+            if not grid.size:
+                raise UsageError(f"the runs of {label} on {env} have no step in common yet")
+            lines.append(Line(label, labels.index(label), grid, values))
+        low, high = family(next(iter(in_env)).info["spec"]["kind"]).reference_scores(env)
+        panels.append(Panel(env, lines, human=high, random=low, limits=limits(env, in_env[0])))
+    comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
+
+
+def caption(found: Found, window: int) -> str:
+    """What lines and bands are, the number of seeds, the protocol of each environment, and what was left out."""
+    curves = found.curves
+    counts = sorted({len(g) for g in grouped(curves, lambda c: (c.env, c.label)).values()})
+    seeds = " or ".join(str(n) for n in counts) + (" seeds" if counts[-1] > 1 else " seed")
+    line = f"Line: mean over {seeds} of the mean raw score of the last {window} full training games"
+    band = "; band: 95 % interval of that mean over seeds, Student's t" if counts[-1] >= BAND else ""
+    thin = "; thin: each seed" if any(1 < n <= FEW for n in counts) else ""
+    two = " (no band for two)" if 2 in counts else ""
+    sentences = [line + band + thin + two + "."]
+    sentences += protocols(curves)
+    if unfinished := sum(not c.finished and "diverged" not in c.info for c in curves):
+        sentences.append(f"{unfinished} of {len(curves)} runs are not finished.")
+    sentences += found.notes
+    return "\n".join(sentences)
+
+
+def protocols(curves: Sequence[LearningCurve]) -> list[str]:
+    """A sentence on the protocol of each environment; two protocols of one environment are told apart."""
+    sentences = []
+    for env, in_env in grouped(curves, lambda c: c.env).items():
+        found = grouped(in_env, lambda c: protocol_line(c.info["protocol"]))
+        for protocol, group in found.items():
+            whose = "" if len(found) == 1 else f" ({', '.join(dict.fromkeys(c.label for c in group))})"
+            sentences.append(f"{env}{whose}: {protocol}.")
+    return sentences
