@@ -10,14 +10,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
 import playfield
 from playfield.envs.base import EnvSpec
+from playfield.envs.codec import Codec
 from playfield.errors import UsageError
 from playfield.play.observation import as_batch
-from playfield.play.policy import ProbabilityPolicy, RandomPolicy, chooser
+from playfield.play.policy import ProbabilityPolicy, RandomPolicy, chooser, explainer
 from playfield.runs.algorithm import Network
 
 PICTURES = EnvSpec("p", "atari", (6, 5, 4), "uint8", 2, ("a", "b"), {})
@@ -146,6 +148,65 @@ def test_actions_are_the_environments_own():
             return np.full(len(obs), 11)
 
     assert chooser(Own())(obs, None).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("obs", "why"),
+    [
+        (np.full((1, 4), np.nan, np.float32), "NaN or infinite"),
+        (np.zeros((1, 3), np.float32), "does not fit"),
+    ],
+)
+def test_explain_refuses_what_act_refuses(obs, why):
+    network = Network(lambda x: (np.zeros((len(x), 2), np.float32), np.zeros(len(x))))
+    policy = ProbabilityPolicy(VECTOR, network, "p")
+    for call in (policy.act, policy.explain, RandomPolicy(VECTOR).explain):
+        with pytest.raises(UsageError, match=why):
+            call(obs)
+    bits = ProbabilityPolicy(BITS, network, "p")
+    with pytest.raises(UsageError, match="outside of the declared range"):
+        bits.explain(np.full((1, 6, 5, 1), 2, np.uint8))
+    with pytest.raises(UsageError, match="is no state"):
+        ProbabilityPolicy(LAKE, network, "p").explain(np.full((1, 4), 0.25, np.float32))
+    # Explanations replace parts of an observation: what no environment gives is not checked there.
+    assert explainer(bits)(np.full((1, 6, 5, 1), 2, np.uint8))["probs"].shape == (1, 2)
+
+
+def test_an_own_explain_is_used_everywhere():
+    class Own(RandomPolicy):
+        def explain(self, obs):
+            return {"probs": np.ones((1, 1))}
+
+    policy = RandomPolicy(VECTOR)
+    policy.explain = Own(VECTOR).explain  # type: ignore[method-assign]
+    for one in (Own(VECTOR), policy):
+        assert explainer(one)(np.zeros((2, 4), np.float32))["probs"].shape == (1, 1)
+
+
+@pytest.mark.parametrize("space", [spaces.MultiBinary((2, 3)), spaces.MultiDiscrete([[3, 4, 2], [2, 2, 5]])])
+def test_states_of_several_axes_are_given_as_the_environment_does(space, tmp_path, monkeypatch):
+    class Board(gymnasium.Env):
+        observation_space, action_space = space, spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            space.seed(seed)
+            return space.sample(), {}
+
+        def step(self, action):
+            return space.sample(), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+    monkeypatch.chdir(tmp_path)
+    result = playfield.train(Board, "qlearning", steps=64, film=False, console=False, tensorboard=False, games=1)
+    policy = playfield.load_policy(result.directory, temperature=0)
+    batch = np.stack([space.sample() for _ in range(7)])
+    single = [int(policy.act(one)) for one in batch]
+    assert policy.act(batch).tolist() == policy.act(batch.reshape(7, 6)).tolist() == single
+    hot = Codec("it", Board()).encode(batch[0])
+    np.testing.assert_array_equal(as_batch(policy.spec, batch[0])[0][0], hot)
+    for wrong in (batch[0].T, batch[:, None], batch[0] + 9, np.int64(1)):
+        with pytest.raises(UsageError, match="no state"):
+            policy.act(wrong)
 
 
 def test_an_own_loop_of_gymnasium(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
 from playfield.options import Count, Fraction, NetName, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
+from playfield.play.policy import explainer
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
@@ -242,7 +243,7 @@ def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Ne
     policy = FrozenPolicy(cfg.policy, spec, device).policy
 
     def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        probs = policy.explain(obs)["probs"]
+        probs = explainer(policy)(obs)["probs"]
         with torch.no_grad():
             value = net(torch.from_numpy(np.ascontiguousarray(obs)).to(device))
         return np.log(np.maximum(probs, 1e-30)).astype(np.float32), value.cpu().numpy()

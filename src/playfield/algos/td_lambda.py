@@ -42,6 +42,7 @@ from playfield.linear.kernels import (
 )
 from playfield.options import Fraction, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
+from playfield.play.policy import explainer
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
@@ -211,6 +212,6 @@ def load(spec: EnvSpec, cfg: Config, weights: dict[str, Any], device: str) -> Ne
     values, policy = online.linear(spec, cfg, weights), FrozenPolicy(cfg.policy, spec, device).policy
 
     def forward(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.log(np.maximum(policy.explain(obs)["probs"], 1e-30)), values(obs, "w")[:, 0]
+        return np.log(np.maximum(explainer(policy)(obs)["probs"], 1e-30)), values(obs, "w")[:, 0]
 
     return Network(forward)

@@ -103,9 +103,10 @@ def make_from(
     if differ := [f"{name} {here}, stored {there}" for name, (here, there) in pairs.items() if here != there]:
         env.close()
         raise DataError(f"{spec.id} is not the environment that was stored: {'; '.join(differ)[:300]}")
-    if not raw and (env.spec.obs_bounds, env.spec.states) != (spec.obs_bounds, spec.states):
+    if not raw:
         # Observations are read as they were when the spec was stored, perhaps by an earlier version.
-        env.spec = dataclasses.replace(env.spec, obs_bounds=spec.obs_bounds, states=spec.states)
+        reading = {name: getattr(spec, name) for name in ("obs_bounds", "states", "states_shape")}
+        env.spec = dataclasses.replace(env.spec, **reading)
     return env
 
 

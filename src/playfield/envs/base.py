@@ -71,6 +71,7 @@ class EnvSpec:
         obs_bounds: declared (lowest, highest) values, by which networks and features scale observations to 0..1: one
             number each, or one for each index of the last axis. None: bytes are divided by 255, all else is unscaled.
         states: (number, first) of each `Discrete` space of which the observation is the one-hot vectors, in order.
+        states_shape: shape in which the environment itself gives the numbers of `states`, where it has several axes.
     """
 
     id: str
@@ -83,6 +84,7 @@ class EnvSpec:
     first_action: int = 0
     obs_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     states: tuple[tuple[int, int], ...] = ()
+    states_shape: tuple[int, ...] = ()
 
     @property
     def family(self) -> Family:

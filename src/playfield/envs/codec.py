@@ -18,6 +18,7 @@ class Codec:
         num_actions: size of the action set.
         first_action: the env's own number of action 0.
         states: (number, first) of each Discrete space of which observations are one-hot vectors, see `EnvSpec`.
+        states_shape: their shape, where it has several axes, see `EnvSpec`.
         bounds: declared bounds by which observations are scaled, see `EnvSpec.obs_bounds`.
         shape, dtype: of one observation under the contract.
 
@@ -33,6 +34,9 @@ class Codec:
                 "(a continuous space must first be discretised by a wrapper)"
             )
         self.states, self.bounds = named_states(obs), None
+        self.states_shape: tuple[int, ...] = ()
+        if self.states and isinstance(obs, spaces.MultiDiscrete | spaces.MultiBinary) and len(obs.shape) > 1:
+            self.states_shape = tuple(obs.shape)
         if not isinstance(obs, spaces.Box) and not self.states:
             raise UsageError(
                 f"{id} has observations {obs}: only Box, Discrete, MultiDiscrete, MultiBinary and a Tuple of "

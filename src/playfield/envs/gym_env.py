@@ -101,6 +101,7 @@ class GymVectorEnv:
             first_action=self._codec.first_action,
             obs_bounds=self._codec.bounds,
             states=self._codec.states,
+            states_shape=self._codec.states_shape,
         )
         self._obs = np.zeros((0, *self._codec.shape), self._codec.dtype)
         self._steps = 0

@@ -130,6 +130,8 @@ def _named(spec: EnvSpec, given: Any) -> tuple[np.ndarray, bool]:
     if isinstance(given, tuple) and len(given) == parts > 1 and all(np.ndim(part) == 1 for part in given):
         given = np.stack([np.asarray(part) for part in given], axis=-1)  # of a vector environment: an array for each
     obs = _array(spec, given)
+    if spec.states_shape and spec.states_shape in (obs.shape, obs.shape[1:]):
+        obs = obs.reshape(*obs.shape[: -len(spec.states_shape)], parts)
     hot = obs.ndim and obs.shape[-1] == width and obs.ndim <= 2 and _is_one_hot(spec, obs)
     numbers = None
     if obs.dtype.kind in "ui" or (obs.ndim == 0 and obs.dtype.kind != "b" and obs == np.floor(obs)):

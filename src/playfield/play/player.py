@@ -12,7 +12,7 @@ import numpy as np
 from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.envs.picture import of_shape
-from playfield.play.policy import Policy, chooser
+from playfield.play.policy import Policy, chooser, explainer
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Player:
                 action = int(self._actions[self._played])
             else:
                 action = int(self._choose(self._obs, uniform)[0])
-            outputs = {k: v[0] for k, v in self.policy.explain(self._obs).items()} if shown else {}
+            outputs = {k: v[0] for k, v in explainer(self.policy)(self._obs).items()} if shown else {}
             record = self.env.step(np.array([action]))
             if self._twin is not None:
                 self._picture = self._twin.step(np.array([action])).obs

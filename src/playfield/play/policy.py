@@ -48,13 +48,34 @@ def chooser(policy: Policy) -> Callable[[np.ndarray, np.ndarray | None], np.ndar
     return lambda obs, uniform: np.asarray(policy.act(obs, uniform)) - first
 
 
+def explainer(policy: Policy) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """`policy.explain` for loops of `make_envs` and for explanations, whose observations no environment gives.
+
+    They are of the spec's shape and dtype, and not checked; a policy that has only `explain` gets them there.
+    """
+    if "explain" not in vars(policy):
+        for cls in type(policy).__mro__:
+            if "outputs" in vars(cls):
+                return cast(_Acting, policy).outputs
+            if "explain" in vars(cls):
+                break
+    return policy.explain
+
+
 class _Acting:
-    """`act` of a policy that has `choose`."""
+    """`act` and `explain` of a policy that has `choose` and `outputs`."""
 
     spec: EnvSpec
 
     def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
         raise NotImplementedError
+
+    def outputs(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def explain(self, obs: Any) -> dict[str, np.ndarray]:
+        """See `Policy`; one observation counts as a batch of one. Raises UsageError as `act` does."""
+        return self.outputs(as_batch(self.spec, obs)[0])
 
     def act(self, obs: Any, uniform: np.ndarray | None = None) -> np.ndarray:
         """Actions [N] for observations [N, ...], or one for one: the environment's own numbers.
@@ -110,9 +131,8 @@ class ProbabilityPolicy(_Acting):
             uniform = self._random.random(len(logits))
         return sample(log_softmax(logits / self.temperature), uniform)
 
-    def explain(self, obs: Any) -> dict[str, np.ndarray]:
-        """See `Policy`; one observation counts as a batch of one."""
-        obs = _exact(self.spec, obs)
+    def outputs(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        """`explain` of observations [N, ...] of the spec's shape and dtype (not checked)."""
         logits, value, *q = self.network(obs)
         outputs = {"value": value} | ({"q": q[0]} if q else {})
         net_probs = np.exp(log_softmax(logits))
@@ -138,17 +158,9 @@ class RandomPolicy(_Acting):
             uniform = self._random.random(len(obs))
         return (uniform * self.spec.num_actions).astype(np.int64)
 
-    def explain(self, obs: Any) -> dict[str, np.ndarray]:
-        """See `Policy`; one observation counts as a batch of one."""
-        obs = _exact(self.spec, obs)
+    def outputs(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        """`explain` of observations [N, ...] of the spec's shape and dtype (not checked)."""
         return {"probs": np.full((len(obs), self.spec.num_actions), 1 / self.spec.num_actions)}
-
-
-def _exact(spec: EnvSpec, obs: Any) -> np.ndarray:
-    """Observations [N, ...]; those that are not of the spec's shape and dtype are checked and converted."""
-    if isinstance(obs, np.ndarray) and obs.dtype == spec.obs_dtype and obs.shape[1:] == spec.obs_shape:
-        return obs  # also what no environment gives, as in explanations
-    return as_batch(spec, obs)[0]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -159,12 +159,16 @@ def spec_of(stored: Any) -> EnvSpec:
     bounds = None if given is None or not rules["obs_shape"] else _bounds(given, dims[-1] if dims else 1)
     states = stored.get("states", ())
     sizes = [(pair[0], pair[1]) for pair in states if _state(pair)] if isinstance(states, list | tuple) else [(-1, 0)]
+    axes = stored.get("states_shape", ())
     first = stored.get("first_action")
     if first is None:
         first = FAMILIES[stored["kind"]].first_action(names or ()) if rules["kind"] and rules["action_names"] else 0
     rules |= {
         "obs_bounds": given is None or bounds is not None,
         "states": isinstance(states, list | tuple) and len(sizes) == len(states),
+        "states_shape": isinstance(axes, list | tuple)
+        and all(map(_whole(1), axes))
+        and (not axes or math.prod(axes) == len(sizes)),
         "first_action": type(first) is int and abs(first) <= MOST,
     }
     if wrong := [name for name, holds in rules.items() if not holds]:
@@ -182,6 +186,7 @@ def spec_of(stored: Any) -> EnvSpec:
         first_action=first,
         obs_bounds=bounds,
         states=tuple(sizes),
+        states_shape=tuple(axes),
     )
 
 

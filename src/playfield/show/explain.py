@@ -23,7 +23,7 @@ from playfield import arguments as takes
 from playfield.errors import UsageError
 from playfield.play.agent import agent_or_random, step
 from playfield.play.player import Moment, Player, lives_of
-from playfield.play.policy import Policy, ProbabilityPolicy
+from playfield.play.policy import Policy, ProbabilityPolicy, explainer
 from playfield.runs.algorithm import Network
 from playfield.runs.storage import as_storage_error, atomic_write
 from playfield.show import saliency
@@ -133,7 +133,7 @@ class Explainer:
 
     def effects(self, obs: np.ndarray, explain: saliency.Explain | None = None) -> Effects:
         """Effects of perturbing each part of an observation, on the output of the policy or of `explain`."""
-        explain = explain or self.policy.explain
+        explain = explain or explainer(self.policy)
         if self.policy.spec.pixels:
             return saliency.occlusion(explain, obs)
         replace = self.replace if self.replace is not None else np.zeros_like(obs)

@@ -22,7 +22,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
 from playfield.play.agent import agent_or_random, find_agent, load_policy
 from playfield.play.player import Moment, Player, fps_of, lives_of
-from playfield.play.policy import Policy
+from playfield.play.policy import Policy, explainer
 from playfield.show import saliency
 from playfield.show.watch import rundata
 
@@ -119,7 +119,7 @@ class OverridablePolicy:
 
     def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
         """The policy's outputs, see `Policy.explain`."""
-        return self.policy.explain(obs)
+        return explainer(self.policy)(obs)
 
 
 def action_for(names: Sequence[str], keys: Sequence[str]) -> int:
@@ -307,7 +307,7 @@ class Session:
         """Saliency map of the `value` or of the `policy` by occlusion, uint8 [H, W]; None for vector observations."""
         if not self.spec.pixels:
             return None
-        found = saliency.occlusion(self.policy.explain, now.obs).maps()[which]
+        found = saliency.occlusion(explainer(self.policy), now.obs).maps()[which]
         return np.round(255 * saliency.relative(found)).astype(np.uint8)
 
     def run_status(self) -> bytes:
