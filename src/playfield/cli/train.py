@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
+from playfield.runs.preset_file import is_file, read_preset
 from playfield.training.request import PROTOCOL_PARTS, TAKES, Request
 
 TRAIN_EXAMPLES = """examples:
@@ -66,6 +68,9 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
             algo = words[i + 1]
         elif word.startswith("--algo="):
             algo = word[7:]
+    if not algo and (file := _preset_file(words)):
+        algo = read_preset(Path(file)).algo
+        words = [*words, "--algo", algo]
     if chosen := not algo:
         named = [w for before, w in zip(["", *words], words, strict=False) if before != "--run"]
         algo = next((best for w in named if (best := default_algo(w)) != "ppo"), "ppo")
@@ -77,7 +82,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         default=algo,
         help=f"{', '.join(catalog.algorithms())} (default ppo; MountainCar: sarsa; toy texts: qlearning)",
     )
-    p.add_argument("--preset", default="default", help=f"hyper-parameters: {', '.join(catalog.presets(algo))}")
+    known = ", ".join(catalog.presets(algo))
+    p.add_argument("--preset", default="default", help=f"hyper-parameters: {known}; or a file, FILE.toml")
     p.add_argument(
         "--steps",
         type=TAKES["steps"].parse,
@@ -174,7 +180,9 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if chosen and default_algo(a.env) != algo:
         return understand([*words, "--algo", default_algo(a.env)])
     requested(a.target_score, a.target_games)
-    if a.preset not in catalog.presets(algo):
+    if is_file(a.preset):
+        a.preset = str(Path(a.preset))
+    elif a.preset not in catalog.presets(algo):
         raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))
     catalog.agree(algo, config)
     options = {
@@ -197,6 +205,16 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         **common,
     }
     return options, say, a.profile
+
+
+def _preset_file(words: list[str]) -> str | None:
+    """The file that `--preset` names, if it names one."""
+    following = dict(itertools.pairwise(words))
+    named = [
+        following.get("--preset", ""),
+        *(w.removeprefix("--preset=") for w in words if w.startswith("--preset=")),
+    ]
+    return next((name for name in named if is_file(name)), None)
 
 
 def _values(p: Parser, algo: str, words: list[str]) -> tuple[str | None, str, dict[str, str]]:

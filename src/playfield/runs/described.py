@@ -93,6 +93,15 @@ def _diverged(value: Any) -> bool:
     return isinstance(value, dict) and _whole(0)(value.get("step")) and _any_text(value.get("why"))
 
 
+def _preset_file(value: Any) -> bool:
+    """Its name, the algorithm, the preset that it begins from, and a table of options."""
+    return (
+        isinstance(value, dict)
+        and all(_any_text(value.get(name)) for name in ("file", "algo", "preset"))
+        and _table(_option)(value.get("options"))
+    )
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "after": (_after, "games, film and tensorboard"),
     "algo": (_text, "a name"),
@@ -109,6 +118,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "keep": (_whole(1), "a whole number of at least 1"),
     "log_period": (_whole(1), "a whole number of at least 1"),
     "preset": (_text, "a name"),
+    "preset_file": (_preset_file, "what a file of hyper-parameters said"),
     "protocol": (_table(_plain), "a table"),
     "replay_dropped": (_text, "a date"),
     "result": (_result, "a table with the number of steps"),

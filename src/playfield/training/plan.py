@@ -110,6 +110,8 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    if request.preset_file is not None:
+        info["preset_file"] = request.preset_file
     if module := registered.module_of(spec):
         info["registered_by"] = module
     return {**info, "fingerprint": origin.fingerprint(info)}

@@ -18,7 +18,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
 from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
-from playfield.runs import algorithm, catalog, registered
+from playfield.runs import algorithm, catalog, preset_file, registered
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
@@ -42,6 +42,7 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
 
     It finds most mistakes, and imports no torch.
     """
+    request = with_preset_file(request)
     catalog.check(request.algo, request.config)
     for option in catalog.options(request.algo):
         if option.names == "net" and option.name in request.config:
@@ -74,6 +75,25 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     return spec, {**table[request.preset], **catalog.agree(request.algo, given)}
 
 
+def with_preset_file(request: Request) -> Request:
+    """The request with what the file says that its preset names, under what is given beside it.
+
+    Raises UsageError for a mistake in the file, DataError for a file that cannot be used.
+    """
+    if not preset_file.is_file(request.preset):
+        return request
+    file = preset_file.read_preset(Path(request.preset), request.algo)
+    options = {k: v for k, v in file.options.items() if not _switched_off(request, k)}
+    config = {**options, **request.config}
+    return dataclasses.replace(request, preset=file.preset, config=config, preset_file=file.record())
+
+
+def _switched_off(request: Request, name: str) -> bool:
+    """Whether an option that was given excludes this one: it wins over the file."""
+    excludes = {o.name: o.excludes for o in catalog.options(request.algo)}
+    return any(value is True and excludes.get(key) == name for key, value in request.config.items())
+
+
 def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
     """(algorithm module, its Config, one environment's spec) for a request. Raises UsageError."""
     spec, values = check(request)
@@ -85,6 +105,7 @@ def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
 
 def prepare(request: Request) -> Prepared:
     """All that a training needs. Raises UsageError, or StorageError for a disk that is too full; writes nothing."""
+    request = with_preset_file(request)
     module, cfg, spec = configure(request)
     if request.workers:
         cfg.check(request.workers)

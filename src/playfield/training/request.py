@@ -79,7 +79,7 @@ class Request:
     Attributes:
         env: `breakout`, `CartPole-v1`, any Gymnasium id.
         algo: name of the algorithm.
-        preset: name of a set of hyper-parameters of the algorithm.
+        preset: name of a set of hyper-parameters of the algorithm, or a file of them (see `runs.preset_file`).
         steps: total steps, summed over the environments; None: a number that depends on environment, algorithm and
             preset alone (`Config.budget`), unless `minutes` is given.
         minutes: choose the steps that fit into this time at the measured speed. Not together with `steps`.
@@ -102,6 +102,7 @@ class Request:
         eval_games: games of each of these evaluations.
         tensorboard: write TensorBoard events.
         console: print progress.
+        preset_file: what such a file said, once it is read; `preset` is then the one that it begins from.
         games: games of the evaluation at the end; 0: none.
         film: film the best of these games.
     """
@@ -132,6 +133,7 @@ class Request:
     console: bool = True
     games: int = 30
     film: bool = True
+    preset_file: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_values({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})

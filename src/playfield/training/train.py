@@ -29,6 +29,7 @@ from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_f
 from playfield.runs.lock import RunLock
 from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
+from playfield.runs.preset_file import is_file, read_preset
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.training import extras
 from playfield.training.directory import kept, last_good, make_directory, next_commands, resuming, sweep
@@ -149,6 +150,8 @@ def train(
         check_values({"env_kwargs": env_kwargs or {}})
         env, arguments = named(env, env_kwargs or {})
         options |= {"env_kwargs": arguments} if arguments else {}
+    if algo is None and is_file(preset):
+        algo = read_preset(Path(str(preset))).algo
     if algo is None and env is not None:
         algo = default_algo(env)
     check_values({"algo": algo or "ppo", **options})
