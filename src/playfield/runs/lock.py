@@ -7,6 +7,7 @@ text decides.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -131,6 +133,27 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def held(directory: Path, seconds: float = 60.0) -> Iterator[None]:
+    """Inside, this process has the lock of a directory, which is made for it; others wait up to `seconds` for it.
+
+    For work of milliseconds that several processes may do, one after another. Raises DataError where it stays busy.
+    """
+    lock, deadline = RunLock(directory), time.monotonic() + seconds
+    while True:
+        try:
+            lock.acquire()
+            break
+        except DataError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def in_use(run_dir: Path) -> str | None:
