@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,12 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
     for names, what in ((a.env, "environment"), (labels, "--algo")):
         if twice := {n for n in names if names.count(n) > 1}:
             raise UsageError(f"{what} {min(twice)} is given twice")
-    _check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
+    check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
     for label in labels:
-        algo, *own = _split(label)
+        algo, *own = split_label(label)
         if algo not in catalog.algorithms():
             raise unknown("algorithm", algo, catalog.algorithms())
-        _check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
+        check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
     from playfield.experiments import compare, local
 
     trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or range(1, 6), a.steps)
@@ -144,7 +144,8 @@ def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], c
     return []
 
 
-def _split(label: str) -> list[str]:
+def split_label(label: str) -> list[str]:
+    """An algorithm and its options, as in `dqn --double true`."""
     try:
         words = shlex.split(label)
     except ValueError as error:
@@ -154,15 +155,17 @@ def _split(label: str) -> list[str]:
     return words
 
 
-def _check_words(words: Sequence[str], where: str, why: str) -> None:
+def check_words(
+    words: Sequence[str], where: str, why: str, ours: Collection[str] = frozenset(OURS), who: str = "a comparison"
+) -> None:
     """Words of `train` that a label or the end of the command may hold."""
     if words and not words[0].startswith("-"):
         raise UsageError(f"{where}: {why}")
     for word in words:
         name = kebab(word).partition("=")[0].removeprefix("--")
         meant = {name, *ALIASES.get(name, ())}
-        if word.startswith("-") and (meant & OURS or word == "-h"):
-            raise UsageError(f"{word.partition('=')[0]} {where}: a comparison sets that itself")
+        if word.startswith("-") and (meant & set(ours) or word == "-h"):
+            raise UsageError(f"{word.partition('=')[0]} {where}: {who} sets that itself")
 
 
 def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:

@@ -53,6 +53,9 @@ VERBS = {
         lasting=True,
     ),
     "runs": Command("runs", "runs", "List the runs under a folder, with scores and states; remove or prune them."),
+    "tune": Command(
+        "tune", "tune", "Search good hyper-parameters: many trainings, the best as a preset file.", lasting=True
+    ),
     "lesson": Command(
         "lesson", "lesson", "Run an experiment of a course or a book, its results beside yours.", lasting=True
     ),

@@ -26,6 +26,7 @@ class Job:
         words: arguments of `playfield train`, without steps, seed and directory.
         seed, steps: of the training.
         directory: run directory.
+        minutes: length of the training instead of `steps`, which are 0 then: as many as fit into this time.
     """
 
     env: str
@@ -34,6 +35,7 @@ class Job:
     seed: int
     steps: int
     directory: Path
+    minutes: float | None = None
 
     @property
     def name(self) -> str:
@@ -47,8 +49,10 @@ class Job:
             if ":" in self.env:  # the user named this module, so it may be imported; not another that a file names
                 stored = spec_from(read_info(self.directory)).id
                 trust = ["--trust"] if self.env in (stored, stored.rpartition("-v")[0]) else []
-            return ["train", "--resume", str(self.directory), "--steps", str(self.steps), *trust, *QUIET]
-        own = ["--steps", str(self.steps), "--seed", str(self.seed), "--run", str(self.directory)]
+            total = ["--steps", str(self.steps)] if self.minutes is None else []
+            return ["train", "--resume", str(self.directory), *total, *trust, *QUIET]
+        length = ["--steps", str(self.steps)] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
+        own = [*length, "--seed", str(self.seed), "--run", str(self.directory)]
         return ["train", *self.words, *own, *QUIET]
 
     def check(self, extend: bool = False) -> None:

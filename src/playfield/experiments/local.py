@@ -76,7 +76,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None
         Interrupted: such a signal was received.
         StorageError: a directory cannot be created.
     """
-    with _signals() as received, Progress(jobs) as progress:
+    with signals() as received, Progress(jobs) as progress:
         schedule = Schedule(jobs, parallel, Local() if place is None else place, progress)
         try:
             while schedule.running or (schedule.left and not received):
@@ -194,7 +194,7 @@ class Schedule:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """Collect the signals that stop work in a list, oldest first, instead of acting on them."""
     received: list[int] = []
     try:

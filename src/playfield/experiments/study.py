@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 
 from playfield.errors import DataError
 from playfield.options import Option, Search
+from playfield.runs.info import WRONG
 from playfield.runs.lock import RunLock, held, in_use
 from playfield.runs.storage import as_storage_error, lines_of, open_regular
 from playfield.runs.strict_json import parse_json
@@ -32,6 +33,7 @@ MOST = 64 << 20  # bytes of a journal
 MOST_LINES = 500_000
 RUNGS = (1, 3)  # ninths of a trial's budget after which it is compared with the others
 PARTS = 9
+LEAST = 3  # other trials that have come as far before one is pruned
 NAME = "tuning"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -111,7 +113,9 @@ def _check(directory: Path) -> None:
         for number, line in enumerate(lines_of(directory, JOURNAL), 1):
             if number > MOST_LINES:
                 raise DataError(f"it has more than {MOST_LINES:,} lines")
-            if line.endswith(b"\n") and not isinstance(parse_json(line, f"line {number}", constants=True), dict):
+            if not line.endswith(b"\n") and line.startswith(b"{"):
+                continue  # a write that was cut off
+            if not isinstance(parse_json(line, f"line {number}", constants=True), dict):
                 raise DataError(f"line {number} is no table")
     except DataError as error:
         raise DataError(f"cannot read {path}: {error}") from None
@@ -159,9 +163,12 @@ class Study:
         names = optuna.get_all_study_names(storage)
         if names not in ([], [NAME]) or (only_read and not names):
             raise DataError(f"{self.directory / JOURNAL} is the journal of something else")
+        direction = optuna.study.StudyDirection.MAXIMIZE if self.higher else optuna.study.StudyDirection.MINIMIZE
         if names:
-            return optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
-        direction = "maximize" if self.higher else "minimize"
+            found = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
+            if found.directions != [direction]:
+                raise DataError(f"{self.directory / JOURNAL} is the journal of another objective")
+            return found
         study = optuna.create_study(study_name=NAME, storage=storage, pruner=pruner, direction=direction)
         study.enqueue_trial(dict(default))
         return study
@@ -171,7 +178,7 @@ class Study:
         """Inside, mistakes in the journal are its own: a DataError."""
         try:
             yield
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except WRONG as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
             raise DataError(f"{self.directory / JOURNAL} is damaged ({reason})") from error
 
@@ -188,7 +195,8 @@ class Study:
         params = {name: t.params[name] for name in self.distributions if name in t.params}
         return Trial(
             number=int(t.number),
-            params=params or {k: v for k, v in t.system_attrs.get("fixed_params", {}).items() if k in self.distributions},
+            params=params
+            or {k: v for k, v in t.system_attrs.get("fixed_params", {}).items() if k in self.distributions},
             state="failed" if failed else states.get(t.state, "finished"),
             value=None if failed or value is None else float(value),
             note=str(note)[:1000],
@@ -221,7 +229,8 @@ class Study:
             try:
                 self.study.sampler = self._sampler(number)
                 trial = self.study.ask(self.distributions)
-                assert trial.number == number
+                if trial.number != number:
+                raise ValueError(f"trial {trial.number} came instead of {number}")
                 return self._trial(self.study.get_trials(deepcopy=False)[number]), lock
             except BaseException:
                 lock.release()
@@ -265,12 +274,14 @@ class Study:
         """Report the mean score of a trial after `part` ninths of its budget; whether it is to be pruned."""
         trial = self._handle(number)
         with self._journal():
-            if part in self.study.get_trials(deepcopy=False)[number].intermediate_values:
+            found = self.study.get_trials(deepcopy=False)
+            if part in found[number].intermediate_values:
                 return False  # it was reported, and went on
+            others = sum(part in t.intermediate_values for t in found)
             signed = self._signed(score)
             assert signed is not None
             trial.report(signed, part)
-            if not trial.should_prune():
+            if not trial.should_prune() or others < LEAST:
                 return False
             trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
         return True

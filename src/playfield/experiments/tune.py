@@ -1,0 +1,257 @@
+"""Runs the trials of a tuning at a place, so many trainings at a time, and stops those that do badly early.
+
+The journal and the run directories are the only state: the same call goes on after any stop, and several processes
+share the trials. A trial belongs to the process that holds the lock of its directory; where that process has died,
+another takes the trial over, with the parameters in the journal, and its trainings go on from their checkpoints.
+
+Successive halving: after 1/9 and 3/9 of the budget of the first seed's training, the mean score of its last games is
+compared with those of the other trials at that point, once there are three. The best third goes on. The others are
+stopped; their run directories stay, and can be resumed. The scores are those at exactly these steps, whenever they
+are looked at, so what is pruned does not depend on the machine where trials run one after another.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from playfield.errors import DataError, DivergedError, PlayfieldError, UsageError
+from playfield.experiments.job import Job
+from playfield.experiments.local import LOOK_ELSEWHERE, POLL, SAVE_TIMEOUT, Interrupted, signals
+from playfield.experiments.places import Local, Outcome, Place
+from playfield.experiments.study import PARTS, RUNGS, Study, Trial
+from playfield.experiments.tuning import Settings, games_of, together, value_of
+from playfield.runs.info import is_run, read_info
+from playfield.runs.lock import IN_USE, RunLock, in_use
+
+
+class Watcher(Protocol):
+    """Who is told how a tuning goes."""
+
+    def started(self, trial: Trial, resumed: bool) -> None:
+        """A trial has begun, or goes on."""
+
+    def ended(self, trial: Trial) -> None:
+        """A trial has ended; its state says how."""
+
+    def look(self, active: dict[int, float]) -> None:
+        """Called often: the trials under way with the fraction of their budget that is done."""
+
+
+@dataclass
+class Active:
+    """A trial that this process works on.
+
+    Attributes:
+        trial, lock: the trial, and the lock of its directory.
+        waiting: trainings that have not begun or are to go on.
+        values: of each training that has ended, by seed; None: it failed.
+        notes: why trainings failed.
+        part: the last part of the budget that was compared with other trials.
+    """
+
+    trial: Trial
+    lock: RunLock
+    waiting: list[Job]
+    values: dict[int, float | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    pruned: bool = False
+
+
+@dataclass
+class Running:
+    """A training that runs, as the place knows it."""
+
+    active: Active
+    job: Job
+    started: Any
+    fraction: float = 0.0
+
+
+def run(settings: Settings, study: Study, parallel: int, watcher: Watcher, place: Place[Any] | None = None) -> None:
+    """Work on trials until all are done, also those of other processes.
+
+    Raises:
+        Interrupted: SIGINT, SIGTERM or SIGHUP was received; what runs has saved.
+        UsageError: what the tuning begins from cannot be trained.
+        PlayfieldError: a training failed for another reason than its parameters, such as a full disk.
+    """
+    tuner = Tuner(settings, study, parallel, watcher, Local() if place is None else place)
+    with signals() as received:
+        try:
+            while True:
+                if received:
+                    tuner.stop(kill=len(received) > 1)
+                else:
+                    tuner.fill()
+                tuner.look(stopping=bool(received))
+                if not tuner.running and (received or tuner.done()):
+                    break
+                time.sleep(POLL)
+        finally:
+            tuner.end()
+    if received:
+        raise Interrupted(received[0])
+
+
+class Tuner:
+    """The trials that this process works on, and their trainings."""
+
+    def __init__(self, settings: Settings, study: Study, parallel: int, watcher: Watcher, place: Place[Any]) -> None:
+        self.settings, self.study, self.parallel, self.watcher, self.place = settings, study, parallel, watcher, place
+        self.active: list[Active] = []
+        self.running: list[Running] = []
+        self._asked = 0.0
+        self._exhausted = False
+
+    def fill(self) -> None:
+        """Start trainings while there is room: first those of trials under way, then of the next trial."""
+        while len(self.running) < self.parallel:
+            found = next(((a, job) for a in self.active for job in a.waiting if not in_use(job.directory)), None)
+            if found is None:
+                if not self._ask():
+                    return
+                continue
+            active, job = found
+            active.waiting.remove(job)
+            self.running.append(Running(active, job, self.place.start(job)))
+
+    def _ask(self) -> bool:
+        """Take up the next trial; whether there was one."""
+        if self._exhausted and time.monotonic() - self._asked < LOOK_ELSEWHERE:
+            return False
+        self._asked = time.monotonic()
+        found = self.study.next(self.settings.trials)
+        self._exhausted = found is None
+        if found is None:
+            return False
+        trial, lock = found
+        active = Active(trial, lock, self.settings.jobs(trial.number, trial.params, self.study.folder(trial.number)))
+        self.active.append(active)
+        begun = any(is_run(job.directory) for job in active.waiting)
+        self.watcher.started(trial, begun)
+        active.pruned = trial.note.startswith("pruned")  # its process died while its training was stopping
+        for job in list(active.waiting):
+            if job.done() or job.diverged():
+                active.waiting.remove(job)
+                self._compare(active, job, 1.0)
+                self._take(active, job, Outcome(0 if job.done() else 4, job.diverged() or "", None))
+        if active.pruned:
+            active.waiting.clear()
+        self._settle(active)
+        return True
+
+    def look(self, stopping: bool) -> None:
+        """See how far trainings are, prune trials, and collect what has ended."""
+        for one in list(self.running):
+            look = self.place.look(one.started)
+            active = one.active
+            total = self.settings.steps or self._total(one.job)
+            one.fraction = min(look.steps / total, 1.0) if total else 0.0
+            if not look.running:
+                self.running.remove(one)
+                outcome = self.place.collect(one.started)
+                if outcome.code == 0:
+                    one.fraction = 1.0
+                if not (stopping and outcome.code):
+                    self._compare(active, one.job, one.fraction)
+                    self._take(active, one.job, outcome)
+                self._settle(active, stopping)
+            elif not stopping:
+                self._compare(active, one.job, one.fraction)
+                if active.pruned:
+                    active.waiting.clear()
+                    self.place.stop(one.started)
+        self.watcher.look({a.trial.number: self._fraction(a) for a in self.active})
+
+    def _total(self, job: Job) -> int:
+        """Steps of a training whose length is in minutes, once it has begun."""
+        try:
+            return int(read_info(job.directory)["steps"]) if is_run(job.directory) else 0
+        except DataError:
+            return 0
+
+    def _fraction(self, active: Active) -> float:
+        done = len(active.values) + sum(r.fraction for r in self.running if r.active is active)
+        return done / len(self.settings.seeds)
+
+    def _compare(self, active: Active, job: Job, fraction: float) -> None:
+        """Compare the first seed's training with other trials where it has come to a rung; see whether to prune."""
+        if not self.settings.prune or job.seed != self.settings.seeds[0] or active.pruned:
+            return
+        for part in RUNGS:
+            if fraction * PARTS < part or part in active.trial.reported:
+                continue
+            total = self.settings.steps or self._total(job)
+            scores = games_of(job.directory, total * part / PARTS)[-self.settings.window :]
+            active.trial.reported[part] = statistics.fmean(scores) if scores else 0.0
+            if scores and self.study.prunes(active.trial.number, part, active.trial.reported[part]):
+                active.pruned = True
+                return
+
+    def _take(self, active: Active, job: Job, outcome: Outcome) -> None:
+        """What a training that has ended is worth. Raises PlayfieldError where it failed for no fault of its own."""
+        if outcome.code == 0:
+            active.values[job.seed] = value_of(self.settings, job)
+            if active.values[job.seed] is None:
+                active.notes.append(f"seed {job.seed}: no game ended")
+        elif active.pruned:
+            pass
+        elif outcome.code == DataError.exit_code and IN_USE in outcome.line:
+            active.waiting.insert(0, job)  # somebody resumes it by hand
+        elif outcome.code == UsageError.exit_code and active.trial.number == 0:
+            raise UsageError(f"what the tuning begins from cannot be trained: {outcome.line}")
+        elif outcome.code in (UsageError.exit_code, DivergedError.exit_code) or outcome.code < 0:
+            # A signal that nobody here has sent is most often the system's, where memory is short.
+            what = f"ended by signal {-outcome.code}" if outcome.code < 0 else outcome.line
+            active.values[job.seed] = None
+            active.notes.append(f"seed {job.seed}: {what}")
+        else:
+            error = PlayfieldError(f"trial {active.trial.number}, seed {job.seed}: {outcome.line}")
+            error.exit_code = outcome.code if 1 <= outcome.code <= 6 else 1
+            raise error
+
+    def _settle(self, active: Active, stopping: bool = False) -> None:
+        """Tell the study of a trial that has ended."""
+        if any(r.active is active for r in self.running) or (stopping and not self._complete(active)):
+            return
+        if active.waiting and not active.pruned:
+            return
+        number = active.trial.number
+        if active.pruned:
+            self.study.tell_pruned(number)
+        else:
+            values = [active.values[seed] for seed in self.settings.seeds]
+            known = {str(seed): v for seed, v in active.values.items() if v is not None}
+            self.study.tell(number, together(self.settings, values), known, "; ".join(active.notes)[:1000])
+        self.active.remove(active)
+        active.lock.release()
+        self.watcher.ended(self.study.trials()[number])
+
+    def _complete(self, active: Active) -> bool:
+        return active.pruned or active.values.keys() >= set(self.settings.seeds)
+
+    def done(self) -> bool:
+        """Whether no trial is left, neither here nor in another process."""
+        return self._exhausted and not self.active and not self.study.elsewhere([])
+
+    def stop(self, kill: bool = False) -> None:
+        """Ask all trainings to save and end; with `kill`, end them."""
+        for one in self.running:
+            self.place.stop(one.started, kill)
+
+    def end(self) -> None:
+        """Let all that still run save, leave none, and give all trials back: they can be taken up again."""
+        self.stop()
+        deadline = time.monotonic() + SAVE_TIMEOUT
+        while time.monotonic() < deadline and any(self.place.look(r.started).running for r in self.running):
+            time.sleep(POLL)
+        self.stop(kill=True)
+        for one in self.running:
+            self.place.collect(one.started)
+        for active in self.active:
+            active.lock.release()
+        self.running.clear()
+        self.active.clear()
