@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from playfield import compute
 from playfield.cli.compare import OURS, check_words, split_label
-from playfield.cli.parser import check_env, directory, env_kwargs, make, say_line, seed, seed_list, whole
+from playfield.cli.parser import check_env, directory, env_kwargs, make, seed, seed_list, whole
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
-from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.errors import UsageError, unknown
+from playfield.experiments.space import read_space, space_of
+from playfield.experiments.tuning import FILE, Settings, agreed, load
 from playfield.runs import algorithm, catalog
-from playfield.runs.console import console, format_value, table
 from playfield.runs.goal import parse_score
 from playfield.runs.preset_file import is_file, read_preset
-from playfield.training.prepare import check, fit_together, prepare
+from playfield.training.prepare import check
 from playfield.training.request import TAKES, Request
-
-if TYPE_CHECKING:
-    from playfield.experiments.study import Study
-    from playfield.experiments.tuning import Settings
 
 EXAMPLES = """examples:
   playfield tune CartPole-v1 --algo ppo --trials 40 --steps 50k
@@ -39,8 +32,6 @@ EXAMPLES = """examples:
 The same command goes on after any stop; in a second terminal it shares the work. Words after -- go to every
 training. Needs Optuna: pip install 'playfield[tune]'."""
 ROOT = Path("runs/tune")
-LISTED = 15  # trials in the table at the end
-logger = logging.getLogger(__name__)
 
 
 def tune(words: list[str]) -> int:
@@ -72,61 +63,23 @@ def tune(words: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tuning needs Optuna: pip install 'playfield[tune]'")
     if a.env is None:
-        return _show(a, extra)
+        if a.dir is None:
+            raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
+        names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs")
+        given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
+        if given:
+            raise UsageError(f"{given[0]} is for tuning: name the environment, too")
+        if not (a.dir / FILE).exists():
+            load(a.dir)
+        from playfield.cli import _tuning
+
+        return _tuning.show(a, a.dir)
     if a.env_kwargs:
         extra = ["--env-kwargs", *a.env_kwargs, *extra]
-    return _tune(a, extra, shlex.join(["playfield", "tune", *words]))
-
-
-def _show(a: argparse.Namespace, extra: Sequence[str]) -> int:
-    if a.dir is None:
-        raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
-    names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs")
-    given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
-    if given:
-        raise UsageError(f"{given[0]} is for tuning: name the environment, too")
-    from playfield.experiments import tuning
-    from playfield.experiments.study import Study
-
-    settings = tuning.load(a.dir)
-    return _report(a, a.dir, settings, _open(Study, a.dir, settings, only_read=True), write=False)
-
-
-def _open(study: Any, directory: Path, settings: Settings, only_read: bool = False) -> Any:
-    options = settings.options()
-    space = {name: (search, options[name]) for name, search in settings.space.items()}
-    return study(
-        directory, space, settings.default, settings.higher, settings.seed, settings.startup, only_read=only_read
-    )
-
-
-def _tune(a: argparse.Namespace, extra: Sequence[str], command: str) -> int:
     settings, request, where = _settings(a, extra)
-    ready = prepare(request)
-    fit_together([ready.need] * settings.trials, a.jobs or compute.cores(), where)
-    from playfield.experiments import local, tune_progress, tuning
-    from playfield.experiments import tune as running
-    from playfield.experiments.estimate import confirm, measure, seconds_for
-    from playfield.experiments.study import Study
+    from playfield.cli import _tuning
 
-    parallel, count = a.jobs or compute.cores(), settings.trials * len(settings.seeds)
-    length = settings.steps / measure(ready) if settings.steps is not None else 60 * float(settings.minutes or 0)
-    told = confirm(seconds_for([length] * count, parallel), f"at most {count} trainings", a.yes)
-    if not a.json:
-        say_line(f"{told}, {parallel} at a time, and seconds to start each")
-        say_line(f"{settings.algo} on {settings.env}: {settings.objective()}")
-        say_line(f"searched: {', '.join(name.replace('_', '-') for name in settings.space)}")
-    tuning.save(where, settings)
-    study = _open(Study, where, settings)
-    try:
-        with tune_progress.Progress(settings, study) as progress:
-            running.run(settings, study, parallel, progress)
-    except local.Interrupted as stop:
-        stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
-        raise
-    finally:
-        _save(where, settings, study)
-    return _report(a, where, settings, study, write=True)
+    return _tuning.search(a, settings, request, where, shlex.join(["playfield", "tune", *words]))
 
 
 def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Request, Path]:
@@ -149,9 +102,8 @@ def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Re
     request = Request(**{**options, "run": where})
     values = check(request)[1]
     known = {o.name: o for o in catalog.options(algo)}
-    from playfield.experiments.space import space_of
-    from playfield.experiments.tuning import Settings
-
+    if a.space is not None:
+        read_space(a.space, known)  # its mistakes are told at once: to load an algorithm takes seconds
     cfg = algorithm.load(algo).Config(**values)
     space = space_of(cfg, a.space, known)
     if a.space is None:  # what was given stays as it was given
@@ -182,64 +134,4 @@ def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Re
         default={name: getattr(cfg, name) for name in space},
         trials=trials,
     )
-    return settings, request, where
-
-
-def _save(where: Path, settings: Settings, study: Study) -> None:
-    from playfield.experiments import tune_results
-
-    tune_results.write(where, settings, study, study.best())
-
-
-def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study, write: bool) -> int:
-    from playfield.experiments import tune_results
-
-    best, made = study.best(), []
-    if write:
-        try:
-            made = [str(path) for path in tune_results.pictures(where, settings, study, a.format)]
-        except Exception as error:  # the table comes first: it is what the trials were for
-            logger.warning("no pictures: %s", error if isinstance(error, PlayfieldError) else repr(error))
-    found = study.importances()
-    preset = where / tune_results.BEST
-    if a.json:
-        told: dict[str, Any] = {"objective": settings.objective(), "trials": tune_results.rows(settings, study)}
-        told |= {"best": None, "preset": None, "importances": found, "pictures": made}
-        if best is not None:
-            told |= {"best": best.number, "preset": str(preset), "command": tune_results.command(settings, best)}
-        print(json.dumps(told))
-        return 0
-    _print(settings, study)
-    if found:
-        shares = ", ".join(f"{name.replace('_', '-')} {share:.0%}" for name, share in found.items())
-        say_line(f"importances: {shares}")
-    if best is None:
-        say_line("no trial is finished yet")
-        return 0
-    say_line(f"best: trial {best.number}, {settings.unit} {format_value(best.value)}: {settings.objective()}")
-    say_line(f"  {tune_results.command(settings, best)}")
-    if write or preset.exists():
-        say_line(f"preset: playfield train {settings.env} --preset {preset}")
-    for picture in made:
-        say_line(f"picture: {picture}")
-    return 0
-
-
-def _print(settings: Settings, study: Study) -> None:
-    from playfield.experiments.tune_results import differing
-
-    sign = -1 if settings.higher else 1
-    trials = [t for t in study.trials() if t.state != "waiting"]
-    order = sorted(
-        trials, key=lambda t: (t.state != "finished", sign * (t.value or 0.0) if t.state == "finished" else t.number)
-    )
-    output = console(110)
-    lines = table(output, "trial", "state", "differs from the default", settings.unit, texts=3)
-    for t in order[:LISTED]:
-        value = "-" if t.value is None else format_value(t.value)
-        lines.add_row(str(t.number), t.state, differing(settings, t), value)
-    output.print(lines)
-    if len(order) > LISTED:
-        say_line(f"and {len(order) - LISTED} more: see trials.csv, or --json")
-    counts = [f"{sum(t.state == s for t in trials)} {s}" for s in ("finished", "pruned", "failed", "running")]
-    say_line(f"{len(trials)} of {settings.trials} trials: {', '.join(c for c in counts if not c.startswith('0'))}")
+    return agreed(where, settings), request, where

@@ -178,7 +178,7 @@ class Study:
         """Inside, mistakes in the journal are its own: a DataError."""
         try:
             yield
-        except WRONG as error:
+        except (AssertionError, *WRONG) as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
             raise DataError(f"{self.directory / JOURNAL} is damaged ({reason})") from error
 
@@ -230,7 +230,7 @@ class Study:
                 self.study.sampler = self._sampler(number)
                 trial = self.study.ask(self.distributions)
                 if trial.number != number:
-                raise ValueError(f"trial {trial.number} came instead of {number}")
+                    raise ValueError(f"trial {trial.number} came instead of {number}")
                 return self._trial(self.study.get_trials(deepcopy=False)[number]), lock
             except BaseException:
                 lock.release()

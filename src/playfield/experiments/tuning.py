@@ -122,22 +122,33 @@ def option_words(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def save(directory: Path, settings: Settings) -> None:
-    """Write `tune.json`, or raise UsageError where the directory has the tuning of other settings."""
+def agreed(directory: Path, settings: Settings) -> Settings:
+    """The settings as they are used: where the directory has a tuning already, it decides when the sampler follows.
+
+    Raises UsageError where it has the tuning of other settings, or other files.
+    """
     if (directory / FILE).exists() or (directory / FILE).is_symlink():
         stored = load(directory)
+        settings = dataclasses.replace(settings, startup=stored.startup)
         new, old = _plain(settings), _plain(stored)
         differing = sorted(k for k in new if new[k] != old[k] and k != "trials")
         if differing:
             told = "; ".join(f"{k} is {_brief(old[k])}, not {_brief(new[k])}" for k in differing)
             raise UsageError(f"{directory} has a tuning with other settings ({told}): use those, or another --dir")
-        if settings.trials <= stored.trials:
-            return
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif directory.is_dir() and any(not path.name.startswith(".") for path in directory.iterdir()):
         raise UsageError(f"{directory} is not empty and has no tuning: use another --dir")
+    return settings
+
+
+def save(directory: Path, settings: Settings) -> Settings:
+    """Write `tune.json`, or with it more trials than before; see `agreed`, whose settings it returns."""
+    settings = agreed(directory, settings)
+    if (directory / FILE).exists() and settings.trials <= load(directory).trials:
+        return settings
     with as_storage_error(f"create {directory}"):
         directory.mkdir(parents=True, exist_ok=True)
     atomic_write(directory / FILE, json.dumps({"format": 1, **_plain(settings)}, indent=2) + "\n")
+    return settings
 
 
 def _brief(value: Any) -> str:
