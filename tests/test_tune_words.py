@@ -157,11 +157,15 @@ def test_one_module_imports_optuna_and_no_other_imports_that_unasked():
     texts = {path.name: path.read_text("utf-8") for path in package.rglob("*.py")}
     assert {name for name, text in texts.items() if "import optuna" in text} == {"study.py"}
     users = {name for name, text in texts.items() if re.search(r"^from playfield.experiments.study ", text, re.M)}
-    assert users == {"tune.py", "tune_progress.py", "tune_results.py"}
+    assert users == {"tune.py", "tune_progress.py", "tune_results.py", "_tuning.py"}
     above = r"^from playfield.experiments.(tune|tune_\w+) |^from playfield.experiments import .*\btune\b"
-    assert {name for name, text in texts.items() if re.search(above, text, re.M)} <= {"tune.py", "tune_progress.py"}
+    assert {name for name, text in texts.items() if re.search(above, text, re.M)} <= {
+        "tune.py",
+        "tune_progress.py",
+        "_tuning.py",
+    }
     command = (package / "cli" / "tune.py").read_text("utf-8")
-    assert not re.search(r"^from playfield.experiments", command, re.M)
+    assert not re.search(r"^from playfield.(experiments.study|experiments.tune |cli import _tuning)", command, re.M)
 
 
 def test_the_command_tunes_and_the_preset_trains_with_what_it_found(tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
 from playfield.experiments.space import read_space, space_of
-from playfield.experiments.tuning import FILE, Settings, agreed, load
+from playfield.experiments.tuning import Settings, agreed, load
 from playfield.runs import algorithm, catalog
 from playfield.runs.goal import parse_score
 from playfield.runs.preset_file import is_file, read_preset
@@ -63,28 +63,31 @@ def tune(words: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tuning needs Optuna: pip install 'playfield[tune]'")
     if a.env is None:
-        if a.dir is None:
-            raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
-        names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs")
-        given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
-        if given:
-            raise UsageError(f"{given[0]} is for tuning: name the environment, too")
-        if not (a.dir / FILE).exists():
-            load(a.dir)
-        from playfield.cli import _tuning
-
-        return _tuning.show(a, a.dir)
-    if a.env_kwargs:
-        extra = ["--env-kwargs", *a.env_kwargs, *extra]
-    settings, request, where = _settings(a, extra)
+        _nothing_but_dir(a, extra)
+    asked = None if a.env is None else _settings(a, extra)
     from playfield.cli import _tuning
 
-    return _tuning.search(a, settings, request, where, shlex.join(["playfield", "tune", *words]))
+    if asked is None:
+        return _tuning.show(a, a.dir)
+    return _tuning.search(a, *asked, shlex.join(["playfield", "tune", *words]))
+
+
+def _nothing_but_dir(a: argparse.Namespace, extra: Sequence[str]) -> None:
+    """Raise UsageError unless there is a tuning to show, and nothing is asked of it."""
+    if a.dir is None:
+        raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
+    names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs")
+    given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
+    if given:
+        raise UsageError(f"{given[0]} is for tuning: name the environment, too")
+    load(a.dir)
 
 
 def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Request, Path]:
     """What the words ask for, checked; the request of trial 0; and the directory. Nothing here imports Optuna."""
     check_env(a.env)
+    if a.env_kwargs:
+        extra = ["--env-kwargs", *a.env_kwargs, *extra]
     algo, *own = split_label(a.algo or default_algo(a.env))
     if algo not in catalog.algorithms():
         raise unknown("algorithm", algo, catalog.algorithms())
