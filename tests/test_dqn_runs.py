@@ -231,10 +231,11 @@ def test_divergence_is_found() -> None:
 def test_epsilon_falls_over_a_share_of_the_training_or_over_steps(share: float, steps: int) -> None:
     given = {"epsilon_end": 0.2, "epsilon_share": share, "epsilon_steps": steps, "learning_starts": 0}
     cfg = dataclasses.replace(SMALL, epsilon_start=1.0, **given)
-    told = [cfg.epsilon(at, at / 2000) for at in (0, 100, 200, 2000)]
+    told = [cfg.exploration_rate(at, at / 2000) for at in (0, 100, 200, 2000)]
     np.testing.assert_allclose(told, [1.0, 0.6, 0.2, 0.2])
-    assert dataclasses.replace(cfg, noisy=True).epsilon(0, 0.0) == 0
-    assert dataclasses.replace(cfg, epsilon_share=0.0, epsilon_steps=0).epsilon(1, 0.001) == pytest.approx(0.2)
+    assert dataclasses.replace(cfg, noisy=True).exploration_rate(0, 0.0) == 0
+    at_once = dataclasses.replace(cfg, epsilon_share=0.0, epsilon_steps=0)
+    assert at_once.exploration_rate(1, 0.001) == pytest.approx(0.2)
 
 
 def test_presets_are_whole() -> None:

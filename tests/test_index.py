@@ -6,13 +6,14 @@ import dataclasses
 import json
 import subprocess
 import sys
-from typing import Annotated, Literal, get_args, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from playfield.errors import UsageError
-from playfield.options import Count, Excludes, Fraction, Positive, Signed, option, options_of
+from playfield.options import Count, Excludes, Fraction, Positive, Signed
 from playfield.runs import algorithm, catalog
+from playfield.runs.declared import option, options_of
 
 
 def test_the_index_is_what_importing_everything_gives():
@@ -39,7 +40,9 @@ def test_an_entry_is_the_same_with_and_without_the_index(algo, monkeypatch):
     assert {o.name: o.default for o in with_index.options} == fields
     assert all(o.help for o in with_index.options), f"{algo}: an option without a docstring"
     hints = get_type_hints(module.Config)
-    assert {o.name: o.choices for o in with_index.options} == {n: get_args(hints[n]) for n in fields}
+    named = {n: get_args(hints[n]) if get_origin(hints[n]) is Literal else () for n in fields}
+    assert {o.name: o.choices for o in with_index.options} == named
+    assert {o.name for o in with_index.options if o.quantity} == {n for n in fields if hints[n] == float | str}
     has = {kind: {name: dataclasses.asdict(cfg) for name, cfg in t.items()} for kind, t in module.PRESETS.items()}
     assert with_index.presets == has
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import playfield
+from playfield.arguments import seeds
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.options import number, seeds
+from playfield.options import number
 from playfield.training.request import Request, sort_options
 
 READ = [

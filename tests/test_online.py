@@ -34,8 +34,10 @@ def test_every_state_has_the_initial_value_at_the_start(text):
 
 def test_all_step_sizes_are_annealed():
     cfg = linear_ac.Config(alpha=0.4, alpha_actor=0.2, tau=2.0)
-    assert online._annealed(cfg, 0.75) == dataclasses.replace(cfg, alpha=0.1, alpha_actor=0.05)
-    assert online._annealed(sarsa.Config(alpha=0.4), 0.5) == sarsa.Config(alpha=0.2)
+    annealed = dataclasses.replace(cfg, anneal=True)
+    assert linear_ac.rates(annealed, 0.75) == linear_ac.rates(dataclasses.replace(cfg, alpha=0.1, alpha_actor=0.05))
+    assert sarsa.rates(sarsa.Config(alpha=0.4, anneal=True), 0.5) == sarsa.rates(sarsa.Config(alpha=0.2))
+    assert linear_ac.rates(cfg, 0.75) == linear_ac.rates(cfg)
 
 
 @pytest.mark.parametrize(

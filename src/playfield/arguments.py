@@ -17,10 +17,42 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from playfield.errors import UsageError, shown
-from playfield.options import MOST_SEED, Option, check_value
+from playfield.options import MOST_SEED, Option, check_value, number
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Names that other libraries, papers and courses have for options: the first that a command or algorithm has is meant.
+ALIASES = {
+    "learning-rate": ("lr", "alpha"),  # the first one that an algorithm has
+    "lr": ("alpha",),
+    "total-timesteps": ("steps",),
+    "n-timesteps": ("steps",),
+    "timesteps": ("steps",),
+    "n-envs": ("num-envs",),
+    "n-steps": ("rollout-steps",),
+    "num-steps": ("rollout-steps",),
+    "n-epochs": ("epochs",),
+    "update-epochs": ("epochs",),
+    "num-minibatches": ("minibatches",),
+    "clip-range": ("clip",),
+    "clip-coef": ("clip",),
+    "buffer-size": ("capacity",),
+    "train-freq": ("train-period",),
+    "train-frequency": ("train-period",),
+    "target-update-interval": ("target-period",),
+    "target-network-frequency": ("target-period",),
+    "exploration-fraction": ("epsilon-share",),
+    "exploration-initial-eps": ("epsilon-start",),
+    "exploration-final-eps": ("epsilon-end",),
+    "start-e": ("epsilon-start",),
+    "end-e": ("epsilon-end",),
+    "lambda": ("gae-lambda", "q-lambda", "lam"),
+    "step-size": ("alpha", "lr"),
+    "priority-exponent": ("alpha",),
+    "importance-exponent": ("beta",),
+    "optimizer-epsilon": ("adam-eps", "eps"),
+}
 
 Check = Callable[[str, Any], None]
 """Raises UsageError where the argument of this name does not take this value."""
@@ -100,3 +132,15 @@ def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return inner
 
     return wrap
+
+
+def seeds(flag: str, text: str) -> list[int]:
+    """Seeds: 1 to N for a count such as `5`, or those of a list such as `3,7,9`. 1,000 and 0,1 are neither."""
+    if "," not in text:
+        return list(range(1, number(flag, text, whole=True, low=1, high=1000) + 1))
+    if any(len(part) > 1 and part.startswith("0") for part in text.split(",")):
+        raise UsageError(f"{flag} takes a number of seeds, or a list such as 1,2,3, not {shown(text)}")
+    listed = [number(flag, part.strip(), whole=True, high=MOST_SEED) for part in text.rstrip(",").split(",")]
+    if twice := [seed for seed in listed if listed.count(seed) > 1]:
+        raise UsageError(f"{flag} has seed {twice[0]} twice")
+    return listed

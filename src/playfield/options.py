@@ -6,18 +6,15 @@ a `Literal`, or one of the annotated types below. The docstring under a field is
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
-import inspect
+import itertools
 import math
 import numbers
 import re
-import textwrap
-import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from playfield.errors import UsageError, shown, unknown
 
@@ -60,51 +57,42 @@ class Search:
     choices: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """A number that a `Schedule` may stand for; its values are in the option's range, and at least 0.
+
+    Attributes:
+        quantity: what it is called in a plan, as in `learning rate`.
+        replaces: options that say the same in another way: a switch that anneals it is off with a schedule, and no
+            other one of them may be given beside it.
+    """
+
+    quantity: str
+    replaces: tuple[str, ...] = ()
+
+
 Count = Annotated[int, Range(1)]
 """A whole number, at least 1."""
 Fraction = Annotated[float, Range(0, 1)]
 """A number between 0 and 1."""
+LearningRate = Annotated[float | str, Scheduled("learning rate", ("anneal",))]
+"""A number, or the text of a `Schedule`; `Config.at` has its value."""
 PositiveFraction = Annotated[float, Range(0, 1, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
 Signed = Annotated[float, Range(-1e38)]
 """A number that may be negative. All others are at least 0."""
 EvalEpsilon = Annotated[float, Range(-1, 1)]
 """The probability of a random action in evaluation; below 0: that of the end of training."""
+Epsilon = Annotated[
+    float | str,
+    Range(-1, 1),
+    Scheduled("epsilon", ("epsilon_start", "epsilon_end", "epsilon_share", "epsilon_steps")),
+]
+"""The probability of a random action, or its schedule; -1: by the options that it replaces."""
 NetName = Annotated[str, Names("net")]
 FeaturesName = Annotated[str, Names("features")]
 PolicyName = Annotated[str, Names("policy")]
 
-# Names that other libraries, papers and courses have for options: the first that a command or algorithm has is meant.
-ALIASES = {
-    "learning-rate": ("lr", "alpha"),  # the first one that an algorithm has
-    "lr": ("alpha",),
-    "total-timesteps": ("steps",),
-    "n-timesteps": ("steps",),
-    "timesteps": ("steps",),
-    "n-envs": ("num-envs",),
-    "n-steps": ("rollout-steps",),
-    "num-steps": ("rollout-steps",),
-    "n-epochs": ("epochs",),
-    "update-epochs": ("epochs",),
-    "num-minibatches": ("minibatches",),
-    "clip-range": ("clip",),
-    "clip-coef": ("clip",),
-    "buffer-size": ("capacity",),
-    "train-freq": ("train-period",),
-    "train-frequency": ("train-period",),
-    "target-update-interval": ("target-period",),
-    "target-network-frequency": ("target-period",),
-    "exploration-fraction": ("epsilon-share",),
-    "exploration-initial-eps": ("epsilon-start",),
-    "exploration-final-eps": ("epsilon-end",),
-    "start-e": ("epsilon-start",),
-    "end-e": ("epsilon-end",),
-    "lambda": ("gae-lambda", "q-lambda", "lam"),
-    "step-size": ("alpha", "lr"),
-    "priority-exponent": ("alpha",),
-    "importance-exponent": ("beta",),
-    "optimizer-epsilon": ("adam-eps", "eps"),
-}
 BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
@@ -118,6 +106,7 @@ class Option:
         low, high, above: range of a number, see `Range`.
         names: what a string names, see `Names`; empty for a plain string.
         excludes: see `Excludes`.
+        quantity, replaces: see `Scheduled`; without a quantity no schedule is taken.
     """
 
     name: str
@@ -130,6 +119,13 @@ class Option:
     above: bool = False
     names: str = ""
     excludes: str = ""
+    quantity: str = ""
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def metavar(self) -> str:
+        """The kind of value, for help."""
+        return "|".join(self.choices) or self.type.upper() + "|SCHEDULE" * bool(self.quantity)
 
     @property
     def flag(self) -> str:
@@ -148,6 +144,24 @@ class Option:
             if self.choices and text not in self.choices:
                 raise unknown(where or self.name.replace("_", " "), text, self.choices)
             return text
+        if text.partition(":")[0].strip() in FORMS or (self.quantity and ":" in text):
+            return str(self.schedule(text, where))
+        return self._number(text, where)
+
+    def schedule(self, text: str, where: str = "") -> Schedule:
+        """The schedule that `text` stands for. Raises UsageError where it is none of this option."""
+        where = where or self.flag
+        if not self.quantity:
+            raise UsageError(f"{where} takes a number, not a schedule such as {shown(text, plain=True)}")
+        of = dataclasses.replace(self, low=max(self.low, 0.0))
+        return parse_schedule(text, f"{where} {shown(text, plain=True)}", of._number)
+
+    def replaced(self, value: Any) -> tuple[str, ...]:
+        """The options in whose place `value` stands, see `Scheduled`: a schedule, or a number where none is usual."""
+        stands = bool(self.replaces) and (isinstance(value, str) or self.default < 0 <= value)
+        return self.replaces if stands else ()
+
+    def _number(self, text: str, where: str = "") -> Any:
         low = -MOST[self.type] if self.above else self.low
         value = number(
             where or self.flag, text, whole=self.type == "int", low=low, high=self.high, commas=self.type == "int"
@@ -158,6 +172,9 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raise UsageError for a Python value that is of another type, or outside of what `parse` takes."""
+        if self.quantity and (isinstance(value, Schedule) or (isinstance(value, str) and ":" in value)):
+            self.schedule(str(value))
+            return
         kinds = {"int": numbers.Integral, "float": numbers.Real, "bool": bool, "str": str}
         if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "bool"):
             words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}
@@ -169,7 +186,9 @@ class Option:
         self.parse(text)
 
     def plain(self, value: Any) -> Any:
-        """A checked value as Python's own type: NumPy's numbers are no JSON."""
+        """A checked value as Python's own type: NumPy's numbers are no JSON. A schedule is its text."""
+        if self.quantity and isinstance(value, str | Schedule):
+            return self.parse(str(value))
         return {"int": int, "float": float, "bool": bool, "str": str}[self.type](value)
 
 
@@ -212,16 +231,119 @@ def number(
     return int(value)
 
 
-def seeds(flag: str, text: str) -> list[int]:
-    """Seeds: 1 to N for a count such as `5`, or those of a list such as `3,7,9`. 1,000 and 0,1 are neither."""
-    if "," not in text:
-        return list(range(1, number(flag, text, whole=True, low=1, high=1000) + 1))
-    if any(len(part) > 1 and part.startswith("0") for part in text.split(",")):
-        raise UsageError(f"{flag} takes a number of seeds, or a list such as 1,2,3, not {shown(text)}")
-    listed = [number(flag, part.strip(), whole=True, high=MOST_SEED) for part in text.rstrip(",").split(",")]
-    if twice := [seed for seed in listed if listed.count(seed) > 1]:
-        raise UsageError(f"{flag} has seed {twice[0]} twice")
-    return listed
+FORMS = {
+    "const": "const:A",
+    "linear": "linear:A..B",
+    "exp": "exp:A..B, exp:A,rate=R or exp:A,rate=R,per=STEPS",
+    "cosine": "cosine:A..B",
+    "steps": "steps:0=A,0.5=B",
+    "piecewise": "piecewise:0=A,0.5=B",
+}
+"""How each kind of schedule is written."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number that changes over a training: a function of the fraction of its steps that is done.
+
+    Attributes:
+        kind: `const`; from a first value to a last `linear`, `exp` (by the same factor in equal times), `cosine`
+            (half a cosine); between several values `steps` (constant until the next), `piecewise` (linear).
+        points: (fraction, value), in ascending order; the first fraction is 0.
+        rate: of `exp` with one value: by what it is multiplied over the whole training, or in `per` steps.
+        per: steps; 0: those of the whole training. With it a longer training changes nothing.
+    """
+
+    kind: str
+    points: tuple[tuple[float, float], ...]
+    rate: float = 1.0
+    per: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """The schedule that `text` stands for, such as `linear:6e-4..1e-4`. Raises UsageError for any other text."""
+        return _schedule(text)
+
+    def at(self, fraction: float, step: int = 0) -> float:
+        """The value when `fraction` of the training is done, at this step; before 0 the first, from 1 on the last."""
+        f, points = min(max(fraction, 0.0), 1.0), self.points
+        (before, a), (after, b) = points[0], points[-1]
+        if len(points) == 1:
+            return float(a * self.rate ** (step / self.per if self.per else f))
+        if f >= after:
+            return b
+        if self.kind in ("steps", "piecewise"):
+            i = max(k for k, (x, _) in enumerate(points) if x <= f)
+            (before, a), (after, b) = points[i], points[i + 1]
+        f = (f - before) / (after - before)
+        if self.kind == "steps" or f == 0:
+            return a
+        if self.kind == "exp":
+            return float(a ** (1 - f) * b**f)
+        value = a + (b - a) * (f if self.kind != "cosine" else (1 - math.cos(math.pi * f)) / 2)
+        return min(max(value, min(a, b)), max(a, b))  # rounding may lead beyond
+
+    def __str__(self) -> str:
+        values = [repr(value).removesuffix(".0") for _, value in self.points]
+        if self.kind in ("steps", "piecewise"):
+            pairs = zip(self.points, values, strict=True)
+            return f"{self.kind}:" + ",".join(f"{repr(x).removesuffix('.0')}={value}" for (x, _), value in pairs)
+        more = f",rate={repr(self.rate).removesuffix('.0')}" if self.kind == "exp" and len(values) == 1 else ""
+        return f"{self.kind}:" + "..".join(values) + more + (f",per={self.per}" if self.per else "")
+
+
+def parse_schedule(text: str, where: str, value: Callable[[str, str], float]) -> Schedule:
+    """The schedule that `text` stands for.
+
+    Args:
+        where: begins the message of an error.
+        value: from the text of one of its values, and what it is called, to the value.
+
+    Raises UsageError for any other text.
+    """
+    kind, _, rest = (part.strip() for part in text.partition(":"))
+    if kind not in FORMS:
+        raise UsageError(f"{where}: {unknown('schedule', kind, FORMS)}")
+    wrong = UsageError(f"{where}: {kind} is written {FORMS[kind]}")
+    parts = [part.strip() for part in rest.split(",")]
+    if kind in ("steps", "piecewise"):
+        pairs = [part.partition("=") for part in parts]
+        if not 1 <= len(pairs) <= 100 or not all(sign for _, sign, _ in pairs):
+            raise wrong
+        xs = [number(f"{where}: a fraction", x.strip(), whole=False, high=1) for x, _, _ in pairs]
+        if xs[0] != 0 or any(x >= y for x, y in itertools.pairwise(xs)):
+            raise UsageError(f"{where}: fractions begin with 0 and ascend")
+        points = [(x, value(v.strip(), f"{where}: its value")) for x, (_, _, v) in zip(xs, pairs, strict=True)]
+        return Schedule("const" if len(points) == 1 else kind, tuple(points))
+    if not rest:
+        raise wrong
+    first, dots, last = (part.strip() for part in parts[0].partition(".."))
+    start = (0.0, value(first, f"{where}: its start"))
+    given = {name.strip(): word.strip() for name, _, word in (part.partition("=") for part in parts[1:])}
+    if kind != "exp" or dots:
+        if given or len(parts) > 1 or bool(dots) == (kind == "const"):
+            raise wrong
+        if kind == "const":
+            return Schedule(kind, (start,))
+        end = value(last, f"{where}: its end")
+        if kind == "exp" and not (start[1] > 0 and end > 0):
+            raise UsageError(f"{where}: exp takes values above 0")
+        return Schedule(kind, (start, (1.0, end)))
+    if "rate" not in given or not given.keys() <= {"rate", "per"} or len(given) < len(parts) - 1:
+        raise wrong
+    rate = number(f"{where}: its rate", given["rate"], whole=False, high=1e6)
+    per = number(f"{where}: per", given["per"], whole=True, low=1) if "per" in given else 0
+    if not rate:
+        raise UsageError(f"{where}: its rate must be above 0")
+    if per and rate > 1:
+        raise UsageError(f"{where}: with per its rate is at most 1, or there is no largest value")
+    value(repr(start[1] * rate), f"{where}: its end")
+    return Schedule(kind, (start,), rate, per)
+
+
+@functools.cache
+def _schedule(text: str) -> Schedule:
+    return Option("schedule", "float", None, "", low=0.0, quantity="value").schedule(text)
 
 
 MOST_SEED = 2**53 - 1
@@ -231,6 +353,11 @@ MOST_SEED = 2**53 - 1
 def check_value(name: str, value: Any, kind: str, low: float = 0, high: float | None = None) -> None:
     """Raise UsageError unless a Python value is an `int`, `float`, `bool` or `str` (`kind`) in its range."""
     Option(name, kind, None, "", low=low, high=high).check(value)
+
+
+def shown_number(value: float | str) -> str:
+    """A number or a schedule, for a message."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _plain(limit: float) -> str:
@@ -268,60 +395,3 @@ def parse_spec(text: str, what: str, known: Mapping[str, Sequence[Option]]) -> t
             raise UsageError(f"--{what} {shown(text, plain=True)}: {key} {why}; options are written as in {example}")
         values[key] = value
     return name, values
-
-
-def options_of(config: type) -> tuple[Option, ...]:
-    """The options of a `Config` class, in the order of its fields."""
-    return _options_of(cast(Hashable, config))
-
-
-@functools.cache
-def _options_of(config: Any) -> tuple[Option, ...]:
-    hints = typing.get_type_hints(config, include_extras=True)
-    helps = field_docstrings(config)
-    return tuple(
-        option(field.name, hints[field.name], field.default, helps.get(field.name, ""))
-        for field in dataclasses.fields(config)
-    )
-
-
-def option(name: str, annotation: Any, default: Any, help: str = "") -> Option:
-    """The option that an annotation describes. Raises TypeError for an annotation that no option can have."""
-    more: dict[str, Any] = {}
-    if typing.get_origin(annotation) is Annotated:
-        annotation, *notes = typing.get_args(annotation)
-        for note in notes:
-            if isinstance(note, Range):
-                more |= dataclasses.asdict(note)
-            elif isinstance(note, Names):
-                more["names"] = note.what
-            elif isinstance(note, Excludes):
-                more["excludes"] = note.other
-    if typing.get_origin(annotation) is Literal:
-        return Option(name, "str", default, help, typing.get_args(annotation), **more)
-    if annotation not in (int, float, bool, str):
-        raise TypeError(f"{name} is annotated as {annotation}: an option is int, float, bool, str or a Literal")
-    return Option(name, annotation.__name__, default, help, **more)
-
-
-def field_docstrings(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, those of its base classes included."""
-    found: dict[str, str] = {}
-    for cls in reversed(config.__mro__):
-        if not dataclasses.is_dataclass(cls):
-            continue
-        try:
-            source = textwrap.dedent(inspect.getsource(cls))
-        except OSError:  # made at a prompt: there is no file to read
-            continue
-        body = ast.parse(source).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node, following in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and isinstance(following, ast.Expr)
-                and isinstance(following.value, ast.Constant)
-            ):
-                found[node.target.id] = " ".join(str(following.value.value).split())
-    return found

@@ -16,7 +16,7 @@ from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
-from playfield.options import Count, EvalEpsilon, Excludes, Fraction, NetName, Search
+from playfield.options import Count, Epsilon, EvalEpsilon, Excludes, Fraction, LearningRate, NetName, Schedule, Search
 from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
@@ -91,7 +91,7 @@ class ReplayConfig(algorithm.Config):
 class Config(ReplayConfig):
     """Hyper-parameters that DQN and its family share."""
 
-    added = frozenset({"eval_epsilon"})
+    added = frozenset({"eval_epsilon", "epsilon"})
     search = _search.DQN
 
     num_envs: Count = 8
@@ -112,7 +112,7 @@ class Config(ReplayConfig):
     """Minibatch size, in transitions."""
     target_period: Count = 1_000
     """Environment steps between updates of the target network."""
-    lr: float = 1e-4
+    lr: LearningRate = 1e-4
     """Learning rate."""
     anneal: bool = False
     """Anneal the learning rate linearly to 0."""
@@ -126,6 +126,9 @@ class Config(ReplayConfig):
     """Discount factor."""
     n_step: Count = 1
     """The n of n-step returns."""
+    epsilon: Epsilon = -1.0
+    """Epsilon, or a schedule of it, in place of `epsilon_start`, `epsilon_end`, `epsilon_share` and `epsilon_steps`
+    (-1: by these). As with them, it stays at its start until learning starts."""
     epsilon_start: Fraction = 1.0
     """Initial epsilon."""
     epsilon_end: Fraction = 0.01
@@ -165,22 +168,27 @@ class Config(ReplayConfig):
     @property
     def final_epsilon(self) -> float:
         """Probability of a random action at the end of training."""
-        return 0.0 if self.noisy else self.epsilon_end
+        if self.noisy or self.epsilon == -1:
+            return 0.0 if self.noisy else self.epsilon_end
+        return self.at("epsilon", 1.0)
 
     @property
     def epsilons(self) -> tuple[float, float]:
         """Epsilon of evaluation, and the final one of training."""
         return (self.final_epsilon if self.eval_epsilon < 0 else self.eval_epsilon), self.final_epsilon
 
-    def epsilon(self, step: int, progress: float) -> float:
+    def exploration_rate(self, step: int, progress: float) -> float:
         """Probability of a random action at a step, `progress` of the whole training.
 
         Before learning starts it stays at its initial value: an untrained network favours the same few actions.
         """
-        if step < self.learning_starts:
-            return 1.0 if self.noisy else self.epsilon_start
+        waits = step < self.learning_starts
         if self.noisy:
-            return 0.0
+            return 1.0 if waits else 0.0
+        if self.epsilon != -1:
+            return self.at("epsilon", 0.0 if waits else progress)
+        if waits:
+            return self.epsilon_start
         past = step / self.epsilon_steps if self.epsilon_steps else progress / (self.epsilon_share or 1e-9)
         return linear(self.epsilon_start, self.epsilon_end, past)
 
@@ -189,6 +197,9 @@ class Config(ReplayConfig):
         super().check(workers)
         if 0 < self.epsilon_zeta <= 1:
             raise UsageError(f"--epsilon-zeta must be above 1, or 0 for none, not {self.epsilon_zeta:g}")
+        check_epsilon(self.epsilon)
+        if self.noisy and self.epsilon != -1:
+            raise UsageError("--noisy true explores by noise: --epsilon has no meaning with it")
         if self.noisy and not self.noise_std:
             raise UsageError("--noisy true explores by noise: --noise-std must be above 0")
 
@@ -212,13 +223,27 @@ class Config(ReplayConfig):
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""
-        clauses = algorithm.annealed(["learning rate"] * self.anneal, steps)
-        if not self.noisy:
+        clauses = super().schedule(steps)
+        if not self.noisy and self.epsilon == -1:
             last = self.epsilon_steps or round(self.epsilon_share * steps)
             clauses.append(f"epsilon: {self.epsilon_start:g} to {self.epsilon_end:g} at step {last:,}")
         if self.alpha:
             clauses.append(f"beta: {self.beta:g} to 1 at step {steps:,}")
         return clauses
+
+    def in_force(self, step: int, steps: int) -> dict[str, float]:
+        """With epsilon, and the exponent of prioritised replay's weights."""
+        progress = min(step / steps, 1.0)
+        found = super().in_force(step, steps) | {"epsilon": self.exploration_rate(step, progress)}
+        return found | ({"beta": linear(self.beta, 1.0, progress)} if self.alpha else {})
+
+
+def check_epsilon(epsilon: float | str) -> None:
+    """Raise UsageError where an epsilon is neither -1 nor a probability, or has no value at the end of training."""
+    if isinstance(epsilon, str) and Schedule.parse(epsilon).per:
+        raise UsageError(f"--epsilon {epsilon}: per= has no last value, which evaluation needs: leave it out")
+    if not isinstance(epsilon, str) and -1 < epsilon < 0:
+        raise UsageError(f"--epsilon takes a number between 0 and 1, or a schedule, not {epsilon:g}")
 
 
 def buffer_need(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
-from playfield.options import Count, Fraction, NetName
+from playfield.options import Count, Fraction, LearningRate, NetName, Scheduled
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
@@ -59,7 +59,7 @@ class Config(algorithm.Config):
     """Steps per environment per rollout, which is one update."""
     whole_games: bool = False
     """One rollout is one game, of at most `rollout_steps` steps; needs one environment."""
-    lr: float = 7e-4
+    lr: LearningRate = 7e-4
     """Learning rate."""
     anneal: bool = True
     """Anneal the learning rate linearly to 0."""
@@ -76,7 +76,7 @@ class Config(algorithm.Config):
     """Huber instead of squared error for the value."""
     sum_losses: bool = False
     """Sum the losses of an update's steps instead of averaging them."""
-    ent_coef: float = 0.01
+    ent_coef: Annotated[float | str, Scheduled("entropy bonus")] = 0.01
     """Entropy coefficient."""
     vf_coef: float = 0.5
     """Value loss coefficient."""
@@ -107,10 +107,6 @@ class Config(algorithm.Config):
         """Raise UsageError where the network does not take these observations."""
         bodies.check(self.net, spec.obs_shape)
         return self
-
-    def schedule(self, steps: int) -> list[str]:
-        """What is annealed."""
-        return algorithm.annealed(["learning rate"] * self.anneal, steps)
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -158,12 +154,15 @@ def network(spec: EnvSpec, cfg: Config) -> ActorCritic:
     return ActorCritic(spec, cfg.net, shared=cfg.shared or len(spec.obs_shape) == 3)
 
 
-def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -> tuple[Tensor, dict[str, float]]:
+def a2c_loss(
+    net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int, ent_coef: float | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """Policy gradient loss, value loss and entropy bonus of a worker's share of the batch.
 
     Args:
         batch: tensors of B samples: obs [B, ...], and [B] each actions, returns, advantages.
         size: divisor of the sums: samples of the whole batch for means over it, or 1 for sums.
+        ent_coef: weight of the entropy bonus in this update (None: the Config's, at the start).
 
     Returns:
         The share's part of the loss, and its part of the logged metrics.
@@ -182,7 +181,8 @@ def a2c_loss(net: nn.Module, batch: dict[str, Tensor], cfg: Config, size: int) -
     )
     value_loss = value_error / size
     entropy = -(logprobs.exp() * logprobs).sum() / size
-    loss = policy_loss + cfg.vf_coef * value_loss - cfg.ent_coef * entropy
+    bonus = (cfg.at("ent_coef", 0.0) if ent_coef is None else ent_coef) * entropy
+    loss = policy_loss + cfg.vf_coef * value_loss - bonus
     with torch.no_grad():
         stats = {
             "loss": loss,
@@ -202,7 +202,9 @@ def normalise(rollouts: list[Rollout], name: str) -> None:
         setattr(r, name, ((getattr(r, name) - mean) / std).astype(np.float32))
 
 
-def update(learner: Learner, rollouts: list[Rollout], cfg: Config, lr: float) -> dict[str, float]:
+def update(
+    learner: Learner, rollouts: list[Rollout], cfg: Config, lr: float, ent_coef: float | None = None
+) -> dict[str, float]:
     """One optimizer step on all steps taken in the rollouts; returns its metrics."""
     share = rollouts[0].taken * rollouts[0].env.num_envs
     size = 1 if cfg.sum_losses else share * len(rollouts)
@@ -210,7 +212,7 @@ def update(learner: Learner, rollouts: list[Rollout], cfg: Config, lr: float) ->
     def share_of_loss(k: int, replica: nn.Module) -> tuple[Tensor, dict[str, float]]:
         names = ("obs", "actions", "returns", "advantages")
         batch = {name: rollouts[k].flat(name, np.arange(share)) for name in names}
-        return a2c_loss(replica, batch, cfg, size)
+        return a2c_loss(replica, batch, cfg, size, ent_coef)
 
     shares, grad_norm = learner.update(share_of_loss, lr)
     return {key: sum(share[key] for share in shares) for key in shares[0]} | {"grad_norm": grad_norm}
@@ -224,15 +226,15 @@ def train(run: Run, cfg: Config) -> None:
 
     def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
         if cfg.optimizer == "adam":
-            return torch.optim.Adam(params, cfg.lr, eps=cfg.eps, fused=True)
-        return torch.optim.RMSprop(params, cfg.lr, alpha=0.99, eps=cfg.eps)
+            return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.eps, fused=True)
+        return torch.optim.RMSprop(params, cfg.at("lr", 0.0), alpha=0.99, eps=cfg.eps)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):
-        lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
+        lr, ent_coef = (cfg.at(name, progress, run.step) for name in ("lr", "ent_coef"))
 
         with run.phase("rollout"):
             learner.team.run(
@@ -249,11 +251,12 @@ def train(run: Run, cfg: Config) -> None:
                     r.advantages = r.returns - r.values[: r.taken]
             elif cfg.norm_advantage:
                 normalise(rollouts, "advantages")
-            metrics = update(learner, rollouts, cfg, lr)
+            metrics = update(learner, rollouts, cfg, lr, ent_coef)
 
         run.log(
             {f"train/{key}": value for key, value in metrics.items()}
-            | {"train/explained_variance": values_explained(rollouts), "train/learning_rate": lr},
+            | {"train/explained_variance": values_explained(rollouts), "train/learning_rate": lr}
+            | ({"train/ent_coef": ent_coef} if isinstance(cfg.ent_coef, str) else {}),
             updates=1,
         )
 

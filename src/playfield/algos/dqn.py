@@ -232,8 +232,8 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
 
     def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
         if cfg.optimizer == "rmsprop":
-            return CentredRMSProp(params, cfg.lr, eps=cfg.adam_eps)
-        return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
+            return CentredRMSProp(params, cfg.at("lr", 0.0), eps=cfg.adam_eps)
+        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps, fused=True)
 
     learner = Learner(net, optimizer, compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
@@ -250,7 +250,7 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
     def learn(progress: float) -> dict[str, float]:
         """Sample, compute targets and make `updates` updates; returns metrics."""
         beta = linear(cfg.beta, 1.0, progress)
-        lr = cfg.lr * (1 - progress) if cfg.anneal else cfg.lr
+        lr = cfg.at("lr", progress, run.step)
 
         def sample(k: int) -> list[Minibatch]:
             batch = actors[k].replay.sample(share * updates, beta)
@@ -265,7 +265,7 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
         return {**dict(zip(METRICS, means.tolist(), strict=True)), "train/learning_rate": lr}
 
     for progress in run.steps(cfg.batch):
-        start, epsilon = run.step, cfg.epsilon(run.step, progress)
+        start, epsilon = run.step, cfg.exploration_rate(run.step, progress)
         learning = start >= cfg.learning_starts
         parallel = cfg.concurrent and learning
         if learning and start % cfg.target_period < cfg.batch:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder
 from playfield.linear.jit import Floats, Ints, kernel
 from playfield.linear.kernels import ONGOING, TERMINATED, add_traces, decay_traces, dot, update_traces
-from playfield.options import Fraction, Positive, PositiveFraction, Search
+from playfield.options import Fraction, Positive, PositiveFraction, Scheduled, Search
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
 
@@ -33,6 +33,7 @@ from playfield.runs.run import Run
 class Config(online.Config):
     """Hyper-parameters of the linear actor-critic."""
 
+    explores = False
     step_sizes = {"alpha": "correction", "alpha_actor": "correction_actor"}  # noqa: RUF012 (as in the base)
     search = {  # noqa: RUF012 (as in the base)
         "correction": online.SEARCH["correction"],
@@ -41,7 +42,7 @@ class Config(online.Config):
         "lam": Search(0.0, 0.99),
     }
 
-    alpha_actor: float = 0.0
+    alpha_actor: Annotated[float | str, Scheduled("actor's learning rate", ("anneal",))] = 0.0
     """The actor's step size; `alpha` is the critic's. 0: correction_actor / squared length of the features."""
     correction_actor: PositiveFraction = 0.16
     """Where alpha_actor is 0: the actor's step size, times the squared length of the features."""
@@ -118,9 +119,10 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
     )
 
 
-def rates(cfg: Config) -> Rates:
-    """The `Rates` of a Config."""
-    return Rates(cfg.alpha, cfg.alpha_actor, cfg.gamma, cfg.lam, cfg.tau, cfg.discounted, cfg.taken_only)
+def rates(cfg: Config, progress: float = 0.0, step: int = 0) -> Rates:
+    """The `Rates` of a Config when `progress` of the training is done, at a step."""
+    alpha, alpha_actor = (cfg.at(name, progress, step) for name in ("alpha", "alpha_actor"))
+    return Rates(alpha, alpha_actor, cfg.gamma, cfg.lam, cfg.tau, cfg.discounted, cfg.taken_only)
 
 
 @kernel

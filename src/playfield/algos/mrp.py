@@ -29,7 +29,7 @@ from playfield.algos._returns import explained_variance
 from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
-from playfield.options import Count, Fraction, NetName, PolicyName
+from playfield.options import Count, Fraction, LearningRate, NetName, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.play.policy import explainer
 from playfield.replay.buffer import TERMINATED, TRUNCATED, Replay
@@ -68,7 +68,7 @@ class Config(_dqn_config.ReplayConfig):
     """The n of n-step returns."""
     gamma: Fraction = 0.99
     """Discount factor."""
-    lr: float = 3e-4
+    lr: LearningRate = 3e-4
     """Learning rate of Adam."""
     anneal: bool = True
     """Anneal the learning rate linearly to 0."""
@@ -96,10 +96,6 @@ class Config(_dqn_config.ReplayConfig):
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """The replay buffer, and one minibatch."""
         return _dqn_config.buffer_need(spec, self.net, self.capacity, self.batch_size, packed=False)
-
-    def schedule(self, steps: int) -> list[str]:
-        """What is annealed."""
-        return algorithm.annealed(["learning rate"] * self.anneal, steps)
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -207,7 +203,7 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = ValueNetwork(run.spec, cfg.net)
 
-    adam = partial(torch.optim.Adam, lr=cfg.lr, eps=1e-5, fused=True)
+    adam = partial(torch.optim.Adam, lr=cfg.at("lr", 0.0), eps=1e-5, fused=True)
     learner = Learner(net, adam, run.compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=False)
@@ -217,7 +213,7 @@ def train(run: Run, cfg: Config) -> None:
         actor.collect(lambda obs: fixed.choose(obs, actor.random), cfg.rollout_steps, cfg.clip_reward)
 
     for progress in run.steps(cfg.batch):
-        lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
+        lr = cfg.at("lr", progress, run.step)
         with run.phase("rollout"):
             learner.team.run(play)
         run.record(actors)

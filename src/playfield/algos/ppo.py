@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
-from playfield.options import Count, Fraction, NetName
+from playfield.options import Count, Fraction, LearningRate, NetName, Range, Scheduled
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
@@ -59,7 +59,7 @@ class Config(algorithm.Config):
     """Epochs per rollout."""
     minibatches: Count = 4
     """Minibatches per epoch."""
-    lr: float = 6e-4
+    lr: LearningRate = 6e-4
     """Learning rate of Adam."""
     anneal: bool = True
     """Anneal the learning rate linearly to `anneal_to`."""
@@ -73,13 +73,13 @@ class Config(algorithm.Config):
     """Discount factor."""
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation."""
-    clip: Fraction = 0.1
+    clip: Annotated[float | str, Range(0, 1), Scheduled("clip range", ("anneal_clip",))] = 0.1
     """Clip range of the probability ratio."""
     clip_value: bool = True
     """Clip the value loss to `clip` around the old value."""
     norm_advantage: bool = True
     """Normalise advantages in each minibatch."""
-    ent_coef: float = 0.01
+    ent_coef: Annotated[float | str, Scheduled("entropy bonus", ("anneal_ent",))] = 0.01
     """Entropy coefficient."""
     vf_coef: float = 0.5
     """Value loss coefficient."""
@@ -112,11 +112,6 @@ class Config(algorithm.Config):
         """Raise UsageError where the network does not take these observations."""
         bodies.check(self.net, spec.obs_shape)
         return self
-
-    def schedule(self, steps: int) -> list[str]:
-        """What is annealed."""
-        switches = {"learning rate": self.anneal, "clip range": self.anneal_clip, "entropy bonus": self.anneal_ent}
-        return algorithm.annealed([name for name, on in switches.items() if on], steps, self.anneal_to)
 
 
 SB3 = Config(
@@ -171,7 +166,7 @@ def ppo_loss(
             advantages (normalised), returns.
         clip: clip range of this update.
         size: samples in the whole minibatch; sums over shares divided by it add up to means over the minibatch.
-        ent_coef: weight of the entropy bonus in this update (None: the Config's).
+        ent_coef: weight of the entropy bonus in this update (None: the Config's, at the start).
 
     Returns:
         The share's part of the loss, and its part of the logged means.
@@ -189,7 +184,8 @@ def ppo_loss(
         value_error = torch.maximum(value_error, (clipped - returns).square())
     value_loss = value_error.sum() / size  # the reference code's factor 1/2 is applied below
     entropy = -(logprobs.exp() * logprobs).sum() / size
-    loss = policy_loss + cfg.vf_coef * 0.5 * value_loss - (cfg.ent_coef if ent_coef is None else ent_coef) * entropy
+    bonus = (cfg.at("ent_coef", 0.0) if ent_coef is None else ent_coef) * entropy
+    loss = policy_loss + cfg.vf_coef * 0.5 * value_loss - bonus
     with torch.no_grad():
         stats = {
             "loss": loss,
@@ -238,7 +234,7 @@ def train(run: Run, cfg: Config) -> None:
         net = network(run.spec, cfg)
 
     def adam(params: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(params, cfg.lr, eps=cfg.adam_eps, fused=True)
+        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps, fused=True)
 
     learner = Learner(net, adam, compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
@@ -247,10 +243,7 @@ def train(run: Run, cfg: Config) -> None:
     part = share // cfg.minibatches  # and in a minibatch
 
     for progress in run.steps(cfg.batch):
-        left = 1.0 - (1.0 - cfg.anneal_to) * progress
-        lr = cfg.lr * left if cfg.anneal else cfg.lr
-        clip = cfg.clip * left if cfg.anneal_clip else cfg.clip
-        ent_coef = cfg.ent_coef * left if cfg.anneal_ent else cfg.ent_coef
+        lr, clip, ent_coef = (cfg.at(name, progress, run.step) for name in ("lr", "clip", "ent_coef"))
 
         with run.phase("rollout"):
             learner.team.run(lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward))
@@ -274,7 +267,8 @@ def train(run: Run, cfg: Config) -> None:
                 "train/explained_variance": values_explained(rollouts),
                 "train/learning_rate": lr,
                 "train/clip_range": clip,
-            },
+            }
+            | ({"train/ent_coef": ent_coef} if isinstance(cfg.ent_coef, str) else {}),
             updates=len(metrics),
         )
 

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from playfield.algos import _search
 from playfield.algos._actor import linear
 from playfield.algos._actor_critic import Rollout, collect, compute_advantages, make_rollouts, values_explained
+from playfield.algos._dqn_config import check_epsilon
 from playfield.algos._q_network import QNetwork, identity, policy
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
-from playfield.options import Count, EvalEpsilon, Fraction, NetName
+from playfield.options import Count, Epsilon, EvalEpsilon, Fraction, LearningRate, NetName
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
@@ -47,7 +48,7 @@ class Config(algorithm.Config):
     budgets = BUDGETS
     search = _search.PQN
 
-    added = frozenset({"eval_epsilon"})
+    added = frozenset({"eval_epsilon", "epsilon"})
 
     num_envs: Count = 32
     """Number of parallel environments."""
@@ -57,7 +58,7 @@ class Config(algorithm.Config):
     """Epochs per rollout."""
     minibatches: Count = 8
     """Minibatches per epoch."""
-    lr: float = 5e-4
+    lr: LearningRate = 5e-4
     """Learning rate."""
     anneal: bool = True
     """Anneal the learning rate linearly to 0."""
@@ -67,6 +68,8 @@ class Config(algorithm.Config):
     """Discount factor."""
     q_lambda: Fraction = 0.65
     """Lambda of the Q(lambda) returns (0: one step, 1: to the end of the rollout)."""
+    epsilon: Epsilon = -1.0
+    """Epsilon, or a schedule of it, in place of `epsilon_start`, `epsilon_end` and `epsilon_share` (-1: by these)."""
     epsilon_start: Fraction = 1.0
     """Initial epsilon."""
     epsilon_end: Fraction = 0.01
@@ -85,11 +88,21 @@ class Config(algorithm.Config):
     @property
     def epsilons(self) -> tuple[float, float]:
         """Epsilon of evaluation, and the final one of training."""
-        return (self.epsilon_end if self.eval_epsilon < 0 else self.eval_epsilon), self.epsilon_end
+        last = self.epsilon_end if self.epsilon == -1 else self.at("epsilon", 1.0)
+        return (last if self.eval_epsilon < 0 else self.eval_epsilon), last
+
+    def exploration_rate(self, progress: float) -> float:
+        """Epsilon when `progress` of the training is done."""
+        if self.epsilon != -1:
+            return self.at("epsilon", progress)
+        return linear(
+            self.epsilon_start, self.epsilon_end, progress / self.epsilon_share if self.epsilon_share else 1
+        )
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""
         super().check(workers)
+        check_epsilon(self.epsilon)
         if self.batch % (self.minibatches * workers):
             shares = f" shared by {workers} workers" if workers > 1 else ""
             raise UsageError(
@@ -103,9 +116,15 @@ class Config(algorithm.Config):
 
     def schedule(self, steps: int) -> list[str]:
         """What is annealed."""
-        last = round(self.epsilon_share * steps)
-        epsilon = f"epsilon: {self.epsilon_start:g} to {self.epsilon_end:g} at step {last:,}"
-        return [*algorithm.annealed(["learning rate"] * self.anneal, steps), epsilon]
+        clauses = super().schedule(steps)
+        if self.epsilon == -1:
+            last = round(self.epsilon_share * steps)
+            clauses.append(f"epsilon: {self.epsilon_start:g} to {self.epsilon_end:g} at step {last:,}")
+        return clauses
+
+    def in_force(self, step: int, steps: int) -> dict[str, float]:
+        """With epsilon."""
+        return super().in_force(step, steps) | {"epsilon": self.exploration_rate(min(step / steps, 1.0))}
 
 
 VECTOR = Config(
@@ -194,16 +213,15 @@ def train(run: Run, cfg: Config) -> None:
 
     def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
         if cfg.optimizer == "radam":
-            return torch.optim.RAdam(params, cfg.lr)
-        return torch.optim.Adam(params, cfg.lr, eps=1e-5, fused=True)
+            return torch.optim.RAdam(params, cfg.at("lr", 0.0))
+        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=1e-5, fused=True)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
     for progress in run.steps(cfg.batch):
-        lr = cfg.lr * (1.0 - progress) if cfg.anneal else cfg.lr
-        epsilon = linear(cfg.epsilon_start, cfg.epsilon_end, progress / cfg.epsilon_share if cfg.epsilon_share else 1)
+        lr, epsilon = cfg.at("lr", progress, run.step), cfg.exploration_rate(progress)
 
         def play(k: int, epsilon: float = epsilon) -> None:
             collect(lambda obs: epsilon_greedy(learner.replicas[k](obs), epsilon), rollouts[k], cfg.clip_reward)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from playfield.algos import c51
 from playfield.algos._dqn_presets import ATARI, VALUE_BUDGETS
-from playfield.options import Count, Fraction
+from playfield.options import Count, Fraction, LearningRate
 from playfield.runs.algorithm import Budget
 from playfield.runs.run import Run
 
@@ -27,7 +27,7 @@ class Config(c51.Config):
 
     budgets = BUDGETS
 
-    lr: float = 6.25e-5
+    lr: LearningRate = 6.25e-5
     target_period: Count = 8_000
     learning_starts: Count = 20_000
     n_step: Count = 3

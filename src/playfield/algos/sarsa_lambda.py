@@ -105,13 +105,13 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
         values=np.zeros(coder.active),
         last=np.zeros(2, np.int64),
         q_old=np.zeros(1),
-        epsilon=np.full(1, cfg.epsilon),
+        epsilon=np.full(1, cfg.at("epsilon", 0.0)),
     )
 
 
-def rates(cfg: Config) -> Rates:
-    """The `Rates` of a Config."""
-    return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
+def rates(cfg: Config, progress: float = 0.0, step: int = 0) -> Rates:
+    """The `Rates` of a Config when `progress` of the training is done, at a step."""
+    return Rates(cfg.at("alpha", progress, step), cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
 @kernel

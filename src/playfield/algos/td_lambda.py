@@ -54,6 +54,7 @@ DUTCH, ACCUMULATING = range(2)
 class Config(online.Config):
     """Hyper-parameters of TD(lambda)."""
 
+    explores = False
     search = {}  # noqa: RUF012 - as in the base; the scores are those of the policy that it evaluates
 
     lam: Fraction = 0.8
@@ -133,9 +134,9 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
     )
 
 
-def rates(cfg: Config) -> Rates:
-    """The `Rates` of a Config."""
-    return Rates(cfg.alpha, cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
+def rates(cfg: Config, progress: float = 0.0, step: int = 0) -> Rates:
+    """The `Rates` of a Config when `progress` of the training is done, at a step."""
+    return Rates(cfg.at("alpha", progress, step), cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
 
 
 @kernel

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
+from playfield.arguments import ALIASES
 from playfield.cli.parser import check_env, directory, env_kwargs, kebab, make, say_line, seed_list, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
-from playfield.options import ALIASES
 from playfield.runs import catalog
 from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.runs.output import complain

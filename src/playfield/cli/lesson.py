@@ -53,9 +53,7 @@ def lesson(words: list[str]) -> int:
     own = _own(words)
     group = p.add_argument_group("options of the lesson's method, instead of the published ones (no comparison then)")
     for o in own:
-        group.add_argument(
-            o.flag, type=o.parse, metavar="|".join(o.choices) or o.type.upper(), help=o.help.replace("%", "%%")
-        )
+        group.add_argument(o.flag, type=o.parse, metavar=o.metavar, help=o.help.replace("%", "%%"))
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     from playfield.lessons import _picture, _progress, _report

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from playfield import arguments as takes
+from playfield.arguments import ALIASES, seeds
 from playfield.envs import hang
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest, shown
-from playfield.options import ALIASES, BOOLEANS, MOST_SEED, number, seeds
+from playfield.options import BOOLEANS, MOST_SEED, number
 from playfield.runs.output import print_line
 
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}

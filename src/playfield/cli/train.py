@@ -143,9 +143,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--profile", action="store_true", help="at the end: the 20 functions with the most own time")
     protocol_options(p)
     group = p.add_argument_group(f"{algo}'s own options")
-    flags = {
-        o.name: group.add_argument(o.flag, type=o.parse, metavar="|".join(o.choices) or o.type.upper()) for o in own
-    }
+    flags = {o.name: group.add_argument(o.flag, type=o.parse, metavar=o.metavar) for o in own}
     if {"-h", "--help"} & set(words):
         env, preset, values = _values(p, algo, words)
         whose = f"for {env}" if env else "where environments differ, for each kind"

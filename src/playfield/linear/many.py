@@ -74,6 +74,8 @@ def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
     catalog.check(method, config)
     cfg = dataclasses.replace(module.Config(gamma=1.0, epsilon=0.0), **config)
     cfg.check()
+    if changing := [o.flag for o in catalog.options(method) if o.quantity and isinstance(getattr(cfg, o.name), str)]:
+        raise UsageError(f"{changing[0]} is a number here: a schedule is over the steps of a training, not episodes")
     return module, cfg
 
 

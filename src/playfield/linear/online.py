@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.envs.checks import like
-from playfield.errors import DataError, DivergedError
+from playfield.errors import DataError, DivergedError, UsageError
 from playfield.linear import budget
 from playfield.linear.coders import with_step_sizes
 from playfield.linear.episodes import Kernel, Memory, Rates, entry_points
@@ -40,7 +40,18 @@ from playfield.linear.jit import Floats, Ints
 from playfield.linear.kernels import ONGOING, TERMINATED, TRUNCATED
 from playfield.linear.observe import Observer
 from playfield.linear.restored import check, ranges
-from playfield.options import Count, FeaturesName, Fraction, PositiveFraction, Search, Signed
+from playfield.options import (
+    Count,
+    FeaturesName,
+    Fraction,
+    LearningRate,
+    PositiveFraction,
+    Range,
+    Scheduled,
+    Search,
+    Signed,
+    shown_number,
+)
 from playfield.play.policy import epsilon_greedy
 from playfield.runs import algorithm, divergence, encoder
 from playfield.runs.algorithm import Budget, Network
@@ -67,6 +78,7 @@ class Config(algorithm.Config):
     most_workers = 1
     budgets = BUDGETS
     search = SEARCH
+    explores: ClassVar[bool] = True  # by epsilon
     step_sizes: ClassVar[dict[str, str]] = {
         "alpha": "correction"
     }  # each with the option that chooses it where it is 0
@@ -77,7 +89,7 @@ class Config(algorithm.Config):
     features: FeaturesName = "tilings:tilings=8,tiles=8"
     """Features and their options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
     identity, table (of Discrete observations); of pictures: pixels, or autoencoder:PATH."""
-    alpha: float = 0.0
+    alpha: LearningRate = 0.0
     """Step size; 0: correction / squared length of the features (n with n tilings); with dutch traces also divided
     by the number of environments."""
     correction: PositiveFraction = 0.5
@@ -86,8 +98,9 @@ class Config(algorithm.Config):
     """Anneal the step size linearly to 0."""
     gamma: Fraction = 0.99
     """Discount factor."""
-    epsilon: Fraction = 0.05
-    """Initial epsilon (not used by linear_ac, whose policy is a softmax, nor by td_lambda, whose policy is fixed)."""
+    epsilon: Annotated[float | str, Range(0, 1), Scheduled("epsilon", ("epsilon_decay",))] = 0.05
+    """Epsilon, the initial one with `epsilon_decay` (not used by linear_ac, whose policy is a softmax, nor by
+    td_lambda, whose policy is fixed)."""
     epsilon_decay: Fraction = 1.0
     """Factor by which epsilon is multiplied after every episode."""
     initial: Signed = 0.0
@@ -123,7 +136,7 @@ class Config(algorithm.Config):
 
     def searches(self) -> dict[str, Search]:
         """Of each step size either itself, up to 30 times larger and smaller, or what chooses it."""
-        found = dict(self.search)
+        found = super().searches()
         for size, correction in self.step_sizes.items():
             given = getattr(self, size)
             if given and isinstance(given, float) and correction in found:
@@ -131,9 +144,13 @@ class Config(algorithm.Config):
                 found[size] = Search(given / 30, given * 30, log=True)
         return found
 
-    def schedule(self, steps: int) -> list[str]:
-        """What is annealed."""
-        return algorithm.annealed(["learning rate"] * self.anneal, steps)
+    def check(self, workers: int = 1) -> None:
+        """Raise UsageError where values cannot go together."""
+        super().check(workers)
+        if isinstance(self.epsilon, str) and self.epsilon_decay != 1:
+            raise UsageError("--epsilon is a schedule: leave out --epsilon-decay")
+        if isinstance(self.epsilon, str) and not self.explores:
+            raise UsageError("--epsilon is not used by this method, so a schedule of it has no meaning")
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers the method's `memory` has (but for a few): shared, and of each environment."""
@@ -269,7 +286,7 @@ def train_online(
     run: Run,
     cfg: Config,
     memory: Callable[..., Memory],
-    rates: Callable[[Any], Rates],
+    rates: Callable[[Any, float, int], Rates],
     begin: Kernel,
     learn: Kernel,
     act: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
@@ -278,7 +295,7 @@ def train_online(
 
     Args:
         memory: makes what the method keeps for one environment, of (number of actions, coder, cfg).
-        rates: the numbers of a Config that `begin` and `learn` take.
+        rates: the numbers that `begin` and `learn` take, of a Config when a share of the training is done, at a step.
         begin, learn: see `episodes.episode_loop`.
         act: a fixed policy, from observations [N, ...] and random numbers to actions [N]; None: actions are those
             that `begin` and `learn` return.
@@ -293,7 +310,9 @@ def train_online(
     env, rng, shared = learner.env, learner.random, learner.shared
     begin, learn = entry_points(begin, learn)
     for progress in run.steps(cfg.batch):
-        h = rates(_annealed(cfg, progress) if cfg.anneal else cfg)
+        h = rates(cfg, progress, run.step)
+        if isinstance(cfg.epsilon, str):
+            shared["epsilon"][...] = cfg.at("epsilon", progress, run.step)
         with run.phase("learning"):
             for t in range(cfg.rollout_steps):
                 # The first action of each new episode.
@@ -316,7 +335,8 @@ def train_online(
                 learner.episodes += [(t, episode) for episode in step.episodes]
                 shared["epsilon"] *= cfg.epsilon_decay ** len(step.episodes)
         if not learner.weights_finite():
-            raise DivergedError(f"the weights are not finite: lower the step size (--alpha, now {cfg.alpha:g})")
+            now = shown_number(cfg.alpha)
+            raise DivergedError(f"the weights are not finite: lower the step size (--alpha, now {now})")
         run.record([learner])
         metrics = {"train/learning_rate": h.alpha, "rollout/exploration_rate": float(shared["epsilon"][0])}
         if learner.coder.counts.any():
@@ -324,12 +344,9 @@ def train_online(
                 "train/cells": int(learner.coder.counts[0]),
                 "train/collisions": int(learner.coder.counts[1]),
             }
+        if isinstance(getattr(cfg, "alpha_actor", None), str):
+            metrics["train/actor_learning_rate"] = h.alpha_actor
         run.log(metrics, updates=cfg.batch)
-
-
-def _annealed(cfg: Config, progress: float) -> Config:
-    """`cfg` with its step sizes multiplied by 1 - progress."""
-    return dataclasses.replace(cfg, **{name: getattr(cfg, name) * (1 - progress) for name in cfg.step_sizes})
 
 
 def q_network(spec: EnvSpec, cfg: Config, saved: dict[str, Any]) -> Network:

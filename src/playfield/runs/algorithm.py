@@ -22,7 +22,8 @@ import numpy as np
 from playfield.compute import refuse_if_larger
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
-from playfield.options import Count, Search, options_of
+from playfield.options import Count, Option, Schedule, Search
+from playfield.runs.declared import options_of
 
 if TYPE_CHECKING:
     from playfield.runs.run import Run  # it imports torch, which `names` and `load` do without
@@ -107,6 +108,8 @@ class Config:
         """Raise UsageError for values out of their range, or that cannot go together or with so many workers."""
         for option in options_of(type(self)):
             option.check(getattr(self, option.name))
+            if isinstance(getattr(self, option.name), str) and (switch := self._switch(option)):
+                raise UsageError(f"{option.flag} is a schedule: turn --{switch.replace('_', '-')} off")
         if self.most_workers and workers > self.most_workers:
             raise UsageError(f"this algorithm uses at most {self.most_workers} worker: use --workers 1")
 
@@ -141,11 +144,35 @@ class Config:
 
     def searches(self) -> dict[str, Search]:
         """What is worth trying in a tuning that begins from this Config, by option."""
-        return dict(self.search)
+        own = [o for o in options_of(type(self)) if o.quantity and isinstance(getattr(self, o.name), str)]
+        fixed = {name for o in own for name in (o.name, *o.replaces)}
+        return {name: space for name, space in self.search.items() if name not in fixed}
+
+    def at(self, name: str, progress: float, step: int = 0) -> float:
+        """The value of an option when `progress` of the training is done, at this step: scheduled, or annealed."""
+        value = getattr(self, name)
+        if isinstance(value, str):
+            return Schedule.parse(value).at(progress, step)
+        if any(self._switch(o) for o in options_of(type(self)) if o.name == name):
+            value *= 1.0 - (1.0 - getattr(self, "anneal_to", 0.0)) * progress
+        return cast(float, value)
+
+    def in_force(self, step: int, steps: int) -> dict[str, float]:
+        """What may be scheduled, by what it is called, and its value at a step of a training of `steps`."""
+        progress = min(step / steps, 1.0)
+        return {o.quantity: self.at(o.name, progress, step) for o in options_of(type(self)) if o.quantity}
 
     def schedule(self, steps: int) -> list[str]:
         """What changes over a training of `steps`, one clause each."""
-        return []
+        own = [o for o in options_of(type(self)) if o.quantity]
+        falling = [o.quantity for o in own if self._switch(o)]
+        values = [(o.quantity, getattr(self, o.name)) for o in own]
+        clauses = [f"{quantity}: {value}" for quantity, value in values if isinstance(value, str)]
+        return [*annealed(falling, steps, getattr(self, "anneal_to", 0.0)), *clauses]
+
+    def _switch(self, option: Option) -> str:
+        """The switch by which an option is annealed, where it is on."""
+        return next((name for name in option.replaces if getattr(self, name, None) is True), "")
 
     def summary(self) -> str:
         """What the plan says of these hyper-parameters, besides the preset."""

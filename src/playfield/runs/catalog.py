@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import UsageError, unknown
-from playfield.options import Option, option, options_of
+from playfield.options import Option
 from playfield.runs import algorithm
+from playfield.runs.declared import option, options_of
 
 PACKAGE = Path(__file__).parent.parent
 INDEX = Path(__file__).with_name("index.json")
-SOURCES = ("algos/*.py", "nets/bodies.py", "linear/online.py", "options.py", "runs/algorithm.py", "runs/catalog.py")
+READ = ("algorithm", "catalog", "declared")
+SOURCES = ("algos/*.py", "nets/bodies.py", "linear/online.py", "options.py", *(f"runs/{name}.py" for name in READ))
 NETS = "playfield.nets"  # the group of entry points that name a body's function
 
 Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -99,7 +101,7 @@ def check(name: str, config: Mapping[str, Any]) -> None:
 
 
 def agree(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, with those that they switch off (see `options.Excludes`).
+    """The options that were given, with those that they switch off (see `options.Excludes` and `Scheduled`).
 
     What is given wins over what a preset says. Raises UsageError where two are given that exclude each other.
     """
@@ -113,6 +115,15 @@ def agree(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{a.flag} and {b.flag} exclude each other, leave one out. {both}")
         if other:
             off[other] = False
+        for other in known[key].replaced(value) if key in known else ():
+            if other not in known:
+                continue
+            switch = known[other].type == "bool"
+            if config.get(other, False) is not False:
+                flags = f"{known[key].flag} {value} and {known[other].flag}"
+                raise UsageError(f"{flags} exclude each other, leave one out: both say how it changes")
+            if switch:
+                off[other] = False
     return {**off, **config}
 
 
@@ -176,7 +187,8 @@ def describe(module: algorithm.Algorithm) -> Entry:
 
 
 def _options_from(stored: list[dict[str, Any]]) -> tuple[Option, ...]:
-    return tuple(Option(**{**o, "choices": tuple(o.get("choices", ()))}) for o in stored)
+    lists = ("choices", "replaces")
+    return tuple(Option(**{**o, **{name: tuple(o[name]) for name in lists if name in o}}) for o in stored)
 
 
 def _entry_from(stored: dict[str, Any]) -> Entry:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from playfield.errors import DivergedError
+from playfield.options import shown_number
 
 MOST = 100.0
 UNKNOWN = 10_000.0
@@ -31,7 +32,7 @@ def check(growth: float, scores: Iterable[float], config: dict[str, Any]) -> Non
     if growth <= limit(scores):
         return
     name = "lr" if "lr" in config else "alpha"
-    now = f", now {config[name]:g}" if isinstance(config.get(name), int | float) else ""
+    now = f", now {shown_number(config[name])}" if isinstance(config.get(name), int | float | str) else ""
     raise DivergedError(
         f"training has diverged: the weights are {growth:.2g} times as large as at its start: "
         f"lower the learning rate (--{name}{now})"

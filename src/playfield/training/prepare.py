@@ -112,8 +112,9 @@ def prepare(request: Request) -> Prepared:
     workers = request.workers or cfg.most_workers
     chosen = compute.choose(request.device, request.precision, workers, pixels=spec.pixels, num_envs=cfg.num_envs)
     cfg.check(chosen.workers)
-    # The command that repeats this run names policies with the hash of their weights.
-    pinned = {o.name: getattr(cfg, o.name) for o in catalog.options(request.algo) if o.names == "policy"}
+    # The command that repeats this run names policies with the hash of their weights, schedules in full.
+    as_kept = [o.name for o in catalog.options(request.algo) if o.names == "policy" or o.quantity]
+    pinned = {name: getattr(cfg, name) for name in as_kept if isinstance(getattr(cfg, name), str)}
     given = {**request.config, **{name: value for name, value in pinned.items() if name in request.config}}
     request = dataclasses.replace(request, config=given)
     return Prepared(request, module, cfg, spec, chosen, need_of(cfg, spec, request.run or Path("runs")))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from playfield import arguments as takes
+from playfield.arguments import ALIASES
 from playfield.envs import arguments
 from playfield.errors import UsageError, unknown
-from playfield.options import ALIASES, MOST_SEED, Option
+from playfield.options import MOST_SEED, Option
 from playfield.runs import catalog, goal
 
 # What numbers and words a training takes, on the command line as in Python.
