@@ -117,12 +117,12 @@ def test_updates_are_made_of_the_steps_just_played(base, workers, change, monkey
     seen: dict[int, tuple[Any, ...]] = {}
     plain = a2c.a2c_loss
 
-    def spy(net, batch, cfg, size):
+    def spy(net, batch, cfg, size, ent_coef):
         k = run._parts["learner"].replicas.index(net)
         log = envs[k].log[envs[k].used :]
         envs[k].used += len(log)
         seen[k] = naive_batch(net, log, cfg), {n: v.numpy().copy() for n, v in batch.items()}, size
-        return plain(net, batch, cfg, size)
+        return plain(net, batch, cfg, size, ent_coef)
 
     def make(n: int) -> Noise:
         envs.append(Noise(n))

@@ -17,7 +17,7 @@ def shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str
         main(["train", *words, "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.partition("own options")[2].split())
-    return dict(re.findall(r"(--[a-z-]+) [A-Z]+ (?:(?!--)[^[])*\[([^]]*)\]", text))
+    return dict(re.findall(r"(--[a-z-]+) [A-Z|]+ (?:(?!--)[^[])*\[([^]]*)\]", text))
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,12 @@ def test_linear_methods_learn_with_the_scheduled_step_sizes_and_epsilon(algo: st
         np.testing.assert_array_equal(found[:, 0, 1], told(cfg.alpha_actor, ROUNDS, cfg.batch))
     elif algo != "td_lambda":
         np.testing.assert_array_equal(found[:, 0, 2], told(cfg.epsilon, ROUNDS, cfg.batch))
+
+
+def test_it_learns_with_schedules() -> None:
+    given = {"lr": "cosine:5e-3..1e-4", "clip": "linear:0.3..0.1", "ent_coef": "linear:0.02..0"}
+    cfg = dataclasses.replace(PPO, anneal=False, **given)
+    run = run_for(Identity(1).spec, Identity, cfg, 40 * cfg.batch)
+    ppo.train(run, cfg)
+    run.close()
+    assert run.score > 7.5, "of 8, and 2 at random"

@@ -184,9 +184,12 @@ def test_a_finished_run_can_go_on_longer(tmp_path, whole):
     small(run)
     lines: list[str] = []
     playfield.train(resume=run, steps=4096, say=lines.append, games=0, tensorboard=False, console=False)
-    assert info(run)["extensions"] == [{"at": 2048, "from": 2048, "to": 4096}]
+    half = info(run)["config"]["lr"] / 2  # annealed to 0 over the total
+    changed = {"values": {"learning rate": [0.0, half]}}
+    assert info(run)["extensions"] == [{"at": 2048, "from": 2048, "to": 4096, **changed}]
     assert info(run)["result"]["steps"] == 4096
-    assert any("schedules follow the new total" in line for line in lines)
+    told = f"schedules follow the new total: at step 2,048 learning rate 0 becomes {half:.3g}"
+    assert any(told in line for line in lines)
     assert rows(run)[: len(rows(whole)) - 1] == rows(whole)[:-1]
 
 

@@ -205,7 +205,7 @@ class Config(ReplayConfig):
 
     def searches(self) -> dict[str, Search]:
         """Without epsilon where noise explores."""
-        return {name: s for name, s in self.search.items() if not (self.noisy and name.startswith("epsilon_"))}
+        return {name: s for name, s in super().searches().items() if not (self.noisy and name.startswith("epsilon_"))}
 
     def need(self, spec: EnvSpec, directory: Path) -> algorithm.Need:
         """The replay buffer, and what is sampled from it at once."""

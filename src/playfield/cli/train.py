@@ -27,7 +27,7 @@ from playfield.cli.profiling import profiled
 from playfield.envs import arguments
 from playfield.envs.names import default_algo
 from playfield.errors import UsageError, unknown
-from playfield.options import Option
+from playfield.options import FORMS, Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
@@ -150,6 +150,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         group.description = (
             f"[value in the preset {preset}, {whose}]. BOOL is true or false; --NAME alone is true, --no-NAME false."
         )
+        if any(o.quantity for o in own):
+            group.description += f" SCHEDULE, over the fraction of steps done: {'; '.join(FORMS.values())}."
         for o in own:
             flags[o.name].help = f"{o.help} [{values.get(o.name, o.default)}]".replace("%", "%%")
     try:

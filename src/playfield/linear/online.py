@@ -139,8 +139,10 @@ class Config(algorithm.Config):
         found = super().searches()
         for size, correction in self.step_sizes.items():
             given = getattr(self, size)
-            if given and isinstance(given, float) and correction in found:
-                del found[correction]
+            if not given or correction not in found:
+                continue
+            del found[correction]
+            if not isinstance(given, str):
                 found[size] = Search(given / 30, given * 30, log=True)
         return found
 

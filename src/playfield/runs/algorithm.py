@@ -144,8 +144,9 @@ class Config:
 
     def searches(self) -> dict[str, Search]:
         """What is worth trying in a tuning that begins from this Config, by option."""
-        own = [o for o in options_of(type(self)) if o.quantity and isinstance(getattr(self, o.name), str)]
-        fixed = {name for o in own for name in (o.name, *o.replaces)}
+        values = [(o, getattr(self, o.name)) for o in options_of(type(self)) if o.quantity]
+        fixed = {name for o, value in values for name in o.replaced(value)}
+        fixed |= {o.name for o, value in values if isinstance(value, str)}
         return {name: space for name, space in self.search.items() if name not in fixed}
 
     def at(self, name: str, progress: float, step: int = 0) -> float:
@@ -157,6 +158,11 @@ class Config:
             value *= 1.0 - (1.0 - getattr(self, "anneal_to", 0.0)) * progress
         return cast(float, value)
 
+    @property
+    def has_schedules(self) -> bool:
+        """Whether the value of an option is a schedule."""
+        return any(isinstance(getattr(self, o.name), str) for o in options_of(type(self)) if o.quantity)
+
     def in_force(self, step: int, steps: int) -> dict[str, float]:
         """What may be scheduled, by what it is called, and its value at a step of a training of `steps`."""
         progress = min(step / steps, 1.0)
@@ -167,7 +173,7 @@ class Config:
         own = [o for o in options_of(type(self)) if o.quantity]
         falling = [o.quantity for o in own if self._switch(o)]
         values = [(o.quantity, getattr(self, o.name)) for o in own]
-        clauses = [f"{quantity}: {value}" for quantity, value in values if isinstance(value, str)]
+        clauses = [f"{name}: {text}" for name, text in values if isinstance(text, str)]
         return [*annealed(falling, steps, getattr(self, "anneal_to", 0.0)), *clauses]
 
     def _switch(self, option: Option) -> str:

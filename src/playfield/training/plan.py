@@ -44,6 +44,31 @@ def remember(info: dict[str, Any], options: dict[str, Any]) -> bool:
     return True
 
 
+def lengthen(info: dict[str, Any], cfg: Config, done: int, steps: int) -> str:
+    """Make `steps` the total of a run that has done `done` of them; returns a line that says so.
+
+    The totals become part of `info`, and what each schedule's value at this step was and is.
+    """
+    before, after = cfg.in_force(done, info["steps"]), cfg.in_force(done, steps)
+    values = {name: [before[name], after[name]] for name in before if before[name] != after[name]}
+    extension = {"at": done, "from": info["steps"], "to": steps} | ({"values": values} if values else {})
+    told = f"the total is now {steps:,} steps instead of {info['steps']:,}"
+    info["extensions"].append(extension)
+    info["steps"], info["schedule"] = steps, schedule_text(cfg, steps)
+    if info["schedule"] == "constant":
+        return told
+    if values:
+        listed = ", ".join(f"{name} {old:.3g} becomes {new:.3g}" for name, (old, new) in values.items())
+        return f"{told}; schedules follow the new total: at step {done:,} {listed}"
+    follows = "the schedules' values at this step stay" if cfg.has_schedules else "schedules follow the new total"
+    return f"{told}; {follows}"
+
+
+def schedule_text(cfg: Config, steps: int) -> str:
+    """What changes over a training of `steps`, for `run.json`."""
+    return "; ".join(cfg.schedule(steps)) or "constant"
+
+
 def snap(steps: float) -> int:
     """`steps` rounded down to two digits, so that one machine nearly always chooses the same budget."""
     power = 10 ** max(math.floor(math.log10(max(steps, 1))) - 1, 0)
@@ -99,7 +124,7 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "seed": request.seed,
         "steps": steps,
         "target": goal.to_info(goal.requested(request.target_score, request.target_games)),
-        "schedule": "; ".join(cfg.schedule(steps)) or "constant",
+        "schedule": schedule_text(cfg, steps),
         "save_seconds": request.save_seconds,
         "keep": request.keep,
         "after": {name: getattr(request, name) for name in AFTER},
@@ -192,6 +217,7 @@ def plan_text(
         **({"input": reading} if (reading := spec_from(info).reading) else {}),
         "algorithm": f"{info['algo']}, preset {info['preset']}, {cfg.summary()}",
         **({"replay": replay} if replay else {}),
+        **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),

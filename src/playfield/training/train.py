@@ -40,9 +40,11 @@ from playfield.training.plan import (
     envs_of,
     finite_or_none,
     info_for,
+    lengthen,
     measure_speed,
     plan_text,
     remember,
+    schedule_text,
     steps_of,
 )
 from playfield.training.prepare import prepare, reopen
@@ -275,9 +277,7 @@ def _resume_locked(
     if steps is not None and steps != info["steps"]:
         if steps <= done:
             raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
-        info["extensions"].append({"at": done, "from": info["steps"], "to": steps})
-        say(f"the total is now {steps:,} steps instead of {info['steps']:,}; schedules follow the new total")
-        info["steps"] = steps
+        say(lengthen(info, opened[1], done, steps))
         write_info(directory, info)
     if line := goal.retarget(info, target, done):
         say(line)
@@ -285,7 +285,7 @@ def _resume_locked(
     if info.pop("diverged", None) is not None:  # it may do better now, with other steps
         write_info(directory, info)
     module, cfg, spec, need = opened
-    info["schedule"] = "; ".join(cfg.schedule(info["steps"])) or "constant"
+    info["schedule"] = schedule_text(cfg, info["steps"])
     for name in ("save_seconds", "keep"):
         if options.get(name) is None:
             options[name] = info.get(name, getattr(Request, name))
