@@ -199,8 +199,45 @@ def test_wrong_arguments_of_experiment(name, value):
 def test_numpys_numbers_are_numbers():
     request = Request("CartPole-v1", steps=np.int64(10), seed=np.uint8(3), save_seconds=np.float32(1.5))
     assert request.steps == 10
+    assert [type(v) for v in (request.steps, request.seed, request.save_seconds)] == [int, int, float]
     with pytest.raises(UsageError, match="steps takes a whole number"):
         Request("CartPole-v1", steps=np.float64(10))
+
+
+NUMPYS = {
+    "steps": np.int64(512),
+    "seed": np.uint8(3),
+    "lr": np.float32(0.001),
+    "num_envs": np.int32(4),
+    "anneal": np.bool_(False),
+    "keep": np.int64(2),
+    "save_seconds": np.float32(5),
+    "target_score": np.float64(400),
+    "target_games": np.int64(50),
+    "eval_every": np.int64(256),
+    "eval_games": np.int64(1),
+    "workers": np.int64(1),
+    "games": np.int64(1),
+    "env_timeout": np.float32(30),
+    "film": np.bool_(False),
+    "tensorboard": np.bool_(False),
+    "console": np.bool_(False),
+    "algo": np.str_("ppo"),
+}
+
+
+def test_a_run_of_numpys_numbers_is_that_of_pythons(tmp_path, monkeypatch):
+    """Files of a run are JSON, which takes Python's numbers only."""
+    monkeypatch.chdir(tmp_path)
+    first = playfield.train("CartPole-v1", **NUMPYS)
+    second = playfield.train("CartPole-v1", **{name: value.item() for name, value in NUMPYS.items()})
+    assert (first.steps, first.hash) == (second.steps, second.hash)
+    again = playfield.train(resume=first.directory, steps=np.int64(1024), keep=np.int64(1), games=np.int64(0))
+    assert again.steps == 1024
+    lake = playfield.make_envs("FrozenLake-v1", np.int64(1), env_kwargs={"is_slippery": np.bool_(False)})
+    assert lake.spec.protocol["kwargs"] == {"is_slippery": False}
+    assert playfield.make_envs("breakout", 1, sticky=np.float32(0.5)).spec.protocol["sticky"] == 0.5
+    assert playfield.evaluate(first.directory, games=np.int64(1), seed=np.int64(2)).games
 
 
 def test_options_by_their_names_on_the_command_line_and_in_other_libraries():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -114,8 +115,19 @@ seed = whole(0, MOST_SEED)
 """Seeds."""
 
 
+def as_python(value: Any) -> Any:
+    """NumPy's scalars as Python's own, also as values of a dictionary: JSON takes no others."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    return {key: as_python(item) for key, item in value.items()} if type(value) is dict else value
+
+
 def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: checks arguments before the function is called. The default of an argument is always taken."""
+    """A decorator: checks arguments before the function is called. The default of an argument is always taken.
+
+    The function gets NumPy's scalars as Python's own.
+    """
 
     def wrap(call: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(call)
@@ -123,11 +135,17 @@ def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(call)
         def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
+            given = bound.arguments
+            for name, value in given.items():
+                kind = signature.parameters[name].kind
+                given[name] = (
+                    tuple(map(as_python, value)) if kind is inspect.Parameter.VAR_POSITIONAL else as_python(value)
+                )
             for name, check in checks.items():
                 if name in given and given[name] is not signature.parameters[name].default:
                     check(name, given[name])
-            return call(*args, **kwargs)
+            return call(*bound.args, **bound.kwargs)
 
         return inner
 

@@ -137,7 +137,10 @@ class Request:
     preset_file: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        check_values({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        values = {field.name: takes.as_python(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        check_values(values)
 
 
 PROTOCOL_PARTS = (
