@@ -14,8 +14,9 @@ import pytest
 
 import playfield
 from playfield import lessons
-from playfield.cli import main
+from playfield.cli import _tuning, main
 from playfield.runs import checkpoint
+from tune_place import Instant
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,6 +80,9 @@ def home(tmp_path_factory):
         playfield.train("CartPole-v1", "linear_a2c", steps=1024, **short)
         playfield.train("MountainCar-v0", "sarsa_lambda", steps=1024, **short)
         _collected()
+        patch.setattr(_tuning, "measure", lambda ready: 1e4)
+        patch.setattr("playfield.experiments.tune.Local", lambda: Instant(folder / "started"))
+        assert main(["tune", "CartPole-v1", "--algo", "ppo", "--trials", "2", "--steps", "900", "--json"]) == 0
         saved = Path("runs/breakout/ppo/1/checkpoints")
         checkpoint.mark_best(saved, saved / (saved / "last").read_text("utf-8").strip(), 1.0, {})
     return folder
@@ -169,6 +173,13 @@ def test_command(command, home, monkeypatch, capsys):
     elif verb == "autoencoder":
         words[1] = "datasets/breakout"
         words += [] if "--resume" in words else ["--epochs", "1", "--out", fresh("autoencoders")]
+    elif verb == "tune" and not words[1].startswith("--"):
+        monkeypatch.setattr(_tuning, "measure", lambda ready: 1e4)
+        monkeypatch.setattr("playfield.experiments.tune.Local", lambda: Instant(home / "started"))
+        cut = words.index("--") if "--" in words else len(words)
+        more = ["--trials", "2", "--dir", fresh("runs/tune"), "--seeds", "1"]
+        more += ["--steps", "900"] if "--minutes" not in words else ["--minutes", "0.01"]
+        words = [*words[:cut], *more, *words[cut:]]  # the last of two counts
     elif verb == "lesson" and len(words) > 1 and words[1] not in ("--table", "breakout-features"):
         words += ["--runs", "1", "--episodes", "3", "--quiet"]  # the last of two counts
     elif verb == "explain":

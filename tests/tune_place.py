@@ -45,7 +45,7 @@ class Instant:
 
     def _write(self, started: dict[str, Any]) -> None:
         """A run that is as far as one that is looked at after a ninth of its time, or after all of it."""
-        job, steps = started["job"], started["job"].steps
+        job, steps = started["job"], started["job"].steps or 900
         code = self.codes.get((started["number"], job.seed), 0)
         done = time.monotonic() >= started["end"] and not started["stopped"]
         last = steps if done else steps // 8
