@@ -58,12 +58,6 @@ def test_one_game_as_json(name: str, kind: str, capfd: pytest.CaptureFixture[str
     assert (data["id"], data["kind"]) == (name, kind)
 
 
-def test_a_very_long_list_of_modes_is_cut() -> None:
-    assert games._ranges((0, 1, 2, 5)) == "0-2, 5"
-    assert games._ranges(()) == ""
-    assert games._ranges(tuple(range(0, 200, 2))) == "0, 2, 4, 6, 8, ..., 198 (100 in all)"
-
-
 def test_check_plays_games(capfd: pytest.CaptureFixture[str]) -> None:
     results = games.check_games(["breakout", "ALE/Pong-v5", "journey_escape"], frames=60)
     assert [game for game, _, _ in results] == ["breakout", "pong", "journey_escape"]

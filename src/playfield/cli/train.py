@@ -265,6 +265,10 @@ def protocol_options(p: Parser) -> None:
     group.add_argument("--stack", type=whole("--stack", 1, 8), help="frames in an observation")
     group.add_argument("--size", type=whole("--size", 0, 210), help="side of the square frame (0: the full screen)")
     group.add_argument("--colour", help="grey or rgb")
+    group.add_argument(
+        "--mode", type=whole("--mode", 0, 255), help="mode of the game (playfield games GAME lists them)"
+    )
+    group.add_argument("--difficulty", type=whole("--difficulty", 0, 255), help="its difficulty, likewise")
     group.add_argument("--obs", help="pixels or ram (128 bytes); CartPole: state or pixels")
 
 

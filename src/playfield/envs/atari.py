@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from playfield.envs.action_log import AtariLog
 from playfield.envs.atari_protocol import PROTOCOLS, AtariProtocol
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_num_envs, check_seeds, not_reset
-from playfield.errors import unknown
+from playfield.errors import UsageError, unknown
 
 ALEInterface.setLoggerMode(LoggerMode.Error)  # its banner would end up in --json output
 
@@ -71,7 +70,7 @@ class Atari:
         life_lost: bool [N], where the last step lost a life and the game goes on.
 
     Raises:
-        UsageError: unknown game, bad protocol, fewer than one env.
+        UsageError: unknown game, bad protocol, another mode than the first (see `atari_modes`), fewer than one env.
     """
 
     def __init__(
@@ -85,6 +84,8 @@ class Atari:
     ) -> None:
         check_num_envs(num_envs)
         protocol.check()
+        if protocol.other_game:  # AtariVectorEnv cannot choose one
+            raise UsageError(f"{game}: make_envs plays it in another mode, this class does not")
         self.game, self.num_envs, self.protocol = game, num_envs, protocol
         self.rgb = raw or protocol.colour == "rgb"
         names = action_names(game, protocol.full_actions)
@@ -119,7 +120,7 @@ class Atari:
             obs_dtype="uint8",
             num_actions=len(names),
             action_names=names,
-            protocol={"env": game, **dataclasses.asdict(protocol), "ale_py": ale_py.__version__},
+            protocol={"env": game, **protocol.stored(), "ale_py": ale_py.__version__},
         )
 
     @property

@@ -28,6 +28,8 @@ class AtariProtocol:
         size: side of the square that a frame is resized to; 0 leaves the full screen, 210x160.
         colour: `grey` or `rgb`.
         obs: `pixels`, or `ram` for the console's 128 bytes.
+        mode: number of a mode of the game; None: the game's first, which is the emulator's default.
+        difficulty: position of the console's difficulty switches; None: 0, the emulator's default.
     """
 
     name: str = "classic"
@@ -43,12 +45,23 @@ class AtariProtocol:
     size: int = 84
     colour: str = "grey"
     obs: str = "pixels"
+    mode: int | None = None
+    difficulty: int | None = None
 
     @classmethod
     def from_stored(cls, protocol: Mapping[str, Any]) -> AtariProtocol:
         """The protocol in `EnvSpec.protocol`, which holds other facts too (game, ale-py's version, view)."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{k: v for k, v in protocol.items() if k in known})
+
+    def stored(self) -> dict[str, Any]:
+        """The parts for `EnvSpec.protocol`; mode and difficulty only where they are not the emulator's default."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    @property
+    def other_game(self) -> bool:
+        """Is it played in another mode, or at another difficulty, than the emulator's default?"""
+        return self.mode is not None or self.difficulty is not None
 
     def changed(self, **parts: Any) -> AtariProtocol:
         """This protocol with some parts changed; a real change makes its name `custom`.
@@ -81,6 +94,10 @@ class AtariProtocol:
                 raise UsageError(f"protocol option {part} must be {kind}, not {shown(value)}")
             if not low <= value <= high:
                 raise UsageError(f"protocol option {part} must be between {low} and {high}, not {value}")
+        for part in ("mode", "difficulty"):
+            value = getattr(self, part)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise UsageError(f"protocol option {part} must be a whole number, not {shown(value)}")
         for part in ("maxpool", "life_loss", "fire_reset", "full_actions"):
             if not isinstance(getattr(self, part), bool):
                 raise UsageError(f"protocol option {part} must be True or False, not {shown(getattr(self, part))}")
@@ -107,6 +124,7 @@ class AtariProtocol:
             "18 actions" if self.full_actions else "minimal actions",
             "RAM" if self.obs == "ram" else f"{height}x{width} {self.colour}",
             f"stack {self.stack}",
+            *(f"{part} {value}" for part in ("mode", "difficulty") if (value := getattr(self, part)) is not None),
         ]
         return f"{self.name}: " + ", ".join(parts)
 

@@ -9,7 +9,6 @@ With `screens` the same games give their grey screens too: RAM and screen of the
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import ale_py
@@ -53,22 +52,29 @@ class AtariRam:
         self._keep_screens = screens
         self.screens: list[np.ndarray] = []
         self.next_screens: list[np.ndarray] = []
-        self.game, self.protocol = game, protocol.changed(obs="ram", stack=1)
+        self.game, self.protocol = game, self._settled(protocol)
         names = action_names(game, protocol.full_actions)
         fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
         self._fire = fire
-        self._games = [_Game(game, self.protocol, fire, screens) for _ in range(num_envs)]
+        self._games = [self._emulator(game, fire) for _ in range(num_envs)]
         self.life_lost = np.zeros(num_envs, bool)
         self._log: AtariLog | None = None
         self.spec = EnvSpec(
             id=game,
             kind="atari",
-            obs_shape=(RAM_BYTES,),
+            obs_shape=self._games[0].shape,
             obs_dtype="uint8",
             num_actions=len(names),
             action_names=names,
-            protocol={"env": game, **dataclasses.asdict(self.protocol), "ale_py": ale_py.__version__},
+            protocol={"env": game, **self.protocol.stored(), "ale_py": ale_py.__version__},
         )
+
+    def _settled(self, protocol: AtariProtocol) -> AtariProtocol:
+        """The protocol with what these observations decide."""
+        return protocol.changed(obs="ram", stack=1)
+
+    def _emulator(self, game: str, fire: int) -> Game:
+        return Game(game, self.protocol, fire, self._keep_screens)
 
     @property
     def lives(self) -> np.ndarray:
@@ -87,7 +93,7 @@ class AtariRam:
 
     def _begin(self) -> np.ndarray:
         self.life_lost = np.array([game.life_lost for game in self._games])
-        self._obs = np.stack([game.ram() for game in self._games])
+        self._obs = np.stack([game.observation() for game in self._games])
         self.screens = self.next_screens = self._screens()
         return self._obs
 
@@ -114,7 +120,7 @@ class AtariRam:
         for i, (game, action) in enumerate(zip(self._games, actions.tolist(), strict=True)):
             reward[i], over[i], capped[i] = game.step(action)
             lost[i] = game.life_lost
-        obs = next_obs = np.stack([game.ram() for game in self._games])
+        obs = next_obs = np.stack([game.observation() for game in self._games])
         self.screens = self.next_screens = self._screens()
         episodes = []
         for i in np.flatnonzero(over | capped).tolist():
@@ -126,7 +132,7 @@ class AtariRam:
                 game.seed(seed)
             else:
                 game.start()
-            obs[i] = game.ram()
+            obs[i] = game.observation()
             if self._keep_screens:
                 self.screens[i] = game.screen()
         self.life_lost = np.array([game.life_lost for game in self._games])
@@ -168,8 +174,10 @@ class AtariRam:
         """Nothing to release."""
 
 
-class _Game:
+class Game:
     """One emulator under the protocol; by itself it presses FIRE only at the start of a game."""
+
+    shape: tuple[int, ...] = (RAM_BYTES,)  # of an observation
 
     def __init__(self, game: str, protocol: AtariProtocol, fire: int, screens: bool) -> None:
         self.protocol, self.fire = protocol, fire
@@ -179,14 +187,22 @@ class _Game:
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", protocol.sticky)
         self.ale.setInt("frame_skip", 1)
-        self.ale.loadROM(self.rom)
+        self.load()
         self.actions = self.ale.getLegalActionSet() if protocol.full_actions else self.ale.getMinimalActionSet()
         self.life_lost = False
+
+    def load(self) -> None:
+        """Load the ROM. That forgets mode and difficulty; a new game does not."""
+        self.ale.loadROM(self.rom)
+        if self.protocol.mode is not None:
+            self.ale.setMode(self.protocol.mode)
+        if self.protocol.difficulty is not None:
+            self.ale.setDifficulty(self.protocol.difficulty)
 
     def seed(self, seed: int) -> None:
         """Start a new game that depends on `seed` alone."""
         self.ale.setInt("random_seed", seed % MAX_SEED)
-        self.ale.loadROM(self.rom)  # the emulator takes its new seed only here
+        self.load()  # the emulator takes its new seed only here
         self.generator = np.random.default_rng(seed)
         self.start()
 
@@ -211,7 +227,7 @@ class _Game:
         reward, over = 0, False
         for k in range(self.protocol.skip):
             if self.max_pools and k:
-                self.before = self.ale.getScreenGrayscale()
+                self.before = self.now()
             reward += self.ale.act(self.actions[action])
             over = self.ale.game_over()
             if over:
@@ -223,11 +239,15 @@ class _Game:
         self.lives = lives
         return reward, over, not over and self.length * self.protocol.skip >= self.protocol.cap
 
-    def ram(self) -> np.ndarray:
+    def observation(self) -> np.ndarray:
         """The console's RAM, uint8 [128]."""
         return self.ale.getRAM()
 
+    def now(self) -> np.ndarray:
+        """The grey screen, uint8 [210, 160]."""
+        return self.ale.getScreenGrayscale()
+
     def screen(self) -> np.ndarray:
-        """The grey screen, uint8 [210, 160], max-pooled over the last two frames where the protocol says so."""
-        now = self.ale.getScreenGrayscale()
+        """The screen, max-pooled over the last two frames where the protocol says so."""
+        now = self.now()
         return now if self.before is None else np.maximum(self.before, now)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from playfield.envs.atari import Atari
+from playfield.envs.atari_modes import pixels
 from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.base import Step
 from playfield.envs.checks import not_reset
@@ -38,7 +38,7 @@ class Viewed:
         if self.view.breakout_only and game != "breakout":
             raise UsageError(f"the view {view!r} is made for Breakout's screen, not for {game}")
         self.protocol = protocol.changed(size=0, colour="rgb")
-        self._raw = Atari(game, num_envs, self.protocol, threads=threads, raw=True)
+        self._raw = pixels(game, num_envs, self.protocol, threads=threads, raw=True)
         self.game, self.num_envs = game, num_envs
         height, width, channels = self.view.shape
         self._channels = channels

@@ -65,6 +65,7 @@ class Family:
         short_training_steps: steps that train for some seconds (`playfield bench kill`).
         score_name: what a score of a full game is.
         cuts: `make` takes `max_steps`, after which a game is truncated.
+        own_words: options of Atari games that may be arguments of these environments.
         package: whose version decides what its environments do, where it is not playfield's own.
     """
 
@@ -79,6 +80,7 @@ class Family:
     replays_on_restore: bool = False
     short_training_steps: int = 60_000
     score_name: str = "undiscounted return"
+    own_words: tuple[str, ...] = ()
     package: str = ""
     cuts: bool = False
 
@@ -93,7 +95,8 @@ class Family:
 
         Raises UsageError where the environments take no arguments.
         """
-        options = {k: v for k, v in parts.items() if k in self.options or k in FAMILIES["atari"].options}
+        atari = set(FAMILIES["atari"].options) - set(self.own_words)
+        options = {k: v for k, v in parts.items() if k in self.options or k in atari}
         others = {k: v for k, v in parts.items() if k not in options}
         if twice := others.keys() & arguments.keys():
             raise UsageError(f"the argument {min(twice)} is given twice")
@@ -142,8 +145,13 @@ class Family:
         """Steps after which those who wait for a game's end cut it off; None where its protocol ends every game."""
         return None
 
-    def reference_scores(self, id: str) -> tuple[float | None, float | None]:
-        """Published mean scores of (a random player, a human); (None, None) where there are none."""
+    def reference_scores(
+        self, id: str, protocol: Mapping[str, Any] | None = None
+    ) -> tuple[float | None, float | None]:
+        """Published mean scores of (a random player, a human); (None, None) where there are none.
+
+        `protocol`: a stored one; None: one of the game as it is usually played.
+        """
         return None, None
 
     def score_limits(self, id: str) -> tuple[float, float]:
@@ -163,9 +171,9 @@ class Family:
         known = INPUTS.get(id.partition("-v")[0], ())
         return known if len(known) == count else tuple(f"input {i + 1}" for i in range(count))
 
-    def human_normalized(self, id: str, score: float) -> float | None:
+    def human_normalized(self, id: str, score: float, protocol: Mapping[str, Any] | None = None) -> float | None:
         """(score - random) / (human - random); None without reference scores."""
-        random_score, human_score = self.reference_scores(id)
+        random_score, human_score = self.reference_scores(id, protocol)
         if random_score is None or human_score is None:
             return None
         return (score - random_score) / (human_score - random_score)
@@ -230,7 +238,11 @@ class AtariFamily(Family):
         # 60 frames of tolerance for the no-op frames at the start of an episode
         return (protocol["cap"] - 60) // protocol["skip"] if protocol.get("cap") else None
 
-    def reference_scores(self, id: str) -> tuple[float | None, float | None]:
+    def reference_scores(
+        self, id: str, protocol: Mapping[str, Any] | None = None
+    ) -> tuple[float | None, float | None]:
+        if protocol and AtariProtocol.from_stored(protocol).other_game:
+            return None, None  # the published ones are of the first mode
         return SCORES.get(id, (None, None))
 
     def fps(self, id: str, protocol: Mapping[str, Any]) -> float:
@@ -265,6 +277,7 @@ class GymnasiumFamily(Family):
 
     kind = "gymnasium"
     package = "gymnasium"
+    own_words = ("mode", "difficulty")
     cuts = True
     options = ("env_kwargs", "time_limit", "max_steps")
     replays_on_restore = True

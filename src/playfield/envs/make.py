@@ -34,19 +34,19 @@ def make(
 
 
 def _atari(id: str, num_envs: int, options: Mapping[str, Any], threads: int, raw: bool) -> VectorEnv:
-    from playfield.envs import atari, atari_ram, atari_viewed
+    from playfield.envs import atari_modes, atari_ram, atari_viewed
 
-    parts = {k: v for k, v in options.items() if k not in ("protocol", "view")}
+    parts = atari_modes.chosen(id, {k: v for k, v in options.items() if k not in ("protocol", "view")})
     chosen, view = protocol(options.get("protocol") or "classic", **parts), options.get("view")
     if raw:
-        return atari.Atari(id, num_envs, chosen, threads=threads, raw=True)
+        return atari_modes.pixels(id, num_envs, chosen, threads=threads, raw=True)
     if chosen.obs == "ram" and view:
         raise UsageError("a view is made of pixels: leave out --view or --obs ram")
     if chosen.obs == "ram":
         return atari_ram.AtariRam(id, num_envs, chosen)
     if view:
         return atari_viewed.Viewed(id, num_envs, chosen, view, threads=threads)
-    return atari.Atari(id, num_envs, chosen, threads=threads)
+    return atari_modes.pixels(id, num_envs, chosen, threads=threads)
 
 
 def _classic(id: str, num_envs: int, options: Mapping[str, Any], threads: int, raw: bool) -> VectorEnv:

@@ -29,7 +29,8 @@ def plot(found: Found, out: Path, window: int = WINDOW) -> None:
             if not grid.size:
                 raise UsageError(f"the runs of {label} on {env} have no step in common yet")
             lines.append(Line(label, labels.index(label), grid, values))
-        low, high = family(next(iter(in_env)).info["spec"]["kind"]).reference_scores(env)
+        known = {family(c.info["spec"]["kind"]).reference_scores(env, c.info["protocol"]) for c in in_env}
+        low, high = known.pop() if len(known) == 1 else (None, None)  # two games: whose would they be?
         panels.append(Panel(env, lines, human=high, random=low, limits=limits(env, in_env[0])))
     comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
 

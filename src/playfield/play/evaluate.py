@@ -217,7 +217,7 @@ def evaluate(
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,
-        human_normalized=spec.family.human_normalized(spec.id, mean),
+        human_normalized=spec.family.human_normalized(spec.id, mean, spec.protocol),
         warnings=getattr(policy, "warnings", ()),
         max_steps=most,
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none

@@ -10,13 +10,15 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 
 SEEN = ("obs", "view", "stack", "size", "colour", "full_actions")  # parts that decide what a network sees and does
+WHICH = ("mode", "difficulty")  # parts that decide which of its games a cartridge plays
 SHAPES = ("obs_shape", "obs_dtype", "num_actions")
 
 
 def under(spec: EnvSpec, protocol: str | None, parts: Mapping[str, Any]) -> EnvSpec:
     """The spec of the same environment under `protocol` (None: that of `spec`) with some of its `parts` changed.
 
-    What the agent sees, and its actions, stay as in its training where `parts` do not change them.
+    What the agent sees, its actions, and the game's mode and difficulty stay as in its training where `parts` do not
+    change them.
 
     Raises UsageError for an unknown protocol or part, or one under which the agent cannot play.
     """
@@ -24,7 +26,7 @@ def under(spec: EnvSpec, protocol: str | None, parts: Mapping[str, Any]) -> EnvS
         return spec
     options = spec.family.make_options(spec.protocol)
     if protocol is not None:
-        options = {k: v for k, v in options.items() if k in SEEN} | {"protocol": protocol}
+        options = {k: v for k, v in options.items() if k in SEEN + WHICH} | {"protocol": protocol}
     env = make_envs(spec.id, 1, **{**options, **parts})
     other: EnvSpec = env.spec
     env.close()

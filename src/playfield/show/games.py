@@ -15,6 +15,7 @@ from rich.progress import track
 
 from playfield.envs import catalog
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
+from playfield.envs.atari_modes import ranges
 from playfield.envs.names import classic_games, gym_name, resolve
 from playfield.envs.scores import SCORES
 from playfield.errors import EnvError, PlayfieldError, UsageError
@@ -196,8 +197,8 @@ def _print_atari(output: Console, info: catalog.GameInfo) -> None:
         "ROM": f"{info.rom}, {info.rom_bytes:,} bytes",
         "MD5": info.md5,
         "lives": _count(info.lives),
-        "modes": _ranges(info.modes),
-        "difficulties": _ranges(info.difficulties),
+        "modes": _choice(info.modes),
+        "difficulties": _choice(info.difficulties),
         "screen": f"{height} x {width} x 3 = {info.rgb_bytes:,} bytes; as greys {info.grey_bytes:,}",
         "RAM": f"{info.ram_bytes} bytes",
         "scores": scores,
@@ -234,15 +235,6 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0, 1, 2, 5` -> `0-2, 5`; a very long list is cut in the middle."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    texts = [str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts]
-    if len(texts) > 15:  # video_cube has 153 modes
-        texts = [*texts[:5], "...", f"{texts[-1]} ({len(numbers)} in all)"]
-    return ", ".join(texts)
+def _choice(numbers: Sequence[int]) -> str:
+    """Modes or difficulties; with a choice, which one is played by default."""
+    return ranges(tuple(numbers)) + (f" (default {numbers[0]})" if len(numbers) > 1 else "")

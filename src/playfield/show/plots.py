@@ -271,7 +271,7 @@ def save_curve(directory: Path, info: dict[str, Any], evaluation: dict[str, Any]
     games = read_monitor(path) if path.exists() else []
     if not games:
         return None
-    low, high = family(info["spec"]["kind"]).reference_scores(info["env"])
+    low, high = family(info["spec"]["kind"]).reference_scores(info["env"], info["protocol"])
     evals: list[Any] = list(read_evaluations(directory / EVALUATIONS))
     if evaluation is not None:
         mean = evaluation["mean"]

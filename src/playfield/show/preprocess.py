@@ -15,6 +15,7 @@ import numpy as np
 
 from playfield.envs import make_envs
 from playfield.envs.atari import Atari
+from playfield.envs.atari_modes import AtariModes, pixels
 from playfield.envs.atari_viewed import Viewed
 from playfield.errors import UsageError
 from playfield.show import panels
@@ -30,7 +31,7 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
     return np.rint(red + green + blue).astype(np.uint8)
 
 
-def play(env: Atari | Viewed, steps: int, seed: int) -> tuple[list[np.ndarray], np.ndarray, int]:
+def play(env: Atari | AtariModes | Viewed, steps: int, seed: int) -> tuple[list[np.ndarray], np.ndarray, int]:
     """Play `steps` random steps; returns the emulator frames of the last step, the observation after it, the steps.
 
     A second emulator plays the same game frame by frame. If the last step ended a game, play goes on until one does
@@ -40,7 +41,7 @@ def play(env: Atari | Viewed, steps: int, seed: int) -> tuple[list[np.ndarray], 
         The frames of the last step, each uint8 RGB [210, 160, 3]; the observation, [H, W, C]; the steps played.
     """
     protocol, names = env.protocol, env.spec.action_names
-    single = Atari(env.game, 1, protocol.changed(skip=1, maxpool=False, cap=10_000_000), raw=True)
+    single = pixels(env.game, 1, protocol.changed(skip=1, maxpool=False, cap=10_000_000), raw=True)
     fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
     rng = np.random.default_rng(seed)
     games, played, ended = 0, 0, True
@@ -100,13 +101,13 @@ def preprocess(
         check_picture(out)
     env = make_envs(name, 1, protocol=protocol, view=view, **parts)
     try:
-        if not isinstance(env, Atari | Viewed):
+        if not isinstance(env, Atari | AtariModes | Viewed):
             raise UsageError(f"{name} has no Atari pixel observations: try playfield preprocess breakout")
         frames, obs, played = play(env, steps, seed)
     finally:
         env.close()
     rules, stack = env.protocol, int(env.spec.protocol["stack"])
-    by_hand = isinstance(env, Atari) and rules.colour == "grey"
+    by_hand = isinstance(env, Atari | AtariModes) and rules.colour == "grey"
     newest = pictures(obs, stack)[-1]
     steps_by_hand = _by_hand(frames, rules.screen, rules.maxpool)
     difference = None
@@ -144,7 +145,7 @@ def _by_hand(frames: list[np.ndarray], screen: tuple[int, int], maxpool: bool) -
 
 
 def _page(
-    env: Atari | Viewed,
+    env: Atari | AtariModes | Viewed,
     frames: list[np.ndarray],
     by_hand: list[tuple[str, np.ndarray]],
     obs: np.ndarray,
@@ -199,7 +200,7 @@ def _stacked(*rows: np.ndarray, gap: int = 12) -> np.ndarray:
     return out
 
 
-def _lines(env: Atari | Viewed, result: dict[str, Any]) -> list[str]:
+def _lines(env: Atari | AtariModes | Viewed, result: dict[str, Any]) -> list[str]:
     shape = "x".join(map(str, result["obs_shape"]))
     lines = [
         f"{result['env']} after {result['steps']:,} random steps from seed {result['seed']}; {env.protocol.line()}",

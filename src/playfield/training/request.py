@@ -155,6 +155,8 @@ PROTOCOL_PARTS = (
     "size",
     "colour",
     "obs",
+    "mode",
+    "difficulty",
 )
 """Settings of an environment's protocol that have an option of their own on the command line."""
 
