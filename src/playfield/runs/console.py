@@ -1,5 +1,5 @@
 """What a training run shows in the terminal: a table that stays in place, or plain blocks in a pipe or log
-file.
+file, or in a notebook one line with a bar.
 
 The names are those of the metrics; `rollout/ep_rew_mean` is shown as the score. If the reader goes away (`|
 head`, a closed terminal) the console falls silent and training goes on.
@@ -25,6 +25,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from playfield.runs.notebook import Line, in_notebook
 from playfield.runs.output import Say as Say
 from playfield.runs.output import discard
 
@@ -130,6 +131,7 @@ class Console:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.title, self.total_steps, self.period = title, total_steps, period
+        self._line = Line() if stream is None and not quiet and in_notebook() else None
         self.stream = stream if stream is not None else sys.stdout
         self.quiet = quiet or self.stream is None
         self.step = 0
@@ -158,7 +160,7 @@ class Console:
             if len(self._history) > 4000:
                 self._history = [(a + b) / 2 for a, b in zip(*[iter(self._history)] * 2, strict=False)]
         self._dirty = True
-        if self._clock() - self._shown >= (REDRAW if self._in_place else self.period):
+        if self._clock() - self._shown >= (REDRAW if self._in_place or self._line else self.period):
             self._show()
 
     def note(self, text: str) -> None:
@@ -197,7 +199,10 @@ class Console:
 
     def _show(self) -> None:
         self._shown, self._dirty = self._clock(), False
-        if not self._in_place:
+        if (line := self._line) is not None:
+            done = self.step / self.total_steps if self.total_steps else None
+            self._try(lambda: line.show(self._heading(), done))
+        elif not self._in_place:
             self._try(lambda: self._write(plain_block(self._heading(), self.values)))
         else:
             self._try(self._draw)
