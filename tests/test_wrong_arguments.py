@@ -39,6 +39,7 @@ AGENT = {
     "trust": [*SWITCH, None],
 }
 RIGHT = {
+    "aggregate": {"source": {"a": [[1.0, 2.0], [3.0, 4.0]]}},
     "evaluate": {"policy": "breakout"},
     "list_runs": {},
     "load_policy": {"source": "breakout"},
@@ -53,6 +54,14 @@ RIGHT = {
     "train": {"env": "breakout", "steps": 256, "quiet": True},
 }  # fmt: skip
 WRONG: dict[str, dict[str, list[object]]] = {
+    "aggregate": {
+        "source": [*PATH, None, "nope", {}, {"a": []}, {"a": [1.0]}, {"a": [[math.nan]]}, {"a": [["x"]]}, {"a": {}},
+                   {"a": [[1.0], [2.0, 3.0]]}, {"a": [[1.0]], "b": [[1.0, 2.0]]}, {"a": [[1j]]}, {"a": [[10**400]]}],
+        "tasks": ["ab", 5, [1, 2], ["t"], ["t", "u", "v"], {}, object()],
+        "baseline": [*NAME, "b"], "gamma": ["1", math.nan, math.inf, True, [1], object(), 10**400],
+        "level": [*real(0), 0, 1, 95], "draws": whole(10), "seed": SEED, "score": [*NAME, "max", None],
+        "games": whole(1), "window": whole(1),
+    },
     "evaluate": {
         "policy": [*PATH, None, "nope", playfield], "games": whole(1), "seed": SEED, "num_envs": whole(0),
         "threads": whole(0), "on_game": FUNCTION, "on_step": FUNCTION, "max_steps": whole(1),

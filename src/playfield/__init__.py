@@ -21,6 +21,7 @@ if logging.getLogger("matplotlib").level == logging.NOTSET:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 _HOMES = {
+    "aggregate": "playfield.experiments.summary",
     "evaluate": "playfield.play.evaluate",
     "experiment": "playfield.linear.many",
     "list_runs": "playfield.experiments.records",
@@ -33,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "__version__",
+    "aggregate",
     "evaluate",
     "experiment",
     "list_runs",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     __version__: str
     from playfield.envs import make_envs
     from playfield.experiments.records import list_runs
+    from playfield.experiments.summary import aggregate
     from playfield.linear.many import experiment
     from playfield.play.agent import load_policy
     from playfield.play.evaluate import evaluate

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import logging
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,11 +11,10 @@ from typing import Any
 
 from playfield import compute
 from playfield.arguments import ALIASES
-from playfield.cli.parser import check_env, directory, env_kwargs, kebab, make, say_line, seed_list, whole
+from playfield.cli.parser import Parser, check_env, directory, env_kwargs, kebab, make, seed_list, whole
 from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
 from playfield.runs import catalog
-from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.runs.output import complain
 from playfield.show.formats import check_plot
 from playfield.training.prepare import fit_together, prepare
@@ -32,9 +29,7 @@ EXAMPLES = """examples:
 
 The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
 OUT = "the picture: a .png, .svg or .pdf file (default: compare.png in --dir)"
-LISTED = 10  # runs that were left out
 # Words of `train` that a comparison sets itself.
-logger = logging.getLogger(__name__)
 OURS = {
     "algo",
     "steps",
@@ -81,6 +76,7 @@ def compare(words: list[str]) -> int:
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
     p.add_argument("--out", type=directory("--out"), metavar="FILE", help=OUT)
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    _shown(p)
     env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
     if a.env_kwargs:
@@ -89,27 +85,57 @@ def compare(words: list[str]) -> int:
         check_env(env)
     if a.out is not None:
         check_plot(a.out)
+    if a.json and a.table:
+        raise UsageError("--json and --table are two outputs: give one")
+    if a.games and a.score != "best":
+        raise UsageError("--games is for --score best: the fresh games that a best checkpoint plays")
     labels = [" ".join(text.split()) for text in a.algo]
+    from playfield.cli.compared import show  # NumPy and matplotlib, which a mistake need not wait for
+
     if not labels:
         given = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend") if getattr(a, n)] + ["--"] * bool(extra)
         if given:
             raise UsageError(f"{given[0]} is for training: name what to train, as in --algo dqn --algo pqn")
         if not a.dir.is_dir():
             raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
-        return _show(a, labels)
+        return show(a, labels)
     ended = _train(a, labels, extra, shlex.join(["playfield", "compare", *words]))
     for one in ended:
         if one.diverged:  # a result, which the table counts
             complain(f"{one.job.name}: {one.why}")
     if failed := [one for one in ended if not one.diverged]:
         with contextlib.suppress(UsageError):  # nothing to draw
-            _show(a, labels)
+            show(a, labels)
         first, why, _ = failed[0]
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         error = PlayfieldError(f"training failed: {first.name}{others}: {why}; the same command tries again")
         error.exit_code = failed[0][2] if failed[0][2] in range(2, 7) else 1
         raise error
-    return _show(a, labels)
+    return show(a, labels)
+
+
+def _shown(p: Parser) -> None:
+    """Options for what is shown of runs."""
+    p.add_argument("--table", choices=("md", "csv", "latex"), help="the tables on standard output, nothing else")
+    p.add_argument(
+        "--score",
+        choices=("final", "best", "eval"),
+        default="final",
+        help="final: of the last training games (default); eval: of the evaluation nearest to that step (see "
+        "--eval-every of train); best: of fresh games of the best checkpoint",
+    )
+    p.add_argument("--games", type=whole("--games", 1, 1e6), help="fresh games for --score best (default 30)")
+    p.add_argument(
+        "--aggregate",
+        action="store_true",
+        help="IQM, median, mean and optimality gap of normalised scores (default: of two environments or more)",
+    )
+    p.add_argument("--baseline", metavar="WORDS", help="the algorithm to compare with (default: the first)")
+    p.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also pictures of the aggregates: intervals, profiles, curves, matrices",
+    )
 
 
 def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], command: str) -> list[Any]:
@@ -187,63 +213,3 @@ def _naming(t: Any) -> Any:
         yield
     except (UsageError, StorageError) as error:
         raise type(error)(f"{t.label} on {t.env}: {error}") from None
-
-
-def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
-    from playfield.experiments import compare, drawn
-
-    found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
-    rows = compare.rows(found.curves, a.window)
-    out = a.out or a.dir / "compare.png"
-    left = [{"run": str(x.directory), "why": x.why} for x in found.left_out]
-    failed: Exception | None = None
-    try:
-        drawn.plot(found, out, a.window)
-    except Exception as error:  # the table comes first: it is what the trainings were for
-        failed = error
-    picture = None if failed else str(out)
-    if a.json:
-        same = [{"env": env, "labels": names} for env, names in found.alike]
-        print(json.dumps({"picture": picture, "rows": rows, "left_out": left, "same_settings": same}))
-    else:
-        _print(rows)
-        for note in found.notes:
-            say_line(note)
-        for one in left[:LISTED]:
-            say_line(f"  {one['run']}: {one['why']}")
-        if len(left) > LISTED:
-            say_line(f"  and {len(left) - LISTED} more: --json lists all")
-    if failed is not None and a.out is not None:
-        raise failed
-    if failed is not None:
-        logger.warning("no picture: %s", failed if isinstance(failed, PlayfieldError) else repr(failed))
-    elif not a.json:
-        say_line(f"picture: {out}")
-    return 0
-
-
-def _print(rows: Sequence[dict[str, Any]]) -> None:
-    output = console(110, markup=True)
-    headers = ("environment", "algorithm", "seeds", "at step", "mean score", "95 % interval", "steps/s")
-    lines = table(output, *headers, "time of a run", texts=2)
-    before = None
-    for row in rows:
-        interval = "-" if row["low"] is None else f"{format_value(row['low'])} to {format_value(row['high'])}"
-        open_runs = row["finished"].count(False) - row["diverged"]
-        states = [f"{n} {word}" for n, word in ((open_runs, "unfinished"), (row["diverged"], "diverged")) if n]
-        lines.add_row(
-            row["env"] if row["env"] != before else "",
-            row["label"],
-            str(len(row["seeds"])) + (f" ({', '.join(states)})" if states else ""),
-            f"{row['step']:,}",
-            format_value(row["mean"]),
-            interval,
-            "-" if row["steps_per_second"] is None else f"{row['steps_per_second']:,.0f}",
-            format_seconds(row["seconds"]),
-        )
-        before = row["env"]
-    output.print(lines)
-    say_line(
-        f"Mean raw score of the last {rows[0]['window']} training games at that step; "
-        "the interval is Student's t over seeds. Runs of a line differ in nothing but the seed."
-    )

@@ -20,7 +20,7 @@ def plot(found: Found, out: Path, window: int = WINDOW) -> None:
     Raises UsageError where the runs of a label have no step in common, StorageError where the file cannot be written.
     """
     curves = found.curves
-    labels = list(dict.fromkeys(c.label for c in sorted(curves, key=lambda c: (c.place, c.label))))
+    places = label_places(curves)
     panels = []
     for env, in_env in grouped(curves, lambda c: c.env).items():
         lines = []
@@ -28,7 +28,7 @@ def plot(found: Found, out: Path, window: int = WINDOW) -> None:
             grid, values = on_common_steps([(c.steps, c.means) for c in group])
             if not grid.size:
                 raise UsageError(f"the runs of {label} on {env} have no step in common yet")
-            lines.append(Line(label, labels.index(label), grid, values))
+            lines.append(Line(label, places[label], grid, values))
         known = {family(c.info["spec"]["kind"]).reference_scores(env, c.info["protocol"]) for c in in_env}
         low, high = known.pop() if len(known) == 1 else (None, None)  # two games: whose would they be?
         panels.append(Panel(env, lines, human=high, random=low, limits=limits(env, in_env[0])))
@@ -53,11 +53,17 @@ def caption(found: Found, window: int) -> str:
 
 
 def protocols(curves: Sequence[LearningCurve]) -> list[str]:
-    """A sentence on the protocol of each environment; two protocols of one environment are told apart."""
-    sentences = []
+    """A sentence on each protocol, with its environments; two protocols of one environment are told apart."""
+    found: dict[str, list[str]] = {}
     for env, in_env in grouped(curves, lambda c: c.env).items():
-        found = grouped(in_env, lambda c: protocol_line(c.info["protocol"]))
-        for protocol, group in found.items():
-            whose = "" if len(found) == 1 else f" ({', '.join(dict.fromkeys(c.label for c in group))})"
-            sentences.append(f"{env}{whose}: {protocol}.")
-    return sentences
+        lines = grouped(in_env, lambda c: protocol_line({k: v for k, v in c.info["protocol"].items() if k != "env"}))
+        for line, group in lines.items():
+            whose = "" if len(lines) == 1 else f" ({', '.join(dict.fromkeys(c.label for c in group))})"
+            found.setdefault(line, []).append(env + whose)
+    return [f"{', '.join(envs)}: {line}." for line, envs in found.items()]
+
+
+def label_places(curves: Sequence[LearningCurve]) -> dict[str, int]:
+    """The index of each label, which chooses its colour in every picture."""
+    labels = dict.fromkeys(c.label for c in sorted(curves, key=lambda c: (c.place, c.label)))
+    return {label: i for i, label in enumerate(labels)}
