@@ -149,7 +149,7 @@ def flags(verb: str) -> frozenset[str]:
         parsers = [parser_of(VERBS[verb], ["--algo", algo]) for algo in catalog.algorithms()]
     if verb == "lesson":
         parsers = [parser_of(VERBS[verb], [name]) for name in lessons.names()]
-    if verb == "compare":
+    if verb in ("compare", "tune"):
         parsers.append(parser_of(VERBS["train"]))
     known = {flag for parser in parsers for flag in parser.actions_by_flag()}
     return frozenset(known | {f"--no-{flag[2:]}" for flag in known})

@@ -123,7 +123,8 @@ def test_archives_are_compared_file_by_file(monkeypatch):
 
 
 def test_every_module_that_the_package_imports_is_a_dependency():
-    words = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["bench"]]
+    extras = PROJECT["optional-dependencies"]
+    words = [*PROJECT["dependencies"], *extras["bench"], *extras["tune"]]
     declared = {re.match(r"[\w.-]+", word)[0].lower().replace("_", "-") for word in words}
     modules = set()
     for file in SOURCES:
