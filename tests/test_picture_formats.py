@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compare_runs import write_label
 from playfield import lessons
 from playfield.cli import main
 from playfield.errors import UsageError
@@ -159,3 +160,12 @@ def test_a_lesson_writes_its_picture_as_asked(kind, tmp_path, monkeypatch, capsy
         assert {"a title", "the curves", "ours", "a screen"} <= set(texts(made))
         assert b"<image" in made, "a screen stays pixels"
     assert not (tmp_path / "a" / "figure-10-3.png").exists()
+
+
+def test_a_single_run_and_a_folder_at_any_depth_are_drawn(tmp_path, capsys):
+    write_label(tmp_path, "CartPole-v1", "dqn", 0, 1, 5000, 200)
+    (run,) = [path.parent for path in tmp_path.rglob("run.json")]
+    for depth, folder in enumerate((run, *run.parents[:3])):
+        out = tmp_path / f"{depth}.svg"
+        assert main(["compare", "--dir", str(folder), "--out", str(out)]) == 0, capsys.readouterr().err
+        assert "CartPole-v1" in texts(out.read_bytes())

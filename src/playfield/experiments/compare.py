@@ -200,10 +200,12 @@ class Found:
 def read(root: Path, window: int = WINDOW) -> Found:
     """The learning curves of the runs in `root`, in groups of replicates with one run for each seed.
 
+    `root` is a run itself, or has runs in it or in folders of it, as `runs/ENV/ALGO/1`.
+
     Raises UsageError where no run has a finished game, DataError for a damaged run.
     """
     found, left = [], []
-    for path in sorted(root.glob("*/*/*/run.json")):
+    for path in sorted(path for depth in range(4) for path in root.glob("*/" * depth + "run.json")):
         directory, info = path.parent, read_info(path.parent)
         curve = _curve(directory, info, window)
         if replicates.edited(info):
