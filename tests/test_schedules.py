@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import playfield
-from playfield.algos import a2c, c51, dqn, hlgauss, mrp, ppo, pqn, qrdqn, rainbow
+from playfield.algos import a2c, c51, dqn, hlgauss, mrp, ppo, pqn, qrdqn, rainbow, sarsa
 from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.linear import online
@@ -319,3 +319,11 @@ def test_it_learns_with_schedules() -> None:
     ppo.train(run, cfg)
     run.close()
     assert run.score > 7.5, "of 8, and 2 at random"
+
+
+def test_a_tuning_leaves_alone_what_a_schedule_decides() -> None:
+    plain, fixed = ppo.Config().searches(), ppo.Config(lr="linear:1e-3..0", anneal=False).searches()
+    assert plain.keys() - fixed.keys() == {"lr", "anneal"}
+    plain, fixed = dqn.Config().searches(), dqn.Config(epsilon=0.1).searches()
+    assert {n for n in plain if n.startswith("epsilon")} == plain.keys() - fixed.keys() != set()
+    assert sarsa.Config(alpha="linear:0.1..0").searches().keys().isdisjoint({"alpha", "correction", "anneal"})
