@@ -55,6 +55,10 @@ class Step:
     episodes: list[Episode] = field(default_factory=list)
 
 
+MOST_ACTIONS = 100_000
+MOST_INPUTS = 2**31  # numbers in an observation
+
+
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
     """What a learner and a reader of scores must know about an environment.

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from playfield.envs.base import MOST_ACTIONS, MOST_INPUTS
 from playfield.errors import EnvError, UsageError
 
 
@@ -43,6 +44,8 @@ class Codec:
                 "Discrete are supported (gymnasium.wrappers.FlattenObservation turns most others into a Box)"
             )
         self.num_actions, self.first_action = int(actions.n), int(actions.start)
+        if self.num_actions > MOST_ACTIONS:
+            raise UsageError(f"{id} has {self.num_actions:,} actions: at most {MOST_ACTIONS:,} are supported")
         if isinstance(obs, spaces.Box) and not self.states:
             self.dtype = np.dtype(np.uint8 if obs.dtype == np.uint8 else np.float32)
             self.shape = tuple(obs.shape) or (1,)  # a single number is a vector of one
@@ -54,6 +57,8 @@ class Codec:
             self.bounds = declared_bounds(obs, self.dtype)
         else:
             self.dtype, self.shape = np.dtype(np.float32), (sum(n for n, _ in self.states),)
+            if self.shape[0] > MOST_INPUTS:
+                raise UsageError(f"{id} has {self.shape[0]:,} named states: at most {MOST_INPUTS:,} are supported")
             # One-hot vectors lie one after another: where state 0 of each is, for a number that counts from `first`.
             sizes = np.array([n for n, _ in self.states])
             self._sizes, self._firsts = sizes, np.array([first for _, first in self.states])

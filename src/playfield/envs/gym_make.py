@@ -12,8 +12,10 @@ from typing import Any
 import gymnasium
 
 from playfield.envs import hang, objects
+from playfield.envs.base import EnvSpec
 from playfield.envs.names import newest_version
 from playfield.envs.traces import told
+from playfield.envs.trust import admit
 from playfield.envs.user_code import RAISED, import_module, running
 from playfield.errors import EnvError, PlayfieldError, UsageError, unknown
 
@@ -107,7 +109,9 @@ def make_first(id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, dict[str
     """
     env = make(id, kwargs)
     modes = env.metadata.get("render_modes") if isinstance(env.metadata, dict) else None
-    if "render_mode" in kwargs or env.render_mode == "rgb_array" or "rgb_array" not in (modes or ()):
+    with running(f"{id} failed in its render_mode"):
+        mode = env.render_mode
+    if "render_mode" in kwargs or mode == "rgb_array" or "rgb_array" not in (modes or ()):
         return env, kwargs
     close(env)
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -117,6 +121,20 @@ def make_first(id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, dict[str
         return make(id, rendering), rendering
     except PlayfieldError:  # its metadata names a mode that it does not take
         return make(id, kwargs), kwargs
+
+
+def space_of(spec: EnvSpec) -> gymnasium.Space[Any]:
+    """The observation space that an environment of a spec declares, made as the spec says: arguments may change it.
+
+    Raises DataError as `make_from` does where only a file names its module, and what `find` and `make` raise.
+    """
+    admit(spec.id, named_by_user=False)
+    env = make(find(spec.id), spec.family.make_options(spec.protocol).get("env_kwargs", {}))
+    try:
+        check_spaces(spec.id, env)
+        return env.observation_space
+    finally:
+        close(env)
 
 
 def check_spaces(id: str, env: gymnasium.Env) -> None:

@@ -30,7 +30,7 @@ def told(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}" if _words(error) else type(error).__name__
-    text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))  # no codes for a terminal
     text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
     place = location(error)
     return f"{text} ({place})" if place else text

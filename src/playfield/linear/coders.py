@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 
 from playfield.envs.base import EnvSpec
+from playfield.envs.gym_make import space_of
 from playfield.errors import UsageError, unknown
 from playfield.linear import features
 from playfield.linear.bounds import Bounds, check_bounds
@@ -134,9 +135,7 @@ def bounds(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.zeros(size), np.full(size, 255.0), np.full(size, 256.0)
     if spec.states:
         raise UsageError(f"observations of {spec.id} are named states: use --features table")
-    made = gymnasium.make(spec.id)
-    space = made.observation_space
-    made.close()
+    space = space_of(spec)
     if not isinstance(space, gymnasium.spaces.Box):
         raise UsageError(f"observations of {spec.id} are named states: use --features identity")
     return _checked(spec, *(np.ravel(side).astype(float) for side in (space.low, space.high)))

@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from playfield.envs.base import EnvSpec
+from playfield.envs.base import MOST_ACTIONS, MOST_INPUTS, EnvSpec
 from playfield.envs.family import FAMILIES
 from playfield.errors import DataError
 
 MOST = 2**53  # of whole numbers
-MOST_ACTIONS = 100_000
-MOST_INPUTS = 2**31  # numbers in an observation
 
 
 def _whole(low: int) -> Callable[[Any], bool]:

@@ -1,0 +1,81 @@
+"""Spaces of environments that users hand over: their bounds, their sizes, and what their code raises and says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import playfield
+from playfield.envs.traces import told
+from playfield.errors import EnvError, UsageError
+
+SHORT: dict[str, Any] = {"steps": 64, "rollout_steps": 32, "film": False, "console": False, "tensorboard": False}
+
+
+class Wide(gymnasium.Env):
+    """Its argument decides its bounds."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, reach: float = 1.0) -> None:
+        self.observation_space = spaces.Box(-reach, reach, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.reach = float(self.observation_space.high[0])
+        return np.full(2, self.reach, np.float32), {}
+
+    def step(self, action):
+        return np.full(2, -self.reach, np.float32), 1.0, bool(self.np_random.random() < 0.1), False, {}
+
+
+gymnasium.register("Wide-v0", entry_point=Wide)
+
+
+def tiles_of(run: Any) -> tuple[int, ...]:
+    """The features that are active at both ends of the bounds."""
+    q = playfield.load_policy(run).explain(np.array([[8, 8], [1, 1], [-8, -8]], np.float32))["q"]
+    return tuple(map(int, (q[0] != q[1]).any(axis=-1, keepdims=True)))
+
+
+@pytest.mark.parametrize("env", [Wide, lambda: Wide(8.0), "Wide-v0"])
+def test_linear_methods_take_environments_that_are_handed_over(env: Any, tmp_path, monkeypatch) -> None:
+    """Before: an environment that is no registered id had no bounds, and ended in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    result = playfield.train(env, "sarsa", games=1, **SHORT)
+    assert result.evaluation is not None
+    assert playfield.train(resume=result.directory, steps=128, games=0, console=False).steps == 128
+
+
+def test_bounds_are_those_of_the_environments_arguments(tmp_path, monkeypatch) -> None:
+    """Before: tiles covered the bounds of the environment without its arguments: all beyond were one state."""
+    monkeypatch.chdir(tmp_path)
+    plain = playfield.train("Wide-v0", "sarsa", games=0, run="plain", **SHORT)
+    wide = playfield.train("Wide-v0", "sarsa", env_kwargs={"reach": 8.0}, games=0, run="wide", **SHORT)
+    assert tiles_of(plain.directory) == (0,)
+    assert tiles_of(wide.directory) == (1,)
+
+
+def test_what_no_run_can_store_is_refused_at_the_start(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    many = type("Many", (Wide,), {"action_space": spaces.Discrete(10**6)})
+    with pytest.raises(UsageError, match="1,000,000 actions: at most 100,000"):
+        playfield.train(many, **SHORT)
+    states = type("States", (Wide,), {"observation_space": spaces.Discrete(2**40), "__init__": lambda self: None})
+    with pytest.raises(UsageError, match="named states: at most"):
+        playfield.train(states, **SHORT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_render_mode_that_raises_is_an_error_of_the_environment() -> None:
+    broken = type("Broken", (Wide,), {"render_mode": property(lambda self: 1 / 0)})
+    with pytest.raises(EnvError, match=r"failed in its render_mode: ZeroDivisionError: .*line \d+"):
+        playfield.make_envs(broken, 1)
+
+
+def test_messages_of_users_code_hold_no_codes_for_a_terminal() -> None:
+    assert told(ValueError("a\x1b[31mred\x07\nb\udcff ü")) == "ValueError: a?[31mred? b? ü"
