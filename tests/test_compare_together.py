@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +219,26 @@ def evaluations(root, env, label, seed, rows):
     (folder / "evaluations.csv").write_text("\n".join(["step,mean,median,min,max,games", *lines, ""]))
 
 
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "statistics.md"
+COMMANDS = re.findall(r"^playfield (compare .*)$", PAGE.read_text("utf-8"), re.M)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Runs as the page speaks of them; one was trained, so that it has a best checkpoint."""
+    folder = tmp_path_factory.mktemp("page")
+    labels = ["ppo", "pqn", "dqn --double"]
+    root = folder / "runs" / "compare"
+    runs(root, {label: {C: [100.0, 150.0], A: [-90.0, -200.0]} for label in labels}, eval_games=5)
+    for run in root.glob("*/*/*/run.json"):
+        evaluations(
+            root, run.parts[-4], run.parts[-3], run.parts[-2], [(100, 120.0 if run.parts[-4] == C else -80.0)]
+        )
+    run = folder / "one" / "runs" / "compare" / C / "pqn" / "1"
+    playfield.train(C, "pqn", steps=2048, seed=3, run=run, games=0, quiet=True, film=False, tensorboard=False)
+    return folder
+
+
 def test_the_evaluation_that_is_shown_is_the_nearest_and_not_the_best(tmp_path, capsys):
     runs(tmp_path, {"dqn": {C: [100.0, 200.0]}}, eval_games=5)
     evaluations(tmp_path, C, "dqn", 1, [(50, 400.0), (96, 30.0), (112, 90.0)])
@@ -237,9 +260,9 @@ def test_a_run_without_that_score_is_named(tmp_path, capsys):
     assert "dqn/1 and 1 more have no best checkpoint" in capsys.readouterr().err
 
 
-def test_a_best_checkpoint_plays_fresh_games_once(tmp_path, capsys, monkeypatch):
+def test_a_best_checkpoint_plays_fresh_games_once(trained, tmp_path, capsys, monkeypatch):
+    shutil.copytree(trained / "one" / "runs" / "compare", tmp_path, dirs_exist_ok=True)
     run = tmp_path / C / "pqn" / "1"
-    playfield.train(C, "pqn", steps=2048, seed=3, run=run, games=0, quiet=True, film=False, tensorboard=False)
     told = shown(tmp_path, capsys, "--score", "best", "--games", "4")
     best = json.loads((run / "checkpoints" / "best" / "best.json").read_text())
     policy = playfield.load_policy(run, which="best")
@@ -339,3 +362,19 @@ def test_one_algorithm_with_one_seed_has_pictures(tmp_path, capsys):
     assert [path.rpartition("compare-")[2] for path in told["pictures"]] == [
         f"{kind}.png" for kind in KINDS if kind != "improvement"
     ]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--algo" not in c])
+def test_a_command_of_the_page_runs(command, trained, monkeypatch, capsys):
+    words = shlex.split(command)
+    best = "best" in words
+    monkeypatch.chdir(trained / "one" if best else trained)
+    assert main(["4" if best and word == "100" else word for word in words]) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert ("4 fresh games" if best else "Normalised score: ") in out
+
+
+def test_the_page_has_these_commands_and_explains_every_picture():
+    text = PAGE.read_text("utf-8")
+    assert len(COMMANDS) == 9
+    assert all(f"`paper-{kind}.pdf`" in text for kind in KINDS)

@@ -5,7 +5,6 @@ Intervals, performance profiles, curves, and matrices. An algorithm has one colo
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from playfield.errors import UsageError
 from playfield.show.compare_plot import STYLES
 from playfield.show.plots import CYCLE, GREY, INK, blank_figure, save_figure, short_count, style_axes
 
+LETTER = 8.4  # pixels of one in the small print, at most on average
 WIDE = 30  # characters of a name in one line
 # No colour of an algorithm: those are names here.
 LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ["#8C510A", "#FFFFFF", "#01665E"])
@@ -193,9 +193,14 @@ def matrix(
 
 
 def _figure(width: int, height: int, foot: str) -> Figure:
-    """A figure whose axes have `height` pixels, with as much more as the small print needs."""
-    rows = sum(math.ceil((len(line) + 1) * 8 / width) for line in foot.splitlines())
-    return blank_figure((width, height + 18 * rows), foot)
+    """A figure whose axes have `height` pixels, with as much more as the small print needs.
+
+    It is wrapped here: matplotlib measures every beginning of a long line, which takes a second a picture.
+    """
+    rows = [row for line in foot.splitlines() for row in textwrap.wrap(line, int(width / LETTER))]
+    figure = blank_figure((width, height + 18 * len(rows)), "\n".join(rows))
+    figure.texts[-1].set_wrap(False)
+    return figure
 
 
 def _lines(lines: Sequence[Band], title: str, foot: str) -> tuple[Figure, Axes]:
