@@ -125,10 +125,11 @@ MISTAKES = [
     ([C, *S, "--minutes", "3"], "how long is each training"),
     ([C, *S, "--objective", "time"], "needs --until"),
     ([C, *S, "--objective", "score", "--until", "3"], "is the objective time"),
+    ([C, *S, "--until", "none"], "--until takes a number"),
     ([C, *S, "--space", "none.toml"], "no file none.toml"),
     ([C, *S, "--space", "space.toml"], "space.toml, line 2: no option called 'gama': did you mean gamma"),
     ([C, *S, "--", "--run", "x"], "a tuning sets that itself"),
-    ([C, "--algo", "sarsa", "--trials", "50", "--seeds", "1000", "--minutes", "60", "--dir", "d"], "add --yes"),
+    ([C, "--algo", "sarsa", "--trials", "100000", "--seeds", "1000", "--minutes", "60", "--dir", "d"], "add --yes"),
 ]
 
 

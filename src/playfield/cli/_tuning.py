@@ -12,7 +12,7 @@ from playfield import compute
 from playfield.cli.parser import say_line
 from playfield.errors import PlayfieldError
 from playfield.experiments import local, tune, tune_progress, tune_results, tuning
-from playfield.experiments.estimate import confirm, measure, seconds_for
+from playfield.experiments.estimate import confirm, measure
 from playfield.experiments.study import JOURNAL, Study
 from playfield.experiments.tune_results import differing
 from playfield.experiments.tuning import Settings
@@ -51,7 +51,7 @@ def search(a: argparse.Namespace, settings: Settings, request: Request, where: P
     length = 60 * (settings.minutes or 0.0)
     if settings.steps is not None and count:
         length = settings.steps / measure(ready)
-    told = confirm(seconds_for([length] * count, parallel), f"at most {count} trainings", a.yes)
+    told = confirm(-(-count // parallel) * length, f"at most {count} trainings", a.yes)
     if not a.json:
         say_line(f"{told}, {parallel} at a time, and seconds to start each")
         say_line(f"{settings.algo} on {settings.env}: {settings.objective()}")

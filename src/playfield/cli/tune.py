@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from playfield.cli.compare import OURS, check_words, split_label
-from playfield.cli.parser import check_env, directory, env_kwargs, make, seed, seed_list, whole
+from playfield.cli.parser import check_env, directory, env_kwargs, make, real, seed, seed_list, whole
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
 from playfield.experiments.space import read_space, space_of
 from playfield.experiments.tuning import Settings, agreed, load
 from playfield.runs import algorithm, catalog
-from playfield.runs.goal import parse_score
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.training.prepare import check
 from playfield.training.request import TAKES, Request
@@ -48,7 +47,9 @@ def tune(words: list[str]) -> int:
     p.add_argument("--seeds", type=seed_list("--seeds"), metavar="N|LIST", help="trainings of each trial (default 1)")
     p.add_argument("--over", choices=("median", "lower-quartile"), help="of the seeds' values (default median)")
     p.add_argument("--objective", choices=("score", "time"), help="the score at the end, or the time --until a score")
-    p.add_argument("--until", type=parse_score, metavar="SCORE", help="how long it takes to this mean score")
+    p.add_argument(
+        "--until", type=real("--until", -1e38), metavar="SCORE", help="how long it takes to this mean score"
+    )
     p.add_argument("--window", type=whole("--window", 1, 1e6), help="games in the mean (default 100)")
     p.add_argument("--space", type=directory("--space"), metavar="FILE", help="what to search, a TOML file")
     p.add_argument("--no-prune", action="store_true", help="stop no trial early")
