@@ -284,3 +284,17 @@ def test_a_signal_stops_it_and_all_is_saved(tmp_path):
     study, watcher = go(tmp_path, settings())
     assert watcher.told[0] == (2, "goes on")
     assert len(study.trials()) == 8
+
+
+def test_none_is_pruned_before_three_others_have_come_as_far(tmp_path):
+    chosen = tuning.save(tmp_path, settings(prune=True))
+    study = open_study(tmp_path, chosen)
+    pruned = []
+    for early in (50.0, 40.0, 30.0, 45.0, 60.0):
+        trial, lock = study.next(8)
+        pruned.append(study.prunes(trial.number, 1, early))
+        study.tell_pruned(trial.number) if pruned[-1] else study.tell(trial.number, early, {"1": early})
+        lock.release()
+    assert pruned == [False, False, False, True, False]
+    assert [t.note for t in study.trials() if t.state == "pruned"] == ["pruned after 1/9 of its budget"]
+    assert [t.reported for t in study.trials()][3] == {1: 45.0}
