@@ -41,9 +41,10 @@ def write_run(
 
 def write_label(root: Path, env: str, label: str, place: int, seeds: int, steps: int, level: float) -> None:
     """Seeds of one label whose scores rise to about `level`."""
-    from playfield.experiments.compare import slug, train_words
+    from playfield.experiments.grid import from_words
 
-    home = root / env / slug(label)
+    (kind,) = from_words([env], [label], [], [1], steps)
+    home = kind.home(root)
     for seed in range(1, seeds + 1):
         rng = np.random.default_rng([seed, place, steps])
         at = np.sort(rng.integers(1, steps, 500))
@@ -51,5 +52,5 @@ def write_label(root: Path, env: str, label: str, place: int, seeds: int, steps:
         scores = top * (1 - np.exp(-4 * at / steps)) + abs(level) * 0.3 * rng.standard_normal(500)
         games = [(int(s), float(r)) for s, r in zip(at, scores, strict=True)]
         write_run(home / str(seed), env, label.split()[0], seed, games, steps)
-    told = {"label": label, "place": place, "words": train_words(env, label)}
+    told = {"label": label, "place": place, "words": list(kind.train_words)}
     (home / "compare.json").write_text(json.dumps(told))

@@ -19,7 +19,7 @@ from PIL import Image
 from compare_runs import write_label, write_run
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.experiments import compare, drawn, local
+from playfield.experiments import compare, drawn, grid, local
 from playfield.experiments.job import Job
 from playfield.show import plots
 from playfield.show.compare_plot import Line, Panel, spread
@@ -72,7 +72,8 @@ def test_a_mistake_is_reported_before_anything_starts(words, message, capsys, tm
 
 
 def test_the_plan_is_seed_by_seed_and_own_options_come_last(tmp_path):
-    made = compare.plan(tmp_path, [C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], [1, 2], 100)
+    kinds = grid.from_words([C], ["dqn --lr 3", "pqn"], ["--lr", "1", "--num-envs", "4"], [1, 2], 100)
+    made = grid.plan(tmp_path, kinds)
     assert [(t.seed, t.directory.relative_to(tmp_path).as_posix()) for t in made] == [
         (1, "CartPole-v1/dqn-lr-3/1"),
         (1, "CartPole-v1/pqn/1"),
@@ -91,13 +92,14 @@ def test_runs_with_other_steps_or_options_are_not_mixed(tmp_path, capsys):
     assert "use --steps 5000" in capsys.readouterr().err
     assert main([*asked, "--steps", "6k"]) == 2
     assert "--extend" in capsys.readouterr().err
-    assert main([*asked, "--steps", "5k", "--", "--lr", "1e-3"]) == 2
+    assert main([*asked, "--steps", "5k", "--", "--lr", "7e-3"]) == 2
     assert "with other options" in capsys.readouterr().err
+    assert main([*asked, "--steps", "5k", "--", "--lr", "1e-3"]) == 0, "the default in other words"
     assert main([*asked, "--steps", "5k"]) == 0, "finished runs are kept, nothing is trained"
     write_run(tmp_path / C / "pqn" / "1", C, "pqn", 1, [(1, 1.0)], 5000)
     assert main(["compare", C, "--algo", "pqn", "--dir", str(tmp_path), "--steps", "5k"]) == 2
     assert "did not start" in capsys.readouterr().err
-    (longer,) = (t for t in compare.plan(tmp_path, [C], ["dqn"], [], [1, 2], 6000) if t.seed == 1)
+    (longer,) = (t for t in grid.plan(tmp_path, grid.from_words([C], ["dqn"], [], [1, 2], 6000)) if t.seed == 1)
     longer.check(extend=True)
     assert not longer.done()
     words = longer.command()
@@ -224,15 +226,16 @@ def test_time_left(tmp_path):
 LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 12_000
 # What `playfield compare` does once it has checked the words, without the time that takes.
 ALONE = (
-    "import sys; from pathlib import Path; from playfield.experiments import compare as c, local as t; "
+    "import sys; from pathlib import Path; from playfield.experiments import grid as g, local as t; "
     "root = Path(sys.argv[1]);"
-    f"plan = c.plan(root, ['{C}'], ['{LABEL}'], [], [1], {STEPS}); c.save_labels(root, plan); t.run_jobs(plan, 1)"
+    f"plan = g.plan(root, g.from_words(['{C}'], ['{LABEL}'], [], [1], {STEPS})); "
+    "g.save_labels(root, plan); t.run_jobs(plan, 1)"
 )
 
 
 def _start(root):
     """The jobs of a comparison in their own process, as soon as the first one has saved something."""
-    run = root / C / compare.slug(LABEL) / "1"
+    run = root / C / grid.slug(LABEL) / "1"
     before = time.time()
     process = subprocess.Popen([sys.executable, "-c", ALONE, str(root)], stderr=subprocess.PIPE, text=True)
     while process.poll() is None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import shlex
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from playfield import compute
 from playfield.arguments import ALIASES
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, kebab, make, seed_list, whole
 from playfield.cli.train import understand
-from playfield.errors import PlayfieldError, StorageError, UsageError, unknown
+from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.experiments import file, grid, local
+from playfield.experiments.grid import Kind
+from playfield.experiments.ready import Ready
 from playfield.runs import catalog
 from playfield.runs.output import complain
+from playfield.runs.storage import atomic_write
 from playfield.show.formats import check_plot
-from playfield.training.prepare import fit_together, prepare
-from playfield.training.request import Request
 
 EXAMPLES = """examples:
   playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
@@ -50,7 +53,11 @@ def compare(words: list[str]) -> int:
     """Train algorithms side by side, or draw what was trained: one picture, one table."""
     cut = words.index("--") if "--" in words else len(words)
     p = make("compare", compare.__doc__ or "", EXAMPLES)
-    p.add_argument("env", nargs="*", help="environments, one panel each; without --algo: those to plot")
+    p.add_argument(
+        "env",
+        nargs="*",
+        help="environments, one panel each; without --algo: those to plot. Or a file of an experiment: classic.toml",
+    )
     p.add_argument(
         "--algo",
         action="append",
@@ -66,12 +73,12 @@ def compare(words: list[str]) -> int:
         help="trainings of each: N for seeds 1 to N, or a list of seeds such as 3,7,9 (default 5)",
     )
     p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
+    p.add_argument("--yes", action="store_true", help="start even what will take more than a day")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
     p.add_argument(
         "--dir",
         type=directory("--dir"),
-        default=Path("runs/compare"),
-        help="where the runs lie (default runs/compare)",
+        help="where the runs lie (default runs/compare; of a file: what it says, or runs/NAME)",
     )
     p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
     p.add_argument("--out", type=directory("--out"), metavar="FILE", help=OUT)
@@ -81,36 +88,91 @@ def compare(words: list[str]) -> int:
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
     if a.env_kwargs:
         extra = ["--env-kwargs", *a.env_kwargs, *extra]
-    for env in a.env:
-        check_env(env)
     if a.out is not None:
         check_plot(a.out)
     if a.json and a.table:
         raise UsageError("--json and --table are two outputs: give one")
     if a.games and a.score != "best":
         raise UsageError("--games is for --score best: the fresh games that a best checkpoint plays")
+    told = shlex.join(["playfield", "compare", *words])
+    if files := [name for name in a.env if name.endswith(".toml")]:
+        if a.env != files[:1] or a.algo or extra:
+            raise UsageError(f"{files[0]} says what is trained: give no environment, --algo or -- beside it")
+        given = file.read(Path(files[0]))
+        a.env = []
+        a.dir = a.dir or given.directory or Path("runs") / Path(files[0]).stem
+        a.jobs = a.jobs or given.jobs
+        changed = {name: getattr(a, name) for name in ("steps", "seeds") if getattr(a, name)}
+        kinds = [replace(kind, **_changes(changed)) for kind in given.kinds]
+        return _run(a, kinds, given, told)
+    a.dir = a.dir or Path("runs/compare")
+    for env in a.env:
+        check_env(env)
     labels = [" ".join(text.split()) for text in a.algo]
-    from playfield.cli.compared import show  # NumPy and matplotlib, which a mistake need not wait for
+    if labels:
+        return _run(a, _kinds_of(a, labels, extra), None, told, labels)
+    training = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend", "yes") if getattr(a, n)] + ["--"] * bool(extra)
+    if training:
+        raise UsageError(f"{training[0]} is for training: name what to train, as in --algo dqn --algo pqn")
+    if not a.dir.is_dir():
+        raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
+    return _show(a, labels)
 
-    if not labels:
-        given = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend") if getattr(a, n)] + ["--"] * bool(extra)
-        if given:
-            raise UsageError(f"{given[0]} is for training: name what to train, as in --algo dqn --algo pqn")
-        if not a.dir.is_dir():
-            raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
-        return show(a, labels)
-    ended = _train(a, labels, extra, shlex.join(["playfield", "compare", *words]))
+
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
+    """What --steps and --seeds change in the kinds of a file."""
+    changes: dict[str, Any] = {}
+    if "steps" in given:
+        changes |= {"steps": given["steps"], "minutes": None}
+    if "seeds" in given:
+        changes["seeds"] = tuple(given["seeds"])
+    return changes
+
+
+def _kinds_of(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str]) -> list[Kind]:
+    """What the words of the command ask for, checked as far as that goes without torch."""
+    if not a.env:
+        raise UsageError("which environments? For example: playfield compare CartPole-v1 --algo dqn --steps 50k")
+    if a.steps is None:
+        raise UsageError("how many steps for each training? For example: --steps 50k")
+    for names, what in ((a.env, "environment"), (labels, "--algo")):
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise UsageError(f"{what} {min(twice)} is given twice")
+    check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
+    for label in labels:
+        algo, *own = split_label(label)
+        if algo not in catalog.algorithms():
+            raise unknown("algorithm", algo, catalog.algorithms())
+        check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
+    return grid.from_words(a.env, labels, extra, a.seeds or grid.FIRST_SEEDS, a.steps)
+
+
+def _run(
+    a: argparse.Namespace,
+    kinds: Sequence[Kind],
+    given: file.Experiment | None,
+    command: str,
+    labels: Sequence[str] = (),
+) -> int:
+    """Train what is not trained yet, then show all of it."""
+    ended = _train(a, kinds, given, command)
     for one in ended:
         if one.diverged:  # a result, which the table counts
             complain(f"{one.job.name}: {one.why}")
     if failed := [one for one in ended if not one.diverged]:
         with contextlib.suppress(UsageError):  # nothing to draw
-            show(a, labels)
+            _show(a, labels)
         first, why, _ = failed[0]
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         error = PlayfieldError(f"training failed: {first.name}{others}: {why}; the same command tries again")
         error.exit_code = failed[0][2] if failed[0][2] in range(2, 7) else 1
         raise error
+    return _show(a, labels)
+
+
+def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
+    from playfield.cli.compared import show  # NumPy and matplotlib, which a mistake need not wait for
+
     return show(a, labels)
 
 
@@ -138,36 +200,31 @@ def _shown(p: Parser) -> None:
     )
 
 
-def _train(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str], command: str) -> list[Any]:
+def _train(
+    a: argparse.Namespace, kinds: Sequence[Kind], given: file.Experiment | None, command: str
+) -> list[local.Failure]:
     """Check everything, then train; returns those that failed."""
-    if not a.env:
-        raise UsageError("which environments? For example: playfield compare CartPole-v1 --algo dqn --steps 50k")
-    if a.steps is None:
-        raise UsageError("how many steps for each training? For example: --steps 50k")
-    for names, what in ((a.env, "environment"), (labels, "--algo")):
-        if twice := {n for n in names if names.count(n) > 1}:
-            raise UsageError(f"{what} {min(twice)} is given twice")
-    check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
-    for label in labels:
-        algo, *own = split_label(label)
-        if algo not in catalog.algorithms():
-            raise unknown("algorithm", algo, catalog.algorithms())
-        check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")
-    from playfield.experiments import compare, local
-
-    trainings = compare.plan(a.dir, a.env, labels, extra, a.seeds or range(1, 6), a.steps)
-    for training in trainings:
-        training.check(a.extend)
-    if waiting := [t for t in trainings if not t.done()]:
-        jobs = a.jobs or compute.cores()
-        _understand_all(waiting, jobs, a.dir)
-        compare.save_labels(a.dir, trainings)
-        try:
-            return local.run_jobs(trainings, jobs)
-        except local.Interrupted as stop:
-            stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
-            raise
-    return []
+    ready = Ready(a.dir, lambda words: understand(words)[0], complain)
+    before = file.stored(a.dir)
+    kinds = [ready.with_steps(kind, before) for kind in kinds]
+    jobs = grid.plan(a.dir, kinds, ready.same)
+    for job in jobs:
+        job.check(a.extend)
+    parallel = a.jobs or compute.cores()
+    if waiting := [job for job in jobs if not job.done() and not job.diverged()]:
+        ready.prepare(kinds)
+        ready.check_fit(waiting, parallel)
+        prepared = {kind: ready.of(kind.train_words) for kind in kinds}
+        if given is not None:
+            file.note_differences(given, prepared, complain)
+        ready.say_how_long(waiting, parallel, a.yes)
+        grid.save_labels(a.dir, jobs)
+        atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, before))
+    try:
+        return local.run_jobs(jobs, parallel) if any(not job.done() for job in jobs) else []
+    except local.Interrupted as stop:
+        stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
+        raise
 
 
 def split_label(label: str) -> list[str]:
@@ -192,24 +249,3 @@ def check_words(
         meant = {name, *ALIASES.get(name, ())}
         if word.startswith("-") and (meant & set(ours) or word == "-h"):
             raise UsageError(f"{word.partition('=')[0]} {where}: {who} sets that itself")
-
-
-def _understand_all(trainings: Sequence[Any], jobs: int, root: Path) -> None:
-    """Every mistake in the words of the trainings, and what does not fit here, before the first one starts."""
-    understood = []
-    for t in {t.words: t for t in trainings}.values():
-        with _naming(t):
-            understood.append((t, understand([*t.words, "--steps", str(t.steps)])[0]))
-    needs = {}
-    for t, options in understood:
-        with _naming(t):
-            needs[t.words] = prepare(Request(**{**options, "run": root})).need
-    fit_together([needs[t.words] for t in trainings], jobs, root)
-
-
-@contextlib.contextmanager
-def _naming(t: Any) -> Any:
-    try:
-        yield
-    except (UsageError, StorageError) as error:
-        raise type(error)(f"{t.label} on {t.env}: {error}") from None

@@ -1,18 +1,10 @@
 """Compares algorithms: the same number of steps, several seeds, one plot and one table.
 
-Run directories are ROOT/ENV/SLUG/SEED; the slug is made from the label, the algorithm's name with its options.
-`compare.json` in ROOT/ENV/SLUG has the label, the arguments of `playfield train` that its runs were started with, and
-its place: the number of the label in plots and tables.
-
 Runs are pooled by their settings (see `replicates`), whatever directory they lie in, with one run for each seed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,110 +15,18 @@ import numpy as np
 
 from playfield.envs.family import family
 from playfield.envs.names import resolve
-from playfield.errors import DataError, UsageError, unknown
+from playfield.errors import UsageError, unknown
 from playfield.experiments import replicates
-from playfield.experiments.job import Job, finished, reached
+from playfield.experiments.grid import stored_label
+from playfield.experiments.job import finished, reached
 from playfield.experiments.replicates import LeftOut
 from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info
 from playfield.runs.logger import WINDOW, read_monitor
-from playfield.runs.storage import as_storage_error, atomic_write, read_json
 from playfield.show.plots import moving_mean
 
 K = TypeVar("K", bound=Hashable)
 UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after all others
-
-
-def slug(label: str) -> str:
-    """A label as a directory's name: `dqn --double true` -> `dqn-double-true`."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.") or "run"
-
-
-def folder(env: str) -> str:
-    """An environment's name as a directory's: `ALE/Breakout-v5` -> `breakout`."""
-    return re.sub(r"[/:]", "-", resolve(env).id)
-
-
-def plan(
-    root: Path, envs: Sequence[str], labels: Sequence[str], extra: Sequence[str], seeds: Sequence[int], steps: int
-) -> list[Job]:
-    """All jobs of a comparison in the order in which they run: seed 1 of every algorithm first.
-
-    Args:
-        root: directory of the comparison.
-        labels: algorithms with their options, as in `dqn --double true`.
-        extra: more arguments of `playfield train` for all.
-        seeds: one training of each algorithm for each.
-        steps: of every training.
-
-    Raises UsageError where two jobs would have the same directory, or it has runs with other options.
-    """
-    found: dict[Path, tuple[str, str]] = {}
-    jobs = []
-    for env in envs:
-        for seed in seeds:
-            for label in labels:
-                home = root / folder(env) / slug(label)
-                if found.setdefault(home, (env, label)) != (env, label):
-                    other = " on ".join(reversed(found[home]))
-                    raise UsageError(
-                        f"{label} on {env} and {other} would have the same directory {home}: use two --dir"
-                    )
-                words = train_words(env, label, extra)
-                jobs.append(Job(env, label, tuple(words), seed, steps, home / str(seed)))
-    for home, (env, label) in found.items():
-        if not _has_runs(home):
-            continue
-        stored = _stored(home)
-        if stored is None:
-            raise UsageError(f"{home} has runs that `playfield compare` did not start: use another --dir")
-        if stored["words"] != train_words(env, label, extra):
-            raise UsageError(
-                f"{home} has runs with other options (playfield train {shlex.join(stored['words'])}): "
-                "use those, or another --dir"
-            )
-    return jobs
-
-
-def train_words(env: str, label: str, extra: Sequence[str] = ()) -> list[str]:
-    """Arguments of `playfield train` for a label; its own options come last, so they override `extra`."""
-    algo, *own = shlex.split(label)
-    return [env, "--workers", "1", "--algo", algo, *extra, *own]
-
-
-def save_labels(root: Path, jobs: Sequence[Job]) -> None:
-    """Write `compare.json` where there are no runs yet. A new label is numbered after all others in `root`."""
-    places: dict[str, int] = {}
-    for path in root.glob("*/*/compare.json"):
-        if stored := _stored(path.parent):
-            places[stored["label"]] = max(stored["place"], places.get(stored["label"], 0))
-    for job in jobs:
-        home = job.directory.parent
-        place = places.setdefault(job.label, max(places.values(), default=-1) + 1)
-        if not _has_runs(home):
-            with as_storage_error(f"create {home}"):
-                home.mkdir(parents=True, exist_ok=True)
-            stored = {"label": job.label, "place": place, "words": list(job.words)}
-            atomic_write(home / "compare.json", json.dumps(stored, indent=2) + "\n")
-
-
-def _has_runs(home: Path) -> bool:
-    return any(home.glob("*/run.json"))
-
-
-def _stored(home: Path) -> dict[str, Any] | None:
-    """The contents of `compare.json`; None where there is none. Raises DataError where it is damaged."""
-    path = home / "compare.json"
-    if not os.path.lexists(path):
-        return None
-    try:
-        stored = read_json(home, path.name)[1]
-    except DataError as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    match stored:
-        case {"label": str(), "place": int(), "words": [*words]} if all(isinstance(w, str) for w in words):
-            return dict(stored)
-    raise DataError(f"{path} is damaged: it lacks label, place or words")
 
 
 @dataclass(frozen=True)
@@ -239,7 +139,7 @@ def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
     games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
     total = info.get("steps", 0)
     games = [g for g in games if g[0] <= total]  # the last rollout may go beyond; all runs have equal steps
-    told = _stored(directory.parent) or {"label": None, "place": UNPLACED}
+    told = stored_label(directory.parent) or {"label": None, "place": UNPLACED}
     at, seconds = reached(directory)
     if finished(info):
         at, seconds = int(info["result"]["steps"]), float(info["result"]["seconds"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from playfield import compute
 from playfield.errors import UsageError
 from playfield.runs.console import format_seconds
-from playfield.training.plan import measure_speed
+from playfield.training.plan import measure_speed, snap
 from playfield.training.prepare import Prepared
 
 DAY = 86_400.0
@@ -18,6 +18,11 @@ def measure(ready: Prepared) -> float:
     """Steps per second of a training on this machine as it is now; takes seconds and writes nothing."""
     compute.setup()
     return measure_speed(ready.module, ready.cfg, ready.spec, ready.compute, ready.request.seed)
+
+
+def steps_in(ready: Prepared, minutes: float) -> int:
+    """Steps of a training that fit into so many minutes, at the speed of now."""
+    return snap(measure(ready) * minutes * 60)
 
 
 def seconds_for(lengths: Iterable[float], parallel: int) -> float:

@@ -14,7 +14,7 @@ from playfield.errors import DataError, UsageError
 from playfield.runs.info import is_run, read_info, spec_from
 from playfield.runs.storage import MAX_LINE, open_regular
 
-QUIET = ("--games", "0", "--no-film", "--no-tensorboard", "--quiet")
+QUIET = ("--no-film", "--no-tensorboard", "--quiet")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Job:
         words: arguments of `playfield train`, without steps, seed and directory.
         seed, steps: of the training.
         directory: run directory.
+        games: of the evaluation at its end.
         minutes: length of the training instead of `steps`, which are 0 then: as many as fit into this time.
     """
 
@@ -35,6 +36,7 @@ class Job:
     seed: int
     steps: int
     directory: Path
+    games: int = 0
     minutes: float | None = None
 
     @property
@@ -50,10 +52,14 @@ class Job:
                 stored = spec_from(read_info(self.directory)).id
                 trust = ["--trust"] if self.env in (stored, stored.rpartition("-v")[0]) else []
             total = ["--steps", str(self.steps)] if self.minutes is None else []
-            return ["train", "--resume", str(self.directory), *total, *trust, *QUIET]
+            return ["train", "--resume", str(self.directory), *total, *trust, *self._after]
         length = ["--steps", str(self.steps)] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
         own = [*length, "--seed", str(self.seed), "--run", str(self.directory)]
-        return ["train", *self.words, *own, *QUIET]
+        return ["train", *self.words, *own, *self._after]
+
+    @property
+    def _after(self) -> tuple[str, ...]:
+        return ("--games", str(self.games), *QUIET)
 
     def check(self, extend: bool = False) -> None:
         """Raise UsageError where the directory holds a run of another length; with `extend`, only of a longer one."""
@@ -70,9 +76,11 @@ class Job:
             )
 
     def done(self) -> bool:
-        """Whether the run is finished."""
+        """Whether the run is finished, and evaluated if that was asked for."""
         info = self._info()
-        return info is not None and finished(info) and info["steps"] >= self.steps
+        if info is None or not finished(info) or info["steps"] < self.steps:
+            return False
+        return not self.games or any((self.directory / "eval").glob("last-*.json"))
 
     def diverged(self) -> str | None:
         """Why and where the training has diverged, if it has: to go on would diverge again."""

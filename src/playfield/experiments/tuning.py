@@ -109,7 +109,7 @@ class Settings:
             words += [f"--target-score={self.until!r}", "--target-games", str(self.window)]
         label = f"trial {number}"
         return [
-            Job(self.env, label, tuple(words), seed, self.steps or 0, folder / str(seed), self.minutes)
+            Job(self.env, label, tuple(words), seed, self.steps or 0, folder / str(seed), minutes=self.minutes)
             for seed in self.seeds
         ]
 

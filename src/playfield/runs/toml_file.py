@@ -23,24 +23,33 @@ class TomlFile:
     text: str
     table: dict[str, Any]
 
-    def where(self, key: str) -> str:
-        """`FILE, line 3` of the first line that sets a key or begins a table of that name, else the file."""
+    def where(self, key: str, after: int = 0) -> str:
+        """`FILE, line 3` of the first line that sets a key or begins a table of that name, else the file.
+
+        Only what comes after that many lines is looked at: see `start`.
+        """
         pattern = re.compile(rf"""\s*(\[[^\]=]*?)?["']?{re.escape(key)}["']?\s*(=|\.|\])""")
         for number, line in enumerate(self.text.splitlines(), 1):
-            if pattern.match(line):
+            if number > after and pattern.match(line):
                 return f"{self.path}, line {number}"
-        return str(self.path)
+        return f"{self.path}, line {after}" if after else str(self.path)
 
-    def wrong(self, key: str, why: str) -> UsageError:
+    def start(self, name: str, n: int) -> int:
+        """The line of the header `[[name]]` of table `n`, counted from 0; 0 where it is written inline."""
+        pattern = re.compile(rf"\s*\[\[\s*{re.escape(name)}\s*\]\]")
+        lines = [number for number, line in enumerate(self.text.splitlines(), 1) if pattern.match(line)]
+        return lines[n] if n < len(lines) else 0
+
+    def wrong(self, key: str, why: str, after: int = 0) -> UsageError:
         """An error about a key, with file and line."""
-        return UsageError(f"{self.where(key)}: {why}")
+        return UsageError(f"{self.where(key, after)}: {why}")
 
-    def unknown(self, kind: str, key: str, known: Iterable[str]) -> UsageError:
+    def unknown(self, kind: str, key: str, known: Iterable[str], after: int = 0) -> UsageError:
         """An error for a key that is none of `known`, with file, line and the nearest right names."""
         listed = list(known)
         close = nearest(key, listed)
         hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(listed[:12])}"
-        return self.wrong(key, f"no {kind} called {shown(key)}: {hint}")
+        return self.wrong(key, f"no {kind} called {shown(key)}: {hint}", after)
 
 
 def read_toml(path: Path) -> TomlFile:

@@ -1,0 +1,119 @@
+"""What the trainings of an experiment need, found out before the first one starts: mistakes, memory, time."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from playfield.errors import PlayfieldError, StorageError, UsageError
+from playfield.experiments.file import Experiment
+from playfield.experiments.grid import Kind
+from playfield.experiments.job import Job, reached
+from playfield.runs.console import Say
+from playfield.training.prepare import Prepared, fit_together, prepare
+from playfield.training.request import Request
+
+QUICK, QUICK_PIXELS = 2_000_000, 200_000
+"""Steps in all, with vectors and with pictures, up to which measuring would take longer than it tells."""
+
+
+class Ready:
+    """Prepares each kind of training once.
+
+    Args:
+        root: directory of the experiment.
+        understand: words of `playfield train` -> fields of `Request`; raises UsageError for a mistake.
+        say: receives lines for a person while something takes time.
+    """
+
+    def __init__(self, root: Path, understand: Callable[[list[str]], dict[str, Any]], say: Say) -> None:
+        self.root, self.understand, self.say = root, understand, say
+        self._made: dict[tuple[str, ...], Prepared] = {}
+
+    def of(self, words: tuple[str, ...]) -> Prepared:
+        """What trainings with these words of `playfield train` need; see `prepare`."""
+        return self._made[words]
+
+    def prepare(self, kinds: Sequence[Kind]) -> None:
+        """Find every mistake in the words of these kinds, and then what does not fit on this machine.
+
+        Raises UsageError, or StorageError for a disk that is too full. Nothing is written.
+        """
+        understood = []
+        for kind in {k.train_words: k for k in kinds}.values():
+            if kind.train_words not in self._made:
+                with _naming(kind):
+                    understood.append((kind, self.understand([*kind.train_words, "--steps", str(kind.steps or 1)])))
+        for kind, options in understood:
+            with _naming(kind):
+                self._made[kind.train_words] = prepare(Request(**{**options, "run": self.root}))
+
+    def with_steps(self, kind: Kind, before: Experiment | None) -> Kind:
+        """A kind with the steps that fit into its minutes: those that were chosen before, else at today's speed."""
+        if kind.steps is not None:
+            return kind
+        assert kind.minutes is not None
+        for old in before.kinds if before else ():
+            if (old.env, old.label) == (kind.env, kind.label) and old.steps and kind.home(self.root).is_dir():
+                return replace(kind, steps=old.steps)
+        self.prepare([kind])
+        self.say(f"measuring the speed of {kind.label} on {kind.env} ...")
+        return replace(kind, steps=_measuring().steps_in(self.of(kind.train_words), kind.minutes))
+
+    def same(self, kind: Kind, words: Sequence[str]) -> bool:
+        """Whether other words of `playfield train` mean the same training: every option, to the last default."""
+        other = replace(kind, words=tuple(words[3:]))
+        if other.train_words != tuple(words):
+            return False
+        with contextlib.suppress(PlayfieldError):
+            self.prepare([kind, other])
+            return meaning(self.of(kind.train_words)) == meaning(self.of(other.train_words))
+        return False
+
+    def check_fit(self, waiting: Sequence[Job], parallel: int) -> None:
+        """Raise UsageError unless any `parallel` of these trainings fit here at once."""
+        fit_together([self.of(job.words).need for job in waiting], parallel, self.root)
+
+    def say_how_long(self, waiting: Sequence[Job], parallel: int, yes: bool) -> None:
+        """Say how long the trainings take, where that is worth measuring.
+
+        Raises UsageError where it is more than a day, unless `yes`.
+        """
+        left: Counter[tuple[str, ...]] = Counter()
+        for job in waiting:
+            left[job.words] += max(1, job.steps - reached(job.directory)[0])
+        pixels = any(self.of(words).spec.pixels for words in left)
+        if sum(left.values()) < (QUICK_PIXELS if pixels else QUICK):
+            return
+        self.say(f"measuring the speed of {len(left)} kind{'s' * (len(left) > 1)} of training ...")
+        counts = Counter(job.words for job in waiting)
+        work = [(self.of(words), round(steps / counts[words]), counts[words]) for words, steps in left.items()]
+        measuring = _measuring()
+        seconds = measuring.estimate(work, parallel)
+        what = f"{len(waiting)} training{'s' * (len(waiting) > 1)}, {min(parallel, len(waiting))} at a time"
+        self.say(measuring.confirm(seconds, what, yes))
+
+
+def _measuring() -> ModuleType:
+    """The module that measures, and with it torch, only where something is measured."""
+    return importlib.import_module("playfield.experiments.estimate")
+
+
+def meaning(one: Prepared) -> tuple[Any, ...]:
+    """All that a training depends on but its seed and its length."""
+    chosen = one.compute
+    return one.request.algo, one.cfg, one.spec, chosen.device, chosen.precision, chosen.workers
+
+
+@contextlib.contextmanager
+def _naming(kind: Kind) -> Iterator[None]:
+    try:
+        yield
+    except (UsageError, StorageError) as error:
+        raise type(error)(f"{kind.name}: {error}") from None
