@@ -79,3 +79,26 @@ def test_a_render_mode_that_raises_is_an_error_of_the_environment() -> None:
 
 def test_messages_of_users_code_hold_no_codes_for_a_terminal() -> None:
     assert told(ValueError("a\x1b[31mred\x07\nb\udcff ü")) == "ValueError: a?[31mred? b? ü"
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "told"),
+    [
+        (spaces.Box(0, 1, (3,), np.uint8), 9, "9 where 0 to 1 is declared"),
+        (spaces.Box(0, 2, (4, 4, 1), np.float32), -0.5, "-0.5 where 0 to 2 is declared"),
+        (spaces.Box(0, 1, (3,), np.uint8), 1, ""),
+        (spaces.Box(0, 255, (4, 4, 1), np.uint8), 255, ""),
+        (spaces.Box(-1, 1, (3,), np.float32), 7, ""),  # not scaled
+    ],
+)
+def test_observations_outside_of_the_bounds_that_scale_them_are_told_once(space, value, told, caplog) -> None:
+    given = np.full(space.shape, value, space.dtype)
+    step = lambda self, action: (given, 0.0, False, False, {})  # noqa: E731
+    members = {"__init__": lambda self: None, "observation_space": space, "reset": lambda self, **_: (given, {})}
+    envs = playfield.make_envs(type("Odd", (Wide,), {**members, "step": step}), 2)
+    envs.reset(np.array([1, 2]))
+    for _ in range(3):
+        envs.step(np.array([0, 0]))
+    lines = [record.message for record in caplog.records if "declared space" in record.message]
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,9 @@ from gymnasium import spaces
 
 from playfield.envs.base import MOST_ACTIONS, MOST_INPUTS
 from playfield.errors import EnvError, UsageError
+
+logger = logging.getLogger(__name__)
+LOOKS = 1000  # observations of an env that are compared with the declared bounds
 
 
 class Codec:
@@ -35,6 +39,7 @@ class Codec:
                 "(a continuous space must first be discretised by a wrapper)"
             )
         self.states, self.bounds = named_states(obs), None
+        self._id, self._looks = id, 0
         self.states_shape: tuple[int, ...] = ()
         if self.states and isinstance(obs, spaces.MultiDiscrete | spaces.MultiBinary) and len(obs.shape) > 1:
             self.states_shape = tuple(obs.shape)
@@ -55,6 +60,9 @@ class Codec:
                     f"{id} has observations without any number (shape {self.shape}): nothing to learn from"
                 )
             self.bounds = declared_bounds(obs, self.dtype)
+            if self.bounds not in (None, ((0.0,), (1.0,))) or self.dtype == np.uint8:
+                self._looks = LOOKS
+                self._low, self._high = (side.astype(self.dtype).reshape(self.shape) for side in (obs.low, obs.high))
         else:
             self.dtype, self.shape = np.dtype(np.float32), (sum(n for n, _ in self.states),)
             if self.shape[0] > MOST_INPUTS:
@@ -72,7 +80,23 @@ class Codec:
         """
         if self.states:
             return self._one_hot(raw)
-        obs = np.asarray(raw)
+        obs = self._converted(np.asarray(raw))
+        if self._looks:
+            self._looks -= 1
+            self._look(obs)
+        return obs
+
+    def _look(self, obs: np.ndarray) -> None:
+        """Tell once of an observation outside of its declared bounds, by which observations are scaled."""
+        if (bad := (obs < self._low) | (obs > self._high)).any():
+            self._looks = 0
+            value, low, high = (float(side[bad][0]) for side in (obs, self._low, self._high))
+            logger.warning(
+                f"{self._id} gives observations outside of its declared space ({value:g} where {low:g} to {high:g} "
+                "is declared), by which they are scaled: correct its observation_space"
+            )
+
+    def _converted(self, obs: np.ndarray) -> np.ndarray:
         if obs.dtype == self.dtype and obs.shape == self.shape:
             return obs
         if obs.shape != self._own_shape:
