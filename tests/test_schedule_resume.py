@@ -17,7 +17,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = {"games": 0, "film": False, "console": False, "tensorboard": False, "save_seconds": 0}
 TRAININGS = {
     "ppo": {"num_envs": 2, "rollout_steps": 32, "epochs": 1, "minibatches": 2, "net": "mlp"},
-    "dqn": {"num_envs": 2, "learning_starts": 64, "batch_size": 16, "train_period": 8, "net": "mlp"},
+    "dqn": {
+        "num_envs": 2,
+        "rollout_steps": 32,
+        "learning_starts": 64,
+        "batch_size": 16,
+        "train_period": 8,
+        "net": "mlp",
+    },
     "pqn": {"num_envs": 2, "rollout_steps": 32, "epochs": 1, "minibatches": 2, "net": "mlp"},
     "sarsa": {"rollout_steps": 64, "features": "identity"},
 }
