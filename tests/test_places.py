@@ -35,9 +35,9 @@ def test_this_machine_starts_looks_stops_and_collects(tmp_path):
     assert outcome.result["steps"] >= 400
     assert place.look(started) == Look(0, *local.reached(tmp_path / "grid" / "1"))
 
-    long = Job(C, "ppo", (C, "--workers", "1", "--algo", "ppo"), 1, 10_000_000, tmp_path / "long")
+    long = Job(C, "random", (C, *WORDS), 1, 100_000_000, tmp_path / "long")
     started = place.start(long)
-    while not (tmp_path / "long" / "checkpoints").is_dir():
+    while not place.look(started).steps:
         assert place.look(started).running
         time.sleep(0.05)
     place.stop(started)
@@ -49,11 +49,6 @@ def test_this_machine_starts_looks_stops_and_collects(tmp_path):
     assert outcome.result is None
     assert "stopped at step" in outcome.line
     assert place.look(started).steps > 0
-
-    bad = place.start(job(tmp_path, 2, 400, "--lr", "1"))
-    while place.look(bad).running:
-        time.sleep(0.05)
-    assert place.collect(bad).code == 2
 
 
 class Pretended:
