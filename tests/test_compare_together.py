@@ -172,6 +172,9 @@ def test_csv_is_one_table(hard, capsys):
             assert [float(row[k]) for k in ("value", "low", "high")] == [
                 same[f"iqm{e}"] for e in ("", "_low", "_high")
             ]
+        if row["versus"]:
+            (pair,) = [p for p in told["aggregates"]["improvement"] if p["x"] == row["algorithm"]]
+            assert (float(row["value"]), row["versus"]) == (pair["value"], pair["y"])
         assert "last 100 training games" in row["note"]
         assert "time_limit 500" in row["note"]
 
