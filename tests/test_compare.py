@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from compare_runs import write_label, write_run
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
-from playfield.experiments import compare, drawn, grid, local
+from playfield.experiments import compare, drawn, grid, progress
 from playfield.experiments.job import Job
 from playfield.show import plots
 from playfield.show.compare_plot import Line, Panel, spread
@@ -213,12 +215,38 @@ def test_spread_by_hand():
 def test_time_left(tmp_path):
     a, b, c, d = (Job(env, label, (), 1, 1000, tmp_path) for env, label in ("xp", "xq", "yp", "zz"))
     steps = {a: (1000, 10.0), b: (0, 0.0), c: (500, 10.0), d: (0, 0.0)}
-    left = local.seconds_left
+    left = progress.seconds_left
     assert left(dict.fromkeys(steps, (0, 0.0)), [a], [b], 1) is None
     assert left(steps, [c], [], 1) == pytest.approx(10)  # 500 at 50/s
     assert left(steps, [c], [b], 1) == pytest.approx(10 + 10)  # b as fast as a, in the same environment
     assert left(steps, [c], [d], 2) == pytest.approx((10 + 1000 / 75) / 2)  # d as all: 1500 in 20 s
     assert left(steps, [], [], 2) == 0
+
+
+def test_the_table_of_trainings_shows_what_runs_and_then_what_ended_last(tmp_path):
+    jobs = grid.plan(tmp_path, grid.from_words([C], ["ppo", "a2c"], [], [1, 2, 3], 1000))
+    ppo, a2c = jobs[0], jobs[1]
+    rows = "step,time/time_elapsed,rollout/ep_rew_mean\n250,2.5,17.25\n"
+    for job in (ppo, a2c):
+        job.directory.mkdir(parents=True)
+        (job.directory / "metrics.csv").write_text(rows)
+    made = progress.Progress(jobs)
+    made.ended(a2c, 4)
+    output = Console(width=110, file=io.StringIO())
+    output.print(made.table([ppo], [jobs[2]], 75.0, height=12))
+    lines = output.file.getvalue().splitlines()
+    assert lines[0].split() == ["environment", "algorithm", "seed", "progress", "score", "steps/s", "left"]
+    assert lines[1].split()[:3] == [C, "ppo", "1"]
+    assert lines[1].split()[-5:] == ["25%", "17.2", "100", "7.5", "s"]
+    assert lines[2].split()[:3] + lines[2].split()[-1:] == [C, "ppo", "2", "elsewhere"]
+    assert lines[3].split()[:3] + lines[3].split()[-1:] == [C, "a2c", "1", "diverged"]
+    assert "3 more" in lines[4]
+    assert "8% of 6,000 steps" in lines[5]
+    assert "about 1 min 15 s left" in lines[5]
+    assert "0 of 6 runs" in lines[5]
+    few = Console(width=110, file=io.StringIO())
+    few.print(made.table([ppo], [], None, height=8))
+    assert len(few.file.getvalue().splitlines()) == 4  # a low terminal has one row
 
 
 # Going on ----------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ Run directories are the only state, so an experiment continues after any interru
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
+from playfield.runs.console import SCORE
 from playfield.runs.info import is_run, read_info, spec_from
 from playfield.runs.storage import MAX_LINE, open_regular
 
@@ -106,14 +108,29 @@ def finished(info: dict[str, Any]) -> bool:
     return result is not None and (result["steps"] >= info["steps"] or result.get("stop") == "target")
 
 
-def reached(directory: Path) -> tuple[int, float]:
-    """(steps, seconds of training) of the last complete row of a run's metrics.csv; zeros before the first."""
+def latest(directory: Path) -> dict[str, str]:
+    """The last complete row of a run's metrics.csv, as text; empty before the first."""
     try:
         with open_regular(directory, "metrics.csv") as file:
             header = file.read(MAX_LINE).partition(b"\n")[0].decode().split(",")
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
             cells = file.read(8192).rpartition(b"\n")[0].rpartition(b"\n")[2].decode().split(",")
-        row = dict(zip(header, cells, strict=False))
+        return dict(zip(header, cells, strict=False))
+    except (DataError, OSError, ValueError):
+        return {}
+
+
+def reached(directory: Path) -> tuple[int, float]:
+    """(steps, seconds of training) of the last complete row of a run's metrics.csv; zeros before the first."""
+    row = latest(directory)
+    try:
         return int(row["step"]), float(row.get("time/time_elapsed") or 0)
-    except (DataError, OSError, ValueError, KeyError):
+    except (ValueError, KeyError):
         return 0, 0.0
+
+
+def score_of(directory: Path) -> float | None:
+    """The mean score of a run's last training games in its metrics.csv; None before a game has ended."""
+    with contextlib.suppress(ValueError):
+        return float(latest(directory).get(SCORE, ""))
+    return None

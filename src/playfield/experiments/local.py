@@ -11,20 +11,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rich.console import Group
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
 from playfield.errors import DataError, DivergedError, PlayfieldError
-from playfield.experiments.job import Job, reached
+from playfield.experiments.job import Job
 from playfield.experiments.places import Local, Place
-from playfield.runs.console import console, format_seconds
-from playfield.runs.info import is_run
+from playfield.experiments.progress import Progress
 from playfield.runs.lock import IN_USE, RunLock, in_use
 from playfield.runs.signals import stopping
 
@@ -85,7 +79,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None
                 else:
                     schedule.start()
                 schedule.look(stopping=bool(received))
-                progress.show([r.job for r in schedule.running], schedule.left, parallel)
+                progress.show([r.job for r in schedule.running], schedule.waiting, schedule.elsewhere, parallel)
                 time.sleep(POLL)
         finally:
             schedule.end()
@@ -206,92 +200,3 @@ def signals() -> Iterator[list[int]]:
     finally:
         for s, previous in old.items():
             signal.signal(s, previous)
-
-
-class Progress:
-    """Steps of all jobs on standard error: a bar that stays in place, or a line per event in a pipe."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs, self.total = jobs, sum(job.steps for job in jobs)
-        self.finished_runs = sum(job.done() for job in jobs)
-        self._console = console(stderr=True)
-        self._status = self._console.status("") if self._console.is_terminal else None
-        self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
-        self._shown = 0.0
-
-    def __enter__(self) -> Progress:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
-
-    def started(self, job: Job) -> None:
-        """The job was started."""
-        verb = "resuming" if is_run(job.directory) else "training"
-        self._print(f"{verb} {job.name}")
-
-    def elsewhere(self, job: Job) -> None:
-        """Another process runs the job."""
-        self._print(f"{job.name}: running elsewhere, in another process")
-
-    def ended(self, job: Job, code: int) -> None:
-        """The job ended with this exit code."""
-        self.finished_runs += not code
-        self._steps[job] = reached(job.directory)
-        steps, seconds = self._steps[job]
-        how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
-        how = f"diverged after {steps:,} steps" if code == DivergedError.exit_code else how
-        self._print(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs")
-
-    def show(self, running: Sequence[Job], waiting: Sequence[Job], parallel: int) -> None:
-        """Redraw the bar, at most once per second."""
-        if self._status is None or time.monotonic() - self._shown < 1:
-            return
-        self._shown = time.monotonic()
-        self._steps.update((job, reached(job.directory)) for job in running)
-        self._status.update(self._bar(running, seconds_left(self._steps, running, waiting, parallel)))
-
-    def _bar(self, running: Sequence[Job], left: float | None) -> Group:
-        done = sum(min(step, job.steps) for job, (step, _) in self._steps.items())
-        width = max(10, min(60, self._console.width - 60))
-        line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_row(
-            ProgressBar(total=max(self.total, 1), completed=done, width=width, complete_style="green"),
-            f"{done / max(self.total, 1):.0%} of {self.total:,} steps",
-            "" if left is None else f"about {format_seconds(left)} left",
-            f"{self.finished_runs} of {len(self.jobs)} runs",
-        )
-        texts = [Text(f"  {job.name}: {self._steps[job][0]:,} of {job.steps:,}", style="dim") for job in running]
-        return Group(line, *texts)
-
-    def _print(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody can read it: the trainings go on
-            self._console.print(line, soft_wrap=True, markup=False)
-
-
-def seconds_left(
-    steps: dict[Job, tuple[int, float]], running: Sequence[Job], waiting: Sequence[Job], parallel: int
-) -> float | None:
-    """Estimated seconds until all jobs are done, `parallel` at a time; None before any speed is known.
-
-    The speed of a job is its own so far; of one that has not started, that of jobs with its label and environment,
-    else that of jobs in its environment, else that of all jobs. `steps`: job -> (steps, seconds) so far.
-    """
-
-    def speed(chosen: Iterable[Job]) -> float:
-        known = [steps[job] for job in chosen if steps[job][0] > 0 and steps[job][1] > 0]
-        return sum(s for s, _ in known) / sum(seconds for _, seconds in known) if known else 0.0
-
-    def left(job: Job) -> float:
-        same_label = [other for other in steps if (other.env, other.label) == (job.env, job.label)]
-        same_env = [other for other in steps if other.env == job.env]
-        known = next(v for chosen in ([job], same_label, same_env, steps) if (v := speed(chosen)))
-        return max(job.steps - steps[job][0], 0) / known
-
-    if not speed(steps):
-        return None
-    work = [left(job) for job in (*running, *waiting)]
-    return max(sum(work) / parallel, *(left(job) for job in running), 0.0) if work else 0.0

@@ -1,0 +1,151 @@
+"""How far the trainings of an experiment are: a live table on a terminal, a line for each event elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from playfield.errors import DivergedError, visible
+from playfield.experiments.job import Job, reached, score_of
+from playfield.runs.console import console, format_seconds, format_value
+from playfield.runs.info import is_run
+
+AROUND = 7  # lines of a terminal that are not rows of the table
+
+
+class Progress:
+    """Steps of all jobs on standard error: a table that stays in place, a row each; in a pipe a line per event."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs, self.total = jobs, sum(job.steps for job in jobs)
+        self.finished_runs = sum(job.done() for job in jobs)
+        self._console = console(stderr=True)
+        in_place = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if in_place else None
+        self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
+        self._ended: dict[Job, str] = {job: "finished" for job in jobs if job.done()}
+        self._shown = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            with contextlib.suppress(OSError, ValueError):
+                self._live.stop()
+
+    def started(self, job: Job) -> None:
+        """The job was started."""
+        verb = "resuming" if is_run(job.directory) else "training"
+        self._print(f"{verb} {job.name}")
+
+    def elsewhere(self, job: Job) -> None:
+        """Another process runs the job."""
+        self._print(f"{job.name}: running elsewhere, in another process")
+
+    def ended(self, job: Job, code: int) -> None:
+        """The job ended with this exit code."""
+        self.finished_runs += not code
+        self._steps[job] = reached(job.directory)
+        steps, seconds = self._steps[job]
+        how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
+        diverged = code == DivergedError.exit_code
+        how = f"diverged after {steps:,} steps" if diverged else how
+        self._ended[job] = "diverged" if diverged else f"failed ({code})" if code else "finished"
+        self._print(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs")
+
+    def show(
+        self, running: Sequence[Job], waiting: Sequence[Job], elsewhere: Sequence[Job] = (), parallel: int = 1
+    ) -> None:
+        """Redraw the table, at most once per second."""
+        if self._live is None or time.monotonic() - self._shown < 1:
+            return
+        self._shown = time.monotonic()
+        self._steps.update((job, reached(job.directory)) for job in (*running, *elsewhere))
+        left = seconds_left(self._steps, running, [*waiting, *elsewhere], parallel)
+        with contextlib.suppress(OSError, ValueError):  # nobody can read it: the trainings go on
+            self._live.update(self.table(running, elsewhere, left, self._console.height), refresh=True)
+
+    def table(self, running: Sequence[Job], elsewhere: Sequence[Job], left: float | None, height: int) -> Group:
+        """A bar for the whole, and a row for each training that fits: first those that run, then the last to end."""
+        done = sum(min(step, job.steps) for job, (step, _) in self._steps.items())
+        bar = Table.grid(padding=(0, 1, 0, 0))
+        width = max(10, min(60, self._console.width - 60))
+        bar.add_row(
+            ProgressBar(total=max(self.total, 1), completed=done, width=width, complete_style="green"),
+            f"{done / max(self.total, 1):.0%} of {self.total:,} steps",
+            "" if left is None else f"about {format_seconds(left)} left",
+            f"{self.finished_runs} of {len(self.jobs)} runs",
+        )
+        states = dict.fromkeys(running, "") | dict.fromkeys(elsewhere, "elsewhere")
+        last = [job for job in reversed(self._ended) if job not in states]
+        rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, height - AROUND)]
+        lines = Table(box=None, padding=(0, 1), pad_edge=False)
+        for i, header in enumerate(("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")):
+            lines.add_column(header, justify="right" if i in (2, 4, 5, 6, 7) else "left", header_style="bold")
+        for job, state in rows:
+            lines.add_row(*self._row(job, state), style="dim" if job in self._ended else "")
+        hidden = len(self.jobs) - len(rows)
+        rest = [Text(f"{hidden} more: waiting, or finished before", style="dim")] if hidden else []
+        return Group(lines, *rest, bar)
+
+    def _row(self, job: Job, state: str) -> list[Text | ProgressBar]:
+        steps, seconds = self._steps[job]
+        speed = steps / seconds if steps and seconds else math.nan
+        left = format_seconds(max(0, job.steps - steps) / speed) if speed > 0 else ""
+        score = score_of(job.directory)
+        share = min(1.0, steps / job.steps) if job.steps else 0.0
+        cells = [job.env, job.label, str(job.seed)]
+        return [
+            *(Text(visible(cell), no_wrap=True, overflow="ellipsis") for cell in cells),
+            ProgressBar(total=1.0, completed=share, width=16, complete_style="green", finished_style="green"),
+            Text(f"{share:.0%}"),
+            Text("" if score is None else format_value(score)),
+            Text(f"{speed:,.0f}" if speed > 0 else ""),
+            Text(state or left),
+        ]
+
+    def _print(self, line: str) -> None:
+        if self._live is not None:  # the table says it, but for what failed
+            if "ended with exit status" not in line and "diverged" not in line:
+                return
+            with contextlib.suppress(OSError, ValueError):
+                self._live.console.print(line, soft_wrap=True, markup=False)
+            return
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(line, soft_wrap=True, markup=False)
+
+
+def seconds_left(
+    steps: dict[Job, tuple[int, float]], running: Sequence[Job], waiting: Sequence[Job], parallel: int
+) -> float | None:
+    """Estimated seconds until all jobs are done, `parallel` at a time; None before any speed is known.
+
+    The speed of a job is its own so far; of one that has not started, that of jobs with its label and environment,
+    else that of jobs in its environment, else that of all jobs. `steps`: job -> (steps, seconds) so far.
+    """
+
+    def speed(chosen: Iterable[Job]) -> float:
+        known = [steps[job] for job in chosen if steps[job][0] > 0 and steps[job][1] > 0]
+        return sum(s for s, _ in known) / sum(seconds for _, seconds in known) if known else 0.0
+
+    def left(job: Job) -> float:
+        same_label = [other for other in steps if (other.env, other.label) == (job.env, job.label)]
+        same_env = [other for other in steps if other.env == job.env]
+        known = next(v for chosen in ([job], same_label, same_env, steps) if (v := speed(chosen)))
+        return max(job.steps - steps[job][0], 0) / known
+
+    if not speed(steps):
+        return None
+    work = [left(job) for job in (*running, *waiting)]
+    return max(sum(work) / parallel, *(left(job) for job in running), 0.0) if work else 0.0
