@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -265,3 +266,13 @@ def test_other_lines_of_a_resolved_file_stay(tmp_path):
     both = file.read(write(tmp_path / "e.toml", file.resolved(tmp_path, new, before)))
     assert {k.label for k in both.kinds} == {"ppo", "a2c"}
     assert all(made.same(kind, next(k for k in both.kinds if k.label == kind.label).train_words) for kind in kinds)
+
+
+@pytest.mark.parametrize("name", ["classic", "atari"])
+def test_the_files_of_the_docs_can_be_trained(name, tmp_path):
+    path = Path(__file__).parent.parent / "docs" / "experiments" / f"{name}.toml"
+    read = file.read(path)
+    made = ready(tmp_path)
+    made.prepare(read.kinds[:3])
+    assert len({kind.env for kind in read.kinds}) == 3
+    assert all(len(kind.seeds) >= 3 for kind in read.kinds)

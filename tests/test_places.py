@@ -13,7 +13,7 @@ import pytest
 
 from playfield.cli import main
 from playfield.experiments import local
-from playfield.experiments.job import Job
+from playfield.experiments.job import Job, reached
 from playfield.experiments.places import Local, Look, Outcome
 from playfield.runs.lock import RunLock, in_use
 
@@ -33,7 +33,7 @@ def test_this_machine_starts_looks_stops_and_collects(tmp_path):
     outcome = place.collect(started)
     assert outcome.code == 0
     assert outcome.result["steps"] >= 400
-    assert place.look(started) == Look(0, *local.reached(tmp_path / "grid" / "1"))
+    assert place.look(started) == Look(0, *reached(tmp_path / "grid" / "1"))
 
     long = Job(C, "random", (C, *WORDS), 1, 100_000_000, tmp_path / "long")
     started = place.start(long)
