@@ -140,21 +140,27 @@ def test_seeds_are_pooled_by_median_or_lower_quartile():
     assert pool(low, [4.0]) == pool(late, [4.0]) == 4.0
 
 
-def test_the_time_to_a_score_counts_twice_the_budget_where_it_is_not_reached(tmp_path):
+def test_the_time_to_a_score_that_is_not_reached_counts_up_to_twice_the_budget(tmp_path):
     from compare_runs import write_run
 
-    for chosen, expected in (
-        (settings(until=9.0), (700, 1800)),
-        (settings(until=9.0, steps=None, minutes=2.0), (3.5, 240)),
-    ):
-        home = tmp_path / chosen.unit
-        for seed, stop in ((1, "target"), (2, "steps")):
-            result = {"steps": 700, "seconds": 3.5, "stop": stop}
-            write_run(home / str(seed), C, "ppo", seed, [(5, 1.0)], 900, result=result)
-        jobs = settings(seeds=(1, 2)).jobs(0, {}, home)
-        assert tuple(tuning.value_of(chosen, job) for job in jobs) == expected
+    steps, minutes = settings(until=9.0, window=2), settings(until=9.0, window=2, steps=None, minutes=2.0)
+    # Means of two games from 1 to 7: a quarter of the way to 9 is missing. From 3 to 1: all of it.
+    scores = {1: ("target", [1.0]), 2: ("steps", [1.0, 1.0, 5.0, 7.0, 7.0]), 3: ("steps", [3.0, 3.0, 1.0, 1.0])}
+    for seed, (stop, found) in scores.items():
+        result = {"steps": 700, "seconds": 3.5, "stop": stop}
+        write_run(tmp_path / str(seed), C, "ppo", seed, list(enumerate(found)), 900, result=result)
+    for chosen, expected in ((steps, [700, 900 * 1.25, 1800]), (minutes, [3.5, 150, 240])):
+        jobs = settings(seeds=(1, 2, 3)).jobs(0, {}, tmp_path)
+        assert [tuning.value_of(chosen, job) for job in jobs] == expected
     words = settings(until=-9.5).jobs(0, {"lr": 1e-05}, tmp_path)[0].words
     assert words[-4:] == ("--lr=1e-05", "--target-score=-9.5", "--target-games", "10")
+
+
+def test_the_score_at_which_a_trial_was_pruned_is_no_time(tmp_path):
+    study, _ = go(tmp_path, settings(until=1e6, prune=True, trials=12))
+    pruned = [t for t in study.trials() if t.state == "pruned"]
+    assert pruned
+    assert all(t.value is None and t.reported[1] > 0 for t in pruned)
 
 
 def test_a_trial_that_diverges_or_cannot_be_trained_counts_as_the_worst(tmp_path):

@@ -47,7 +47,7 @@ class Trial:
         number: from 0; trial 0 has the values that the tuning began from.
         params: the options that were chosen for it.
         state: `waiting`, `running`, `finished`, `pruned` or `failed` (it diverged, or cannot be trained).
-        value: what is optimised, where it is finished; the last mean score, where it is pruned.
+        value: what is optimised, where it is finished; where that is the score, also of one that is pruned, so far.
         note: why it failed or where it was pruned.
         seeds: of each training, its seed and its own value.
     """
@@ -189,7 +189,9 @@ class Study:
 
     def _trial(self, t: Any) -> Trial:
         states = {TrialState.WAITING: "waiting", TrialState.RUNNING: "running", TrialState.PRUNED: "pruned"}
-        value = t.value if t.state is not TrialState.PRUNED else self._signed(t.value)
+        value = t.value
+        if t.state is TrialState.PRUNED and not self.higher:
+            value = None  # it was compared by its score, which is no time
         failed = t.state is TrialState.FAIL or (value is not None and not math.isfinite(value))
         note, seeds = t.user_attrs.get("note", ""), t.user_attrs.get("seeds", {})
         params = {name: t.params[name] for name in self.distributions if name in t.params}

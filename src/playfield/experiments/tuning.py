@@ -4,9 +4,11 @@ Trial N's trainings are the run directories `trials/N/SEED`. Its value is the me
 seeds of one number for each training:
 
 - score: the mean raw score of the last games of the training, 100 unless asked otherwise;
-- time: how long it took until that mean reached a target; a training that does not reach it counts as twice its
-  budget (PAR2, as in the configuration of algorithms). Time is counted in steps where the budget is in steps, which
-  repeats exactly, and in seconds of training where it is in minutes.
+- time: how long it took until that mean reached a target. A training that does not reach it counts as more than its
+  budget, up to twice (as PAR2 does in the configuration of algorithms): the more, the further its last mean is from
+  the target on the way from its first one, so that there is something to follow where no trial gets there. Time is
+  counted in steps where the budget is in steps, which repeats exactly, and in seconds of training where it is in
+  minutes.
 """
 
 from __future__ import annotations
@@ -218,8 +220,18 @@ def value_of(settings: Settings, job: Job) -> float | None:
         scores = games_of(job.directory, info["steps"])[-settings.window :]
         return statistics.fmean(scores) if scores else None
     if result.get("stop") != "target":
-        return 2.0 * (settings.steps if settings.steps is not None else 60 * (settings.minutes or 0))
+        budget = settings.steps if settings.steps is not None else 60 * (settings.minutes or 0.0)
+        return budget * (1 + _missing(settings, games_of(job.directory, info["steps"])))
     return float(result["steps"] if settings.steps is not None else result["seconds"])
+
+
+def _missing(settings: Settings, scores: Sequence[float]) -> float:
+    """The part of the way from the first games' mean to the target that the last games' mean has not come, 0 to 1."""
+    if not scores or settings.until is None:
+        return 1.0
+    first, last = statistics.fmean(scores[: settings.window]), statistics.fmean(scores[-settings.window :])
+    way = settings.until - first
+    return min(max((settings.until - last) / way, 0.0), 1.0) if way > 0 else 1.0
 
 
 def together(settings: Settings, values: Sequence[float | None]) -> float | None:
