@@ -17,7 +17,7 @@ def bench(words: list[str]) -> int:
         "  playfield bench dqn --vs sb3\n  playfield bench howto\n"
         "  playfield bench kill --env breakout --kills 5\n  playfield bench linear",
     )
-    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, kill, linear, replay, save")
+    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, replay, save")
     p.add_argument("--vs", help="the peers: sb3, cleanrl (bench ppo), sb3,cleanrl or none")
     p.add_argument(
         "--fused",
@@ -30,9 +30,9 @@ def bench(words: list[str]) -> int:
     p.add_argument("--busy", action="store_true", help="also measure with one core kept busy by another process")
     p.add_argument("--steps", type=whole("--steps", 1), help="steps per measurement")
     p.add_argument("--rounds", type=whole("--rounds", 1, 100), help="measurements of each side")
-    p.add_argument("--env", help="environment of bench kill")
-    p.add_argument("--algo", help="algorithm of bench kill")
-    p.add_argument("--seed", type=seed("--seed"), help="seed of bench kill and howto")
+    p.add_argument("--env", help="environment of bench kill and jobs")
+    p.add_argument("--algo", help="algorithm of bench kill and jobs")
+    p.add_argument("--seed", type=seed("--seed"), help="seed of bench kill, howto and jobs")
     p.add_argument(
         "--capacity",
         type=whole("--capacity", 1),
