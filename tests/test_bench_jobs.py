@@ -41,6 +41,6 @@ def test_what_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="one core"):
         bench.main("jobs")
     monkeypatch.setattr(jobs, "cores", lambda: 3)
-    with pytest.raises(PlayfieldError, match="exit code 2: rollout"):  # no third of a minibatch
+    with pytest.raises(PlayfieldError, match="exit code 2: --minibatches"):  # no third of a minibatch
         bench.main("jobs", env="CartPole-v1", steps=100, rounds=1)
     assert list(tmp_path.iterdir()) == []
