@@ -161,6 +161,39 @@ def test_a_resolved_file_asks_for_the_very_same_training(algo, tmp_path):
     assert made.same(kind, again.train_words)
 
 
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ("CartPole-v1", ["ppo", "--lr=linear:1e-3..0", "--clip=exp:0.2,rate=0.5", "--ent-coef=cosine:0.01..0"]),
+        ("CartPole-v1", ["dqn", "--lr=exp:1e-3,rate=0.1,per=1000", "--epsilon=linear:1..0.05"]),
+        ("CartPole-v1", ["pqn", "--epsilon=steps:0=1,0.5=0.1"]),
+        ("CartPole-v1", ["pqn", "--epsilon=0.1"]),
+        ("CartPole-v1", ["sarsa_lambda", "--epsilon=piecewise:0=1,1=0"]),
+        ("CartPole-v1", ["ppo", "--device=cpu", "--env-timeout=5", "--eval-every=500", "--eval-games=7"]),
+        ("FrozenLake-v1", ["qlearning", "--env-kwargs", "is_slippery=false", "map_name=8x8"]),
+        ("freeway", ["pqn", "--mode=1", "--difficulty=1", "--life-loss=true", "--net=nips", "--view=mono"]),
+        ("CartPole-v1", ["ppo", "--preset=mine.toml", "--gamma=0.9"]),
+    ],
+)
+def test_what_was_given_survives_the_resolved_file(env, words, tmp_path, monkeypatch):
+    """Also a second time, when its lines are kept beside new ones."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.toml", 'algo = "ppo"\npreset = "cleanrl"\n[options]\nlr = 0.0008\ngamma = 0.98\n')
+    made = ready(tmp_path)
+    kind = Kind(env, "one", ("--algo", *words), (1,), 1000)
+    made.prepare([kind])
+    first = file.read(write(tmp_path / "1.toml", file.resolved(tmp_path, {kind: made.of(kind.train_words)}, None)))
+    (tmp_path / "mine.toml").unlink()  # a colleague does not have it
+    second = file.read(write(tmp_path / "2.toml", file.resolved(tmp_path, {}, first)))
+    given = made.of(kind.train_words)
+    for found in (first, second):
+        again = found.kinds[0].train_words
+        made.prepare(found.kinds)
+        assert meaning(made.of(again)) == meaning(given)
+        for name in ("device", "env_timeout", "eval_every", "eval_games", "protocol", "view", "env_kwargs", "parts"):
+            assert str(getattr(made.of(again).request, name)) == str(getattr(given.request, name)), name
+
+
 def test_a_resolved_atari_file_keeps_its_protocol(tmp_path):
     made = ready(tmp_path)
     words = ("--algo", "ppo", "--sticky=0.25", "--protocol=v5", "--view=mono,trim")
@@ -235,6 +268,9 @@ def test_a_file_is_trained_resolved_repeated_and_extended(tmp_path, monkeypatch,
     assert row["seeds"] == [1, 4]
     assert (run / "run.json").stat().st_mtime_ns == before
     assert "seeds = [1, 4]" in (tmp_path / "out" / "experiment.toml").read_text()
+    # A seed more, alone: the file beside the results repeats all that lies there, and no seed that was never begun.
+    assert main(["compare", "small.toml", "--seeds", "2,"]) == 0
+    assert "seeds = [1, 2, 4]" in (tmp_path / "out" / "experiment.toml").read_text()
 
 
 def test_minutes_become_steps_once(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from playfield.arguments import seeds
 from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.options import number
-from playfield.training.request import Request, sort_options
+from playfield.training.request import FOUND, Request, sort_options
 
 READ = [
     ("1", 1), ("007", 7), ("+5", 5), ("10k", 10_000), ("3M", 3_000_000), ("1.5k", 1500), ("1e6", 1_000_000),
@@ -255,7 +255,9 @@ def test_options_by_their_names_on_the_command_line_and_in_other_libraries():
 
 def test_trains_signature_names_every_field_of_a_request():
     known = set(inspect.signature(playfield.train).parameters) - {"resume", "trust", "say", "quiet", "more"}
-    assert known == {field.name for field in Request.__dataclass_fields__.values()}
+    assert known == {field.name for field in Request.__dataclass_fields__.values()} - FOUND
+    with pytest.raises(UsageError, match="no option called 'preset_file': did you mean preset"):
+        sort_options("ppo", {}, {"preset_file": {}})
 
 
 def test_lr_reaches_the_run_and_quiet_is_quiet(tmp_path, capfd):

@@ -46,7 +46,7 @@ from playfield.experiments.grid import FIRST_SEEDS, Kind
 from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.console import Say
-from playfield.runs.info import VERSION
+from playfield.runs.info import VERSION, is_run
 from playfield.runs.toml_file import TomlFile, read_toml
 from playfield.training.prepare import Prepared
 from playfield.training.request import PROTOCOL_PARTS, TAKES
@@ -291,9 +291,25 @@ def resolved(directory: Path, ready: Mapping[Kind, Prepared], before: Experiment
         if (kind.env, kind.label) not in now:
             lines += _table(kind, _as_told(kind), (before.plays if before else {}).get((kind.env, kind.label)))
     for kind, one in ready.items():
-        values = {"preset": one.request.preset, **_settings(one), **dataclasses.asdict(one.cfg)}
-        lines += _table(kind, values, protocol_line(one.spec.protocol))
+        values = {"preset": one.request.preset, **_settings(one), **_chosen(one)}
+        lines += _table(_with_earlier_seeds(kind, directory, before), values, protocol_line(one.spec.protocol))
     return "\n".join(lines) + "\n"
+
+
+def _chosen(one: Prepared) -> dict[str, Any]:
+    """The algorithm's options, but those in whose place another stands: beside it they would be refused."""
+    values = dataclasses.asdict(one.cfg)
+    replaced = {name for o in catalog.options(one.request.algo) for name in o.replaced(values[o.name])}
+    return {name: value for name, value in values.items() if name not in replaced}
+
+
+def _with_earlier_seeds(kind: Kind, directory: Path, before: Experiment | None) -> Kind:
+    """The kind with the seeds that were asked for earlier, too, where they have runs."""
+    earlier = (
+        {s for k in before.kinds if (k.env, k.label) == (kind.env, kind.label) for s in k.seeds} if before else ()
+    )
+    trained = {seed for seed in earlier if is_run(kind.home(directory) / str(seed))}
+    return dataclasses.replace(kind, seeds=tuple(sorted(trained | set(kind.seeds))))
 
 
 def _versions() -> dict[str, str]:
@@ -308,7 +324,10 @@ def _settings(one: Prepared) -> dict[str, Any]:
     """What is not the algorithm's own, as it was asked for or chosen."""
     request = one.request
     values: dict[str, Any] = {"precision": one.compute.precision}
-    values |= {name: getattr(request, name) for name in ("protocol", "view") if getattr(request, name) is not None}
+    if request.device != "auto":
+        values["device"] = request.device
+    given = ("protocol", "view", "env_timeout")
+    values |= {name: getattr(request, name) for name in given if getattr(request, name) is not None}
     if request.eval_every:
         values |= {"eval_every": request.eval_every, "eval_games": request.eval_games}
     if request.env_kwargs:

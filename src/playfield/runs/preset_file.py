@@ -37,9 +37,9 @@ class PresetFile:
         return {"file": self.path.name, "algo": self.algo, "preset": self.preset, "options": self.options}
 
 
-def is_file(preset: str | None) -> bool:
-    """Whether the value of `--preset` names a file, not a preset of the algorithm."""
-    return preset is not None and preset.lower().endswith(".toml")
+def is_file(preset: Any) -> bool:
+    """Whether the value of `--preset` names a file, not a preset of the algorithm; what is no text does neither."""
+    return isinstance(preset, str) and preset.lower().endswith(".toml")
 
 
 def read_preset(path: Path, algo: str | None = None) -> PresetFile:

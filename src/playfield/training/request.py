@@ -48,6 +48,8 @@ OPTIONAL = {
     "env_timeout",
 }
 """What may be None: chosen by playfield."""
+FOUND = {"preset_file"}
+"""Fields of `Request` that playfield fills in: nobody gives them."""
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -180,7 +182,7 @@ def sort_options(algo: str, options: Mapping[str, Any], more: Mapping[str, Any])
             others = {
                 a.replace("-", "_") for a, names in ALIASES.items() if own & {n.replace("-", "_") for n in names}
             }
-            fields = {field.name for field in dataclasses.fields(Request)}
+            fields = {field.name for field in dataclasses.fields(Request)} - FOUND
             raise unknown(
                 "option", name, [*fields, *own, *PROTOCOL_PARTS, *others, "quiet", "say", "resume", "trust"]
             )
