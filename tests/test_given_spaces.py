@@ -88,10 +88,13 @@ def test_messages_of_users_code_hold_no_codes_for_a_terminal() -> None:
         (spaces.Box(0, 2, (4, 4, 1), np.float32), -0.5, "-0.5 where 0 to 2 is declared"),
         (spaces.Box(0, 1, (3,), np.uint8), 1, ""),
         (spaces.Box(0, 255, (4, 4, 1), np.uint8), 255, ""),
-        (spaces.Box(-1, 1, (3,), np.float32), 7, ""),  # not scaled
+        (spaces.Box(-1, 1, (3,), np.float32), 7, "7 where -1 to 1 is declared): correct"),  # not scaled
+        (spaces.Box(-1, 1, (3,), np.float32), 1.000001, ""),  # rounding
+        (spaces.Box(-3.4e38, 3.4e38, (3,), np.float32), 3.4e38, ""),
+        (spaces.Box(-np.inf, np.inf, (3,), np.float32), 1e30, ""),
     ],
 )
-def test_observations_outside_of_the_bounds_that_scale_them_are_told_once(space, value, told, caplog) -> None:
+def test_observations_outside_of_their_bounds_are_told_once(space, value, told, caplog) -> None:
     given = np.full(space.shape, value, space.dtype)
     step = lambda self, action: (given, 0.0, False, False, {})  # noqa: E731
     members = {"__init__": lambda self: None, "observation_space": space, "reset": lambda self, **_: (given, {})}

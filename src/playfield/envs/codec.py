@@ -13,6 +13,7 @@ from playfield.envs.base import MOST_ACTIONS, MOST_INPUTS
 from playfield.errors import EnvError, UsageError
 
 logger = logging.getLogger(__name__)
+ROUNDING = 1e-5  # of bounds, relative
 LOOKS = 1000  # observations of an env that are compared with the declared bounds
 
 
@@ -60,9 +61,12 @@ class Codec:
                     f"{id} has observations without any number (shape {self.shape}): nothing to learn from"
                 )
             self.bounds = declared_bounds(obs, self.dtype)
-            if self.bounds not in (None, ((0.0,), (1.0,))) or self.dtype == np.uint8:
-                self._looks = LOOKS
-                self._low, self._high = (side.astype(self.dtype).reshape(self.shape) for side in (obs.low, obs.high))
+            self._scaled = self.bounds not in (None, ((0.0,), (1.0,))) or self.dtype == np.uint8
+            self._looks = LOOKS
+            self._low, self._high = (side.astype(self.dtype).reshape(self.shape) for side in (obs.low, obs.high))
+            with np.errstate(over="ignore"):  # of the largest numbers: what rounding makes of a bound is no mistake
+                low, high = (0 if self._scaled else ROUNDING * (1 + abs(side)) for side in (self._low, self._high))
+                self._least, self._most = self._low - low, self._high + high
         else:
             self.dtype, self.shape = np.dtype(np.float32), (sum(n for n, _ in self.states),)
             if self.shape[0] > MOST_INPUTS:
@@ -87,13 +91,13 @@ class Codec:
         return obs
 
     def _look(self, obs: np.ndarray) -> None:
-        """Tell once of an observation outside of its declared bounds, by which observations are scaled."""
-        if (bad := (obs < self._low) | (obs > self._high)).any():
+        """Tell once of an observation outside of its declared bounds."""
+        if (bad := (obs < self._least) | (obs > self._most)).any():
             self._looks = 0
             value, low, high = (float(side[bad][0]) for side in (obs, self._low, self._high))
             logger.warning(
                 f"{self._id} gives observations outside of its declared space ({value:g} where {low:g} to {high:g} "
-                "is declared), by which they are scaled: correct its observation_space"
+                f"is declared){', by which they are scaled' * self._scaled}: correct its observation_space"
             )
 
     def _converted(self, obs: np.ndarray) -> np.ndarray:

@@ -165,6 +165,32 @@ class GymVectorEnv:
         self._obs = obs.copy()
         return Step(obs, next_obs, reward32, terminated, truncated, episodes)
 
+    def oddities(self) -> list[str]:
+        """What of env 0 a training should say, after a few resets and steps of it: a seed that is ignored, one array
+        returned again and again. Call it on envs that nothing else is done with."""
+        env, found = self._envs[0], []
+        try:
+            with self._call:
+                one = [env.reset(7, 0).copy(), env.step(0, 1)[0].copy()]
+            with self._call:
+                two = [env.reset(7, 0).copy(), env.step(0, 1)[0].copy()]
+            with self._call:
+                raw = [env.env.reset(seed=8)[0], *(env.env.step(np.int64(self.spec.first_action))[0] for _ in "12")]
+        except hang.Hang:
+            raise
+        except (EnvError, *RAISED):  # the training says it better
+            return []
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True)):
+            found.append(
+                f"{self.spec.id} does not begin alike after the same seed: its runs cannot be repeated exactly"
+            )
+        if isinstance(raw[0], np.ndarray) and all(np.shares_memory(raw[0], other) for other in raw[1:]):
+            found.append(
+                f"{self.spec.id} returns one buffer again and again as its observations: they are copied here, other "
+                "libraries may not"
+            )
+        return found
+
     def _started(self) -> GymnasiumLog:
         if self._log is None:
             raise not_reset()

@@ -148,6 +148,18 @@ def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:
     return lambda n: make_from(spec, n, threads=min(threads, n))
 
 
+def oddities(spec: EnvSpec) -> list[str]:
+    """What to say of an environment that ignores its seed, or returns one array again and again."""
+    if not spec.family.replays_on_restore:
+        return []
+    env = make_from(spec, 1)
+    try:
+        found: list[str] = getattr(env, "oddities", list)()
+        return found
+    finally:
+        env.close()
+
+
 def steps_of(request: Request, cfg: Config, spec: EnvSpec, speed: float | None) -> tuple[int, str | None]:
     """Total steps of a training, and a note where the default takes far longer here than it should.
 

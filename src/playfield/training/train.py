@@ -42,6 +42,7 @@ from playfield.training.plan import (
     info_for,
     lengthen,
     measure_speed,
+    oddities,
     plan_text,
     remember,
     schedule_text,
@@ -203,6 +204,10 @@ def _start(request: Request, say: Say) -> Result:
             raise
     steps, slow = steps_of(request, cfg, spec, speed)
     info = info_for(request, cfg, spec, chosen, steps)
+    for odd in oddities(spec):
+        logger.warning("note: %s", odd)
+        if "seed" in odd:
+            info["exact"] = False
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
     for line in (algo_note(request, spec), slow):
         if line:
