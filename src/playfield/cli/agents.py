@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
 from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
-from playfield.errors import UsageError
+from playfield.errors import UsageError, shown
 from playfield.play.agent import locate
-from playfield.runs.info import is_run
+from playfield.runs.info import is_run, runs_under
 
 
 def _parser(verb: str, about: str | None, examples: str) -> Parser:
@@ -39,10 +40,30 @@ def _parse(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, A
 
     Mistakes in the name of an agent fail here, before torch is loaded.
     """
+    a, who = _options(p, words)
+    _known(a, a.agent_name)
+    return a, who
+
+
+def _watched(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, Any], bool]:
+    """As `_parse`, and whether a folder of runs is named. What is an agent, too (`breakout`), is the agent."""
+    a, who = _options(p, words)
+    try:
+        _known(a, a.agent_name)
+    except UsageError:
+        if a.agent is not None or not os.path.isdir(a.agent_name):
+            raise
+        if next(runs_under(a.agent_name), None) is None:
+            name = shown(a.agent_name, plain=True)
+            raise UsageError(f"there is no run in {name}: train one first, or name another folder") from None
+        return a, who, True
+    return a, who, False
+
+
+def _options(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     a = p.parse(words)
     if a.agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
-    _known(a, a.agent_name)
     return a, {
         "source": a.agent_name,
         "which": a.checkpoint,
@@ -137,23 +158,25 @@ def record(words: list[str]) -> int:
 
 
 def watch(words: list[str]) -> int:
-    """Watch an agent play, live in the browser: frames, probabilities, values."""
+    """Watch an agent play, live in the browser, or all runs of a folder while they train."""
     p = _parser(
         "watch",
         watch.__doc__,
         "  playfield watch breakout\n"
         "  playfield watch last        follows the newest run while it trains\n"
+        "  playfield watch runs        all runs of a folder: a table, and their learning curves together\n"
         "  playfield watch CartPole-v1 --agent random --port 8000",
     )
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     p.add_argument("--port", type=whole("--port", 0, 65535), default=0, help="port (default: a free one)")
     p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
-    a, who = _parse(p, words)
-    from playfield.show.watch.server import watch as serve
+    a, who, folder = _watched(p, words)
+    from playfield.cli._watch import serve
 
     serve(
         **who,
+        folder=folder,
         host=a.host,
         port=a.port,
         allow_host=tuple(a.allow_host),

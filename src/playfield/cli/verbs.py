@@ -30,7 +30,10 @@ VERBS = {
     "eval": Command("agents", "evaluate", "Evaluate an agent over full games: raw scores and their protocol."),
     "record": Command("agents", "record", "Film an agent: MP4 and GIF.", lasting=True),
     "watch": Command(
-        "agents", "watch", "Watch an agent play, live in the browser: frames, probabilities, values.", lasting=True
+        "agents",
+        "watch",
+        "Watch an agent play, live in the browser, or all runs of a folder while they train.",
+        lasting=True,
     ),
     "explain": Command(
         "agents", "explain", "Explain an agent: saliency maps, and what would change its action.", lasting=True

@@ -59,8 +59,8 @@ class LearningCurve:
 
     @property
     def last(self) -> int:
-        """How far the run is, steps."""
-        return int(self.steps[-1])
+        """How far the run is, steps; 0 before its first game has ended."""
+        return int(self.steps[-1]) if self.steps.size else 0
 
     def mean_at(self, step: int) -> float:
         """The moving mean at a step; before the end of the first game, the score of that game."""
@@ -107,7 +107,7 @@ def read(root: Path, window: int = WINDOW) -> Found:
     found, left = [], []
     for path in sorted(path for depth in range(4) for path in root.glob("*/" * depth + "run.json")):
         directory, info = path.parent, read_info(path.parent)
-        curve = _curve(directory, info, window)
+        curve = read_curve(directory, info, window)
         if replicates.edited(info):
             why = "its run.json was changed by hand, so it does not say what was trained"
             left.append(LeftOut(directory, curve.env, curve.label, why, "whose run.json was changed by hand"))
@@ -118,6 +118,12 @@ def read(root: Path, window: int = WINDOW) -> Found:
             found.append(curve)
     if not found:
         raise UsageError(f"no run with a finished game in {root}: train some first, see playfield compare --help")
+    return pooled(found, left)
+
+
+def pooled(found: Sequence[LearningCurve], left_out: Sequence[LeftOut] = ()) -> Found:
+    """These curves with their labels, sorted: one for each seed of a group of replicates; the others are left out."""
+    left = list(left_out)
     groups = _replicates(found)
     kept: list[LearningCurve] = []
     alike: dict[tuple[str, Hashable], list[str]] = {}
@@ -134,7 +140,7 @@ def read(root: Path, window: int = WINDOW) -> Found:
     return Found(tuple(kept), tuple(left), tuple(same))
 
 
-def _curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
+def read_curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
     """The learning curve of a run; without steps before its first game has ended."""
     games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
     total = info.get("steps", 0)

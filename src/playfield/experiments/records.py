@@ -18,7 +18,7 @@ from playfield.errors import DataError, PlayfieldError, UsageError, unknown
 from playfield.experiments.job import finished, reached
 from playfield.play.evaluate import FEW
 from playfield.play.statistics import t_interval
-from playfield.runs.info import read_info
+from playfield.runs.info import read_info, runs_under
 from playfield.runs.lock import holder
 from playfield.runs.logger import WINDOW, read_monitor
 from playfield.runs.storage import read_json
@@ -140,15 +140,15 @@ def _known(kind: str, name: str, names: set[str], records: Sequence[Record], key
 
 def ordered(records: Sequence[Record], sort: str, reverse: bool = False) -> list[Record]:
     """Records by one of their keys; those without a value come last."""
-    found = sorted(records, key=lambda r: _natural(r["run"]))
+    found = sorted(records, key=lambda r: natural(r["run"]))
     have = [r for r in found if r[sort] is not None]
     rest = [r for r in found if r[sort] is None]
     backwards = (sort in LARGEST_FIRST) != reverse
-    have.sort(key=lambda r: _natural(r[sort]) if isinstance(r[sort], str) else r[sort], reverse=backwards)
+    have.sort(key=lambda r: natural(r[sort]) if isinstance(r[sort], str) else r[sort], reverse=backwards)
     return have + rest
 
 
-def _natural(text: str) -> tuple[tuple[int, str], ...]:
+def natural(text: str) -> tuple[tuple[int, str], ...]:
     """A key by which `runs/10` comes after `runs/9`."""
     return tuple((int(p), "") if p.isdecimal() and p.isascii() else (-1, p) for p in text.replace("/", " / ").split())
 
@@ -157,11 +157,7 @@ def find(folder: Path) -> Iterator[Path]:
     """Run directories at or under `folder`, by name; links are not followed. Raises UsageError where it is none."""
     if not folder.is_dir():
         raise UsageError(f"there is no directory {folder}: train first, or name where the runs are")
-    for place, names, files in os.walk(folder):
-        if "run.json" in files:
-            names.clear()  # a run holds no runs
-            yield Path(place)
-        names.sort()
+    yield from runs_under(folder)
 
 
 def record(run: Path) -> Record:

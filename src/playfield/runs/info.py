@@ -95,6 +95,15 @@ def run_to_resume(directory: Path) -> Path:
     return directory
 
 
+def runs_under(folder: Path | str) -> Iterator[Path]:
+    """Run directories at or under `folder`, by name; links are not followed, and a run holds no runs."""
+    for place, names, files in os.walk(folder):
+        if "run.json" in files:
+            names.clear()
+            yield Path(place)
+        names.sort()
+
+
 def all_runs() -> list[str]:
     """Every run directory under `runs/`."""
     return [str(path.parent) for path in Path("runs").glob("**/run.json")]

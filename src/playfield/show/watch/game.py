@@ -62,6 +62,11 @@ class Source:
         self._first_policy = policy
         self._lock = threading.Lock()
 
+    @property
+    def about(self) -> str:
+        """One line: the environment and the agent."""
+        return f"{self.spec.id}: {self.policy(self.first).label}"
+
     def steps(self) -> list[int]:
         """Training steps of the available checkpoints."""
         return [] if self.run is None or self.random else rundata.kept_steps(self.run)

@@ -46,9 +46,13 @@ def learning_curve(run: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     steps, means, games = found
-    pick = np.unique(np.linspace(0, len(steps) - 1, min(POINTS, len(steps))).round().astype(int))
-    points = [[int(steps[i]), round(float(means[i]), 3)] for i in pick]
-    return {"points": points, "games": games, "step": int(steps[-1])}
+    return {"points": thinned(steps, means, POINTS), "games": games, "step": int(steps[-1])}
+
+
+def thinned(steps: np.ndarray, means: np.ndarray, most: int) -> list[list[float]]:
+    """At most `most` points [[step, mean], ...] of a line, its first and its last among them."""
+    pick = np.unique(np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int))
+    return [[int(steps[i]), round(float(means[i]), 3)] for i in pick]
 
 
 def _text(run: Path, name: str) -> str | None:

@@ -2,21 +2,19 @@
 
 One static page and one WebSocket. The server sends the latest frame once the page has acknowledged the one before:
 a slow page skips frames, and never delays the game or fills memory. Nothing that a client sends becomes part of a
-path: it chooses from lists of the server.
+path: it chooses from lists of the server, an agent's checkpoints and, where a folder is watched, its runs by number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
 import socket
 import sys
 import threading
-import time
 import webbrowser
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -32,11 +30,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from playfield.errors import PlayfieldError, UsageError
 from playfield.play.player import fps_of
+from playfield.show.watch.board import Board, BoardClient, Looked
+from playfield.show.watch.connection import BadMessage, received, together
 from playfield.show.watch.game import KEYS, Session, Source, pack
 from playfield.show.watch.guard import PROTOCOL, Guard, hosts_for
 
 CLIENTS = 8  # tabs at once; each has its own game
-MESSAGES = 200  # per second and client, at most
 ACK_TIMEOUT = 10.0  # seconds without an acknowledgement after which a client is disconnected
 POLL_PERIOD = 2.0  # seconds between two reads of the run directory
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)  # relative to the game's own; 0 is as fast as possible
@@ -44,27 +43,9 @@ OVERLAYS = ("off", "value", "policy")
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/runs.js": ("runs.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
-
-
-class BadMessage(Exception):
-    """A message that the page never sends; the connection is closed with the WebSocket status `code`."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-def parse(text: str) -> dict[str, Any]:
-    """Parse a client's message, {"command": ..., ...}. Raises BadMessage."""
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadMessage(1007, "not JSON") from None
-    if not isinstance(message, dict) or not isinstance(message.get("command"), str):
-        raise BadMessage(1008, "message without a command")
-    return message
 
 
 class Client:
@@ -82,17 +63,7 @@ class Client:
     async def run(self) -> None:
         """Serve the tab until it disconnects. Raises BadMessage, WebSocketDisconnect, TimeoutError or OSError."""
         await self._send(self.session.hello())
-        tasks = [
-            asyncio.create_task(work()) for work in (self._play, self._send_frames, self._receive, self._send_status)
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(self._play, self._send_frames, self._receive, self._send_status)
 
     async def _call(self, work: Callable[..., Any], *args: Any) -> Any:
         async with self._session_lock:
@@ -146,21 +117,9 @@ class Client:
             await asyncio.sleep(POLL_PERIOD)
 
     async def _receive(self) -> None:
-        allowance, then = float(MESSAGES), time.monotonic()
-        while True:
-            message = await self.socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            now = time.monotonic()
-            allowance, then = min(MESSAGES, allowance + (now - then) * MESSAGES), now
-            allowance -= 1
-            if allowance < 0:
-                raise BadMessage(1008, "too many messages")
-            text = message.get("text")
-            if text is None:
-                raise BadMessage(1003, "binary message")
+        async for message in received(self.socket):
             try:
-                await self._handle(parse(text))
+                await self._handle(message)
             except PlayfieldError as error:
                 await self._send(pack({"kind": "note", "text": str(error)}))
 
@@ -206,12 +165,12 @@ class Hub:
     """The application: static page, WebSocket, and the number of clients.
 
     Args:
-        source: the agent.
+        source: the agent, or a folder of runs.
         seed: of the first game of each tab.
         hosts, token: see `Guard`.
     """
 
-    def __init__(self, source: Source, seed: int, hosts: frozenset[str], token: str) -> None:
+    def __init__(self, source: Source | Board, seed: int, hosts: frozenset[str], token: str) -> None:
         self.source, self.seed, self.clients = source, seed, 0
         folder = resources.files("playfield.show.watch").joinpath("page")
         self._files = {path: (folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
@@ -235,7 +194,13 @@ class Hub:
         session: Session | None = None
         code, reason = 1000, ""
         try:
-            session = await asyncio.to_thread(Session, self.source, self.seed)
+            chosen, number = self.source, socket.query_params.get("run")
+            if isinstance(chosen, Board):
+                if number is None:
+                    await BoardClient(socket, chosen).run()
+                    return
+                chosen = await asyncio.to_thread(chosen.source, number)
+            session = await asyncio.to_thread(Session, chosen, self.seed)
             await Client(socket, session).run()
         except BadMessage as error:
             code, reason = error.code, str(error)
@@ -312,6 +277,7 @@ def _worth_telling(record: logging.LogRecord) -> bool:
 def watch(
     source: str,
     *,
+    look: Callable[[], Looked] | None = None,
     which: str = "last",
     host: str = "127.0.0.1",
     port: int = 0,
@@ -326,7 +292,8 @@ def watch(
 
     Args:
         source: a run, a checkpoint or a shipped agent (see `play.agent.find_agent`); an environment with
-            `agent="random"`.
+            `agent="random"`; with `look`, the name of a folder of runs.
+        look: reads the runs of the folder, for a table and a chart of all of them; each can be opened.
         which: `last` (follows a training run), `best` or a step.
         host, port: address to listen on; port 0 chooses a free one.
         allow_host: more host names that the page may be opened under.
@@ -343,7 +310,10 @@ def watch(
     if agent is None:
         torch.set_num_threads(1)  # leave the other cores to training; small batches do not gain from more threads
     with contextlib.closing(listening):
-        chosen = Source(source, which, agent, temperature, seed, trust)
+        options: dict[str, Any] = {"which": which, "temperature": temperature, "seed": seed, "trust": trust}
+        chosen: Source | Board = (
+            Source(source, agent=agent, **options) if look is None else Board(source, look, options)
+        )
         number = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         hub = Hub(chosen, seed, hosts_for(host, number, allow_host), token)
@@ -355,7 +325,7 @@ def watch(
                 "address below. Add --allow-host NAME for each host name they use.",
                 file=sys.stderr,
             )
-        print(f"{chosen.spec.id}: {chosen.policy(chosen.first).label}")
+        print(chosen.about)
         print(f"{url}\nPress Ctrl-C to stop.", flush=True)
         if open_browser and _has_display():
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

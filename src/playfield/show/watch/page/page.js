@@ -23,18 +23,25 @@ const pressed = new Set();
 
 // Connection
 
+const address = () => new URLSearchParams(location.hash.slice(1));
+const token = () => address().get("t");
+
 function connect() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("t");
-  if (!token) {
+  if (!token()) {
     notice("The address is incomplete: open the one that `playfield watch` printed, including #t= and the token.");
     return;
   }
-  socket = new WebSocket(`ws://${location.host}/ws`, ["playfield", `token.${token}`]);
+  const run = address().get("run"); // a number of the server's own list, where it shows a folder
+  $("back").hidden = run === null;
+  $("back").href = `#t=${token()}`;
+  const opening = new WebSocket(`ws://${location.host}/ws${run === null ? "" : `?run=${encodeURIComponent(run)}`}`, ["playfield", `token.${token()}`]);
+  socket = opening;
   socket.binaryType = "arraybuffer";
   let explained = false; // the server sent a reason before closing
   let opened = false;
   socket.onopen = () => { opened = true; };
   socket.onmessage = (event) => {
+    if (socket !== opening) return;
     const size = new DataView(event.data).getUint32(0, true);
     const message = JSON.parse(new TextDecoder().decode(new Uint8Array(event.data, 4, size)));
     if (message.kind === "hello") start(message);
@@ -42,16 +49,37 @@ function connect() {
       show(message, new Uint8Array(event.data, 4 + size));
       acknowledge();
     } else if (message.kind === "run") runStatus(message);
+    else if (message.kind === "board") showBoard(message);
+    else if (message.kind === "runs") boardNews(message);
     else if (message.kind === "note") notice(message.text, 6000);
     else if (message.kind === "error") { notice(message.text); explained = true; }
   };
   socket.onclose = (event) => {
-    if (!explained) {
+    if (socket === opening && !explained) {
       notice(opened ? `Connection closed${event.reason ? `: ${event.reason}` : ""}. Reload the page to reconnect.`
         : "Cannot connect: `playfield watch` has stopped, or was restarted with another address.");
     }
   };
 }
+
+// Another run, or back to all of them: as a new page, but what is filtered and sorted stays.
+window.addEventListener("hashchange", () => {
+  if (socket) socket.close();
+  [hello, last, curve, trail] = [null, null, null, []];
+  stripRange = [0, 1];
+  if (human) setHuman(false);
+  setPlaying(true);
+  for (const button of $("speeds").children) button.setAttribute("aria-pressed", String(button.textContent === "1×"));
+  $("overlay").value = "off";
+  document.body.className = "";
+  for (const id of ["score", "step", "game", "value"]) $(id).textContent = "–";
+  $("env").textContent = "playfield";
+  $("label").textContent = "connecting …";
+  $("protocol").textContent = "";
+  $("curtain").hidden = true;
+  notice("");
+  connect();
+});
 
 function send(message) {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -77,6 +105,7 @@ function notice(text, milliseconds) {
 
 function start(message) {
   hello = message;
+  document.body.className = "playing";
   document.title = `${message.env} · playfield`;
   $("env").textContent = message.env;
   $("protocol").textContent = `protocol: ${message.protocol}${message.trained ? "" : " · random agent"} · raw scores of full games`;
@@ -253,9 +282,9 @@ function chart(canvas) {
   return [context, width, height];
 }
 
-function nice(low, high) {
-  const step = 10 ** Math.floor(Math.log10((high - low) / 3 || 1));
-  const size = [1, 2, 5, 10].map((m) => m * step).find((s) => (high - low) / s <= 4) || step;
+function nice(low, high, most = 4) {
+  const step = 10 ** Math.floor(Math.log10((high - low) / most || 1));
+  const size = [1, 2, 5, 10].map((m) => m * step).find((s) => (high - low) / s <= most) || step;
   const ticks = [];
   for (let i = Math.ceil(low / size - 1e-9); i * size <= high + 1e-9 * size; i += 1) ticks.push(i * size);
   return ticks;
@@ -267,11 +296,11 @@ const short = (x) => {
   return size >= 1e4 ? `${+(x / 1e3).toPrecision(3)}k` : `${+x.toPrecision(3)}`;
 };
 
-function axes(context, width, height, low, high) {
-  const box = { left: 36, right: width - 6, top: 6, bottom: height - 6 };
+function axes(context, width, height, low, high, margin = 36, most = 4) {
+  const box = { left: margin, right: width - 6, top: 6, bottom: height - 6 };
   const y = (v) => box.bottom - (v - low) / (high - low || 1) * (box.bottom - box.top);
   context.lineWidth = 1;
-  for (const tick of nice(low, high)) {
+  for (const tick of nice(low, high, most)) {
     context.strokeStyle = COLORS.grid;
     context.beginPath();
     context.moveTo(box.left, y(tick));
@@ -444,7 +473,7 @@ $("overlay").onchange = (event) => { send({ command: "overlay", overlay: event.t
 $("checkpoint").onchange = (event) => { send({ command: "checkpoint", choice: event.target.value }); event.target.blur(); };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+  if (event.ctrlKey || event.metaKey || event.altKey || ["SELECT", "INPUT"].includes(event.target.tagName) || !hello) return;
   const key = KEYS[event.key];
   if (human && key) {
     event.preventDefault();
@@ -459,5 +488,5 @@ document.addEventListener("keyup", (event) => {
   if (pressed.delete(KEYS[event.key])) send({ command: "keys", keys: [...pressed] });
 });
 window.addEventListener("blur", () => { if (pressed.size) { pressed.clear(); send({ command: "keys", keys: [] }); } });
-window.addEventListener("resize", () => { if (last) { fitScreen(last); drawStrip(); } drawCurve(); });
-connect();
+window.addEventListener("resize", () => { if (last) { fitScreen(last); drawStrip(); } if (hello) drawCurve(); });
+document.addEventListener("DOMContentLoaded", connect); // all scripts are there by then
