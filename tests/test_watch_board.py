@@ -20,32 +20,15 @@ from playfield.play.statistics import t_interval
 from playfield.runs.lock import RunLock
 from playfield.show.watch import board as board_module
 from playfield.show.watch.board import Board
-from watch_browser import tab_of
-from watch_fixtures import TOKEN, make_run, served, unpack
+from watch_fixtures import TOKEN, make_folder, make_run, served, unpack
 
-SEEDS = (1, 2, 3)
 WHOLE = {
-    "compute": {"device": "cpu", "precision": "float32", "workers": 1},
+    "compute": {"device": "cpu", "precision": "fp32", "workers": 1},
     "versions": {},
     "extensions": [],
     "playfield": "0",
 }
 LABELS = {"ppo": "ppo, net mlp", "a2c": "a2c, net mlp"}  # no preset names a network
-
-
-def make_folder(root, env="CartPole-v1", algos=("ppo", "a2c")):
-    """Runs of each algorithm and seed; the scores of a game are 10 x seed + 0, 1, 2, ..."""
-    first = make_run(root / env / algos[0] / "1", env)
-    for algo in algos:
-        for seed in SEEDS:
-            run = root / env / algo / str(seed)
-            if run != first:
-                shutil.copytree(first, run)
-            info = json.loads((run / "run.json").read_text()) | {"algo": algo, "seed": seed}
-            (run / "run.json").write_text(json.dumps(info))
-            rows = "".join(f"{10 * seed + i}.0,5,{i}.0,{50 * i}\n" for i in range(1, 20))
-            (run / "monitor.csv").write_text(f'#{{"t_start": 0, "env_id": "x"}}\nr,l,t,step\n{rows}')
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -345,57 +328,3 @@ def test_the_command_line_takes_a_folder(folder, tmp_path, monkeypatch, capsys):
         assert told.count("\n") == 1
     assert main(["eval", "exp"]) == 2  # other commands take no folder
     assert served_with == []
-
-
-LOOK = """JSON.stringify({
-rows: [...document.querySelectorAll('#rows tr')].map((r) => r.innerText.replace(/\\s+/g, ' ').trim()),
-charts: [...document.querySelectorAll('#charts canvas')].map((c) => new Set(new Uint32Array(
-  c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size),
-legend: [...document.querySelectorAll('#charts li')].map((r) => r.innerText), title: document.title})"""
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_chromium_draws_the_table_and_the_curves(folder, board, tmp_path, monkeypatch):
-    monkeypatch.setattr(board_module, "PERIOD", 0.2)
-    hostile = folder / "CartPole-v1" / "ppo" / "2"
-    (hostile / "run.json").write_text('{"env": "<img src=x onerror=alert(1)>"}')
-    (folder / "<b>x").mkdir()
-    hostile.rename(folder / "<b>x" / "2")
-    make_run(folder / "acrobot", "Acrobot-v1")
-
-    async def browse(page):
-        async with tab_of(page.url, tmp_path / "chromium") as tab:
-            await tab.wait("document.querySelectorAll('#rows tr').length == 7")
-            first = json.loads(await tab.value(LOOK))
-            await tab.value(
-                "document.querySelector('#filter').value = 'a2c cartpole'; filter.oninput({target: filter})"
-            )
-            filtered = json.loads(await tab.value(LOOK))
-            await tab.value("document.querySelectorAll('#head button')[2].click()")  # by seed
-            await tab.value("document.querySelectorAll('#head button')[2].click()")  # the other way round
-            down = json.loads(await tab.value(LOOK))
-            with open(folder / "CartPole-v1" / "a2c" / "1" / "monitor.csv", "a") as file:
-                file.write("".join(f"500.0,5,20.0,{960 + i}\n" for i in range(9)))
-            await tab.wait("document.querySelector('#rows').innerText.includes('28 training games')")
-            await tab.value("document.querySelector('#rows tr:last-child').click()")
-            await tab.wait("document.querySelector('#step').textContent != '–'")
-            opened = await tab.value("document.querySelector('#label').textContent")
-            await tab.value("document.querySelector('#back').click()")
-            await tab.wait(
-                "document.body.className == 'boarding' && document.querySelectorAll('#rows tr').length == 3"
-            )
-            return tab, first, filtered, down, opened
-
-    with served(board) as page:
-        tab, first, filtered, down, opened = asyncio.run(browse(page))
-    assert tab.problems == []
-    assert all(u.startswith((page.origin, page.origin.replace("http", "ws"), "data:")) for u in tab.urls)
-    assert first["title"] == f"{folder} · playfield"
-    assert len(first["charts"]) == 2
-    assert min(first["charts"]) > 5  # colours: there is text and there are lines
-    assert any("mean of 3 seeds" in line for line in first["legend"])
-    assert "<b>x/2" in " ".join(first["rows"])  # text, not markup
-    assert len(filtered["rows"]) == 3
-    assert len(filtered["charts"]) == 1
-    assert [row.split(" net mlp ")[1][0] for row in down["rows"]] == ["3", "2", "1"]
-    assert "a2c/1, step 200" in opened

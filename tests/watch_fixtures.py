@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import struct
 import threading
 import time
@@ -45,6 +46,21 @@ def make_run(run: Path, env: str = "CartPole-v1", steps: tuple[int, ...] = (100,
     for step in steps:
         add_checkpoint(run, spec, net, step)
     return run
+
+
+def make_folder(root: Path, env: str = "CartPole-v1", algos=("ppo", "a2c"), seeds=(1, 2, 3)):
+    """Runs of each algorithm and seed; the scores of a game are 10 x seed + 0, 1, 2, ..."""
+    first = make_run(root / env / algos[0] / "1", env)
+    for algo in algos:
+        for seed in seeds:
+            run = root / env / algo / str(seed)
+            if run != first:
+                shutil.copytree(first, run)
+            info = json.loads((run / "run.json").read_text()) | {"algo": algo, "seed": seed}
+            (run / "run.json").write_text(json.dumps(info))
+            rows = "".join(f"{10 * seed + i}.0,5,{i}.0,{50 * i}\n" for i in range(1, 20))
+            (run / "monitor.csv").write_text(f'#{{"t_start": 0, "env_id": "x"}}\nr,l,t,step\n{rows}')
+    return root
 
 
 def add_checkpoint(run: Path, spec, net: str, step: int) -> None:
