@@ -17,6 +17,7 @@ import pytest
 
 from checkpoint_examples import example, same
 from playfield.errors import DataError
+from playfield.runs import tensor_file
 from playfield.runs.checkpoint import load, save
 
 
@@ -229,3 +230,22 @@ def test_wrong_name_is_skipped(tmp_path: Path) -> None:
     assert found.step == 2
     assert "holds step 1" in found.skipped[0]
     assert load(tmp_path / "ckpt-000000000008").step == 1  # asked for by name
+
+
+def test_tensors_larger_than_the_free_memory_are_refused_before_memory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file of any size costs its maker nothing. What is not read needs no memory."""
+    size = 3 << 30
+    header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with open(tmp_path / "t", "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    monkeypatch.setattr(tensor_file, "free_memory", lambda: 2 << 30)
+    monkeypatch.setattr(tensor_file, "_allocate", None)
+    with open(tmp_path / "t", "rb") as file, pytest.raises(DataError) as error:
+        tensor_file.read(file, 8 + len(header) + size, "t", lambda key: "torch")
+    assert str(error.value) == "t: it holds 3.22 GB of tensors, and 2.15 GB of memory are free"
+    with open(tmp_path / "t", "rb") as file, pytest.raises(TypeError):  # with enough memory it is read
+        monkeypatch.setattr(tensor_file, "free_memory", lambda: 4 << 30)
+        tensor_file.read(file, 8 + len(header) + size, "t", lambda key: "torch")

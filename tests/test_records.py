@@ -17,7 +17,7 @@ import pytest
 import playfield
 from playfield.cli import main
 from playfield.errors import DataError, DivergedError, UsageError
-from playfield.experiments import records
+from playfield.experiments import compare, records
 from playfield.play.statistics import t_interval
 from playfield.runs import checkpoint
 from playfield.runs.lock import RunLock, holder
@@ -153,6 +153,46 @@ def test_a_running_run_is_told_and_never_removed(root, busy, capsys):
     busy.wait()
     assert holder(root / "ppo/9") is None  # the text of a killed process says nothing
     assert by_name(playfield.list_runs(root))["ppo/9"]["state"] == "finished"
+
+
+@pytest.mark.parametrize("change", [{"result": {"steps": 512, "seconds": v}} for v in ("x", [1], {}, -1, math.nan)])
+def test_a_result_of_wrong_kinds_is_damage(change, root, capsys):
+    run = root / "ppo/9/run.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), **change}))
+    assert main(["runs", str(root)]) == 0
+    assert "damaged" in capsys.readouterr().out
+    with pytest.raises(DataError, match="seconds"):
+        compare.read(root)
+
+
+def test_a_run_that_does_not_say_its_length_is_not_finished(root, capsys):
+    run = root / "ppo/9/run.json"
+    run.write_text(json.dumps({k: v for k, v in json.loads(run.read_text()).items() if k != "steps"}))
+    assert main(["runs", str(root)]) == 0
+    assert by_name(playfield.list_runs(root))["ppo/9"]["state"] == "stopped"
+
+
+@pytest.mark.parametrize("lock", ["ppo/.claims/9", "ppo"])
+@pytest.mark.parametrize("what", ["--remove", "--prune"])
+def test_a_run_that_an_experiment_or_a_tuning_is_about_to_resume_stays(lock, what, root, capsys):
+    """Its process holds the lock of the claim, or of the trial, before the training has that of the run."""
+    before = sorted(root.rglob("*"))
+    with RunLock(root / lock):
+        assert main(["runs", str(root / "ppo/9"), what, "--yes"]) == DataError.exit_code
+    assert f"it is running (process {os.getpid()}" in capsys.readouterr().out
+    assert set(before) <= set(root.rglob("*"))
+
+
+def test_the_folder_of_another_program_is_never_removed(root, capsys):
+    """It has a run.json, too. A damaged run of ours is removed."""
+    (root / "theirs").mkdir()
+    (root / "theirs/run.json").write_text('{"cmd": "make"}')
+    (root / "theirs/thesis.tex").write_text("years of work")
+    (root / "ppo/9/run.json").write_text("{")
+    assert main(["runs", str(root), "--state", "damaged", "--remove", "--yes"]) == DataError.exit_code
+    assert "theirs: its run.json is not of playfield" in capsys.readouterr().out
+    assert (root / "theirs/thesis.tex").exists()
+    assert not (root / "ppo/9").exists()
 
 
 def test_looking_at_a_lock_never_keeps_a_training_from_taking_it(tmp_path):

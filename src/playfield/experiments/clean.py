@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from playfield.errors import DataError, UsageError
-from playfield.experiments.job import finished
+from playfield.experiments.job import claim_of, finished
 from playfield.replay import saved
 from playfield.runs import checkpoint
 from playfield.runs.info import is_run, read_info
@@ -45,6 +46,8 @@ def whole(run: Path) -> Removable:
     """All of a run."""
     if busy := _busy(run):
         return Removable(run, (), 0, busy)
+    if not _ours(run):
+        return Removable(run, (), 0, "its run.json is not of playfield, and nothing beside it is")
     return Removable(run, (run,), size(run))
 
 
@@ -75,10 +78,18 @@ def spare(run: Path) -> Removable:
 
 
 def _busy(run: Path) -> str:
-    found = holder(run)
+    # An experiment holds a lock beside it, a tuning that of the trial: they may be about to start or resume it.
+    found = next((f for f in map(holder, (run, claim_of(run), run.parent)) if f is not None), None)
     if found is None:
         return ""
     return f"it is running (process {found['pid']} on {found['host']})" if found else "it is running"
+
+
+def _ours(run: Path) -> bool:
+    """Whether a directory is a run of playfield, if a damaged one: other programs write a `run.json`, too."""
+    with contextlib.suppress(DataError):
+        return bool(read_info(run))
+    return any(os.path.lexists(run / name) for name in ("checkpoints", "metrics.csv", "monitor.csv"))
 
 
 def clean(what: Removable, root: Path) -> None:
@@ -91,7 +102,7 @@ def clean(what: Removable, root: Path) -> None:
     if not is_run(what.run):
         raise UsageError(f"{what.run} is no run directory")
     with RunLock(what.run):
-        if what.replay:
+        if what.replay and finished(read_info(what.run)):  # it may have been made longer meanwhile
             saved.forget(what.run)
         for path in what.paths:
             with as_storage_error(f"cannot remove {path}"):

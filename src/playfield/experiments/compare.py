@@ -148,7 +148,7 @@ def read_curve(directory: Path, info: dict[str, Any], window: int) -> LearningCu
     told = stored_label(directory.parent) or {"label": None, "place": UNPLACED}
     at, seconds = reached(directory)
     if finished(info):
-        at, seconds = int(info["result"]["steps"]), float(info["result"]["seconds"])
+        at, seconds = int(info["result"]["steps"]), float(info["result"].get("seconds") or 0)
     speed, at = at / seconds if seconds else 0.0, min(at, total)
     steps = np.array([g[0] for g in games], float)
     means = moving_mean([g[1] for g in games], window)

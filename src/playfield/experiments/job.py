@@ -6,6 +6,7 @@ Run directories are the only state, so an experiment continues after any interru
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +103,15 @@ class Job:
         return info
 
 
+def claim_of(directory: Path) -> Path:
+    """The directory whose lock is held by the process of an experiment that trains a run, or is about to."""
+    return directory.parent / ".claims" / directory.name
+
+
 def finished(info: dict[str, Any]) -> bool:
     """Whether the run of this `run.json` has all its steps, or has reached its target score."""
     result = info.get("result")
-    return result is not None and (result["steps"] >= info["steps"] or result.get("stop") == "target")
+    return result is not None and (result["steps"] >= info.get("steps", math.inf) or result.get("stop") == "target")
 
 
 def latest(directory: Path) -> dict[str, str]:

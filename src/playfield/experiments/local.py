@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from playfield.errors import DataError, DivergedError, PlayfieldError
-from playfield.experiments.job import Job
+from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import Local, Place
 from playfield.experiments.progress import Progress
 from playfield.runs.lock import IN_USE, RunLock, in_use
@@ -117,7 +117,7 @@ class Schedule:
         self._look_elsewhere()
         while self.waiting and len(self.running) < self.parallel:
             job = self.waiting.pop(0)
-            claim = RunLock(job.directory.parent / ".claims" / job.directory.name)
+            claim = RunLock(claim_of(job.directory))
             try:
                 claim.acquire()
             except DataError:  # another process is about it
@@ -150,7 +150,7 @@ class Schedule:
             if self._settled(job):
                 self.elsewhere.remove(job)
                 self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
-            elif not in_use(job.directory) and not in_use(job.directory.parent / ".claims" / job.directory.name):
+            elif not in_use(job.directory) and not in_use(claim_of(job.directory)):
                 self.elsewhere.remove(job)
                 self.waiting.insert(0, job)
 

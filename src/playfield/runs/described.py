@@ -74,7 +74,11 @@ def _target(value: Any) -> bool:
 
 
 def _result(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and _whole(0)(value.get("steps")))
+    return value is None or (
+        isinstance(value, dict)
+        and _whole(0)(value.get("steps"))
+        and (value.get("seconds") is None or (_number(value["seconds"]) and value["seconds"] >= 0))
+    )
 
 
 def _after(value: Any) -> bool:
@@ -119,7 +123,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "preset_file": (_preset_file, "what a file of hyper-parameters said"),
     "protocol": (_table(_plain), "a table"),
     "replay_dropped": (_text, "a date"),
-    "result": (_result, "a table with the number of steps"),
+    "result": (_result, "a table with the number of steps, and seconds"),
     "save_seconds": (lambda v: _number(v) and v >= 0, "a number of at least 0"),
     "schedule": (_any_text, "text"),
     "seed": (_whole(0), "a whole number of at least 0"),

@@ -18,11 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from playfield.compute import free_memory
 from playfield.errors import DataError
 from playfield.runs.strict_json import parse_json
 
 CHUNK = 4 << 20  # bytes read, written and hashed at a time
 MAX_HEADER = 64 << 20  # bytes
+SMALL = 64 << 20  # bytes of tensors that are read without a look at the free memory
 
 _TORCH_NAMES = {
     "BOOL": "bool",
@@ -168,7 +170,7 @@ def read(
 
     `kind_of(key)` says what to make of a tensor: "torch", "numpy" or "skip". Returns the tensors, the
     metadata and the sha256 of every byte of the file, so that what was hashed is what was read. DataError
-    names `name`.
+    names `name`; also where the tensors are larger than the memory that is free.
     """
     digest = hashlib.sha256()
 
@@ -193,6 +195,10 @@ def read(
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise DataError(f"{name}: the header's metadata is malformed")
+    need = sum(count for key, _, _, count in layout if kind_of(key) != "skip")
+    free = free_memory() if need > SMALL else None
+    if free is not None and need > free:  # the file may be sparse: its size costs its maker nothing
+        raise DataError(f"{name}: it holds {need / 1e9:,.2f} GB of tensors, and {free / 1e9:.2f} GB of memory are free")
     tensors: dict[str, Any] = {}
     scratch = bytearray(0)
     for key, code, shape, count in layout:
