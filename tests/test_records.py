@@ -18,6 +18,7 @@ import playfield
 from playfield.cli import main
 from playfield.errors import DataError, DivergedError, UsageError
 from playfield.experiments import compare, records
+from playfield.experiments.job import Job
 from playfield.play.statistics import t_interval
 from playfield.runs import checkpoint
 from playfield.runs.lock import RunLock, holder
@@ -170,6 +171,22 @@ def test_a_run_that_does_not_say_its_length_is_not_finished(root, capsys):
     run.write_text(json.dumps({k: v for k, v in json.loads(run.read_text()).items() if k != "steps"}))
     assert main(["runs", str(root)]) == 0
     assert by_name(playfield.list_runs(root))["ppo/9"]["state"] == "stopped"
+
+
+def test_an_evaluation_of_an_earlier_checkpoint_is_no_score_of_a_longer_run(root):
+    """It was trained on without games: its own last games are its score."""
+    run = root / "ppo/9"
+    assert by_name(playfield.list_runs(root))["ppo/9"]["scored"] == "evaluation"
+    assert Job("CartPole-v1", "ppo", (), 1, 512, run, games=6).done()
+    assert not Job("CartPole-v1", "ppo", (), 1, 512, run, games=7).done()
+    playfield.train(resume=run, steps=1024, games=0, film=False, quiet=True)
+    found = by_name(playfield.list_runs(root))["ppo/9"]
+    assert (found["state"], found["step"], found["scored"]) == ("finished", 1024, "training")
+    assert not Job("CartPole-v1", "ppo", (), 1, 1024, run, games=6).done()
+    assert Job("CartPole-v1", "ppo", (), 1, 1024, run).done()
+    playfield.train(resume=run, steps=1024, games=6, film=False, quiet=True)
+    assert by_name(playfield.list_runs(root))["ppo/9"]["scored"] == "evaluation"
+    assert Job("CartPole-v1", "ppo", (), 1, 1024, run, games=6).done()
 
 
 @pytest.mark.parametrize("lock", ["ppo/.claims/9", "ppo"])

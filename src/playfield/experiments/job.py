@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from playfield.errors import DataError, UsageError
 from playfield.runs.console import SCORE
 from playfield.runs.info import is_run, read_info, spec_from
-from playfield.runs.storage import MAX_LINE, open_regular
+from playfield.runs.storage import MAX_LINE, open_regular, read_json
 
 QUIET = ("--no-film", "--no-tensorboard", "--quiet")
 
@@ -79,11 +80,14 @@ class Job:
             )
 
     def done(self) -> bool:
-        """Whether the run is finished, and evaluated if that was asked for."""
+        """Whether the run is finished, and evaluated over as many games as were asked for."""
         info = self._info()
         if info is None or not finished(info) or info["steps"] < self.steps:
             return False
-        return not self.games or any((self.directory / "eval").glob("last-*.json"))
+        if not self.games:
+            return True
+        told = evaluation(self.directory, info["result"]["steps"])
+        return told is not None and told["games"] >= self.games
 
     def diverged(self) -> str | None:
         """Why and where the training has diverged, if it has: to go on would diverge again."""
@@ -112,6 +116,28 @@ def finished(info: dict[str, Any]) -> bool:
     """Whether the run of this `run.json` has all its steps, or has reached its target score."""
     result = info.get("result")
     return result is not None and (result["steps"] >= info.get("steps", math.inf) or result.get("stop") == "target")
+
+
+def evaluation(run: Path, steps: int) -> dict[str, Any] | None:
+    """The newest evaluation of a run's last checkpoint, which is at `steps`, by the run's own rule.
+
+    None without one that can be read. That of a run that was made longer since is of an earlier checkpoint: it says
+    nothing of this one.
+    """
+    files = sorted((run / "eval").glob("last-t*-seed*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        if path.stem.count("-") > 3:  # under another protocol
+            continue
+        try:
+            told = read_json(run / "eval", path.name)[1]
+        except DataError:
+            continue
+        match told:
+            case {"mean": float() | int(), "games": int(), "ci95": [float(), float()] | None, "policy": str(policy)}:
+                at = re.findall(r", step ([0-9,]+)(?:,|$)", policy)
+                if not at or at[-1] == f"{steps:,}":
+                    return dict(told)
+    return None
 
 
 def latest(directory: Path) -> dict[str, str]:

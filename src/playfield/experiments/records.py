@@ -14,14 +14,13 @@ from playfield import arguments as takes
 from playfield.envs import protocol_line
 from playfield.envs.family import family
 from playfield.envs.names import resolve
-from playfield.errors import DataError, PlayfieldError, UsageError, unknown
-from playfield.experiments.job import finished, reached
+from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.experiments.job import evaluation, finished, reached
 from playfield.play.evaluate import FEW
 from playfield.play.statistics import t_interval
 from playfield.runs.info import read_info, runs_under
 from playfield.runs.lock import holder
 from playfield.runs.logger import WINDOW, read_monitor
-from playfield.runs.storage import read_json
 
 STATES = ("running", "finished", "stopped", "diverged", "damaged")
 COLUMNS = (
@@ -188,7 +187,7 @@ def record(run: Path) -> Record:
 
 def _score(run: Path, info: dict[str, Any], ended: bool) -> Record:
     """The evaluation at the end of a finished run, or else the last training games."""
-    if ended and (told := _evaluation(run)) is not None:
+    if ended and (told := evaluation(run, info["result"]["steps"])) is not None:
         low, high = told["ci95"] or (None, None)
         return {"score": told["mean"], "low": low, "high": high, "games": told["games"], "scored": "evaluation"}
     if not os.path.lexists(run / "monitor.csv"):
@@ -206,22 +205,6 @@ def _score(run: Path, info: dict[str, Any], ended: bool) -> Record:
         "games": len(games),
         "scored": "training",
     }
-
-
-def _evaluation(run: Path) -> dict[str, Any] | None:
-    """The newest evaluation of the last checkpoint by the run's own rule; None without one that can be read."""
-    files = sorted((run / "eval").glob("last-t*-seed*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        if path.stem.count("-") > 3:  # under another protocol
-            continue
-        try:
-            told = read_json(run / "eval", path.name)[1]
-        except DataError:
-            continue
-        match told:
-            case {"mean": float() | int(), "games": int(), "ci95": [float(), float()] | None}:
-                return dict(told)
-    return None
 
 
 def size(run: Path) -> int:
