@@ -246,6 +246,6 @@ def test_tensors_larger_than_the_free_memory_are_refused_before_memory_is_taken(
     with open(tmp_path / "t", "rb") as file, pytest.raises(DataError) as error:
         tensor_file.read(file, 8 + len(header) + size, "t", lambda key: "torch")
     assert str(error.value) == "t: it holds 3.22 GB of tensors, and 2.15 GB of memory are free"
+    monkeypatch.setattr(tensor_file, "free_memory", lambda: 4 << 30)
     with open(tmp_path / "t", "rb") as file, pytest.raises(TypeError):  # with enough memory it is read
-        monkeypatch.setattr(tensor_file, "free_memory", lambda: 4 << 30)
         tensor_file.read(file, 8 + len(header) + size, "t", lambda key: "torch")

@@ -17,7 +17,7 @@ import playfield
 from compare_runs import write_label, write_run
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.experiments import chosen, compare, drawn, summary, tables
+from playfield.experiments import chosen, compare, drawn, grid, summary, tables
 from playfield.experiments.aggregate import iqm
 from playfield.show import plots
 
@@ -29,11 +29,15 @@ def runs(root, scores, **more):
     """Runs of one game each; scores: label -> env -> scores of seeds 1, 2, ..."""
     for place, (label, by_env) in enumerate(scores.items()):
         for env, values in by_env.items():
-            home = root / env / compare.slug(label)
+            home = root / env / grid.slug(label)
             for seed, score in enumerate(values, 1):
                 if score is not None:
                     write_run(home / str(seed), env, "dqn", seed, [(100, score)], 100, **more)
-            told = {"label": label, "place": place, "words": compare.train_words(env, label)}
+            told = {
+                "label": label,
+                "place": place,
+                "words": list(grid.from_words([env], [label], [], [1], 1)[0].train_words),
+            }
             (home / "compare.json").write_text(json.dumps(told))
 
 
@@ -381,3 +385,12 @@ def test_the_page_has_these_commands_and_explains_every_picture():
     text = PAGE.read_text("utf-8")
     assert len(COMMANDS) == 9
     assert all(f"`paper-{kind}.pdf`" in text for kind in KINDS)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(2, True), (4, True), (5, False)])
+def test_few_seeds_are_said_to_make_intervals_too_narrow(seeds, said, tmp_path):
+    for place, label in enumerate(("dqn", "pqn")):
+        write_label(tmp_path, "CartPole-v1", label, place, seeds, 2000, 100 + 50 * place)
+    curves = compare.read(tmp_path).curves
+    notes = summary.summarise(curves, chosen.choose(curves, "final", 100)).notes
+    assert any("too narrow: use 5 or more" in note for note in notes) == said

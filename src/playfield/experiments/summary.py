@@ -25,6 +25,10 @@ POINTS = 60  # of a curve
 NAMES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
 
+ENOUGH = 5
+"""Seeds from which on a bootstrap interval says something; Agarwal et al. (2021) use 3 to 10 with many tasks."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """How scores of an environment are normalised: `zero` becomes 0 and `one` becomes 1.
@@ -116,7 +120,9 @@ class Summary:
         count = len(self.scales)
         first = f"Over {count} environment{'s' * (count > 1)}, {self.seeds}; score: {self.choice.note}."
         intervals = f"In brackets: {self.interval}."
-        return [first, self.normalisation, intervals, *drawn.protocols(curves), *self.left_out]
+        fewest = min(map(len, self.runs.values()))
+        few = [f"Of {fewest} seeds a bootstrap interval is too narrow: use {ENOUGH} or more."] * (1 < fewest < ENOUGH)
+        return [first, self.normalisation, intervals, *few, *drawn.protocols(curves), *self.left_out]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

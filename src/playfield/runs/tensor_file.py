@@ -198,7 +198,9 @@ def read(
     need = sum(count for key, _, _, count in layout if kind_of(key) != "skip")
     free = free_memory() if need > SMALL else None
     if free is not None and need > free:  # the file may be sparse: its size costs its maker nothing
-        raise DataError(f"{name}: it holds {need / 1e9:,.2f} GB of tensors, and {free / 1e9:.2f} GB of memory are free")
+        raise DataError(
+            f"{name}: it holds {need / 1e9:,.2f} GB of tensors, and {free / 1e9:.2f} GB of memory are free"
+        )
     tensors: dict[str, Any] = {}
     scratch = bytearray(0)
     for key, code, shape, count in layout:
