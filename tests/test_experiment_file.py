@@ -17,6 +17,7 @@ from playfield.experiments import file, grid
 from playfield.experiments.grid import Kind
 from playfield.experiments.ready import Ready, meaning
 from playfield.runs import catalog
+from playfield.runs.toml_file import toml_value
 
 GRID = """
 envs = ["CartPole-v1", "Acrobot-v1"]
@@ -223,7 +224,7 @@ def test_other_options_are_not_the_same(tmp_path):
     )
 )
 def test_values_are_written_as_toml_reads_them(value):
-    assert tomllib.loads(f"x = {file.text(value)}")["x"] == value
+    assert tomllib.loads(f"x = {toml_value(value)}")["x"] == value
 
 
 SMALL = """

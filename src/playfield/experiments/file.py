@@ -28,9 +28,6 @@ A label without options may stand as text: `algorithms = ["ppo", "dqn --double"]
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +44,7 @@ from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.console import Say
 from playfield.runs.info import VERSION, is_run
-from playfield.runs.toml_file import TomlFile, read_toml
+from playfield.runs.toml_file import TomlFile, read_toml, toml_key, toml_value
 from playfield.training.prepare import Prepared
 from playfield.training.request import PROTOCOL_PARTS, TAKES
 
@@ -281,10 +278,10 @@ def resolved(directory: Path, ready: Mapping[Kind, Prepared], before: Experiment
     """
     lines = [
         f"# Written by `playfield compare`, which repeats it: playfield compare {NAME}",
-        f"dir = {text(str(directory))}",
+        f"dir = {toml_value(str(directory))}",
         "",
         "[versions]",
-        *(f"{_key(name)} = {text(str(version))}" for name, version in _versions().items()),
+        *(f"{toml_key(name)} = {toml_value(str(version))}" for name, version in _versions().items()),
     ]
     now = {(kind.env, kind.label) for kind in ready}
     for kind in before.kinds if before else ():
@@ -314,10 +311,6 @@ def _with_earlier_seeds(kind: Kind, directory: Path, before: Experiment | None) 
 
 def _versions() -> dict[str, str]:
     return {"playfield": VERSION, **compute.versions()}
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else text(name)
 
 
 def _settings(one: Prepared) -> dict[str, Any]:
@@ -354,30 +347,12 @@ def _as_told(kind: Kind) -> dict[str, Any]:
 
 def _table(kind: Kind, values: Mapping[str, Any], plays: str | None) -> list[str]:
     algo = kind.words[1]
-    lines = ["", "[[algorithms]]", f"algo = {text(algo)}", f"label = {text(kind.label)}"]
-    lines += [f"envs = [{text(kind.env)}]", f"seeds = {list(kind.seeds)}"]
+    lines = ["", "[[algorithms]]", f"algo = {toml_value(algo)}", f"label = {toml_value(kind.label)}"]
+    lines += [f"envs = [{toml_value(kind.env)}]", f"seeds = {list(kind.seeds)}"]
     lines += [f"steps = {kind.steps}"] if kind.steps is not None else [f"minutes = {kind.minutes!r}"]
     lines += [f"games = {kind.games}"]
-    lines += [f"plays = {text(plays)}"] if plays else []
-    return lines + [f"{key} = {text(value)}" for key, value in values.items() if value is not None]
-
-
-def text(value: Any) -> str:
-    """A value as TOML writes it."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case float() if not math.isfinite(value):
-            return {"inf": "inf", "-inf": "-inf"}.get(str(value), "nan")
-        case int() | float():
-            return repr(value)
-        case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case Mapping():
-            return "{" + ", ".join(f"{_key(str(k))} = {text(v)}" for k, v in value.items()) + "}"
-        case list() | tuple():
-            return "[" + ", ".join(text(v) for v in value) + "]"
-    raise TypeError(f"{type(value).__name__} has no counterpart in TOML")
+    lines += [f"plays = {toml_value(plays)}"] if plays else []
+    return lines + [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
 
 
 def stored(directory: Path) -> Experiment | None:

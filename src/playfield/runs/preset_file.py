@@ -10,7 +10,6 @@ gamma = 0.98
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from playfield.errors import UsageError, unknown
 from playfield.runs import catalog
-from playfield.runs.toml_file import TomlFile, read_toml
+from playfield.runs.toml_file import TomlFile, toml_value
 
 KEYS = ("algo", "preset", "options")
 
@@ -48,7 +47,7 @@ def read_preset(path: Path, algo: str | None = None) -> PresetFile:
     Raises UsageError with file and line for a mistake, and where it is of another algorithm; DataError for a
     file that cannot be used.
     """
-    file = read_toml(path)
+    file = readtoml_value(path)
     for key in file.table:
         if key not in KEYS:
             raise file.unknown("part of a preset", key, KEYS)
@@ -88,10 +87,5 @@ def _options(file: TomlFile, algo: str, given: Mapping[str, Any]) -> dict[str, A
 def preset_text(algo: str, preset: str, options: Mapping[str, Any], notes: list[str]) -> str:
     """The TOML of a preset; `notes` stand on top as comments."""
     lines = [f"# {line}" for note in notes for line in note.splitlines()]
-    lines += ["", f"algo = {_toml(algo)}", f"preset = {_toml(preset)}", "", "[options]"]
-    return "\n".join([*lines, *(f"{name} = {_toml(value)}" for name, value in options.items())]) + "\n"
-
-
-def _toml(value: Any) -> str:
-    """A string, number or truth value as TOML; JSON writes these the same."""
-    return json.dumps(value)
+    lines += ["", f"algo = {toml_value(algo)}", f"preset = {toml_value(preset)}", "", "[options]"]
+    return "\n".join([*lines, *(f"{name} = {toml_value(value)}" for name, value in options.items())]) + "\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,3 +74,26 @@ def read_toml(path: Path) -> TomlFile:
     except (RecursionError, ValueError) as error:  # nested too deep; a number of 5,000 digits
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be used: {reason}") from None
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float() if not math.isfinite(value):
+            return {"inf": "inf", "-inf": "-inf"}.get(str(value), "nan")
+        case int() | float():
+            return repr(value)
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case Mapping():
+            return "{" + ", ".join(f"{toml_key(str(k))} = {toml_value(v)}" for k, v in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    raise TypeError(f"{type(value).__name__} has no counterpart in TOML")
+
+
+def toml_key(name: str) -> str:
+    """A key as TOML writes it."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else toml_value(name)
