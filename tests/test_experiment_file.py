@@ -274,15 +274,43 @@ def test_a_file_is_trained_resolved_repeated_and_extended(tmp_path, monkeypatch,
     assert "seeds = [1, 2, 4]" in (tmp_path / "out" / "experiment.toml").read_text()
 
 
-def test_minutes_become_steps_once(tmp_path, monkeypatch):
+def test_of_two_processes_that_begin_at_once_the_first_decides_the_steps(tmp_path, monkeypatch):
+    """Each measures another speed. What the other writes meanwhile stays in the file."""
+    monkeypatch.chdir(tmp_path)
+    text = SMALL.replace("steps = 600", "minutes = 5").replace("games = 5", "games = 0")
+    write(tmp_path / "m.toml", text)
+    measured = iter([640, 1280])
+
+    class Measuring:
+        @staticmethod
+        def steps_in(one, minutes):
+            steps = next(measured)
+            if steps == 640:  # the second process begins, measures, and trains, while the first is measuring
+                assert main(["compare", "m.toml"]) == 0
+                other = text.replace('algo = "ppo"', 'algo = "a2c"\nsteps = 500').replace("minutes = 5", "")
+                write(tmp_path / "o.toml", other)
+                assert main(["compare", "o.toml"]) == 0
+            return steps
+
+    monkeypatch.setattr("playfield.experiments.ready._measuring", lambda: Measuring)
+    assert main(["compare", "m.toml", "--seeds", "1,2"]) == 0
+    steps = [json.loads(p.read_text())["steps"] for p in sorted((tmp_path / "out").glob("*/ppo*/*/run.json"))]
+    assert steps == [1280, 1280]
+    told = {kind.words[1]: (kind.steps, kind.seeds) for kind in file.stored(tmp_path / "out").kinds}
+    assert told == {"ppo": (1280, (1, 2)), "a2c": (500, (1,))}
+
+
+def test_minutes_become_steps_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = SMALL.replace("steps = 600", "minutes = 0.01").replace("games = 5", "games = 0")
     write(tmp_path / "m.toml", text)
     assert main(["compare", "m.toml"]) == 0
     (run,) = (tmp_path / "out").glob("CartPole-v1/*/1")
     steps = json.loads((run / "run.json").read_text())["steps"]
+    assert "measured when these" not in capsys.readouterr().err
     assert main(["compare", "m.toml", "--seeds", "2"]) == 0  # the second seed has as many, whatever the speed is now
     assert json.loads((run.parent / "2" / "run.json").read_text())["steps"] == steps
+    assert "minutes: the steps that were measured when these trainings began stay" in capsys.readouterr().err
 
 
 def test_more_than_a_day_is_asked_for(tmp_path, monkeypatch, capsys):

@@ -17,8 +17,10 @@ from playfield.cli.train import understand
 from playfield.errors import PlayfieldError, UsageError, unknown
 from playfield.experiments import file, grid, local
 from playfield.experiments.grid import Kind
+from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
 from playfield.runs import catalog
+from playfield.runs.lock import held
 from playfield.runs.output import complain
 from playfield.runs.storage import atomic_write
 from playfield.show.formats import check_plot
@@ -205,11 +207,7 @@ def _train(
 ) -> list[local.Failure]:
     """Check everything, then train; returns those that failed."""
     ready = Ready(a.dir, lambda words: understand(words)[0], complain)
-    before = file.stored(a.dir)
-    kinds = [ready.with_steps(kind, before) for kind in kinds]
-    jobs = grid.plan(a.dir, kinds, ready.same)
-    for job in jobs:
-        job.check(a.extend)
+    asked, (kinds, jobs, before) = kinds, _plan(a, kinds, ready)
     parallel = a.jobs or compute.cores()
     if waiting := [job for job in jobs if not job.done() and not job.diverged()]:
         ready.prepare(kinds)
@@ -218,13 +216,36 @@ def _train(
         if given is not None:
             file.note_differences(given, prepared, complain)
         ready.say_how_long(waiting, parallel, a.yes)
-        grid.save_labels(a.dir, jobs)
-        atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, before))
+        with held(a.dir / ".claims"):
+            if (now := file.stored(a.dir)) != before:  # another process was faster: the steps it has measured count
+                kinds, jobs, now = _plan(a, asked, ready)
+                ready.prepare(kinds)
+                prepared = {kind: ready.of(kind.train_words) for kind in kinds}
+            grid.save_labels(a.dir, jobs)
+            atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now))
     try:
         return local.run_jobs(jobs, parallel) if any(not job.done() for job in jobs) else []
     except local.Interrupted as stop:
         stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
         raise
+
+
+def _plan(
+    a: argparse.Namespace, asked: Sequence[Kind], ready: Ready
+) -> tuple[list[Kind], list[Job], file.Experiment | None]:
+    """What is trained, with its steps; its jobs; and what the file beside the results says so far.
+
+    Raises UsageError where the directory has other runs.
+    """
+    while True:
+        before = file.stored(a.dir)
+        kinds = [ready.with_steps(kind, before) for kind in asked]
+        if file.stored(a.dir) == before:  # nothing came from another process while speeds were measured
+            break
+    jobs = grid.plan(a.dir, kinds, ready.same)
+    for job in jobs:
+        job.check(a.extend)
+    return kinds, jobs, before
 
 
 def split_label(label: str) -> list[str]:

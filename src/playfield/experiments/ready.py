@@ -35,6 +35,7 @@ class Ready:
     def __init__(self, root: Path, understand: Callable[[list[str]], dict[str, Any]], say: Say) -> None:
         self.root, self.understand, self.say = root, understand, say
         self._made: dict[tuple[str, ...], Prepared] = {}
+        self._told = False
 
     def of(self, words: tuple[str, ...]) -> Prepared:
         """What trainings with these words of `playfield train` need; see `prepare`."""
@@ -61,6 +62,9 @@ class Ready:
         assert kind.minutes is not None
         for old in before.kinds if before else ():
             if (old.env, old.label) == (kind.env, kind.label) and old.steps and kind.home(self.root).is_dir():
+                if not self._told:
+                    self.say("minutes: the steps that were measured when these trainings began stay; or give steps")
+                self._told = True
                 return replace(kind, steps=old.steps)
         self.prepare([kind])
         self.say(f"measuring the speed of {kind.label} on {kind.env} ...")
