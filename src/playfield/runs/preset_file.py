@@ -47,7 +47,7 @@ def read_preset(path: Path, algo: str | None = None) -> PresetFile:
     Raises UsageError with file and line for a mistake, and where it is of another algorithm; DataError for a
     file that cannot be used.
     """
-    file = readtoml_value(path)
+    file = read_toml(path)
     for key in file.table:
         if key not in KEYS:
             raise file.unknown("part of a preset", key, KEYS)
