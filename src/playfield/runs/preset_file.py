@@ -17,7 +17,7 @@ from typing import Any
 
 from playfield.errors import UsageError, unknown
 from playfield.runs import catalog
-from playfield.runs.toml_file import TomlFile, toml_value
+from playfield.runs.toml_file import TomlFile, read_toml, toml_value
 
 KEYS = ("algo", "preset", "options")
 
