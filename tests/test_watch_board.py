@@ -157,7 +157,7 @@ def test_a_damaged_run_is_listed_and_hides_no_other(folder, board, what):
     bad = {run: row for run, row in rows.items() if row["state"] == "damaged"}
     assert "CartPole-v1/ppo/2" in bad
     assert len(bad) == (3 if name.startswith("..") else 1)  # a damaged label is that of all its runs
-    assert all(row["note"] and row["n"] not in state.curves for row in bad.values())
+    assert all(row["note"] and row["color"] is None and row["n"] not in state.curves for row in bad.values())
     assert len(state.curves) == 6 - len(bad)
     assert [g["seeds"] for g in state.groups if g["label"] == LABELS["a2c"]] == [3]
     with served(board) as page:
@@ -189,6 +189,18 @@ def test_a_run_is_opened_by_its_number(folder, board):
             hello, _ = talk(page, played, f"?run={rows[run]['n']}")
             assert (hello["kind"], hello["env"], hello["run"]) == ("hello", "CartPole-v1", str(folder / run))
         assert len(board._sources) == 2
+
+
+def test_a_run_without_a_checkpoint_says_so_until_it_has_one(folder, board):
+    run = folder / "CartPole-v1" / "ppo" / "1"
+    (run / "checkpoints").rename(run / "away")
+    n = by_run(board.state())["CartPole-v1/ppo/1"]["n"]
+    with served(board) as page:
+        told = unpack(talk(page, lambda s: s.recv(), f"?run={n}"))[0]
+        assert told["kind"] == "error"
+        assert "no checkpoint" in told["text"]
+        (run / "away").rename(run / "checkpoints")
+        assert talk(page, first_two, f"?run={n}")[0]["kind"] == "hello"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def settings(info: Info) -> dict[Key, Any]:
 def _options(info: Info) -> dict[str, Any]:
     """The options of a run, with those that later versions added at what earlier ones did."""
     config = dict(info.get("config", {}))
-    if not config or info["algo"] not in catalog.algorithms():
+    if not config or not algorithm.exists(info["algo"]):
         return config
     missing = {o.name: o.default for o in catalog.options(info["algo"]) if o.name not in config}
     if missing and missing.keys() <= algorithm.load(info["algo"]).Config.added:
@@ -153,7 +153,7 @@ def _differing(found: Sequence[Mapping[Key, Any]]) -> list[Key]:
 
 def _preset(info: Info) -> Mapping[str, Any]:
     """The options of the run's preset as it is today; empty where that is unknown."""
-    if info["algo"] not in catalog.algorithms():
+    if not algorithm.exists(info["algo"]):
         return {}
     spec = info["spec"]
     pixels = spec.get("obs_dtype") == "uint8" and len(spec.get("obs_shape", ())) == 3

@@ -245,6 +245,11 @@ def names() -> list[str]:
     return sorted({*own_names(), *importlib.metadata.entry_points(group=GROUP).names})
 
 
+def exists(name: str) -> bool:
+    """Whether there is an algorithm of that name; other packages are searched only where `algos/` has none."""
+    return name in own_names() or name in names()
+
+
 def load(name: str) -> Algorithm:
     """The module of an algorithm.
 

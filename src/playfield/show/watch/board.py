@@ -19,14 +19,15 @@ import numpy as np
 from starlette.websockets import WebSocket
 
 from playfield.errors import PlayfieldError, UsageError, cut
+from playfield.runs.info import is_run
 from playfield.show.compare_plot import STYLES
 from playfield.show.plots import CYCLE
 from playfield.show.watch.connection import BadMessage, received, together
 from playfield.show.watch.game import Source, number, pack
-from playfield.show.watch.rundata import thinned
+from playfield.show.watch.rundata import kept_steps, thinned
 
 PERIOD = 3.0  # seconds between two looks at the folder, for all tabs together
-SHARE = 0.1  # of the time that looking may take: the cores are for the trainings
+SHARE = 0.1  # of one core that looking may take: the cores are for the trainings
 SEND_TIMEOUT = 10.0  # seconds after which a client that takes no data is disconnected
 MOST_RUNS = 1000  # of a table
 MOST_POINTS = 200  # of one line
@@ -41,7 +42,8 @@ class Run:
     Attributes:
         directory: of the run.
         cells: what the table shows and sorts by, numbers and texts.
-        env, label, place: runs with the same environment and label share a line; `place` chooses its colour.
+        env, label, place: runs with the same environment and label share a line; `place` chooses its
+            colour, None: it cannot be drawn.
         steps, means: [n] learning curve; empty where it is not drawn.
     """
 
@@ -49,7 +51,7 @@ class Run:
     cells: dict[str, Any]
     env: str
     label: str
-    place: int
+    place: int | None
     steps: np.ndarray
     means: np.ndarray
 
@@ -134,11 +136,11 @@ class Board:
     def state(self) -> State:
         """What there is now, or was up to `PERIOD` seconds ago. Raises PlayfieldError where it cannot be read."""
         with self._looking:
-            begun = time.monotonic()
+            begun, busy = time.monotonic(), time.thread_time()
             if self._state is None or begun >= self._due:
                 self._due = begun + PERIOD  # also after an error
                 self._state = self._told(self._look())
-                self._due = begun + max(PERIOD, (time.monotonic() - begun) / SHARE)
+                self._due = begun + max(PERIOD, (time.thread_time() - busy) / SHARE)
             return self._state
 
     def _told(self, looked: Looked) -> State:
@@ -166,6 +168,8 @@ class Board:
         n = known[asked]
         with self._loading:
             if n not in self._sources:
+                if not kept_steps(self._runs[n]) and is_run(self._runs[n]):
+                    raise UsageError(f"{self._runs[n]} has no checkpoint that can be read yet: look again later")
                 # A run called `last` is meant, not the newest one.
                 self._sources[n] = Source(os.path.join(".", self._runs[n]), **self._options)
                 while len(self._sources) > OPEN:
@@ -173,8 +177,10 @@ class Board:
             return self._sources[n]
 
 
-def _style(place: int) -> dict[str, Any]:
+def _style(place: int | None) -> dict[str, Any]:
     """Colour and dashes of a label: those of the picture of `playfield compare`."""
+    if place is None:
+        return {"place": None, "color": None, "dashes": 0}
     return {"place": place, "color": CYCLE[place % len(CYCLE)], "dashes": place // len(CYCLE) % len(STYLES)}
 
 

@@ -52,7 +52,7 @@ function connect() {
     else if (message.kind === "board") showBoard(message);
     else if (message.kind === "runs") boardNews(message);
     else if (message.kind === "note") notice(message.text, 6000);
-    else if (message.kind === "error") { notice(message.text); explained = true; }
+    else if (message.kind === "error") { notice(message.text); explained = true; if (!hello) failed(run); }
   };
   socket.onclose = (event) => {
     if (socket === opening && !explained) {
@@ -92,6 +92,13 @@ function acknowledge() {
 }
 
 document.addEventListener("visibilitychange", () => { if (document.hidden) send({ command: "ack" }); });
+
+// There is nothing to show but the reason.
+function failed(run) {
+  document.body.className = "failed";
+  $("env").textContent = board.rows.get(Number(run))?.run || "playfield";
+  $("label").textContent = "";
+}
 
 let noticeTimer = 0;
 function notice(text, milliseconds) {

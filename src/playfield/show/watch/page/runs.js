@@ -80,7 +80,8 @@ const swatch = (row) => {
 
 function cells(row) {
   const label = make("td");
-  label.append(swatch(row), row.label || "–");
+  if (row.color) label.append(swatch(row));
+  label.append(row.label || "–");
   const state = make("td");
   state.append(make("span", `state ${row.state}`, row.state));
   const steps = make("td", "number steps");
@@ -105,17 +106,28 @@ function cells(row) {
   ];
 }
 
+function tableLine(row) {
+  const line = make("tr");
+  line.row = row;
+  line.append(...cells(row));
+  line.onclick = (event) => { if (event.target.tagName !== "A" && !String(getSelection())) line.querySelector("a").click(); };
+  line.onmouseenter = () => { board.near = row.n; drawCharts(); };
+  line.onmouseleave = () => { board.near = null; drawCharts(); };
+  return line;
+}
+
+// Lines whose run has not changed stay where they are, and keep the focus.
+function drawTable(rows) {
+  const body = $("rows");
+  const old = new Map([...body.children].map((line) => [line.row.n, line]));
+  const lines = rows.map((row) => (old.get(row.n)?.row === row ? old.get(row.n) : tableLine(row)));
+  if (rows.length !== body.childElementCount || rows.some((row, i) => body.children[i].row.n !== row.n)) body.replaceChildren(...lines);
+  else lines.forEach((line, i) => { if (line !== body.children[i]) body.children[i].replaceWith(line); });
+}
+
 function drawBoard() {
   const rows = visibleRows();
-  $("rows").replaceChildren(...rows.map((row) => {
-    const line = make("tr");
-    line.dataset.n = row.n;
-    line.append(...cells(row));
-    line.onclick = (event) => { if (event.target.tagName !== "A" && !String(getSelection())) line.querySelector("a").click(); };
-    line.onmouseenter = () => { board.near = row.n; drawCharts(); };
-    line.onmouseleave = () => { board.near = null; drawCharts(); };
-    return line;
-  }));
+  drawTable(rows);
   const all = [...board.rows.values()];
   const counts = {};
   for (const row of all) counts[row.state] = (counts[row.state] || 0) + 1;
@@ -157,9 +169,10 @@ function drawCharts() {
       return card;
     }));
   }
-  $("no-curves").hidden = envs.length > 0;
+  box.classList.toggle("many", envs.length > 4);
+  $("no-curves").hidden = envs.length > 0 || !board.rows.size;
   envs.forEach((env, i) => drawChart(box.children[i], rows.filter((row) => row.env === env)));
-  for (const line of $("rows").children) line.classList.toggle("near", +line.dataset.n === board.near);
+  for (const line of $("rows").children) line.classList.toggle("near", line.row.n === board.near);
 }
 
 function drawChart(card, rows) {
