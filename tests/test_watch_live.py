@@ -214,13 +214,13 @@ def test_watching_changes_nothing_in_the_run(run, page):
 
 
 def test_a_link_out_of_the_run_is_not_read(tmp_path):
-    from playfield.show.watch.rundata import learning_curve
+    from playfield.show.watch.rundata import Curve
 
     run = make_run(tmp_path / "run")
-    assert learning_curve(run)
+    assert Curve(run).look()
     real = (run / "monitor.csv").rename(tmp_path / "elsewhere.monitor.csv")
     (run / "monitor.csv").symlink_to(real)
-    assert learning_curve(run) is None
+    assert Curve(run).look() is None
 
 
 BAD = [

@@ -27,10 +27,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from playfield.errors import DataError, UsageError
 from playfield.runs.console import Console
-from playfield.runs.csv_table import Table, cells_of, plain, to_text, whole_number
+from playfield.runs.csv_table import Table, plain, to_text, whole_number
+from playfield.runs.monitor import NO_MONITOR, Game, MonitorLines
 from playfield.runs.output import reason
 from playfield.runs.storage import as_storage_error, lines_of, remove_leftovers
-from playfield.runs.strict_json import parse_json
 
 EVALUATIONS = Path("eval") / "evaluations.csv"  # in a run directory
 WINDOW = 100  # games that `rollout/ep_rew_mean` is the mean of, as in Stable-Baselines3
@@ -321,7 +321,7 @@ def read_evaluations(path: Path) -> list[tuple[int, float, float, float]]:
     return found
 
 
-def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
+def read_monitor(path: str | Path) -> list[Game]:
     """Read a monitor.csv: [(step, score, length, seconds), ...] of the games, in file order.
 
     The file starts with `#{json}` and a header with `r,l,t` and, in ours, `step`. Without `step` (files of
@@ -341,36 +341,11 @@ def read_monitor(path: str | Path) -> list[tuple[int, float, int, float]]:
         raise DataError(f"cannot read {path}: {error}") from None
 
 
-def _games_of(path: Path) -> list[tuple[int, float, int, float]]:
-    lines = (line for line in lines_of(path.parent, path.name) if line.endswith(b"\n"))  # the last may be cut off
-    try:
-        first = next(lines)
-        if not first.startswith(b"#"):
-            raise ValueError
-        parse_json(first[1:], "its first line", constants=True)
-        header = cells_of(next(lines))
-        column = {name: header.index(name) for name in ("r", "l", "t")}
-    except (ValueError, StopIteration) as error:
-        raise DataError("it is not a monitor file, which starts with #{json} and a header r,l,t") from error
-    if "step" in header:
-        column["step"] = header.index("step")
-    games: list[tuple[int, float, int, float]] = []
-    total = 0
-    for number, line in enumerate(lines, start=3):
-        row = cells_of(line)
-        if not line.strip():
-            continue
-        try:
-            if len(row) != len(header):
-                raise ValueError
-            score, length, seconds = (float(row[column[name]]) for name in ("r", "l", "t"))
-            total += int(length)
-            step = int(float(row[column["step"]])) if "step" in column else total
-            if not (math.isfinite(score) and math.isfinite(seconds) and 0 <= step < 2**62):
-                raise ValueError
-        except (ValueError, OverflowError) as error:
-            raise DataError(
-                f"line {number}: {line.decode('utf-8', 'replace').strip()[:80]!r} is not a game"
-            ) from error
-        games.append((step, score, int(length), seconds))
+def _games_of(path: Path) -> list[Game]:
+    lines, parser = lines_of(path.parent, path.name), MonitorLines()
+    games = [
+        game for line in lines if line.endswith(b"\n") and (game := parser.game(line))
+    ]  # the last may be cut off
+    if not parser.started:
+        raise DataError(NO_MONITOR)
     return games

@@ -61,7 +61,8 @@ class Run:
         info: what `run.json` holds: env, algo, config, protocol, seed, steps, target, compute.
         make_envs: makes `n` environments; called once for each worker.
         directory: where everything is written; None writes nothing (for measuring and for inline use).
-        sinks: where metrics go; None drops them. `history` holds (step, score) of every game of this session.
+        sinks: where metrics and games go; None drops the metrics, and `history` then holds (step, score) of every
+            game of this session. With sinks it stays empty: monitor.csv has them, and memory does not grow.
         resume: the checkpoint to go on from.
     """
 
@@ -211,8 +212,9 @@ class Run:
             self.lengths.append(episode.length)
             self.games += 1
             at = self.step + (t + 1) * total
-            self.history.append((at, episode.score))
-            if self.sinks is not None:
+            if self.sinks is None:
+                self.history.append((at, episode.score))
+            else:
                 self.sinks.episode(at, episode.score, episode.length)
         for r in rollouts:
             r.episodes.clear()

@@ -229,14 +229,21 @@ def lines_of(directory: Path, name: str) -> Iterator[bytes]:
     Raises DataError as `open_regular` does, and for a line longer than `MAX_LINE`.
     """
     with open_regular(directory, name) as raw:
-        file = io.BufferedReader(cast(io.RawIOBase, raw))
-        try:
-            while line := file.readline(MAX_LINE + 1):
-                if len(line) > MAX_LINE:
-                    raise DataError(f"{name} has a line of more than {MAX_LINE:,} bytes: it is damaged")
-                yield line
-        except OSError as error:
-            raise DataError(f"{name}: {error.strerror}") from None
+        yield from lines_from(raw, name)
+
+
+def lines_from(raw: IO[bytes], name: str) -> Iterator[bytes]:
+    """`lines_of` an open, unbuffered file, from where it stands."""
+    file = io.BufferedReader(cast(io.RawIOBase, raw))
+    try:
+        while line := file.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                raise DataError(f"{name} has a line of more than {MAX_LINE:,} bytes: it is damaged")
+            yield line
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+    finally:
+        file.detach()  # whoever opened the file closes it
 
 
 def read_bytes(path: Path, most: int) -> bytes:

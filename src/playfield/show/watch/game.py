@@ -58,6 +58,7 @@ class Source:
         self.run: Path | None = home if (home / "run.json").is_file() else None
         self.random = agent is not None
         self.first = "follow" if which == "last" and self.run is not None and not self.random else str(which)
+        self.curve = None if self.run is None else rundata.Curve(self.run)
         self._cache: dict[str, Policy] = {}
         self._first_policy = policy
         self._lock = threading.Lock()
@@ -317,6 +318,5 @@ class Session:
 
     def run_status(self) -> bytes:
         """Message about the run: its checkpoints and learning curve."""
-        run = self.source.run
-        curve = None if run is None else rundata.learning_curve(run)
+        curve = None if self.source.curve is None else self.source.curve.look()
         return pack({"kind": "run", "choices": self.source.choices(), "choice": self.choice, "curve": curve})
