@@ -142,6 +142,8 @@ def _kinds_of(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str]
             raise UsageError(f"{what} {min(twice)} is given twice")
     check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "")
     for label in labels:
+        if not label.isprintable():
+            raise UsageError(f"--algo {label!r}: it holds characters that cannot be printed")
         algo, *own = split_label(label)
         if algo not in catalog.algorithms():
             raise unknown("algorithm", algo, catalog.algorithms())

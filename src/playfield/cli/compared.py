@@ -99,7 +99,7 @@ def _sentence(choice: chosen.Choice, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _print(rows: Sequence[dict[str, Any]], sentence: str) -> None:
-    output = console(110, markup=True)
+    output = console(110)  # without markup: labels may hold brackets
     headers = ("environment", "algorithm", "seeds", "at step", "mean score", "95 % interval", "steps/s")
     lines = table(output, *headers, "time of a run", texts=2)
     before = None
@@ -122,10 +122,10 @@ def _print(rows: Sequence[dict[str, Any]], sentence: str) -> None:
 
 def _print_together(together: summary.Summary) -> None:
     heads, cells = tables.aggregate_cells(together)
-    output = console(110, markup=True)
+    output = console(110)  # without markup: labels may hold brackets
     lines = table(output, *heads)
     for row in cells:
-        lines.add_row(*(cell.replace(" [", "\n[").replace("[", r"\[") for cell in row))
+        lines.add_row(*(cell.replace(" [", "\n[") if i else cell for i, cell in enumerate(row)))
     output.print(lines)
     for note in together.notes:
         say_line(note)

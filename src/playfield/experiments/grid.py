@@ -171,6 +171,8 @@ def stored_label(home: Path) -> dict[str, Any] | None:
     except DataError as error:
         raise DataError(f"cannot read {path}: {error}") from None
     match stored:
-        case {"label": str(), "place": int(), "words": [*words]} if all(isinstance(w, str) for w in words):
+        case {"label": str(label), "place": int(), "words": [*words]} if (
+            all(isinstance(w, str) for w in words) and label.isprintable()
+        ):
             return dict(stored)
-    raise DataError(f"{path} is damaged: it lacks label, place or words")
+    raise DataError(f"{path} is damaged: it lacks label, place or words, or its label cannot be printed")
