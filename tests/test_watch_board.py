@@ -332,7 +332,7 @@ def test_the_command_line_takes_a_folder(folder, tmp_path, monkeypatch, capsys):
     for words, text in (
         (["empty"], "there is no run in empty: train one first, or name another folder"),
         (["nowhere"], "nowhere"),
-        (["exp", "--agent", "random"], "exp"),
+        (["exp", "--agent", "random"], "exp is a folder: with --agent random name a game, or one run"),
     ):
         assert main(["watch", *words]) == 2
         told = capsys.readouterr().err

@@ -15,11 +15,11 @@ from playfield.play.agent import locate
 from playfield.runs.info import is_run, runs_under
 
 
-def _parser(verb: str, about: str | None, examples: str) -> Parser:
-    """The parser of a verb, with the options that say which agent plays and how."""
+def _parser(verb: str, about: str | None, examples: str, more: str = "") -> Parser:
+    """The parser of a verb, with the options that say which agent plays and how; RUN may be something `more`."""
     p = make(verb, about or "", f"examples:\n{examples}")
     p.add_argument(
-        "agent_name", metavar="RUN", help="a run directory, best, last, or a shipped agent such as breakout"
+        "agent_name", metavar="RUN", help=f"a run directory, best, last, or a shipped agent such as breakout{more}"
     )
     p.add_argument("--checkpoint", default="last", help="last, best or a step of the run (default last)")
     p.add_argument("--agent", help="random: a random agent; RUN may be an environment name")
@@ -51,10 +51,12 @@ def _watched(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str,
     try:
         _known(a, a.agent_name)
     except UsageError:
-        if a.agent is not None or not os.path.isdir(a.agent_name):
+        if not os.path.isdir(a.agent_name):
             raise
+        name = shown(a.agent_name, plain=True)
+        if a.agent is not None:
+            raise UsageError(f"{name} is a folder: with --agent random name a game, or one run") from None
         if next(runs_under(a.agent_name), None) is None:
-            name = shown(a.agent_name, plain=True)
             raise UsageError(f"there is no run in {name}: train one first, or name another folder") from None
         return a, who, True
     return a, who, False
@@ -166,6 +168,7 @@ def watch(words: list[str]) -> int:
         "  playfield watch last        follows the newest run while it trains\n"
         "  playfield watch runs        all runs of a folder: a table, and their learning curves together\n"
         "  playfield watch CartPole-v1 --agent random --port 8000",
+        "; or a folder of runs, at any depth",
     )
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     p.add_argument("--port", type=whole("--port", 0, 65535), default=0, help="port (default: a free one)")
