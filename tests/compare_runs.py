@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from playfield.experiments import grid
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {"time_limit": 500},
     "Acrobot-v1": {"time_limit": 500},
@@ -54,3 +56,19 @@ def write_label(root: Path, env: str, label: str, place: int, seeds: int, steps:
         write_run(home / str(seed), env, label.split()[0], seed, games, steps)
     told = {"label": label, "place": place, "words": list(kind.train_words)}
     (home / "compare.json").write_text(json.dumps(told))
+
+
+def runs(root: Path, scores: dict[str, dict[str, Any]], **more: Any) -> None:
+    """Runs of one game each; scores: label -> env -> scores of seeds 1, 2, ..."""
+    for place, (label, by_env) in enumerate(scores.items()):
+        for env, values in by_env.items():
+            home = root / env / grid.slug(label)
+            for seed, score in enumerate(values, 1):
+                if score is not None:
+                    write_run(home / str(seed), env, "dqn", seed, [(100, score)], 100, **more)
+            told = {
+                "label": label,
+                "place": place,
+                "words": list(grid.from_words([env], [label], [], [1], 1)[0].train_words),
+            }
+            (home / "compare.json").write_text(json.dumps(told))

@@ -14,31 +14,15 @@ import numpy as np
 import pytest
 
 import playfield
-from compare_runs import write_label, write_run
+from compare_runs import runs, write_label, write_run
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.experiments import chosen, compare, drawn, grid, summary, tables
+from playfield.experiments import chosen, compare, drawn, summary, tables
 from playfield.experiments.aggregate import iqm
 from playfield.show import plots
 
 C, A, B = "CartPole-v1", "Acrobot-v1", "breakout"
 HARD = 'dqn --x a|b_c&50%{"q"}~^\\<*'
-
-
-def runs(root, scores, **more):
-    """Runs of one game each; scores: label -> env -> scores of seeds 1, 2, ..."""
-    for place, (label, by_env) in enumerate(scores.items()):
-        for env, values in by_env.items():
-            home = root / env / grid.slug(label)
-            for seed, score in enumerate(values, 1):
-                if score is not None:
-                    write_run(home / str(seed), env, "dqn", seed, [(100, score)], 100, **more)
-            told = {
-                "label": label,
-                "place": place,
-                "words": list(grid.from_words([env], [label], [], [1], 1)[0].train_words),
-            }
-            (home / "compare.json").write_text(json.dumps(told))
 
 
 def shown(root, capsys, *words):
@@ -394,23 +378,3 @@ def test_few_seeds_are_said_to_make_intervals_too_narrow(seeds, said, tmp_path):
     curves = compare.read(tmp_path).curves
     notes = summary.summarise(curves, chosen.choose(curves, "final", 100)).notes
     assert any("too narrow: use 5 or more" in note for note in notes) == said
-
-
-def test_labels_are_shown_as_they_are_whatever_brackets_they_hold(tmp_path, capsys):
-    """No tag of a label is a style, a link or an error in the tables."""
-    names = ["[bold]a[/x]", "b [link=http://c]"]
-    runs(tmp_path, {name: {C: [100.0, 200.0], A: [-90.0, -80.0]} for name in names})
-    assert main(["compare", "--dir", str(tmp_path), "--aggregate"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count("[bold]a[/x]") >= 3
-    assert told.count("b [link=http://c]") >= 3
-
-
-def test_a_label_that_moves_the_cursor_is_damage(tmp_path, capsys):
-    runs(tmp_path, {"dqn": {C: [100.0]}})
-    told = next(tmp_path.rglob("compare.json"))
-    told.write_text(told.read_text().replace('"dqn"', '"dqn\\u001b[2J"', 1))
-    assert main(["compare", "--dir", str(tmp_path)]) == 3
-    assert "cannot be printed" in capsys.readouterr().err
-    assert main(["compare", C, "--algo", "dqn\x1b[2J", "--steps", "9", "--dir", str(tmp_path / "new")]) == 2
-    assert "\x1b" not in capsys.readouterr().err

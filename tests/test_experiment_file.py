@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compare_runs import write_run
 from playfield.cli import main
 from playfield.cli.train import understand
 from playfield.errors import DataError, UsageError
@@ -341,3 +342,22 @@ def test_the_files_of_the_docs_can_be_trained(name, tmp_path):
     made.prepare(read.kinds[:3])
     assert len({kind.env for kind in read.kinds}) == 3
     assert all(len(kind.seeds) >= 3 for kind in read.kinds)
+
+
+def test_a_preset_file_that_was_changed_starts_no_more_seeds_under_the_same_label(tmp_path):
+    """The words are the same, and the runs would differ in more than the seed."""
+    preset = write(tmp_path / "mine.toml", 'algo = "dqn"\n[options]\nlr = 0.0008\n')
+    kind = Kind("CartPole-v1", "dqn", ("--algo", "dqn", f"--preset={preset}"), (1, 2), 1000)
+    made = ready(tmp_path)
+    made.prepare([kind])
+    record = made.of(kind.train_words).request.preset_file
+    write_run(kind.home(tmp_path) / "1", "CartPole-v1", "dqn", 1, [(100, 9.0)], 1000, preset_file=record)
+    made.check_presets([kind])
+    write(preset, 'algo = "dqn"\n[options]\nlr = 0.0009\n')
+    changed = ready(tmp_path)
+    changed.prepare([kind])
+    with pytest.raises(UsageError, match=r"mine\.toml says other values than when .*/1 was started"):
+        changed.check_presets([kind])
+    run = kind.home(tmp_path) / "1" / "run.json"
+    run.write_text(json.dumps({k: v for k, v in json.loads(run.read_text()).items() if k != "preset_file"}))
+    changed.check_presets([kind])  # it was started from a resolved file

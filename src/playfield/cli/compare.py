@@ -213,6 +213,7 @@ def _train(
     parallel = a.jobs or compute.cores()
     if waiting := [job for job in jobs if not job.done() and not job.diverged()]:
         ready.prepare(kinds)
+        ready.check_presets(kinds)
         ready.check_fit(waiting, parallel)
         prepared = {kind: ready.of(kind.train_words) for kind in kinds}
         if given is not None:

@@ -16,6 +16,7 @@ from playfield.experiments.file import Experiment
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job, reached
 from playfield.runs.console import Say
+from playfield.runs.info import read_info
 from playfield.training.prepare import Prepared, fit_together, prepare
 from playfield.training.request import Request
 
@@ -79,6 +80,19 @@ class Ready:
             self.prepare([kind, other])
             return meaning(self.of(kind.train_words)) == meaning(self.of(other.train_words))
         return False
+
+    def check_presets(self, kinds: Sequence[Kind]) -> None:
+        """Raise UsageError where the file of a preset says other values than when a run of that kind was started."""
+        for kind in kinds:
+            now = self.of(kind.train_words).request.preset_file
+            for path in sorted(kind.home(self.root).glob("*/run.json")) if now is not None else ():
+                assert now is not None
+                then = read_info(path.parent).get("preset_file", now)
+                if {**then, "file": ""} != {**now, "file": ""}:
+                    raise UsageError(
+                        f"{kind.name}: {now['file']} says other values than when {path.parent} was started: "
+                        "use another --dir, or the file as it was"
+                    )
 
     def check_fit(self, waiting: Sequence[Job], parallel: int) -> None:
         """Raise UsageError unless any `parallel` of these trainings fit here at once."""
