@@ -136,3 +136,16 @@ def test_held_actions_reach_further_than_single_ones():
         reached[zeta] = sum(e.score > -200 for _, e in played.episodes)
     assert reached[0.0] == 0
     assert reached[1.5] >= 4
+
+
+def test_the_epsilon_at_the_end_and_what_a_run_says_of_it():
+    plain = dqn.Config(epsilon_start=1.0, epsilon_end=0.05, epsilon_share=0.1)
+    assert plain.final_epsilon == 0.05
+    assert "epsilon: 1 to 0.05 at step 100" in plain.schedule(1000)
+    assert "epsilon: 1 to 0.05 at step 700" in dataclasses.replace(plain, epsilon_steps=700).schedule(1000)
+    given = dqn.Config(epsilon="linear:1..0.2", epsilon_end=0.05)
+    assert given.final_epsilon == pytest.approx(0.2)
+    assert not [clause for clause in given.schedule(1000) if "0.05" in clause]
+    noisy = dqn.Config(noisy=True)
+    assert noisy.final_epsilon == 0.0
+    assert not [clause for clause in noisy.schedule(1000) if "epsilon" in clause]
