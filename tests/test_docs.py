@@ -33,6 +33,7 @@ ELSEWHERE = {
 }
 # Commands of other programs.
 OTHERS = {
+    "scripts/mutants": "test_mutants.py lists them, and tries one",
     "scripts/trials": "test_trials.py runs the short set",
     "pip install": ".ci/run",
     "pytest": ".ci/run",
