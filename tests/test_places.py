@@ -12,7 +12,7 @@ import time
 import pytest
 
 from playfield.cli import main
-from playfield.experiments import local
+from playfield.experiments import local, places
 from playfield.experiments.job import Job, reached
 from playfield.experiments.places import Local, Look, Outcome
 from playfield.runs.lock import RunLock, in_use
@@ -85,7 +85,7 @@ def test_the_scheduler_needs_a_place_and_no_processes(tmp_path):
 
 
 def test_what_still_runs_when_something_fails_is_stopped_and_collected(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "SAVE_TIMEOUT", 0.1)
+    monkeypatch.setattr(places, "SAVE_TIMEOUT", 0.1)
     place = Pretended({1: None, 2: 0})
 
     def start(job):

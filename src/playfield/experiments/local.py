@@ -17,14 +17,12 @@ from typing import Any, NamedTuple
 
 from playfield.errors import DataError, DivergedError, PlayfieldError
 from playfield.experiments.job import Job, claim_of
-from playfield.experiments.places import Local, Place
+from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
 from playfield.runs.lock import IN_USE, RunLock, in_use
 from playfield.runs.signals import stopping
 
-POLL = 0.2  # seconds between two looks at what runs
 LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
-SAVE_TIMEOUT = 120.0  # seconds that a job may take to save once it was asked to stop
 
 
 class Interrupted(PlayfieldError):
@@ -176,11 +174,7 @@ class Schedule:
 
     def end(self) -> None:
         """Let all that still run save, and leave none."""
-        self.stop()
-        deadline = time.monotonic() + SAVE_TIMEOUT
-        while time.monotonic() < deadline and any(self.place.look(one.started).running for one in self.running):
-            time.sleep(POLL)
-        self.stop(kill=True)
+        end_all(self.place, [one.started for one in self.running])
         for one in self.running:
             self.place.collect(one.started)
             one.claim.release()

@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol, TypeVar
 
@@ -20,6 +22,9 @@ from playfield.runs.info import is_run, read_info
 from playfield.runs.storage import as_storage_error
 
 LAST = 65536  # bytes at the end of standard error that are looked at
+
+POLL = 0.2  # seconds between two looks at what runs
+SAVE_TIMEOUT = 120.0  # seconds that a job may take to save once it was asked to stop
 
 H = TypeVar("H")
 
@@ -72,6 +77,17 @@ class Place(Protocol[H]):
 
     def collect(self, started: H) -> Outcome:
         """What is left of a job that has ended. What the place holds for it is given back: call it once."""
+
+
+def end_all(place: Place[H], started: Sequence[H]) -> None:
+    """Let all these jobs save, and leave none running; each is still to be collected."""
+    for one in started:
+        place.stop(one)
+    deadline = time.monotonic() + SAVE_TIMEOUT
+    while time.monotonic() < deadline and any(place.look(one).running for one in started):
+        time.sleep(POLL)
+    for one in started:
+        place.stop(one, kill=True)
 
 
 @dataclass

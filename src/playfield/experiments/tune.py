@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from playfield.errors import DataError, DivergedError, PlayfieldError, UsageError
 from playfield.experiments.job import Job
-from playfield.experiments.local import LOOK_ELSEWHERE, POLL, SAVE_TIMEOUT, Interrupted, signals
-from playfield.experiments.places import Local, Outcome, Place
+from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals
+from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
 from playfield.experiments.tuning import Settings, games_of, together, value_of
 from playfield.runs.info import is_run, read_info
@@ -244,11 +244,7 @@ class Tuner:
 
     def end(self) -> None:
         """Let all that still run save, leave none, and give all trials back: they can be taken up again."""
-        self.stop()
-        deadline = time.monotonic() + SAVE_TIMEOUT
-        while time.monotonic() < deadline and any(self.place.look(r.started).running for r in self.running):
-            time.sleep(POLL)
-        self.stop(kill=True)
+        end_all(self.place, [one.started for one in self.running])
         for one in self.running:
             self.place.collect(one.started)
         for active in self.active:

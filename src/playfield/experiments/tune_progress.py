@@ -25,7 +25,8 @@ class Progress:
     def __init__(self, settings: Settings, study: Study) -> None:
         self.settings, self.study = settings, study
         self._console = console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        in_place = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False) if in_place else None
         self._begun, self._ended, self._shown = time.monotonic(), 0, 0.0
 
     def __enter__(self) -> Progress:
