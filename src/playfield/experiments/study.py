@@ -203,7 +203,11 @@ class Study:
             value=None if failed or value is None else float(value),
             note=str(note)[:1000],
             seeds={str(k): float(v) for k, v in seeds.items()},
-            reported={int(k): self._signed(v) or 0.0 for k, v in t.intermediate_values.items()},
+            reported={
+                int(k): self._signed(v) or 0.0
+                for k, v in t.intermediate_values.items()
+                if f"rung {k}" in t.user_attrs  # else it was killed before it had decided
+            },
         )
 
     def _signed(self, value: float | None) -> float | None:
@@ -277,16 +281,18 @@ class Study:
         trial = self._handle(number)
         with self._journal():
             found = self.study.get_trials(deepcopy=False)
-            if part in found[number].intermediate_values:
-                return False  # it was reported, and went on
-            others = sum(part in t.intermediate_values for t in found)
-            signed = self._signed(score)
-            assert signed is not None
-            trial.report(signed, part)
-            if not trial.should_prune() or others < LEAST:
-                return False
-            trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
-        return True
+            if (before := found[number].user_attrs.get(f"rung {part}")) is not None:
+                return bool(before)
+            others = sum(part in t.intermediate_values for t in found if t.number != number)
+            if part not in found[number].intermediate_values:  # else a process was killed before it had decided
+                signed = self._signed(score)
+                assert signed is not None
+                trial.report(signed, part)
+            pruned = trial.should_prune() and others >= LEAST
+            if pruned:
+                trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
+            trial.set_user_attr(f"rung {part}", pruned)
+        return pruned
 
     def tell(self, number: int, value: float | None, seeds: Mapping[str, float], note: str = "") -> None:
         """The result of a trial; None: it has failed, which counts as the worst that there can be."""
