@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 from PIL import Image
 
@@ -304,3 +305,34 @@ def test_none_is_pruned_before_three_others_have_come_as_far(tmp_path):
     assert pruned == [False, False, False, True, False]
     assert [t.note for t in study.trials() if t.state == "pruned"] == ["pruned after 1/9 of its budget"]
     assert [t.reported for t in study.trials()][3] == {1: 45.0}
+    assert [t.passed for t in study.trials()][2:4] == [{1}, set()]
+
+
+@pytest.mark.parametrize("after", ["report", "note"])
+def test_a_kill_between_a_report_and_its_decision_changes_nothing(after, tmp_path, monkeypatch):
+    """Whatever was written when the process died, the decision is the one that would have been made."""
+    chosen = tuning.save(tmp_path, settings(prune=True))
+    study = open_study(tmp_path, chosen)
+    for early in (50.0, 40.0, 30.0):
+        trial, lock = study.next(8)
+        assert not study.prunes(trial.number, 1, early)
+        study.tell(trial.number, early, {"1": early})
+        lock.release()
+    trial, lock = study.next(8)
+    write, written = optuna.trial.Trial.set_user_attr, []
+
+    def die(self, key, value):
+        if after == "note" and not written:
+            written.append(key)
+            return write(self, key, value)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.trial.Trial, "set_user_attr", die)
+        with pytest.raises(KeyboardInterrupt):
+            study.prunes(trial.number, 1, 45.0)
+    again = open_study(tmp_path, chosen)
+    assert again.trials()[trial.number].passed == set(), "it is asked again"
+    assert again.prunes(trial.number, 1, 45.0)
+    assert again.prunes(trial.number, 1, 45.0), "and the answer stays"
+    lock.release()

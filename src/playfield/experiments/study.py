@@ -33,6 +33,7 @@ MOST = 64 << 20  # bytes of a journal
 MOST_LINES = 500_000
 RUNGS = (1, 3)  # ninths of a trial's budget after which it is compared with the others
 PARTS = 9
+FACTOR = 3  # one of so many goes on
 LEAST = 3  # other trials that have come as far before one is pruned
 NAME = "tuning"
 
@@ -50,6 +51,8 @@ class Trial:
         value: what is optimised, where it is finished; where that is the score, also of one that is pruned, so far.
         note: why it failed or where it was pruned.
         seeds: of each training, its seed and its own value.
+        reported: early mean scores, by the ninths of the budget after which they were reported.
+        passed: ninths after which it was compared with others and went on.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Trial:
     note: str
     seeds: dict[str, float]
     reported: dict[int, float]
+    passed: set[int]
 
 
 def distribution(search: Search, option: Option) -> BaseDistribution:
@@ -159,7 +163,7 @@ class Study:
                 self.study = self._open(storage, default, only_read)
 
     def _open(self, storage: Any, default: Mapping[str, Any], only_read: bool) -> optuna.Study:
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        pruner = optuna.pruners.NopPruner()  # see `prunes`
         names = optuna.get_all_study_names(storage)
         if names not in ([], [NAME]) or (only_read and not names):
             raise DataError(f"{self.directory / JOURNAL} is the journal of something else")
@@ -203,11 +207,8 @@ class Study:
             value=None if failed or value is None else float(value),
             note=str(note)[:1000],
             seeds={str(k): float(v) for k, v in seeds.items()},
-            reported={
-                int(k): self._signed(v) or 0.0
-                for k, v in t.intermediate_values.items()
-                if f"rung {k}" in t.user_attrs  # else it was killed before it had decided
-            },
+            reported={int(k): self._signed(v) or 0.0 for k, v in t.intermediate_values.items()},
+            passed={part for part in RUNGS if t.user_attrs.get(f"rung {part}") is False},
         )
 
     def _signed(self, value: float | None) -> float | None:
@@ -277,18 +278,28 @@ class Study:
         return any(t.state == "running" and t.number not in mine for t in self.trials())
 
     def prunes(self, number: int, part: int, score: float) -> bool:
-        """Report the mean score of a trial after `part` ninths of its budget; whether it is to be pruned."""
+        """Report the mean score of a trial after `part` ninths of its budget; whether it is to be pruned.
+
+        Asynchronous successive halving (Li et al. 2020): the best third of those that have come as far goes on. It is
+        computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is killed
+        before it has written the answer would get another one.
+        """
         trial = self._handle(number)
         with self._journal():
             found = self.study.get_trials(deepcopy=False)
             if (before := found[number].user_attrs.get(f"rung {part}")) is not None:
                 return bool(before)
-            others = sum(part in t.intermediate_values for t in found if t.number != number)
+            signed = self._signed(score)
+            assert signed is not None
             if part not in found[number].intermediate_values:  # else a process was killed before it had decided
-                signed = self._signed(score)
-                assert signed is not None
                 trial.report(signed, part)
-            pruned = trial.should_prune() and others >= LEAST
+            others = [
+                self._signed(t.intermediate_values[part]) or 0.0
+                for t in found
+                if t.number != number and part in t.intermediate_values
+            ]
+            keep = max(1, (len(others) + 1) // FACTOR)
+            pruned = len(others) >= LEAST and score < sorted([*others, score])[-keep]
             if pruned:
                 trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
             trial.set_user_attr(f"rung {part}", pruned)

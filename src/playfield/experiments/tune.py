@@ -182,7 +182,7 @@ class Tuner:
         if not self.settings.prune or job.seed != self.settings.seeds[0] or active.pruned:
             return
         for part in RUNGS:
-            if fraction * PARTS < part or part in active.trial.reported:
+            if fraction * PARTS < part or part in active.trial.passed:
                 continue
             total = self.settings.steps or self._total(job)
             scores = games_of(job.directory, total * part / PARTS)[-self.settings.window :]
@@ -190,6 +190,7 @@ class Tuner:
             if scores and self.study.prunes(active.trial.number, part, active.trial.reported[part]):
                 active.pruned = True
                 return
+            active.trial.passed.add(part)
 
     def _take(self, active: Active, job: Job, outcome: Outcome) -> None:
         """What a training that has ended is worth. Raises PlayfieldError where it failed for no fault of its own."""
