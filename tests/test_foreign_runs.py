@@ -12,7 +12,7 @@ import pytest
 import playfield
 from playfield.cli import main
 from playfield.envs import trust
-from playfield.errors import DataError
+from playfield.errors import DataError, UsageError
 from playfield.experiments.job import Job
 from playfield.show.watch.game import Source
 
@@ -146,3 +146,70 @@ def test_a_comparison_resumes_what_the_user_named_and_nothing_else(run):
     (run / "run.json").write_text(json.dumps(text))
     assert "--trust" not in job.command()
     assert "--trust" not in Job("CartPole-v1", "ppo", ("CartPole-v1",), 1, 512, run).command()
+
+
+GRID = 'envs = ["a_line:Line-v0"]\nalgorithms = ["ppo"]\nsteps = 512\nseeds = 1\ndir = "d"\n'
+
+
+def test_no_file_of_an_experiment_names_an_import(run, capsys):
+    """Neither one that a stranger has sent, nor the one beside his results."""
+    Path("grid.toml").write_text(GRID)
+    assert main(["compare", "grid.toml"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("playfield: grid.toml: environment 'a_line:Line-v0' is made by importing a_line")
+    assert "--trust" in error
+    assert error.count("\n") == 1
+    assert not Path("imported").exists()
+    assert not Path("d").exists()
+    assert main(["compare", "grid.toml", "--trust"]) == 0
+    assert Path("imported").exists()
+    forget()
+    Path("imported").unlink()
+    beside = Path("d/experiment.toml")
+    assert beside.read_text().startswith("# Written by `playfield compare`, which repeats it: playfield compare ")
+    assert beside.read_text().partition("\n")[0].endswith("experiment.toml --trust")
+    for words in (["compare", "d/experiment.toml"], ["compare", "d/experiment.toml", "--seeds", "2", "--dir", "e"]):
+        assert main(words) == 3
+    # what only reads the results imports nothing, and needs no leave
+    for words in (["compare", "--dir", "d"], ["runs", "d"], ["runs", "d", "--env", "a_line:Line-v0"]):
+        assert main(words) == 0
+    with pytest.raises(UsageError, match="neither reference scores"):
+        playfield.aggregate("d")
+    assert not Path("imported").exists()
+    assert not Path("e").exists()
+
+
+def test_a_tuning_names_its_environment_on_the_command_line(run, capsys):
+    """`tune.json` and a space choose none: another environment there is another tuning."""
+    words = ["tune", "a_line:Line-v0", "--steps", "256", "--trials", "1", "--dir", "t", "--jobs", "1"]
+    assert main(words) == 0
+    forget()
+    Path("imported").unlink()
+    told = json.loads(Path("t/tune.json").read_text())
+    told["env"] = told["words"][0] = "another:Line-v0"
+    Path("t/tune.json").write_text(json.dumps(told))
+    assert main(["tune", "--dir", "t"]) == 0
+    assert main(["tune", "CartPole-v1", *words[2:], "--algo", "ppo"]) == 2
+    assert "another:Line-v0" in capsys.readouterr().err
+    assert not Path("imported").exists()
+
+
+@pytest.mark.parametrize("own", ["--resume r", "--run=elsewhere", "--seed 4", "--trust", "--help", "--quiet"])
+def test_words_of_an_algorithm_in_a_file_are_its_options_only(own, run, capsys):
+    Path("grid.toml").write_text(f'envs = ["CartPole-v1"]\nsteps = 512\nseeds = 1\nalgorithms = ["ppo {own}"]\n')
+    assert main(["compare", "grid.toml", "--dir", "d"]) == 2
+    flag = own.replace("=", " ").split()[0]
+    assert capsys.readouterr().err.startswith(f"playfield: grid.toml, line 4: {flag} in 'ppo {own}': an experiment")
+    assert not Path("d").exists()
+
+
+def test_labels_of_results_are_no_commands(tmp_path, capsys):
+    """`compare.json` holds words of `train`; those that ask for more than options are other options."""
+    words = ["compare", "CartPole-v1", "--algo", "ppo", "--steps", "256", "--seeds", "1", "--dir", str(tmp_path)]
+    assert main(words) == 0
+    file = tmp_path / "CartPole-v1/ppo/compare.json"
+    told = json.loads(file.read_text())
+    for more in (["--help"], ["--resume", "r"], ["--seed", "1"]):
+        file.write_text(json.dumps({**told, "words": [*told["words"], *more]}))
+        assert main([*words[:-4], "--seeds", "2", "--dir", str(tmp_path)]) == 2
+        assert "has runs with other options" in capsys.readouterr().err

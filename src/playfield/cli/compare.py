@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.arguments import ALIASES
-from playfield.cli.parser import Parser, check_env, directory, env_kwargs, kebab, make, seed_list, whole
+from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, seed_list, whole
 from playfield.cli.train import understand
-from playfield.errors import PlayfieldError, UsageError, unknown
+from playfield.envs.names import resolve
+from playfield.envs.trust import admit
+from playfield.errors import DataError, PlayfieldError, UsageError, unknown
 from playfield.experiments import file, grid, local
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
+from playfield.experiments.words import check_words, split_label
 from playfield.runs import catalog
 from playfield.runs.lock import held
 from playfield.runs.output import complain
@@ -34,21 +36,6 @@ EXAMPLES = """examples:
 
 The same command goes on after any stop; what is finished is kept. Words after -- go to every training."""
 OUT = "the picture: a .png, .svg or .pdf file (default: compare.png in --dir)"
-# Words of `train` that a comparison sets itself.
-OURS = {
-    "algo",
-    "steps",
-    "minutes",
-    "seed",
-    "run",
-    "resume",
-    "games",
-    "target-score",
-    "target-games",
-    "film",
-    "no-film",
-}
-OURS |= {"tensorboard", "no-tensorboard", "quiet", "profile", "help"}
 
 
 def compare(words: list[str]) -> int:
@@ -76,6 +63,7 @@ def compare(words: list[str]) -> int:
     )
     p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
     p.add_argument("--yes", action="store_true", help="start even what will take more than a day")
+    p.add_argument("--trust", action="store_true", help="import the module of a module:Id that only a file names")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
     p.add_argument(
         "--dir",
@@ -106,6 +94,7 @@ def compare(words: list[str]) -> int:
         a.jobs = a.jobs or given.jobs
         changed = {name: getattr(a, name) for name in ("steps", "seeds") if getattr(a, name)}
         kinds = [replace(kind, **_changes(changed)) for kind in given.kinds]
+        _admit(kinds, a.trust)
         return _run(a, kinds, given, told)
     a.dir = a.dir or Path("runs/compare")
     for env in a.env:
@@ -119,6 +108,15 @@ def compare(words: list[str]) -> int:
     if not a.dir.is_dir():
         raise UsageError(f"there is no directory {a.dir}: train first, see playfield compare --help")
     return _show(a, labels)
+
+
+def _admit(kinds: Sequence[Kind], trust: bool) -> None:
+    """Raise DataError where a module would be imported that only the file names, unless it is trusted."""
+    for kind in kinds:
+        try:
+            admit(resolve(kind.env).id, named_by_user=trust)
+        except DataError as error:
+            raise DataError(f"{kind.file}: {error}") from None
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:
@@ -249,27 +247,3 @@ def _plan(
     for job in jobs:
         job.check(a.extend)
     return kinds, jobs, before
-
-
-def split_label(label: str) -> list[str]:
-    """An algorithm and its options, as in `dqn --double true`."""
-    try:
-        words = shlex.split(label)
-    except ValueError as error:
-        raise UsageError(f"--algo {label!r}: {error}") from None
-    if not words:
-        raise UsageError(f"--algo takes an algorithm and its options: {', '.join(catalog.algorithms())}")
-    return words
-
-
-def check_words(
-    words: Sequence[str], where: str, why: str, ours: Collection[str] = frozenset(OURS), who: str = "a comparison"
-) -> None:
-    """Words of `train` that a label or the end of the command may hold."""
-    if words and not words[0].startswith("-"):
-        raise UsageError(f"{where}: {why}")
-    for word in words:
-        name = kebab(word).partition("=")[0].removeprefix("--")
-        meant = {name, *ALIASES.get(name, ())}
-        if word.startswith("-") and (meant & set(ours) or word == "-h"):
-            raise UsageError(f"{word.partition('=')[0]} {where}: {who} sets that itself")

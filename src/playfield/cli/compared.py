@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     """Read the runs of a comparison, write its pictures and print its tables."""
     found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
-    trusted = {resolve(env).id for env in a.env}
+    trusted = {c.env for c in found.curves} if a.trust else {resolve(env).id for env in a.env}
     how: dict[str, Any] = {"games": a.games or chosen.GAMES, "trusted": trusted, "say": complain}
     choice = chosen.choose(found.curves, a.score, a.window, **how)
     rows = compare.rows(found.curves, a.window, choice.scores)

@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from playfield.cli.compare import OURS, check_words, split_label
 from playfield.cli.parser import check_env, directory, env_kwargs, make, real, seed, seed_list, whole
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
 from playfield.experiments.space import read_space, space_of
 from playfield.experiments.tuning import Settings, agreed, load
+from playfield.experiments.words import check_words, split_label
 from playfield.runs import algorithm, catalog
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.training.prepare import check
@@ -92,8 +92,8 @@ def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Re
     algo, *own = split_label(a.algo or default_algo(a.env))
     if algo not in catalog.algorithms():
         raise unknown("algorithm", algo, catalog.algorithms())
-    check_words(own, f"in --algo {a.algo!r}", "the algorithm comes first, then its options", OURS, "a tuning")
-    check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "", OURS, "a tuning")
+    check_words(own, f"in --algo {a.algo!r}", "the algorithm comes first, then its options", "a tuning")
+    check_words(extra, "after --", f"{extra[0]!r} is no option" if extra else "", "a tuning")
     if (a.steps is None) == (a.minutes is None):
         raise UsageError("how long is each training? Give --steps or --minutes, for example --steps 50k")
     if (a.objective or ("time" if a.until is not None else "score")) != ("score" if a.until is None else "time"):

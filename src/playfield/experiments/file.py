@@ -40,6 +40,7 @@ from playfield.envs import arguments, protocol_line
 from playfield.envs.names import resolve
 from playfield.errors import DataError, UsageError, unknown
 from playfield.experiments.grid import FIRST_SEEDS, Kind
+from playfield.experiments.words import check_words
 from playfield.options import Option
 from playfield.runs import catalog
 from playfield.runs.console import Say
@@ -133,6 +134,7 @@ class _Reader:
         known = catalog.algorithms()
         if algo not in known:
             raise self.file.wrong("algo" if after else "algorithms", str(unknown("algorithm", algo, known)), after)
+        self._words_of_label(more, table, after)
         shared, words = self.top.get("options", {}), []
         if not isinstance(shared, dict):
             raise self.file.wrong("options", "options is a table, as in [options]")
@@ -176,6 +178,13 @@ class _Reader:
             return shlex.split(given)
         except ValueError as error:
             raise self.file.wrong("algo", f"{given!r}: {error}", after) from None
+
+    def _words_of_label(self, words: list[str], table: Mapping[str, Any], after: int) -> None:
+        where, why = f"in {table['algo']!r}", "the algorithm comes first, then its options"
+        try:
+            check_words(words, where, why, "an experiment")
+        except UsageError as error:
+            raise self.file.wrong("algo" if after else "algorithms", str(error), after) from None
 
     def _options(self, algo: str, table: Mapping[str, Any], after: int, shown_as: str = "") -> list[str]:
         """Words of `playfield train` for a table of options."""
@@ -276,8 +285,10 @@ def resolved(directory: Path, ready: Mapping[Kind, Prepared], before: Experiment
         ready: what is trained.
         before: what the file there says so far; its other kinds stay in it.
     """
+    kinds = [*ready, *(before.kinds if before else ())]
+    trust = " --trust" if any(":" in kind.env for kind in kinds) else ""
     lines = [
-        f"# Written by `playfield compare`, which repeats it: playfield compare {NAME}",
+        f"# Written by `playfield compare`, which repeats it: playfield compare {NAME}{trust}",
         f"dir = {toml_value(str(directory))}",
         "",
         "[versions]",

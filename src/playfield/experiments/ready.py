@@ -15,6 +15,7 @@ from playfield.errors import PlayfieldError, StorageError, UsageError
 from playfield.experiments.file import Experiment
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job, reached
+from playfield.experiments.words import check_words
 from playfield.runs.console import Say
 from playfield.runs.info import read_info
 from playfield.training.prepare import Prepared, fit_together, prepare
@@ -77,6 +78,7 @@ class Ready:
         if other.train_words != tuple(words):
             return False
         with contextlib.suppress(PlayfieldError):
+            check_words(words[5:], "", "")
             self.prepare([kind, other])
             return meaning(self.of(kind.train_words)) == meaning(self.of(other.train_words))
         return False
