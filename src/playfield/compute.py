@@ -119,6 +119,18 @@ def versions() -> dict[str, str]:
     }
 
 
+def processor() -> dict[str, str]:
+    """The CPU's `model`, and of its `features` those that decide which code computes.
+
+    Another kind may round otherwise. Both are empty where the system does not tell.
+    """
+    model = _about_processor("model name") or platform.processor()
+    vectors = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi", "asimd", "neon", "sve", "bf16", "i8mm")
+    flags = _about_processor("flags") or _about_processor("Features")  # as x86 and as ARM call them
+    features = sorted(f for f in set(flags.split()) if f.startswith(vectors))
+    return {"model": " ".join(model.split()), "features": " ".join(features)}
+
+
 def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -> None:
     """Raise UsageError where `need` bytes are more than `MEMORY_SHARE` of the free memory.
 
@@ -147,7 +159,7 @@ def bf16_is_faster() -> bool:
     Decided by the CPU's feature flags where it has them, so that the choice does not depend on its load; elsewhere by
     timing a few milliseconds of matrix products.
     """
-    flags = _processor_flags()
+    flags = set(_about_processor("flags").split())
     if flags:
         return bool(flags & {"avx512_bf16", "amx_bf16"})
     torch = _torch()
@@ -164,13 +176,15 @@ def bf16_is_faster() -> bool:
     return times[1] < 0.8 * times[0]
 
 
-def _processor_flags() -> set[str]:
-    """The CPU's feature flags as Linux names them on x86; empty elsewhere."""
+def _about_processor(key: str) -> str:
+    """What Linux says of the first CPU under this key; empty where it says nothing."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((set(line.split(":")[1].split()) for line in file if line.startswith("flags")), set())
+            return next(
+                (line.partition(":")[2].strip() for line in file if line.partition(":")[0].strip() == key), ""
+            )
     except OSError:
-        return set()
+        return ""
 
 
 def choose(

@@ -25,13 +25,12 @@ import shutil
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError
-from playfield.runs import storage, tensor_file
+from playfield.runs import origin, storage, tensor_file
 from playfield.runs.storage import (
     as_storage_error,
     atomic_write,
@@ -88,15 +87,6 @@ def _prepare(directory: Path) -> None:
             os.rename(old, final)
 
 
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("playfield", "torch", "numpy", "gymnasium", "ale-py"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
 def _seal_of(body: bytes) -> bytes:
     return f',"manifest_sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
 
@@ -107,13 +97,21 @@ def _seal(manifest: dict[str, Any]) -> bytes:
     return body + _seal_of(body)
 
 
-def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str, Any], keep: int = 3) -> Path:
+def save(
+    directory: Path | str,
+    step: int,
+    tree: dict[str, Any],
+    meta: dict[str, Any],
+    keep: int = 3,
+    before: Callable[[], None] = lambda: None,
+) -> Path:
     """Save `tree` as the checkpoint of `step` and return its path, `<directory>/ckpt-<step, 12 digits>`.
 
     `tree` is nested dicts (str or int keys), lists and tuples with leaves torch.Tensor, np.ndarray, int (of
     any size), float, str, bool, None; NumPy scalars become Python's. `meta` is the same without tensors; it
     can be read without the tree. Afterwards the file `last` names the checkpoint, and of it and older ones
-    the newest `keep` stay, besides the one that `best` was made from.
+    the newest `keep` stay, besides the one that `best` was made from. `before` is called once all is written and
+    nothing is renamed yet: what it raises leaves everything as it was.
 
     Raises TypeError naming the path of a leaf that cannot be saved, and StorageError if the disk is full or
     refuses; older checkpoints are then as they were and nothing temporary is left.
@@ -132,7 +130,7 @@ def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str,
         "step": int(step),
         "meta": encode_plain(meta, "meta"),
     }
-    manifest |= {"created": time.time(), "versions": _versions()}
+    manifest |= {"created": time.time(), "versions": origin.packages()}
     manifest["tensors"] = {key: {"dtype": code, "shape": list(shape)} for key, (code, shape) in shapes.items()}
     text = dump_json(value, "tree.json")
     final = directory / f"ckpt-{step:012d}"
@@ -150,6 +148,7 @@ def save(directory: Path | str, step: int, tree: dict[str, Any], meta: dict[str,
             }
             write_file(temporary / "manifest.json", [_seal(manifest)])
             fsync_directory(temporary)
+            before()
             replace_directory(temporary, final)
         except (Exception, KeyboardInterrupt):
             shutil.rmtree(temporary, ignore_errors=True)

@@ -121,6 +121,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "log_period": (_whole(1), "a whole number of at least 1"),
     "preset": (_text, "a name"),
     "preset_file": (_preset_file, "what a file of hyper-parameters said"),
+    "processor": (_table(_any_text), "a model and its features"),
     "protocol": (_table(_plain), "a table"),
     "replay_dropped": (_text, "a date"),
     "result": (_result, "a table with the number of steps, and seconds"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 MADE = ("env", "algo", "seed", "protocol", "config", "compute")
@@ -25,3 +28,13 @@ def meta_of(info: Mapping[str, Any], spec: Any) -> dict[str, Any]:
         meta["fingerprint"] = info["fingerprint"]
     plain: dict[str, Any] = json.loads(json.dumps(meta, default=str))
     return plain
+
+
+@cache
+def packages() -> dict[str, str]:
+    """The versions of the packages that a checkpoint was made with, of those that are installed."""
+    found = {}
+    for name in ("playfield", "torch", "numpy", "gymnasium", "ale-py"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -26,6 +26,7 @@ from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
 from playfield.runs import checkpoint, divergence, goal, origin
+from playfield.runs.fence import Fence
 from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
 from playfield.runs.signals import caught
@@ -79,6 +80,7 @@ class Run:
     ) -> None:
         self.info, self.directory, self.sinks = info, directory, sinks
         self.make_envs, self.on_rollout = make_envs, on_rollout
+        self.fence = Fence(Path(), 0)  # asked before anything is written; this one lets everything through
         self.compute = Compute(**info["compute"])
         self.seed, self.total_steps = int(info["seed"]), int(info["steps"])
         self.save_seconds, self.keep = save_seconds, keep
@@ -207,6 +209,7 @@ class Run:
         total = sum(r.env.num_envs for r in rollouts)
         ended = [(t, k, e) for k, r in enumerate(rollouts) for t, e in r.episodes]
         ended.sort(key=lambda item: (item[0], item[1], item[2].env))
+        self.fence.look()
         for t, _, episode in ended:
             self.scores.append(episode.score)
             self.lengths.append(episode.length)
@@ -309,6 +312,7 @@ class Run:
     def save(self) -> Path:
         """Write a checkpoint now. Raises DivergedError rather than save weights that are not finite, or too large."""
         assert self.directory is not None
+        self.fence.check()
         if not all(finite() for finite in self._finite):
             raise DivergedError("the weights are not finite: lower the learning rate (--lr)")
         self._check_growth()
@@ -317,7 +321,7 @@ class Run:
         tree = self.tree()
         meta = origin.meta_of(self.info, self.spec)
         meta |= {"score": self.score, "games": self.games, "hash": self.final_hash(tree)}
-        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, meta, self.keep)
+        path = checkpoint.save(self.directory / "checkpoints", self.step, tree, meta, self.keep, self.fence.check)
         for notify in self.after_save:
             notify()
         if len(self.scores) >= min(WINDOW, 20) and self.score > self.best:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from playfield.compute import Compute, cores, describe, versions
+from playfield.compute import Compute, cores, describe, processor, versions
 from playfield.envs import arguments, make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import family
@@ -134,12 +134,29 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "log_period": max(cfg.batch, steps // 2000),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
+        "processor": processor(),
     }
     if request.preset_file is not None:
         info["preset_file"] = request.preset_file
     if module := registered.module_of(spec):
         info["registered_by"] = module
     return {**info, "fingerprint": origin.fingerprint(info)}
+
+
+def no_longer_exact(info: dict[str, Any]) -> list[str]:
+    """What here is not as it was where the run began, a line each: from here on its bits may differ."""
+    then, now, lines = info["versions"], versions(), []
+    if changed := [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v]:
+        lines.append(f"note: no longer exact: versions differ from those at the start: {', '.join(changed)}")
+    began, here = info.get("processor", {}), processor()
+    differ = sorted(set(began.get("features", "").split()) ^ set(here["features"].split()))
+    if began and began != here:
+        what = f" (only one of the two has {' '.join(differ)})" if differ else ""
+        lines.append(
+            "note: bits may differ: the run began on another processor, "
+            f"{began.get('model')} -> {here['model']}{what}"
+        )
+    return lines
 
 
 def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:

@@ -22,7 +22,7 @@ from playfield.envs.objects import named
 from playfield.errors import DataError, DivergedError, EnvError, StorageError, UsageError
 from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
-from playfield.runs import checkpoint, foreign, goal
+from playfield.runs import checkpoint, fence, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
@@ -42,6 +42,7 @@ from playfield.training.plan import (
     info_for,
     lengthen,
     measure_speed,
+    no_longer_exact,
     oddities,
     plan_text,
     remember,
@@ -221,12 +222,13 @@ def _start(request: Request, say: Say) -> Result:
     with RunLock(directory):
         if is_run(directory):  # another process was faster
             raise UsageError(f"{directory} holds a run already: go on with `{resuming(directory)}`")
+        run_fence = fence.enter(directory)
         cfg = cfg.keep(directory)
         info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
         checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
-        return _go(directory, info, module, cfg, request, None, say)
+        return _go(directory, info, module, cfg, request, None, say, run_fence)
 
 
 def _resume(
@@ -256,8 +258,9 @@ def _resume(
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
+        run_fence = fence.enter(directory)
         sweep(directory)
-        return _resume_locked(directory, say, opened, steps, target, options)
+        return _resume_locked(directory, say, opened, steps, target, options, run_fence)
 
 
 def _resume_locked(
@@ -267,6 +270,7 @@ def _resume_locked(
     steps: int | None,
     target: goal.Goal | None,
     options: dict[str, Any],
+    run_fence: fence.Fence,
 ) -> Result:
     compute.setup()
     info = read_info(directory)
@@ -296,10 +300,9 @@ def _resume_locked(
             options[name] = info.get(name, getattr(Request, name))
     if remember(info, options):
         write_info(directory, info)
-    changed = {k: (info["versions"].get(k), v) for k, v in compute.versions().items() if info["versions"].get(k) != v}
-    if changed:
-        listed = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in changed.items())
-        say(f"note: no longer exact: versions differ from those at the start: {listed}")
+    if notes := no_longer_exact(info):
+        for line in notes:
+            say(line)
         info["exact"] = False
         write_info(directory, info)
     if need.line:
@@ -309,7 +312,7 @@ def _resume_locked(
         "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
-    result = _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say)
+    result = _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say, run_fence)
     return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
 
 
@@ -321,6 +324,7 @@ def _go(
     request: Request,
     found: checkpoint.Checkpoint | None,
     say: Say,
+    run_fence: fence.Fence,
 ) -> Result:
     """Train, evaluate and film; the caller holds the directory's lock."""
     target = goal.from_info(info)
@@ -337,6 +341,7 @@ def _go(
     try:
         notes = sinks.resume(found.step if found else 0)
         run = Run({**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep)
+        run.fence = run_fence
         if info.get("eval_every"):
             run.on_rollout = Periodic(directory, info, module, cfg, spec, run.step)
             run.on_close.append(run.on_rollout.close)
@@ -361,6 +366,7 @@ def _go(
         raise
     finally:
         run.close()
+    run_fence.check()
     final = run.final_hash()
     info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score), "games": run.games}
     info["result"] |= {"stop": run.stop, "seconds": round(run.seconds, 1)}
