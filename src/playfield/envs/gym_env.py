@@ -24,7 +24,7 @@ from playfield.envs.gym_make import check_spaces, close, find, json_value, make,
 from playfield.envs.gym_single import SubEnv
 from playfield.envs.picture import as_picture
 from playfield.envs.traces import told
-from playfield.envs.user_code import RAISED
+from playfield.envs.user_code import PASSED, RAISED, running
 from playfield.errors import EnvError, UsageError
 
 
@@ -77,7 +77,8 @@ class GymVectorEnv:
         envs = [first]
         try:
             check_spaces(id, first)
-            self._codec = Codec(id, first)
+            with running(f"{id} failed in its spaces"):
+                self._codec = Codec(id, first)
             envs += [make(id, kwargs) for _ in range(self.num_envs - 1)]
             if len({builtins.id(env.unwrapped) for env in envs}) < len(envs):
                 raise UsageError(f"{id} makes the same environment again and again: every call must make a new one")
@@ -176,9 +177,9 @@ class GymVectorEnv:
                 two = [env.reset(7, 0).copy(), env.step(0, 1)[0].copy()]
             with self._call:
                 raw = [env.env.reset(seed=8)[0], *(env.env.step(np.int64(self.spec.first_action))[0] for _ in "12")]
-        except hang.Hang:
+        except PASSED:
             raise
-        except (EnvError, *RAISED):  # the training says it better
+        except RAISED:  # the training says it better
             return []
         if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True)):
             found.append(
@@ -249,12 +250,12 @@ class GymVectorEnv:
         """
         self._started()
         env = self._envs[env_index].env
-        if env.render_mode != "rgb_array":
-            raise UsageError(f"{self.spec.id} has no render mode 'rgb_array': it cannot be shown")
         try:
             with self._call:
+                if env.render_mode != "rgb_array":
+                    raise UsageError(f"{self.spec.id} has no render mode 'rgb_array': it cannot be shown")
                 drawn = env.render()
-        except hang.Hang:
+        except (UsageError, *PASSED):
             raise
         except DependencyNotInstalled as error:
             raise UsageError(f"{self.spec.id} cannot be rendered: {error}") from error

@@ -16,7 +16,7 @@ from playfield.envs.base import EnvSpec
 from playfield.envs.names import newest_version
 from playfield.envs.traces import told
 from playfield.envs.trust import admit
-from playfield.envs.user_code import RAISED, import_module, running
+from playfield.envs.user_code import PASSED, RAISED, import_module, running
 from playfield.errors import EnvError, PlayfieldError, UsageError, unknown
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ def make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
         raise
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"{id} cannot be made: {told(error)}") from error
+    except PASSED:
+        raise
     except RAISED as error:
         if isinstance(error, TypeError) and _ARGUMENTS.search(str(error)):
             raise UsageError(f"{id} cannot be made: {error} (--env-kwargs NAME=VALUE gives arguments)") from error
@@ -151,7 +153,7 @@ def close(env: gymnasium.Env) -> None:
     try:
         with hang.Call("closing an environment"):
             env.close()
-    except hang.Hang:
+    except PASSED:
         raise
     except RAISED as error:
         logger.warning(f"an environment could not be closed: {told(error)}")

@@ -12,7 +12,7 @@ import numpy as np
 from playfield.envs import hang
 from playfield.envs.codec import Codec
 from playfield.envs.traces import defined, told
-from playfield.envs.user_code import RAISED
+from playfield.envs.user_code import PASSED, RAISED
 from playfield.errors import EnvError, PlayfieldError
 
 STEP_API = (
@@ -45,7 +45,7 @@ class SubEnv:
             if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
                 raise EnvError(RESET_API)
             obs = self.codec.encode(result[0])
-        except hang.Hang:
+        except PASSED:
             raise
         except RAISED as error:
             raise self.named(error, "reset", f"reset at step {step}") from error
@@ -65,7 +65,7 @@ class SubEnv:
                 terminated = _flag("terminated", terminated)
             if type(truncated) is not bool:
                 truncated = _flag("truncated", truncated)
-        except hang.Hang:
+        except PASSED:
             raise
         except RAISED as error:
             raise self.named(error, "step", f"step {step}, action {action}") from error

@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import ModuleType
 
 from playfield.envs import hang
 from playfield.envs.traces import told
 from playfield.errors import EnvError, PlayfieldError, UsageError
 
-RAISED = (Exception, SystemExit)  # what code of users may raise: an environment that calls sys.exit ends no training
+RAISED = BaseException  # what code of users may raise: one that calls sys.exit ends nothing but itself
+PASSED = (hang.Hang, KeyboardInterrupt)  # this comes from outside while it runs
 
 
 def import_module(name: str, wanted_by: str) -> ModuleType:
@@ -44,6 +44,8 @@ def import_module(name: str, wanted_by: str) -> ModuleType:
         raise
     except ImportError as error:
         raise UsageError(f"the module of {wanted_by!r} cannot be imported: {told(error)}") from error
+    except PASSED:
+        raise
     except RAISED as error:
         raise EnvError(f"the module of {wanted_by!r} cannot be imported: {told(error)}") from error
     finally:
@@ -52,13 +54,21 @@ def import_module(name: str, wanted_by: str) -> ModuleType:
             sys.path.append(here)
 
 
-@contextmanager
-def running(what: str) -> Iterator[None]:
+def running(what: str) -> AbstractContextManager[None]:
     """Code of users runs inside; whatever it raises becomes an EnvError that begins with `what`."""
-    try:
-        with hang.Call(what):
-            yield
-    except PlayfieldError:
-        raise
-    except RAISED as error:
-        raise EnvError(f"{what}: {told(error)}") from error
+    return _Running(what)
+
+
+class _Running:
+    """No generator: what code of users raises may be GeneratorExit."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._call = what, hang.Call(what)
+
+    def __enter__(self) -> None:
+        self._call.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._call.__exit__(kind, error, trace)
+        if error is not None and not isinstance(error, (PlayfieldError, *PASSED)):
+            raise EnvError(f"{self._what}: {told(error)}") from error

@@ -21,6 +21,8 @@ import numpy as np
 
 from playfield.compute import refuse_if_larger
 from playfield.envs.base import EnvSpec
+from playfield.envs.traces import told
+from playfield.envs.user_code import PASSED, RAISED
 from playfield.errors import DataError, UsageError, unknown
 from playfield.options import Count, Option, Schedule, Search
 from playfield.runs.declared import options_of
@@ -260,8 +262,10 @@ def load(name: str) -> Algorithm:
     for entry in importlib.metadata.entry_points(group=GROUP, name=name):
         try:
             module = entry.load()
-        except Exception as error:
-            raise UsageError(f"algorithm {name} ({entry.value}) cannot be imported: {error}") from error
+        except PASSED:
+            raise
+        except RAISED as error:
+            raise UsageError(f"algorithm {name} ({entry.value}) cannot be imported: {told(error)}") from error
         return _complete(module, name)
     raise unknown("algorithm", name, names())
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield.envs.traces import told
+from playfield.envs.user_code import PASSED, RAISED
 from playfield.errors import UsageError, unknown
 from playfield.options import Option
 from playfield.runs import algorithm
@@ -147,8 +149,10 @@ def body_function(name: str) -> Callable[..., Any]:
     for point in importlib.metadata.entry_points(group=NETS, name=name):
         try:
             return typing.cast(Callable[..., Any], point.load())
-        except Exception as error:
-            raise UsageError(f"net {name} ({point.value}) cannot be imported: {error}") from error
+        except PASSED:
+            raise
+        except RAISED as error:
+            raise UsageError(f"net {name} ({point.value}) cannot be imported: {told(error)}") from error
     raise unknown("net", name, body_names())
 
 
