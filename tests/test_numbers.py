@@ -29,6 +29,16 @@ def test_whole_numbers(text, value):
     assert number("--steps", text, whole=True, commas=True) == value
 
 
+@pytest.mark.parametrize(("text", "plain"), [("10.000", "10000"), ("1.000", "1000"), ("1.000.000", "1000000")])
+def test_points_between_thousands_are_no_decimal_points(text, plain):
+    with pytest.raises(UsageError, match=rf"--steps takes a whole number: write {plain} if"):
+        number("--steps", text, whole=True, commas=True)
+    with pytest.raises(UsageError, match=f"write {plain} if"):
+        seeds("--seeds", text)
+    if text.count(".") == 1:
+        assert number("--lr", text, whole=False) == float(text)
+
+
 @pytest.mark.parametrize("text", LOOSE)
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_is_loose_is_refused(text, whole):

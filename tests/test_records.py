@@ -189,6 +189,36 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_no_score_of_a_longer_run(root
     assert Job("CartPole-v1", "ppo", (), 1, 1024, run, games=6).done()
 
 
+LATER = [
+    ([["--games", "2"]], 6), ([["--games", "9", "--greedy"]], 6), ([["--games", "9", "--temperature", "0.5"]], 6),
+    ([["--games", "9", "--checkpoint", "384"]], 6),
+    ([["--games", "6", "--seed", "5"]], 6), ([["--games", "8"]], 8), ([["--games", "8"], ["--games", "2"]], 8),
+    ([["--games", "7", "--temperature", "1"]], 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "games"), LATER)
+def test_a_look_at_other_games_does_not_become_the_score_of_a_run(asked, games, root, capsys):
+    """Fewer games, a greedier agent, an earlier checkpoint, other seeds: none replaces its evaluation."""
+    run = root / "ppo/9"
+    before = playfield.list_runs(run)[0]
+    for words in asked:
+        assert main(["eval", str(run), "--json", *words]) == 0
+    after = playfield.list_runs(run)[0]
+    assert (before["games"], after["games"]) == (6, games)
+    assert (after["score"] == before["score"]) == (games == 6)
+    assert Job("CartPole-v1", "ppo", (), 1, 512, run, games=6).done()  # an experiment does not play them again
+
+
+def test_an_algorithm_that_is_evaluated_at_another_temperature_has_that_score(root):
+    run = root / "ppo/9"
+    file = next((run / "eval").glob("last-t1-*"))
+    told = json.loads(file.read_text())
+    assert told["default_rule"] is True
+    file.rename(file.with_name(file.name.replace("-t1-", "-t0.5-")))
+    assert playfield.list_runs(run)[0]["scored"] == "evaluation"
+
+
 @pytest.mark.parametrize("lock", ["ppo/.claims/9", "ppo"])
 @pytest.mark.parametrize("what", ["--remove", "--prune"])
 def test_a_run_that_an_experiment_or_a_tuning_is_about_to_resume_stays(lock, what, root, capsys):

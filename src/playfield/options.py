@@ -194,6 +194,8 @@ class Option:
 
 _NUMBER = re.compile(r"[+-]?(\d+(_\d+)*|[1-9]\d{0,2}(,\d{3})+)?(\.(\d+(_\d+)*)?)?(e[+-]?\d+)?[kmb]?", re.I | re.A)
 
+_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+", re.A)  # as thousands are written in much of Europe
+
 
 def number(
     flag: str, text: str, *, whole: bool, low: float = 0, high: float | None = None, commas: bool = False
@@ -201,8 +203,12 @@ def number(
     """A finite number between `low` and `high` (None: `MOST`).
 
     Numbers may be written 1_000, 10k, 3M or 1e6. With `commas` also 1,000,000, in groups of three digits; no other
-    comma is taken: whether 1,5 is a list, a decimal fraction or a slip is for the user to say.
+    comma is taken: whether 1,5 is a list, a decimal fraction or a slip is for the user to say. So it is with 10.000
+    for a whole number: ten, or ten thousand.
     """
+    if whole and _POINTS.fullmatch(text):
+        plain = text.replace(".", "")
+        raise UsageError(f"{flag} takes a whole number: write {plain} if {text} means that, not with a point")
     plain = text.replace("_", "")
     if not whole or not commas:
         wrong = "," in text

@@ -118,24 +118,30 @@ def finished(info: dict[str, Any]) -> bool:
     return result is not None and (result["steps"] >= info.get("steps", math.inf) or result.get("stop") == "target")
 
 
+_PLAYED = re.compile(r"last-t(?P<temperature>.+)-seed(?P<seed>[0-9]+)-(?P<games>[0-9]+)\.json")
+"""Files of evaluations under the run's own protocol; others have more in their names."""
+
+
 def evaluation(run: Path, steps: int) -> dict[str, Any] | None:
-    """The newest evaluation of a run's last checkpoint, which is at `steps`, by the run's own rule.
+    """The evaluation of a run's last checkpoint, which is at `steps`, over the most games; of equals the lowest seed.
+
+    Only those count that chose actions as the algorithm does when nothing else is asked for: not greedy ones of an
+    agent that samples. So a look at a few games, later, does not become the run's score.
 
     None without one that can be read. That of a run that was made longer since is of an earlier checkpoint: it says
     nothing of this one.
     """
-    files = sorted((run / "eval").glob("last-t*-seed*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        if path.stem.count("-") > 3:  # under another protocol
-            continue
+    names = [match for path in (run / "eval").glob("last-t*.json") if (match := _PLAYED.fullmatch(path.name))]
+    for name in sorted(names, key=lambda match: (-int(match["games"]), int(match["seed"]))):
         try:
-            told = read_json(run / "eval", path.name)[1]
+            told = read_json(run / "eval", name[0])[1]
         except DataError:
             continue
         match told:
             case {"mean": float() | int(), "games": int(), "ci95": [float(), float()] | None, "policy": str(policy)}:
                 at = re.findall(r", step ([0-9,]+)(?:,|$)", policy)
-                if not at or at[-1] == f"{steps:,}":
+                own = name["temperature"] == "1" or told.get("default_rule") is True
+                if own and (not at or at[-1] == f"{steps:,}"):
                     return dict(told)
     return None
 

@@ -95,9 +95,9 @@ def list_runs(
     Returns:
         Dictionaries with the keys `run` (its directory), `env`, `algo`, `preset`, `seed`, `step` (reached), `steps`
         (asked for), `score` with the 95 % interval `low` to `high`, `games` of that score, `scored` (`evaluation`:
-        full games of the last evaluation at the end; `training`: the last 100 training games), `seconds` of training,
-        `state`, `protocol`, `playfield` (version), `created` and `note` (what is wrong with a damaged or diverged
-        run). What is not known is None.
+        full games of the evaluation of the last checkpoint over the most games; `training`: the last 100 training
+        games), `seconds` of training, `state`, `protocol`, `playfield` (version), `created` and `note` (what is wrong
+        with a damaged or diverged run). What is not known is None.
 
     Raises:
         UsageError: no such directory.

@@ -275,7 +275,8 @@ def evaluate_and_save(
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
         other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"
-        atomic_write(home / "eval" / name, json.dumps(result.summary(), indent=2) + "\n")
+        told = {**result.summary(), "default_rule": temperature is None}
+        atomic_write(home / "eval" / name, json.dumps(told, indent=2) + "\n")
     if say is not None:
         say(report(result))
     return result
