@@ -6,6 +6,7 @@ Nothing at the top of this module imports torch; `check` finds most mistakes wit
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
 from playfield.training.request import Request
+
+MOST_WIDE = 2**17
+"""Numbers in an observation that is no picture, of which networks are made: with more, an update takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     )
     spec = env.spec
     env.close()
+    _check_width(request.algo, spec)
     for option in catalog.options(request.algo):
         if option.names == "features" and option.name in request.config:
             env_coder(request.config[option.name], spec)
@@ -73,6 +78,20 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
         o.name: o.plain(request.config[o.name]) for o in catalog.options(request.algo) if o.name in request.config
     }
     return spec, {**table[request.preset], **catalog.agree(request.algo, given)}
+
+
+def _check_width(algo: str, spec: EnvSpec) -> None:
+    """Raise UsageError where observations are too wide for a network, which has an input for each number."""
+    width = math.prod(spec.obs_shape)
+    if spec.pixels or width <= MOST_WIDE or all(o.names != "net" for o in catalog.options(algo)):
+        return
+    what = "named states" if spec.states else "numbers in an observation"
+    how = (
+        "--algo qlearning learns a table of their values"
+        if len(spec.states) == 1
+        else "let a wrapper make them fewer"
+    )
+    raise UsageError(f"{spec.id} has {width:,} {what}, and a network of {algo} takes at most {MOST_WIDE:,}: {how}")
 
 
 def with_preset_file(request: Request) -> Request:

@@ -52,6 +52,7 @@ from playfield.training.plan import (
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
+from playfield.training.waiting import measuring, under_way
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +200,8 @@ def _start(request: Request, say: Say) -> Result:
     if request.minutes is not None or (request.console and (request.steps is None or request.steps > 20 * cfg.batch)):
         say("measuring the speed of this machine ...")
         try:
-            speed = measure_speed(module, cfg, spec, chosen, request.seed)
+            with measuring(cfg, request.console):
+                speed = measure_speed(module, cfg, spec, chosen, request.seed)
         except Stopped as stop:
             stop.args = ("stopped before the training began; nothing was written",)
             raise
@@ -351,7 +353,8 @@ def _go(
     for note in notes:
         logger.warning(note)
     try:
-        module.train(run, cfg)
+        with under_way(sinks, run, cfg):
+            module.train(run, cfg)
     except Stopped as stop:
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
         raise
