@@ -52,7 +52,7 @@ from playfield.training.plan import (
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
-from playfield.training.waiting import measuring, under_way
+from playfield.training.waiting import learn, measuring
 
 logger = logging.getLogger(__name__)
 
@@ -193,8 +193,7 @@ def _start(request: Request, say: Say) -> Result:
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
     request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
-    note = resolve(request.env).note
-    if note:
+    if note := resolve(request.env).note:
         say(note)
     speed = None
     if request.minutes is not None or (request.console and (request.steps is None or request.steps > 20 * cfg.batch)):
@@ -353,8 +352,7 @@ def _go(
     for note in notes:
         logger.warning(note)
     try:
-        with under_way(sinks, run, cfg):
-            module.train(run, cfg)
+        learn(module, run, cfg, sinks)
     except Stopped as stop:
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
         raise

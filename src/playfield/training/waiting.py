@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from playfield.runs.algorithm import Config
+from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import Say, format_seconds
 from playfield.runs.logger import Sinks
 from playfield.runs.output import print_line
@@ -66,6 +66,12 @@ def under_way(sinks: Sinks, run: Run, cfg: Config) -> contextlib.AbstractContext
         return f"step {run.step:,} of {run.total_steps:,} after {time}: the first numbers come after {after}"
 
     return Waiting(sinks.console.note, line)
+
+
+def learn(module: Algorithm, run: Run, cfg: Config, sinks: Sinks) -> None:
+    """Train, see `Algorithm`; `under_way`."""
+    with under_way(sinks, run, cfg):
+        module.train(run, cfg)
 
 
 def measuring(cfg: Config, told: bool) -> contextlib.AbstractContextManager[object]:
