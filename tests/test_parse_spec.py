@@ -31,7 +31,7 @@ def test_the_parts_of_a_spec(text, name, values):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("impla", "no net called 'impla': did you mean impala, plain?"),
+        ("impla", "no net called 'impla': did you mean impala?"),
         ("", "no net called '': choose from impala, plain"),
         ("impala:widht=1", "no option of --net impala called 'widht': did you mean width?"),
         ("impala:", "no option of --net impala called '': choose from width, norm"),

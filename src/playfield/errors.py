@@ -53,10 +53,11 @@ def visible(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of `known` that look most like `name`, best first."""
+    """Up to `n` of `known` that look most like `name`, best first; none much less than the best."""
     candidates = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(candidates), n=n, cutoff=0.4)
-    return [candidates[f] for f in found]
+    found = difflib.get_close_matches(name.lower(), list(candidates), n=n, cutoff=0.5)
+    likeness = [difflib.SequenceMatcher(None, f, name.lower()).ratio() for f in found]
+    return [candidates[f] for f, like in zip(found, likeness, strict=True) if like > likeness[0] - 0.2]
 
 
 def shown(value: object, plain: bool = False) -> str:

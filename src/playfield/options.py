@@ -203,17 +203,12 @@ def number(
     """A finite number between `low` and `high` (None: `MOST`).
 
     Numbers may be written 1_000, 10k, 3M or 1e6. With `commas` also 1,000,000, in groups of three digits; no other
-    comma is taken: whether 1,5 is a list, a decimal fraction or a slip is for the user to say. So it is with 10.000
-    for a whole number: ten, or ten thousand.
+    comma is taken: whether 1,5 is a list, a decimal fraction or a slip is for the user to say; so is 10.000 steps.
     """
     if whole and _POINTS.fullmatch(text):
-        plain = text.replace(".", "")
-        raise UsageError(f"{flag} takes a whole number: write {plain} if {text} means that, not with a point")
-    plain = text.replace("_", "")
-    if not whole or not commas:
-        wrong = "," in text
-    else:
-        plain, wrong = plain.replace(",", ""), False
+        raise UsageError(f"{flag} takes a whole number: write {text.replace('.', '')} if {text} means that")
+    plain = text.replace("_", "").replace(",", "")
+    wrong = "," in text and not (whole and commas)
     last = plain[-1:].lower() if whole else plain[-1:]  # --lr 3m could be meant as 0.003
     factor = {"k": 1e3, "m" if whole else "M": 1e6, "b" if whole else "B": 1e9}.get(last, 1)
     try:

@@ -98,6 +98,8 @@ def compare(words: list[str]) -> int:
         return _run(a, kinds, given, told)
     a.dir = a.dir or Path("runs/compare")
     for env in a.env:
+        if env in catalog.algorithms():
+            raise UsageError(f"{env} is an algorithm, and environments come first: write --algo {env}")
         check_env(env)
     labels = [" ".join(text.split()) for text in a.algo]
     if labels:
@@ -143,6 +145,9 @@ def _kinds_of(a: argparse.Namespace, labels: Sequence[str], extra: Sequence[str]
         if not label.isprintable():
             raise UsageError(f"--algo {label!r}: it holds characters that cannot be printed")
         algo, *own = split_label(label)
+        if {*algo.split(",")} <= {"", *catalog.algorithms()} and "," in algo:
+            each = " ".join(f"--algo {one}" for one in algo.split(",") if one)
+            raise UsageError(f"--algo takes one algorithm, and may be given several times: {each}")
         if algo not in catalog.algorithms():
             raise unknown("algorithm", algo, catalog.algorithms())
         check_words(own, f"in --algo {label!r}", "the algorithm comes first, then its options")

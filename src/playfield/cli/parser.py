@@ -42,6 +42,19 @@ def parser_of(command: Callable[[list[str]], int], words: Sequence[str] = ()) ->
     raise AssertionError("this command parses no words")
 
 
+class NoOption(UsageError):
+    """A word that a command does not know.
+
+    Attributes:
+        start, hint: of the message: what is wrong, and what to do.
+        word: the option, as it was given without its value.
+    """
+
+    def __init__(self, start: str, word: str, hint: str) -> None:
+        super().__init__(f"{start}: {hint}" if start[-1] != "?" else f"{start} {hint[0].upper()}{hint[1:]}")
+        self.start, self.word, self.hint = start, word, hint
+
+
 class Parser(argparse.ArgumentParser):
     """Mistakes are one line with the nearest right name, exit code 2."""
 
@@ -62,12 +75,12 @@ class Parser(argparse.ArgumentParser):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
                 if before in self.actions_by_flag() and self.actions_by_flag()[before].metavar == BOOL:
                     raise UsageError(f"{before} takes true or false, not {shown(extra[0])}")
-                raise UsageError(f"{self.prog}: what is {shown(extra[0])}? See {self.prog} --help")
+                raise NoOption(f"{self.prog}: what is {shown(extra[0])}?", extra[0], f"see {self.prog} --help")
             name = extra[0].split("=")[0]
             positional = POSITIONAL.get(name.lstrip("-"))
             close = [positional] if positional else self._nearest(name)
             hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
-            raise UsageError(f"{self.prog} has no option {shown(name, plain=True)}: {hint}")
+            raise NoOption(f"{self.prog} has no option {shown(name, plain=True)}", name, hint)
         return found
 
     def actions_by_flag(self) -> dict[str, argparse.Action]:
@@ -80,7 +93,8 @@ class Parser(argparse.ArgumentParser):
         others = {
             f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in reversed(names) if f"--{n}" in own
         }
-        return list(dict.fromkeys((others | own)[found] for found in nearest(name, [*own, *others])))
+        bare = {flag[2:]: target for flag, target in (others | own).items()}  # all options begin alike
+        return list(dict.fromkeys(bare[found] for found in nearest(name.lstrip("-"), bare)))
 
     def canonical(self, words: Iterable[str]) -> list[str]:
         """The words with this command's own names of options, and a value for each switch.

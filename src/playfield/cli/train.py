@@ -12,6 +12,7 @@ import playfield
 from playfield.cli import defaults
 from playfield.cli.parser import (
     BOOL,
+    NoOption,
     Parser,
     check_env,
     directory,
@@ -156,10 +157,16 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
             flags[o.name].help = f"{o.help} [{values.get(o.name, o.default)}]".replace("%", "%%")
     try:
         a = p.parse(words)
-    except UsageError as error:
-        if chosen and algo != "ppo" and "has no option" in str(error):
-            raise UsageError(f"{error} (the algorithm is {algo} here, unless --algo names another)") from None
-        raise
+    except NoOption as error:
+        if error.word in catalog.algorithms():
+            raise UsageError(f"{error.start} An algorithm is named with --algo {error.word}") from None
+        if not error.word.startswith("--"):
+            raise
+        why = catalog.why_not(algo, error.word[2:], ())
+        if why.startswith("it is one"):
+            raise UsageError(f"{error.start}: {why} (--algo NAME)") from None
+        note = f" (the algorithm is {algo} here, unless --algo names another)" if chosen and algo != "ppo" else ""
+        raise UsageError(f"{error}{note}") from None
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
     common = {"steps": a.steps, "console": not a.quiet}

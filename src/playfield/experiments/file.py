@@ -195,7 +195,8 @@ class _Reader:
             name = key.replace("-", "_")
             name = next((n for n in (name, *aliases.get(name, ())) if n in own), name)
             if name not in own and name not in SETTINGS and name not in PROTOCOL_PARTS:
-                raise self.file.unknown(f"option of {algo}", key, [*own, *SETTINGS, *PROTOCOL_PARTS], after)
+                known = [*own, *SETTINGS, *PROTOCOL_PARTS]
+                raise self.file.unknown(f"option of {algo}", key, known, after, catalog.why_not(algo, name, known))
             option = own.get(name) or TAKES.get(name)
             if option is not None:
                 value = self._value(shown_as or key, option, value, after)

@@ -7,6 +7,7 @@ bodies of other packages, the module itself is imported. So `--help` and a misty
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,14 +16,15 @@ import importlib.metadata
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playfield.arguments import ALIASES
 from playfield.envs.traces import told
 from playfield.envs.user_code import PASSED, RAISED
-from playfield.errors import UsageError, unknown
+from playfield.errors import PlayfieldError, UsageError, nearest, shown, unknown
 from playfield.options import Option
 from playfield.runs import algorithm
 from playfield.runs.declared import option, options_of
@@ -98,8 +100,32 @@ def check(name: str, config: Mapping[str, Any]) -> None:
     known = {o.name: o for o in options(name)}
     for key, value in config.items():
         if key not in known:
-            raise unknown(f"{name} option", key, known)
+            raise UsageError(f"no {name} option called {shown(key)}: {why_not(name, str(key), known)}")
         known[key].check(value)
+
+
+def why_not(algo: str, name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is no option of an algorithm, after a colon.
+
+    The other algorithms that have it; or else the nearest of `known`, also by what other libraries call them.
+    """
+    meant = {kebab(name), *ALIASES.get(kebab(name), ())}
+    have = []
+    for other in sorted({*algorithms()} - {algo}):
+        with contextlib.suppress(PlayfieldError):  # of another package, and broken
+            have += [other] * bool(meant & {kebab(o.name) for o in options(other)})
+    if have:
+        listed = have[0] if len(have) == 1 else f"{', '.join(have[:-1])} and {have[-1]}"
+        return f"it is one of {listed}, not of {algo}"
+    own = {kebab(one): one for one in known}
+    others = {alias: own[n] for alias, names in ALIASES.items() for n in reversed(names) if n in own}
+    close = dict.fromkeys((others | own)[found] for found in nearest(kebab(name), [*own, *others]))
+    return f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(list(own.values())[:12])}"
+
+
+def kebab(name: str) -> str:
+    """`clip_value` as options are written in words: `clip-value`."""
+    return name.replace("_", "-")
 
 
 def agree(name: str, config: Mapping[str, Any]) -> dict[str, Any]:

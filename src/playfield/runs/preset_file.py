@@ -72,7 +72,7 @@ def _options(file: TomlFile, algo: str, given: Mapping[str, Any]) -> dict[str, A
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise file.unknown(f"{algo} option", key, known)
+            raise file.unknown(f"{algo} option", key, known, hint=catalog.why_not(algo, name, known))
         if name in found:
             raise file.wrong(key, f"{name} is given twice")
         option = known[name]

@@ -46,8 +46,10 @@ class TomlFile:
         """An error about a key, with file and line."""
         return UsageError(f"{self.where(key, after)}: {why}")
 
-    def unknown(self, kind: str, key: str, known: Iterable[str], after: int = 0) -> UsageError:
-        """An error for a key that is none of `known`, with file, line and the nearest right names."""
+    def unknown(self, kind: str, key: str, known: Iterable[str], after: int = 0, hint: str = "") -> UsageError:
+        """An error for a key that is none of `known`, with file, line, and `hint` or the nearest right names."""
+        if hint:
+            return self.wrong(key, f"no {kind} called {shown(key)}: {hint}", after)
         listed = list(known)
         close = nearest(key, listed)
         hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(listed[:12])}"

@@ -11,7 +11,7 @@ from typing import Any
 from playfield import arguments as takes
 from playfield.arguments import ALIASES
 from playfield.envs import arguments
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError, shown
 from playfield.options import MOST_SEED, Option
 from playfield.runs import catalog, goal
 
@@ -179,13 +179,9 @@ def sort_options(algo: str, options: Mapping[str, Any], more: Mapping[str, Any])
         elif other := next((m for m in meant if m in TAKES), None):
             raise UsageError(f"{name} is called {other} here")
         else:
-            others = {
-                a.replace("-", "_") for a, names in ALIASES.items() if own & {n.replace("-", "_") for n in names}
-            }
             fields = {field.name for field in dataclasses.fields(Request)} - FOUND
-            raise unknown(
-                "option", name, [*fields, *own, *PROTOCOL_PARTS, *others, "quiet", "say", "resume", "trust"]
-            )
+            known = [*fields, *own, *PROTOCOL_PARTS, "quiet", "say", "resume", "trust"]
+            raise UsageError(f"no option called {shown(name)}: {catalog.why_not(algo, name, known)}")
         if name in where:
             raise UsageError(f"{name} is given twice")
         where[name] = value
