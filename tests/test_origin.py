@@ -11,6 +11,7 @@ import pytest
 import playfield
 from playfield.cli import main
 from playfield.errors import DataError
+from playfield.runs import origin
 
 QUIET = {"console": False, "tensorboard": False, "games": 0, "film": False}
 RESUME = ["--games", "0", "--no-tensorboard", "--quiet"]
@@ -106,6 +107,62 @@ def test_what_was_changed_by_hand_is_said_and_no_longer_exact(changes, said, run
     assert "no longer exact" in error
     assert said in error
     assert json.loads((run / "run.json").read_text())["exact"] is False
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("compute", "precision", "bf16"), ("config", "lr", 0.1), ("protocol", "time_limit", 50)],
+)
+def test_what_is_not_in_the_weights_is_compared_too(part, name, value, run, capsys):
+    """Another precision rounds differently, and a time limit stands beside a score: both were taken as they stood."""
+    info = json.loads((run / "run.json").read_text())
+    info[part][name] = value
+    if part == "protocol":
+        info["spec"]["protocol"][name] = value
+    (run / "run.json").write_text(json.dumps(info))
+    assert main(["eval", str(run), "--games", "1", "--json"]) == 0
+    out, error = capsys.readouterr()
+    assert error.startswith(f"changed by hand in {run / 'run.json'}: ")
+    assert error.count("\n") == 1
+    assert json.loads(out)["warnings"] == [error.strip()]
+    assert len(playfield.train(resume=run, steps=1024, **QUIET).warnings) == 1
+    assert json.loads((run / "run.json").read_text())["exact"] is False
+    capsys.readouterr()
+    playfield.load_policy(run)
+    assert capsys.readouterr().err == "", "what goes on from there is as run.json says"
+
+
+def test_a_changed_precision_is_seen_with_checkpoints_that_do_not_hold_it(run, monkeypatch, caplog):
+    whole = origin.meta_of
+    monkeypatch.setattr(origin, "meta_of", lambda *of: {k: v for k, v in whole(*of).items() if k != "compute"})
+    playfield.train(resume=run, steps=1024, **QUIET)
+    monkeypatch.undo()
+    assert playfield.load_policy(run).warnings == ()
+    edit(run, compute={"device": "cpu", "precision": "bf16", "workers": 1})
+    assert "fingerprint" in playfield.load_policy(run).warnings[0]
+    assert "no longer exact" in playfield.train(resume=run, steps=1536, **QUIET).warnings[0]
+
+
+def test_an_option_that_was_taken_out_is_missed(runs, tmp_path):
+    """Without `eval_epsilon` an agent is evaluated by another rule."""
+    run = Path(shutil.copytree(runs["dqn"], tmp_path / "run"))
+    info = json.loads((run / "run.json").read_text())
+    del info["config"]["eval_epsilon"]
+    (run / "run.json").write_text(json.dumps(info))
+    assert "option eval_epsilon None (it was -1.0)" in playfield.load_policy(run).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("obs_bounds", [[-1] * 4, [9] * 4]), ("states", [[4, 0]]), ("first_action", 1)]
+)
+def test_another_reading_of_observations_or_actions_is_refused(name, value, run):
+    """Networks got scaled observations that they had never seen, and scored 13 instead of 98."""
+    info = json.loads((run / "run.json").read_text())
+    info["spec"][name] = value
+    (run / "run.json").write_text(json.dumps(info))
+    for use in (lambda: playfield.load_policy(run), lambda: playfield.train(resume=run, steps=1024, **QUIET)):
+        with pytest.raises(DataError, match=f"another run: spec {name}"):
+            use()
 
 
 def test_a_run_that_nobody_changed_stays_exact(run, capsys):

@@ -36,7 +36,7 @@ class Agent:
         label: for reports, such as `runs/breakout/ppo/1, step 1,000,448`.
         step: training steps behind these weights.
         home: directory for films and results of this agent.
-        warnings: newer checkpoints that were damaged and not used, one line each.
+        warnings: newer checkpoints that were damaged and not used, and what was changed by hand in `run.json`.
     """
 
     info: dict[str, Any]
@@ -107,6 +107,10 @@ def _from_checkpoint(run: Path, where: Path) -> Agent:
     warnings = tuple(f"skipped a damaged checkpoint of {run}: {reason}" for reason in found.skipped)
     for line in warnings:
         logger.warning(f"{line}; step {found.step:,} is used")
+    if edits := foreign.changes(info, found):
+        edited = f"changed by hand in {run / 'run.json'}: {', '.join(edits)}"
+        logger.warning(edited)
+        warnings += (edited,)
     learns = catalog.entry(algorithm.stored_name(info)).learns
     try:
         weights = found.tree["parts"]["learner"]["weights"] if learns else {}

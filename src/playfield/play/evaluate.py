@@ -58,7 +58,7 @@ class Evaluation:
         seed: of games and sampling.
         seconds: wall time.
         human_normalized: (mean - random) / (human - random); None where no such scores are known.
-        warnings: what was wrong with the agent's files: damaged checkpoints that were not used.
+        warnings: what was wrong with the agent's files: damaged checkpoints that were not used, a changed `run.json`.
         rule: how actions were chosen, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
         temperature: of sampling; 1 is the policy that was trained.
         max_steps: steps after which games were cut off; None: only where the protocol ends them.

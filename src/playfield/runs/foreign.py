@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from playfield.runs import catalog
+from playfield.runs import catalog, origin
 from playfield.runs.checkpoint import Checkpoint, UnfitError
-from playfield.runs.origin import SHAPES
+from playfield.runs.origin import MACHINE, READING, SHAPES
 
 
 def check(info: Mapping[str, Any], found: Checkpoint) -> None:
@@ -26,24 +26,34 @@ def changes(info: Mapping[str, Any], found: Checkpoint) -> list[str]:
     meta = found.meta
     here, there = _flat(info), _flat(meta)
     shared = [k for k in there if k in here]
-    differ = {k: (here[k], there[k]) for k in shared if _plain(here[k]) != _plain(there[k])}
+    if isinstance(info.get("config"), Mapping) and isinstance(meta.get("config"), Mapping):
+        one_only = here.keys() ^ there.keys()  # both come from one table, so an option that one lacks was taken out
+        shared += sorted(k for k in one_only if k.startswith("option "))
+    pairs = {k: (here.get(k), there.get(k)) for k in shared}
+    differ = {k: pair for k, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
     own, its = info.get("fingerprint"), meta.get("fingerprint")
     foreign = own != its if own and its else "seed" in differ
-    fixed = {"env", "algo", *(f"spec {k}" for k in SHAPES), *_networks(info)} & differ.keys()
+    fixed = {"env", "algo", *(f"spec {k}" for k in (*SHAPES, *READING)), *_networks(info)} & differ.keys()
     if foreign or fixed:
         named = [k for k in differ if k in fixed or k == "seed"] or list(differ)
         what = ", ".join(f"{k} {_short(differ[k][1])} (run.json: {_short(differ[k][0])})" for k in named)
         raise UnfitError(f"it is a checkpoint of another run: {what or 'its fingerprint differs'}")
     if "steps" in differ and differ["steps"][0] == _extended(info):
         del differ["steps"]  # the run was made longer by --steps, and has saved nothing since
-    return [f"{k} {_short(now)} (it was {_short(before)})" for k, (now, before) in differ.items()]
+    edits = [f"{k} {_short(now)} (it was {_short(before)})" for k, (now, before) in differ.items()]
+    if not edits and own and "compute" not in meta and origin.fingerprint(info) != own:
+        edits = ["what its fingerprint was made of"]  # checkpoints of earlier versions do not hold all of that
+    return edits
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """What `run.json`, or the meta of a checkpoint, says of a run, by name."""
     out = {k: record[k] for k in ("env", "algo", "seed", "protocol", "steps") if k in record}
     shapes = record.get("shapes", record.get("spec"))
-    out |= {f"spec {k}": shapes[k] for k in SHAPES if isinstance(shapes, Mapping) and k in shapes}
+    if isinstance(shapes, Mapping):
+        out |= {f"spec {k}": shapes[k] for k in (*SHAPES, *READING) if k in shapes}
+    if isinstance(machine := record.get("compute"), Mapping):
+        out |= {k: machine[k] for k in MACHINE if k in machine}
     config = record.get("config")
     return {**out, **{f"option {k}": v for k, v in config.items()}} if isinstance(config, Mapping) else out
 
