@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -213,3 +215,27 @@ def test_labels_of_results_are_no_commands(tmp_path, capsys):
         file.write_text(json.dumps({**told, "words": [*told["words"], *more]}))
         assert main([*words[:-4], "--seeds", "2", "--dir", str(tmp_path)]) == 2
         assert "has runs with other options" in capsys.readouterr().err
+
+
+def test_children_of_a_comparison_do_not_search_the_current_folder(tmp_path):
+    """A folder with a `random.py`, one's own or of a stranger, stood in for Python's in every child."""
+    for name in ("random", "json", "numpy", "torch"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'a').close()\nraise SystemExit(9)\n")
+    code = "from playfield.cli import main; raise SystemExit(main())"
+    words = ["compare", "CartPole-v1", "--algo", "random", "--steps", "400", "--seeds", "1"]
+    given = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([sys.executable, "-P", "-c", code, *words], **given)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported").exists()
+
+
+def test_every_child_is_started_without_the_current_folder():
+    source = Path(playfield.__file__).parent
+    starts = [
+        line.strip()
+        for path in source.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if re.search(r'sys\.executable, .*"-m"', line)
+    ]
+    assert len(starts) >= 3
+    assert all('sys.executable, "-P", "-m"' in line for line in starts), starts

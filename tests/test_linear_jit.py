@@ -157,3 +157,18 @@ def test_without_numba_the_same_functions_run_as_plain_python_with_the_same_bits
         told.append(done.stdout.split(maxsplit=1))
     assert [t[0] for t in told] == ["True", "False"]
     assert told[0][1] == told[1][1]
+
+
+def test_no_file_of_the_current_folder_says_where_compiled_code_is(tmp_path):
+    """numba reads `.numba_config.yaml` there, with PyYAML, and unpickles the caches of the folder that it names."""
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: theirs\ncache_locator_classes: evil.Locator\n")
+    code = "from playfield.linear.kernels import dot; print(dot.stats.cache_path)"
+    for own in ("", str(tmp_path / "mine")):
+        given = {**os.environ, "NUMBA_CACHE_DIR": own}
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert "theirs" not in done.stdout
+        assert done.stdout.startswith(own)
+    assert not (tmp_path / "theirs").exists()

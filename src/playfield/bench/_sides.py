@@ -178,7 +178,7 @@ def measure(
 
 def _command(child: str, *arguments: str) -> list[str]:
     # A child that looked up its parent itself would miss one that was killed while it started.
-    return [sys.executable, "-m", f"playfield.bench.{child}", *arguments, "--parent", str(os.getpid())]
+    return [sys.executable, "-P", "-m", f"playfield.bench.{child}", *arguments, "--parent", str(os.getpid())]
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _start(words: list[str]) -> _Child:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
     process = subprocess.Popen(
         # It does not outlive this process, however that ends.
-        [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *words, *extra],
+        [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *words, *extra],
         stdout=subprocess.DEVNULL,
         stderr=errors,
     )

@@ -108,7 +108,7 @@ class Local:
         with as_storage_error(f"create {job.directory.parent}"):
             job.directory.parent.mkdir(parents=True, exist_ok=True)
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
-        command = [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *job.command()]
+        command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *job.command()]
         # Its own session: Ctrl-C reaches only this process, which then signals the child.
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
         try:

@@ -7,6 +7,9 @@ integer codes (and `episodes.episode_loop` copies a function).
 
 A cached loop contains the functions that it calls, but numba would not notice a change of those in other files. So
 the whole cache is dropped whenever one of the sources changes.
+
+A cache is code. Only the environment variable NUMBA_CACHE_DIR says where one is: numba also reads the file
+`.numba_config.yaml` of the current folder, which may have come with somebody else's run.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -70,6 +74,8 @@ def kernel(function: F) -> F:
 
 def _compiled(function: F, **options: Any) -> F:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True, **options}
+    for name in ("CACHE_DIR", "CACHE_LOCATOR_CLASSES"):
+        setattr(numba.config, name, os.environ.get(f"NUMBA_{name}", ""))
     try:
         compiled = numba.njit(cache=True, **settings)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
