@@ -71,6 +71,17 @@ def test_an_evaluation_cuts_games_off_and_counts_them(id, given, length, cut):
     assert (told in evaluation.report(result)) == bool(cut)
 
 
+def test_a_time_limit_of_years_is_none(monkeypatch):
+    """The evaluation after a training of such an environment never ended."""
+    for limit, length in ((50, 50), (51, 40), (10**9, 40)):
+        monkeypatch.setattr(family, "LONGEST", 50)
+        gymnasium.register("Years-v0", entry_point=Endless, max_episode_steps=limit)
+        result = playfield.evaluate(policy("Years-v0"), 2)
+        assert [g.length for g in result.games] == [length] * 2
+        assert result.cut == (0 if length == limit else 2)
+        del gymnasium.registry["Years-v0"]
+
+
 def test_a_cut_is_a_truncation_of_that_environment_alone():
     env = make_from(policy("Endless-v0").spec, 2, max_steps=3)
     env.reset(np.arange(2))

@@ -289,7 +289,7 @@ class GymnasiumFamily(Family):
         return f"observations of {id} are named states, of which qlearning learns a table of values"
 
     def most_steps(self, protocol: Mapping[str, Any]) -> int | None:
-        return None if protocol.get("time_limit") else MOST_STEPS
+        return None if 0 < (protocol.get("time_limit") or 0) <= LONGEST else MOST_STEPS
 
     def make_options(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
         stored = {"env_kwargs": dict(protocol.get("kwargs") or {})}
@@ -301,6 +301,7 @@ class GymnasiumFamily(Family):
 
 
 MOST_STEPS = 10_000  # of a game without a time limit, where one waits for its end
+LONGEST = 1_000_000  # steps; a time limit above is none: nobody waits for the end of such a game
 
 FAMILIES: dict[str, Family] = {family.kind: family for family in (AtariFamily(), ClassicFamily(), GymnasiumFamily())}
 
