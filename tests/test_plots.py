@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,39 @@ def test_moving_mean_by_hand() -> None:
     assert plots.moving_mean([2, 4, 9, 1], 2).tolist() == [2, 3, 6.5, 5]
     with pytest.raises(UsageError):
         plots.moving_mean([1], 0)
+
+
+BAD = st.sampled_from([0.1, 500.0, 499.99999999, -0.3, 1e-310, 1e17, -1e17, 1.7e308, -1.7e308, 3.0, 0.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(BAD | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=70), st.integers(1, 90))
+def test_a_moving_mean_stays_within_its_window(values: list[float], window: int) -> None:
+    """No rounding of what came before, no overflow; equal numbers have that number as their mean."""
+    means = plots.moving_mean(values, window)
+    assert means.shape == (len(values),)
+    for i, mean in enumerate(means.tolist()):
+        part = values[max(0, i + 1 - window) : i + 1]
+        assert min(part) <= mean <= max(part)
+        exact = float(sum(map(Fraction, part)) / len(part))
+        assert abs(mean - exact) <= 1e-14 * max(map(abs, part)) + 1e-300
+
+
+def test_what_was_once_large_is_forgotten() -> None:
+    values = [1e17, -3e16, 7.7, *[500.0] * 300, *[0.1] * 300]
+    means = plots.moving_mean(values, 100)
+    assert set(means[102:303]) == {500.0}
+    assert set(means[402:]) == {0.1}
+    assert plots.moving_mean([], 5).tolist() == []
+    assert plots.moving_mean([0.1] * 1000, 10**6).tolist() == [0.1] * 1000
+
+
+def test_long_curves_and_windows_are_quick() -> None:
+    values = np.random.default_rng(0).random(300_000)
+    begun = time.process_time()
+    means = plots.moving_mean(values, 200_000)
+    assert time.process_time() - begun < 3
+    assert means[-1] == pytest.approx(values[-200_000:].mean(), rel=1e-13)
 
 
 def pixels(path: Path) -> np.ndarray:

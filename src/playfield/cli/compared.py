@@ -48,6 +48,8 @@ def show(a: argparse.Namespace, labels: Sequence[str]) -> int:
             "left_out": left,
             "same_settings": same,
         }
+        ends = {env: compare.compared_at(group) for env, group in compare.grouped(found.curves, _env).items()}
+        told |= {"compared_at": ends}
         told |= {"pictures": [str(path) for path in more], "score": {"kind": choice.kind, "note": choice.note}}
         told |= {"aggregates": together.as_dict() if together else None, "no_aggregates": why or None}
         print(json.dumps(told))
@@ -72,6 +74,10 @@ def show(a: argparse.Namespace, labels: Sequence[str]) -> int:
     elif not a.json and not a.table:
         say_line(f"picture{'s' * bool(more)}: {', '.join(map(str, [out, *more]))}")
     return 0
+
+
+def _env(curve: compare.LearningCurve) -> str:
+    return curve.env
 
 
 def _summary(

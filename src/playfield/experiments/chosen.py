@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, UsageError
-from playfield.experiments.compare import LearningCurve, grouped
+from playfield.experiments.compare import LearningCurve, compared_at, grouped
+from playfield.experiments.job import evaluation
 from playfield.play.agent import find_agent, load_policy
 from playfield.play.evaluate import evaluate_and_save
 from playfield.runs.console import Say
@@ -53,8 +54,8 @@ def choose(
     Args:
         curves: of the runs.
         kind: `final`: mean of the last `window` training games at the last step that all runs of the environment
-            have reached; `eval`: of the evaluation nearest to that step; `best`: of fresh games of the best
-            checkpoint.
+            have reached; `eval`: of the evaluation nearest to that step, which may be that at the end of the run;
+            `best`: of fresh games of the best checkpoint.
         window: training games in the mean.
         games: that a best checkpoint plays.
         trusted: environments whose modules may be imported.
@@ -62,7 +63,7 @@ def choose(
 
     Raises UsageError where a run has no such score.
     """
-    ends = {env: min(c.last for c in group) for env, group in grouped(curves, lambda c: c.env).items()}
+    ends = {env: compared_at(group)["step"] for env, group in grouped(curves, lambda c: c.env).items()}
     if kind == "final":
         note = f"mean raw score of the last {window} training games at the same step"
         return Choice(kind, note, {c.directory: c.mean_at(ends[c.env]) for c in curves})
@@ -121,18 +122,15 @@ def _kept(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _evaluated(curves: Sequence[LearningCurve], ends: dict[str, int]) -> Choice:
-    """The evaluation during the training that is nearest to the step at which runs are compared."""
+    """The evaluation that is nearest to the step at which runs are compared."""
     found = {c.directory: _evaluations(c) for c in curves}
     if missing := [c for c in curves if not found[c.directory]]:
         raise UsageError(
-            f"{_named(missing)} no evaluation: train with --eval-every (in a comparison after --), or use "
-            "--score final or best"
+            f"{_named(missing)} no evaluation: train with --eval-every (in a comparison after --) or with games at "
+            "the end (in a file: [evaluation] games = 30), or use --score final or best"
         )
-    nearest = {}
-    for c in curves:
-        _, at, mean = min((abs(step - ends[c.env]), step, mean) for step, mean in found[c.directory])
-        nearest[c.directory] = (at, mean)
-    counts = sorted({int(c.info.get("eval_games", 10)) for c in curves})
+    nearest = {c.directory: min(found[c.directory], key=lambda e: (abs(e[0] - ends[c.env]), e)) for c in curves}
+    counts = sorted({games for _, _, games in nearest.values()})
     told = []
     for env, group in grouped(curves, lambda c: c.env).items():
         steps = sorted({nearest[c.directory][0] for c in group})
@@ -144,6 +142,11 @@ def _evaluated(curves: Sequence[LearningCurve], ends: dict[str, int]) -> Choice:
     return Choice("eval", note, {directory: row[1] for directory, row in nearest.items()})
 
 
-def _evaluations(curve: LearningCurve) -> list[tuple[int, float]]:
-    """(step, mean score) of the evaluations of a run."""
-    return [(step, mean) for step, mean, _, _ in read_evaluations(curve.directory / EVALUATIONS)]
+def _evaluations(curve: LearningCurve) -> list[tuple[int, float, int]]:
+    """(step, mean score, games) of the evaluations during a run, and of the one at its end."""
+    games = int(curve.info.get("eval_games", 10))
+    found = {step: (step, mean, games) for step, mean, _, _ in read_evaluations(curve.directory / EVALUATIONS)}
+    result = curve.info.get("result")
+    if curve.finished and result and (last := evaluation(curve.directory, result["steps"])):
+        found.setdefault(result["steps"], (result["steps"], float(last["mean"]), last["games"]))
+    return list(found.values())

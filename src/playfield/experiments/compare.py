@@ -21,11 +21,13 @@ from playfield.experiments.grid import stored_label
 from playfield.experiments.job import finished, reached
 from playfield.experiments.replicates import LeftOut
 from playfield.play.statistics import t_interval
-from playfield.runs.info import read_info
+from playfield.runs.info import read_info, runs_under
 from playfield.runs.logger import WINDOW, read_monitor
 from playfield.show.plots import moving_mean
 
 K = TypeVar("K", bound=Hashable)
+NEARLY = 0.95  # of the longest run: scores that are compared earlier than that need a word
+TUNING = "tune.json"  # lies in the folder of a tuning
 UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after all others
 
 
@@ -94,19 +96,40 @@ class Found:
         listed = "; ".join(f"{n} run{'s' * (n > 1)} {brief}" for brief, n in counts.items())
         same = [f"On {env}, {' and '.join(labels)} have the same settings." for env, labels in self.alike]
         told = [f"{diverged} run{'s' * (diverged > 1)} diverged: the last score counts to the end."] * bool(diverged)
-        return told + [f"Left out: {listed}."] * bool(counts) + same
+        return told + self._shortest() + [f"Left out: {listed}."] * bool(counts) + same
+
+    def _shortest(self) -> list[str]:
+        """A sentence for each environment whose scores are compared long before its longest runs end."""
+        found = []
+        for env, group in grouped(self.curves, lambda c: c.env).items():
+            at = compared_at(group)
+            if at["step"] >= NEARLY * at["longest"]:
+                continue
+            first = at["limited_by"][0]
+            more = len(at["limited_by"]) - 1
+            others = f", nor have {more} others" if more > 1 else ", nor has another one" if more else ""
+            found.append(
+                f"Scores on {env} are compared at step {at['step']:,} of {at['longest']:,}, since {first} has come "
+                f"no further{others}."
+            )
+        return found
 
 
 def read(root: Path, window: int = WINDOW) -> Found:
     """The learning curves of the runs in `root`, in groups of replicates with one run for each seed.
 
-    `root` is a run itself, or has runs in it or in folders of it, as `runs/ENV/ALGO/1`.
+    `root` is a run itself, or has runs in it at any depth, as `runs/ENV/ALGO/1`; links are not followed. The
+    trainings of tunings further down are left out: each has options of its own.
 
     Raises UsageError where no run has a finished game, DataError for a damaged run.
     """
     found, left = [], []
-    for path in sorted(path for depth in range(4) for path in root.glob("*/" * depth + "run.json")):
-        directory, info = path.parent, read_info(path.parent)
+    for directory in sorted(runs_under(root)):
+        if tuning := _tuning_of(directory, root):
+            why = f"a training of the tuning in {tuning}: to compare those, name that folder"
+            left.append(LeftOut(directory, "", "", why, "of tunings"))
+            continue
+        info = read_info(directory)
         curve = read_curve(directory, info, window)
         if replicates.edited(info):
             why = "its run.json was changed by hand, so it does not say what was trained"
@@ -117,8 +140,25 @@ def read(root: Path, window: int = WINDOW) -> Found:
         else:
             found.append(curve)
     if not found:
+        tuned = next((x.why for x in left if x.brief == "of tunings"), "")
+        if tuned:
+            raise UsageError(f"no run with a finished game in {root} but {tuned}")
         raise UsageError(f"no run with a finished game in {root}: train some first, see playfield compare --help")
     return pooled(found, left)
+
+
+def _tuning_of(directory: Path, root: Path) -> Path | None:
+    """The folder of the tuning below `root` that a run belongs to; None where it belongs to none."""
+    between = [one for one in directory.parents if one != root and one.is_relative_to(root)]
+    return next((one for one in between if (one / TUNING).is_file()), None)
+
+
+def compared_at(curves: Sequence[LearningCurve]) -> dict[str, Any]:
+    """Where the scores of an environment's runs are compared: the last `step` that all have reached, how far the
+    `longest` is, and the runs that it is `limited_by`: those not half of the way between, the shortest first."""
+    step, longest = min(c.last for c in curves), max(c.last for c in curves)
+    short = sorted((c for c in curves if 2 * c.last < step + longest), key=lambda c: c.last)
+    return {"step": step, "longest": longest, "limited_by": [str(c.directory) for c in short]}
 
 
 def pooled(found: Sequence[LearningCurve], left_out: Sequence[LeftOut] = ()) -> Found:
@@ -222,7 +262,7 @@ def rows(
     """
     made = []
     for env, in_env in grouped(curves, lambda c: c.env).items():
-        at = min(c.last for c in in_env)
+        at = compared_at(in_env)["step"]
         for label, group in grouped(in_env, lambda c: c.label).items():
             scores = np.array([c.mean_at(at) if chosen is None else chosen[c.directory] for c in group])
             low, high = t_interval(scores, limits=limits(env, group[0]))

@@ -118,7 +118,8 @@ class _Games:
             self.line.add(game[0], self._mean)
 
     def _mean(self) -> float:
-        return math.fsum(self._scores) / len(self._scores)
+        mean = math.fsum(self._scores) / len(self._scores)
+        return min(max(mean, min(self._scores)), max(self._scores))  # whatever rounding makes of it
 
 
 class _Means:
