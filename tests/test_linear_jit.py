@@ -172,3 +172,25 @@ def test_no_file_of_the_current_folder_says_where_compiled_code_is(tmp_path):
         assert "theirs" not in done.stdout
         assert done.stdout.startswith(own)
     assert not (tmp_path / "theirs").exists()
+
+
+def test_a_damaged_cache_is_written_again(tmp_path):
+    """A power failure leaves empty files; every linear method then ended in a traceback, until they were removed."""
+    code = (
+        "import numpy as np; from playfield.linear.kernels import dot; f = np.arange(4.0); i = np.arange(4);"
+        "print(dot(f[None], 0, i, f, 4), sum(dot.stats.cache_hits.values()))"
+    )
+
+    def told() -> str:
+        given = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert told().endswith(" 0")
+    for ending, left in (("nbi", b""), ("nbi", b"garbage"), ("nbc", None)):
+        (file,) = tmp_path.rglob(f"*.{ending}")
+        file.write_bytes(file.read_bytes()[:40] if left is None else left)
+        assert told().endswith(" 0"), "compiled again"
+    assert told().endswith(" 1"), "and cached"

@@ -88,16 +88,22 @@ def _compiled(function: F, **options: Any) -> F:
 
 
 def _forgive(compiled: Any) -> None:
-    """Go on where a cache cannot be read or written, as on a disk that is full: then a function is compiled again."""
+    """Go on where a cache cannot be read or written, or is damaged: then a function is compiled again."""
     cache = compiled._cache
     for name in ("save_overload", "load_overload"):
-        setattr(cache, name, _unless_disk_fails(getattr(cache, name)))
+        setattr(cache, name, _unless_cache_fails(getattr(cache, name), cache.flush))
 
 
-def _unless_disk_fails(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unless_cache_fails(function: Callable[..., Any], empty: Callable[[], None]) -> Callable[..., Any]:
     def attempt(*args: Any) -> Any:
-        with contextlib.suppress(OSError):
-            return function(*args)
+        with contextlib.suppress(OSError):  # a disk that is full
+            try:
+                return function(*args)
+            except OSError:
+                raise
+            except Exception:  # a file that a power failure left empty: whatever unpickling it raises
+                empty()
+                return function(*args)
         NOTICE.cached = False
         return None
 
