@@ -59,6 +59,9 @@ class Silent:
     def ended(self, trial):
         self.told.append((trial.number, trial.state))
 
+    def taken(self, count, processes, cores):
+        self.told.append(("taken", count))
+
     def look(self, active):
         pass
 

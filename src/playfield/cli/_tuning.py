@@ -60,7 +60,7 @@ def search(a: argparse.Namespace, settings: Settings, request: Request, where: P
     study = open_study(where, settings)
     try:
         with tune_progress.Progress(settings, study) as progress:
-            tune.run(settings, study, parallel, progress)
+            tune.run(settings, study, parallel, progress, share=a.jobs is None)
     except local.Interrupted as stop:
         stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
         raise

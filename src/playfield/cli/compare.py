@@ -61,7 +61,9 @@ def compare(words: list[str]) -> int:
         metavar="N|LIST",
         help="trainings of each: N for seeds 1 to N, or a list of seeds such as 3,7,9 (default 5)",
     )
-    p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
+    p.add_argument(
+        "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
+    )
     p.add_argument("--yes", action="store_true", help="start even what will take more than a day")
     p.add_argument("--trust", action="store_true", help="import the module of a module:Id that only a file names")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
@@ -230,7 +232,8 @@ def _train(
             grid.save_labels(a.dir, jobs)
             atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now))
     try:
-        return local.run_jobs(jobs, parallel) if any(not job.done() for job in jobs) else []
+        share = None if a.jobs else a.dir / ".claims"
+        return local.run_jobs(jobs, parallel, share=share) if any(not job.done() for job in jobs) else []
     except local.Interrupted as stop:
         stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
         raise

@@ -54,7 +54,9 @@ def tune(words: list[str]) -> int:
     p.add_argument("--space", type=directory("--space"), metavar="FILE", help="what to search, a TOML file")
     p.add_argument("--no-prune", action="store_true", help="stop no trial early")
     p.add_argument("--seed", type=seed("--seed"), help="of the sampler (default 1)")
-    p.add_argument("--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores)")
+    p.add_argument(
+        "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
+    )
     p.add_argument("--dir", type=directory("--dir"), help="where it lies (default runs/tune/ENV/ALGO)")
     p.add_argument("--yes", action="store_true", help="start even if it takes more than a day")
     p.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="of the pictures (default png)")

@@ -3,7 +3,7 @@
 New runs start, interrupted ones resume, and finished ones are kept. Run directories are the only state, so the same
 call continues after any interruption, and several processes with the same jobs share them: who starts a job holds a
 lock for it until it has ended. What another process runs is looked at until it ends, and taken over if that process
-dies.
+dies. Processes on one machine can share its cores: each then starts only as many as the others leave room for.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from playfield.errors import DataError, DivergedError, PlayfieldError
 from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
-from playfield.runs.lock import IN_USE, RunLock, in_use
+from playfield.runs.lock import IN_USE, RunLock, held, in_use, local_holder
 from playfield.runs.signals import stopping
 
 LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
@@ -55,8 +56,13 @@ class _Running:
     claim: RunLock
 
 
-def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None) -> list[Failure]:
+def run_jobs(
+    jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None, share: Path | None = None
+) -> list[Failure]:
     """Run the jobs that are not done, `parallel` at a time, in order. Shows progress on standard error.
+
+    With `share`, a directory whose lock says whose turn it is to start one, those count that other processes on this
+    machine run.
 
     The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them. A training that
     diverges does not stop the others; it is not trained again.
@@ -69,7 +75,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None
         StorageError: a directory cannot be created.
     """
     with signals() as received, Progress(jobs) as progress:
-        schedule = Schedule(jobs, parallel, Local() if place is None else place, progress)
+        schedule = Schedule(jobs, parallel, Local() if place is None else place, progress, share)
         try:
             while schedule.running or (schedule.left and not received):
                 if received:
@@ -89,8 +95,11 @@ def run_jobs(jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None
 class Schedule:
     """Which jobs wait, run here, run elsewhere, and have failed."""
 
-    def __init__(self, jobs: Sequence[Job], parallel: int, place: Place[Any], progress: Progress) -> None:
-        self.parallel, self.place, self.progress = parallel, place, progress
+    def __init__(
+        self, jobs: Sequence[Job], parallel: int, place: Place[Any], progress: Progress, share: Path | None = None
+    ) -> None:
+        self.parallel, self.place, self.progress, self.share = parallel, place, progress, share
+        self._full = 0.0  # when there was no room
         self.failed: list[Failure] = []
         self.waiting = [job for job in jobs if not self._settled(job)]
         self.elsewhere: list[Job] = []
@@ -113,27 +122,47 @@ class Schedule:
     def start(self) -> None:
         """Start as many of those that wait as there is room for; what other processes run is put aside."""
         self._look_elsewhere()
+        if self.share is not None and time.monotonic() - self._full < LOOK_ELSEWHERE:
+            return
         while self.waiting and len(self.running) < self.parallel:
-            job = self.waiting.pop(0)
-            claim = RunLock(claim_of(job.directory))
-            try:
-                claim.acquire()
-            except DataError:  # another process is about it
-                self._aside(job)
-                continue
-            try:
-                if self._settled(job):  # meanwhile, by another process
-                    claim.release()
-                    self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
-                elif in_use(job.directory):  # a single training, or one whose experiment has just died
-                    claim.release()
-                    self._aside(job)
-                else:
-                    self.progress.started(job)
-                    self.running.append(_Running(job, self.place.start(job), claim))
-            except BaseException:
+            with contextlib.nullcontext() if self.share is None else held(self.share):
+                if not self._room():
+                    return
+                self._start(self.waiting.pop(0))
+
+    def _room(self) -> bool:
+        """Whether other processes on this machine leave room for one more; where not, it is told."""
+        if self.share is None:
+            return True
+        holders = [local_holder(claim_of(job.directory)) or local_holder(job.directory) for job in self.left]
+        others = [pid for pid in holders if pid]
+        if len(self.running) + len(others) < self.parallel:
+            return True
+        self._full = time.monotonic()
+        self.progress.taken(len(others), sorted(set(others)), self.parallel)
+        return False
+
+    def _start(self, job: Job) -> None:
+        """Start a job, unless another process is about it."""
+        claim = RunLock(claim_of(job.directory))
+        try:
+            claim.acquire()
+        except DataError:
+            self._aside(job)
+            return
+        try:
+            if self._settled(job):  # meanwhile, by another process
                 claim.release()
-                raise
+                self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
+            elif in_use(job.directory):  # a single training, or one whose experiment has just died
+                claim.release()
+                self._aside(job)
+            else:
+                self.progress.started(job)
+                self.running.append(_Running(job, self.place.start(job), claim))
+        except BaseException:
+            claim.release()
+            raise
 
     def _aside(self, job: Job) -> None:
         self.elsewhere.append(job)

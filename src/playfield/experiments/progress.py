@@ -2,56 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from playfield.errors import DivergedError, visible
 from playfield.experiments.job import Job, reached, score_of
-from playfield.runs.console import console, format_seconds, format_value
+from playfield.experiments.terminal import Terminal, columns
+from playfield.runs.console import format_seconds, format_value
 from playfield.runs.info import is_run
 
 AROUND = 7  # lines of a terminal that are not rows of the table
+HEADERS = ("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")
+NUMBERS = ("seed", "", "score", "steps/s", "left")
 
 
-class Progress:
+class Progress(Terminal):
     """Steps of all jobs on standard error: a table that stays in place, a row each; in a pipe a line per event."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
+        super().__init__(stays=False)
         self.jobs, self.total = jobs, sum(job.steps for job in jobs)
         self.finished_runs = sum(job.done() for job in jobs)
-        self._console = console(stderr=True)
-        in_place = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if in_place else None
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
         self._ended: dict[Job, str] = {job: "finished" for job in jobs if job.done()}
-        self._shown = 0.0
-
-    def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            with contextlib.suppress(OSError, ValueError):
-                self._live.stop()
 
     def started(self, job: Job) -> None:
         """The job was started."""
         verb = "resuming" if is_run(job.directory) else "training"
-        self._print(f"{verb} {job.name}")
+        self.say(f"{verb} {job.name}", also_above=False)
 
     def elsewhere(self, job: Job) -> None:
         """Another process runs the job."""
-        self._print(f"{job.name}: running elsewhere, in another process")
+        self.say(f"{job.name}: running elsewhere, in another process", also_above=False)
 
     def ended(self, job: Job, code: int) -> None:
         """The job ended with this exit code."""
@@ -62,25 +49,24 @@ class Progress:
         diverged = code == DivergedError.exit_code
         how = f"diverged after {steps:,} steps" if diverged else how
         self._ended[job] = "diverged" if diverged else f"failed ({code})" if code else "finished"
-        self._print(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs")
+        self.say(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs", also_above=bool(code))
 
     def show(
         self, running: Sequence[Job], waiting: Sequence[Job], elsewhere: Sequence[Job] = (), parallel: int = 1
     ) -> None:
         """Redraw the table, at most once per second."""
-        if self._live is None or time.monotonic() - self._shown < 1:
-            return
-        self._shown = time.monotonic()
+        self.draw(lambda: self._now(running, waiting, elsewhere, parallel))
+
+    def _now(self, running: Sequence[Job], waiting: Sequence[Job], elsewhere: Sequence[Job], parallel: int) -> Group:
         self._steps.update((job, reached(job.directory)) for job in (*running, *elsewhere))
         left = seconds_left(self._steps, running, [*waiting, *elsewhere], parallel)
-        with contextlib.suppress(OSError, ValueError):  # nobody can read it: the trainings go on
-            self._live.update(self.table(running, elsewhere, left, self._console.height), refresh=True)
+        return self.table(running, elsewhere, left, self.console.height)
 
     def table(self, running: Sequence[Job], elsewhere: Sequence[Job], left: float | None, height: int) -> Group:
         """A bar for the whole, and a row for each training that fits: first those that run, then the last to end."""
         done = sum(min(step, job.steps) for job, (step, _) in self._steps.items())
         bar = Table.grid(padding=(0, 1, 0, 0))
-        width = max(10, min(60, self._console.width - 60))
+        width = max(10, min(60, self.console.width - 60))
         bar.add_row(
             ProgressBar(total=max(self.total, 1), completed=done, width=width, complete_style="green"),
             f"{done / max(self.total, 1):.0%} of {self.total:,} steps",
@@ -90,9 +76,7 @@ class Progress:
         states = dict.fromkeys(running, "") | dict.fromkeys(elsewhere, "elsewhere")
         last = [job for job in reversed(self._ended) if job not in states]
         rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, height - AROUND)]
-        lines = Table(box=None, padding=(0, 1), pad_edge=False)
-        for i, header in enumerate(("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")):
-            lines.add_column(header, justify="right" if i in (2, 4, 5, 6, 7) else "left", header_style="bold")
+        lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *HEADERS, right=NUMBERS, style="bold")
         for job, state in rows:
             lines.add_row(*self._row(job, state), style="dim" if job in self._ended else "")
         hidden = len(self.jobs) - len(rows)
@@ -114,16 +98,6 @@ class Progress:
             Text(f"{speed:,.0f}" if speed > 0 else ""),
             Text(state or left),
         ]
-
-    def _print(self, line: str) -> None:
-        if self._live is not None:  # the table says it, but for what failed
-            if "ended with exit status" not in line and "diverged" not in line:
-                return
-            with contextlib.suppress(OSError, ValueError):
-                self._live.console.print(line, soft_wrap=True, markup=False)
-            return
-        with contextlib.suppress(OSError, ValueError):
-            self._console.print(line, soft_wrap=True, markup=False)
 
 
 def seconds_left(

@@ -12,19 +12,21 @@ are looked at, so what is pruned does not depend on the machine where trials run
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from playfield.errors import DataError, DivergedError, PlayfieldError, UsageError
-from playfield.experiments.job import Job
+from playfield.experiments.job import Job, claim_of
 from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals
 from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
 from playfield.experiments.tuning import Settings, games_of, together, value_of
 from playfield.runs.info import is_run, read_info
-from playfield.runs.lock import IN_USE, RunLock, in_use
+from playfield.runs.lock import IN_USE, RunLock, held, in_use, local_holder
 
 
 class Watcher(Protocol):
@@ -35,6 +37,9 @@ class Watcher(Protocol):
 
     def ended(self, trial: Trial) -> None:
         """A trial has ended; its state says how."""
+
+    def taken(self, count: int, processes: Sequence[int], cores: int) -> None:
+        """Other processes run so many trainings of this tuning that there is no room for another here."""
 
     def look(self, active: dict[int, float]) -> None:
         """Called often: the trials under way with the fraction of their budget that is done."""
@@ -62,23 +67,33 @@ class Active:
 
 @dataclass
 class Running:
-    """A training that runs, as the place knows it."""
+    """A training that runs, as the place knows it, and the lock that says so."""
 
     active: Active
     job: Job
     started: Any
+    claim: RunLock
     fraction: float = 0.0
 
 
-def run(settings: Settings, study: Study, parallel: int, watcher: Watcher, place: Place[Any] | None = None) -> None:
+def run(
+    settings: Settings,
+    study: Study,
+    parallel: int,
+    watcher: Watcher,
+    place: Place[Any] | None = None,
+    share: bool = False,
+) -> None:
     """Work on trials until all are done, also those of other processes.
+
+    With `share`, the trainings of other processes on this machine count among those `parallel` ones.
 
     Raises:
         Interrupted: SIGINT, SIGTERM or SIGHUP was received; what runs has saved.
         UsageError: what the tuning begins from cannot be trained.
         PlayfieldError: a training failed for another reason than its parameters, such as a full disk.
     """
-    tuner = Tuner(settings, study, parallel, watcher, Local() if place is None else place)
+    tuner = Tuner(settings, study, parallel, watcher, Local() if place is None else place, share)
     with signals() as received:
         try:
             while True:
@@ -99,7 +114,16 @@ def run(settings: Settings, study: Study, parallel: int, watcher: Watcher, place
 class Tuner:
     """The trials that this process works on, and their trainings."""
 
-    def __init__(self, settings: Settings, study: Study, parallel: int, watcher: Watcher, place: Place[Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        study: Study,
+        parallel: int,
+        watcher: Watcher,
+        place: Place[Any],
+        share: bool = False,
+    ) -> None:
+        self.share, self._full = share, 0.0
         self.settings, self.study, self.parallel, self.watcher, self.place = settings, study, parallel, watcher, place
         self.active: list[Active] = []
         self.running: list[Running] = []
@@ -108,15 +132,45 @@ class Tuner:
 
     def fill(self) -> None:
         """Start trainings while there is room: first those of trials under way, then of the next trial."""
+        if self.share and time.monotonic() - self._full < LOOK_ELSEWHERE:
+            return
         while len(self.running) < self.parallel:
-            found = next(((a, job) for a in self.active for job in a.waiting if not in_use(job.directory)), None)
-            if found is None:
-                if not self._ask():
+            with held(self.study.directory / ".room") if self.share else contextlib.nullcontext():
+                if not self._room() or not self._start():
                     return
+
+    def _start(self) -> bool:
+        """Start a training, or take up a trial; whether there was one."""
+        found = next(((a, job) for a in self.active for job in a.waiting if not in_use(job.directory)), None)
+        if found is None:
+            return self._ask()
+        active, job = found
+        active.waiting.remove(job)
+        claim = RunLock(claim_of(job.directory))
+        claim.acquire()
+        try:
+            self.running.append(Running(active, job, self.place.start(job), claim))
+        except BaseException:
+            claim.release()
+            raise
+        return True
+
+    def _room(self) -> bool:
+        """Whether other processes on this machine leave room for one more training; where not, it is told."""
+        if not self.share:
+            return True
+        mine, others = {a.trial.number for a in self.active}, []
+        for trial in self.study.trials():
+            if trial.state != "running" or trial.number in mine:
                 continue
-            active, job = found
-            active.waiting.remove(job)
-            self.running.append(Running(active, job, self.place.start(job)))
+            folder = self.study.folder(trial.number)
+            jobs = self.settings.jobs(trial.number, trial.params, folder)
+            others += [owner for job in jobs if (owner := local_holder(claim_of(job.directory)))]
+        if len(self.running) + len(others) < self.parallel:
+            return True
+        self._full = time.monotonic()
+        self.watcher.taken(len(others), sorted(set(others)), self.parallel)
+        return False
 
     def _ask(self) -> bool:
         """Take up the next trial; whether there was one."""
@@ -153,6 +207,7 @@ class Tuner:
             if not look.running:
                 self.running.remove(one)
                 outcome = self.place.collect(one.started)
+                one.claim.release()
                 if outcome.code == 0:
                     one.fraction = 1.0
                 if not (stopping and outcome.code):
@@ -248,6 +303,7 @@ class Tuner:
         end_all(self.place, [one.started for one in self.running])
         for one in self.running:
             self.place.collect(one.started)
+            one.claim.release()
         for active in self.active:
             active.lock.release()
         self.running.clear()

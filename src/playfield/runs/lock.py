@@ -202,6 +202,13 @@ def holder(run_dir: Path | str) -> dict[str, Any] | None:
         os.close(fd)
 
 
+def local_holder(run_dir: Path) -> int:
+    """The number of another process on this machine that holds the lock of a run; 0 where none does."""
+    found = holder(run_dir)
+    here = found and found["host"] == socket.gethostname() and found["pid"] != os.getpid()
+    return int(found["pid"]) if found and here else 0
+
+
 def _look_at_lock(fd: int) -> None:
     """Raise OSError while another holds the lock; it is taken, shared, for that moment."""
     if sys.platform == "win32":
