@@ -46,13 +46,18 @@ class NoOption(UsageError):
     """A word that a command does not know.
 
     Attributes:
-        start, hint: of the message: what is wrong, and what to do.
-        word: the option, as it was given without its value.
+        word: it, without a value.
+        start: of the message: what is wrong, before what to do.
     """
 
-    def __init__(self, start: str, word: str, hint: str) -> None:
-        super().__init__(f"{start}: {hint}" if start[-1] != "?" else f"{start} {hint[0].upper()}{hint[1:]}")
-        self.start, self.word, self.hint = start, word, hint
+    word, start = "", ""
+
+
+def no_option(start: str, word: str, hint: str) -> NoOption:
+    """The error for a word that a command does not know."""
+    error = NoOption(f"{start}: {hint}" if start[-1] != "?" else f"{start} {hint[0].upper()}{hint[1:]}")
+    error.word, error.start = word, start
+    return error
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,12 +80,12 @@ class Parser(argparse.ArgumentParser):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))
                 if before in self.actions_by_flag() and self.actions_by_flag()[before].metavar == BOOL:
                     raise UsageError(f"{before} takes true or false, not {shown(extra[0])}")
-                raise NoOption(f"{self.prog}: what is {shown(extra[0])}?", extra[0], f"see {self.prog} --help")
+                raise no_option(f"{self.prog}: what is {shown(extra[0])}?", extra[0], f"see {self.prog} --help")
             name = extra[0].split("=")[0]
             positional = POSITIONAL.get(name.lstrip("-"))
             close = [positional] if positional else self._nearest(name)
             hint = f"did you mean {', '.join(close)}?" if close else f"see {self.prog} --help"
-            raise NoOption(f"{self.prog} has no option {shown(name, plain=True)}", name, hint)
+            raise no_option(f"{self.prog} has no option {shown(name, plain=True)}", name, hint)
         return found
 
     def actions_by_flag(self) -> dict[str, argparse.Action]:
