@@ -1,5 +1,8 @@
 """What is said of a mistyped option or name: the right one, and no names that merely share some letters."""
 
+import sys
+
+import gymnasium
 import pytest
 
 import playfield
@@ -30,12 +33,64 @@ C = "CartPole-v1"
             "ppo is an algorithm, and environments come first: write --algo",
         ),
         (["compare", C, "--algo", "ppo,dqn", "--steps", "2k"], "several times: --algo ppo --algo dqn"),
+        (["compare", C, "--algo", "ppo -lr 3", "--steps", "2k"], "has no option -lr: did you mean --lr?"),
+        (["compare", C, "--algo", "ppo --double", "--steps", "2k"], f"it is one of {DQNS}, not of ppo"),
+        (["tune", C, "--algo", "ppo -lr 3", "--steps", "2k"], "has no option -lr: did you mean --lr?"),
         (["compare", C, "--algo", "ppo,dqnn", "--steps", "2k"], "no algorithm called 'ppo,dqnn'"),
     ],
 )
 def test_words(words, said, capsys):
     assert main(words) == 2
     assert said in capsys.readouterr().err
+
+
+MINE = """
+import gymnasium
+from gymnasium.spaces import Box, Discrete
+class Mine(gymnasium.Env):
+    observation_space, action_space = Box(0, 1, (1,)), Discrete(2)
+gymnasium.register("Dig-v0", entry_point=Mine)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Taxi-v3", "did you mean Taxi-v4? "),
+        ("taxi", "did you mean Taxi-v4? "),
+        ("taxxi", "did you mean Taxi-v4"),
+        ("frozen_lake", "did you mean FrozenLake-v1? "),
+        ("LunarLander-v2", "did you mean LunarLander-v3? "),
+        ("dig_site", "dig_site.py here is a module: name its environment too, as in dig_site:Name-v0"),
+        ("Digg-v0", "if a module of yours registers it, write module:Digg-v0"),
+        ("dig_site.py:Dig-v0", "a module is named without .py: dig_site:Dig-v0"),
+        (
+            "dig_sit:Dig-v0",
+            "in this folder or where Python finds modules: did you mean dig_site?",
+        ),
+        ("no.such.one:Dig-v0", "there is no no in this folder"),
+        ("needs:Dig-v0", "cannot be imported: No module named 'not_there' (needs.py line 1"),
+        ("dig_site:Dig-v1", "no environment of dig_site called 'Dig-v1': did you mean Dig-v0?"),
+        ("dig_site:Zebra-v1", "no environment of dig_site called 'Zebra-v1': choose from Dig-v0"),
+        ("empty:Dig-v1", "(empty registers none, and has no such class or function)"),
+    ],
+)
+def test_environments(name, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "dig_site.py").write_text(MINE)
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "needs.py").write_text("import not_there")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        assert main(["train", name, "--steps", "512"]) == 2
+    finally:
+        gymnasium.registry.pop("Dig-v0", None)
+        for module in ("dig_site", "empty", "needs"):
+            sys.modules.pop(module, None)
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_files(tmp_path, monkeypatch, capsys):

@@ -79,7 +79,7 @@ WRONG: dict[str, dict[str, list[object]]] = {
         **AGENT, "out": [*PATH, "new/x.zzz", "new/x"], "style": [*NAME, None], "games": whole(1), "steps": whole(1),
         "start": whole(0), "mosaic": [*whole(0), 3, 121], "fps": real(1), "human": [*SWITCH, None], "say": FUNCTION,
     },
-    "explain": {**AGENT, "out": PATH, "moments": whole(1), "method": [*NAME, None]},
+    "explain": {**AGENT, "out": PATH, "moments": whole(1), "method": [*NAME, None], "say": FUNCTION},
     "collect": {
         **AGENT, "steps": whole(1), "epsilon": [*real(0), 1.5], "num_envs": whole(1), "out": PATH, "say": FUNCTION,
     },

@@ -116,7 +116,9 @@ seed = whole(0, MOST_SEED)
 
 
 def as_python(value: Any) -> Any:
-    """NumPy's scalars as Python's own, also as values of a dictionary: JSON takes no others."""
+    """NumPy's scalars as Python's own, also as values of a dictionary: JSON takes no others; and paths as `Path`."""
+    if isinstance(value, os.PathLike) and not isinstance(value, Path):
+        return Path(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
@@ -126,7 +128,7 @@ def as_python(value: Any) -> Any:
 def checked(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: checks arguments before the function is called. The default of an argument is always taken.
 
-    The function gets NumPy's scalars as Python's own.
+    The function gets NumPy's scalars as Python's own, and what stands for a path, such as a `Result`, as a `Path`.
     """
 
     def wrap(call: Callable[P, R]) -> Callable[P, R]:

@@ -206,6 +206,7 @@ def explain(words: list[str]) -> int:
         out=a.out,
         moments=a.moments,
         method=a.method,
+        say=say_line,
     )
     say_line(f"wrote {path}")
     return 0

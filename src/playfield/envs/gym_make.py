@@ -47,8 +47,18 @@ def find(id: str) -> str:
     if callable(maker):
         objects.makers[id] = maker
         return id
+    inside = f"{module}."
+    own = [i for i, spec in gymnasium.registry.items() if f"{_home(spec)}.".startswith(inside)] if colon else []
+    if own:
+        raise unknown(f"environment of {module}", name, own)
     hint = f"({module} registers none, and has no such class or function)" if colon else REGISTER
     raise unknown("Gymnasium environment", name, gymnasium.registry, hint)
+
+
+def _home(spec: Any) -> str:
+    """The module of the class or function that makes a registered environment."""
+    made_by = spec.entry_point
+    return made_by.partition(":")[0] if isinstance(made_by, str) else str(getattr(made_by, "__module__", ""))
 
 
 REGISTER = "(an environment of another package needs its module: package:Name-v0)"

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,8 @@ def _squash(name: str) -> str:
 
 def _with_module(asked: str) -> Resolved:
     module, _, env_id = asked.partition(":")
+    if module.endswith(".py"):
+        raise UsageError(f"a module is named without .py: {module[:-3]}:{env_id}")
     if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not env_id or ":" in env_id:
         raise UsageError(f"{asked!r} is not of the form module:Name-v0 {HINT}")
     if asked in makers:
@@ -265,19 +267,33 @@ def _no_such(asked: str) -> UsageError:
     for mark, template in styles.items():
         if mark in lower:
             return _suggest("Atari game", asked, {g: template.format(gym_name(g)) for g in games})
-    if not re.search(r"-v[0-9]+$", lower):
-        return unknown("game", asked, [*games, *classic_games()], HINT)
-    known = {g: g for g in games}
+    versioned = re.search(r"-v[0-9]+$", lower)
+    kind, here = ("environment" if versioned else "game"), {name: name for name in [*games, *classic_games()]}
+    if asked.isidentifier() and Path(f"{asked}.py").is_file():
+        why = f"{asked}.py here is a module: name its environment too, as in {asked}:Name-v0"
+        return UsageError(f"no {kind} called {asked!r}: {why}")
+    if not versioned and max(_likeness(asked, here).values()) > 0.7:  # a slip: Gymnasium need not be asked
+        return unknown(kind, asked, here, HINT)
     # ale_py registers its games here too once imported; they are in `games` already.
-    known |= {i: i for i, spec in registry().items() if not str(spec.entry_point).startswith("ale_py")}
-    hint = f"{HINT}; if a module registers it, write module:{asked}" if "/" in asked else HINT
-    return _suggest("environment", asked, known, hint)
+    ids = [i for i, spec in registry().items() if not str(spec.entry_point).startswith("ale_py")]
+    newest = sorted({newest_version(i.rpartition("-v")[0]) or i for i in ids if "/" not in i})
+    if twins := [i for i in newest if _stem(i) == _stem(asked)]:  # of `taxi`, of `Taxi-v3`
+        return unknown(kind, asked, twins, HINT)
+    if not versioned:
+        return _suggest(kind, asked, here | {name: name for name in newest})
+    own = f"; if a module of yours registers it, write module:{asked}" if len(asked) < 60 else ""
+    return _suggest(kind, asked, {name: name for name in [*games, *ids]}, HINT + own)
+
+
+def _likeness(asked: str, known: Iterable[str]) -> dict[str, float]:
+    """How much `asked` and each name are alike, from 0 to 1, by the part that differs between games."""
+    stem = _stem(asked)
+    return {name: difflib.SequenceMatcher(None, stem, _stem(name)).ratio() for name in known}
 
 
 def _suggest(kind: str, asked: str, known: dict[str, str], hint: str = HINT) -> UsageError:
     """`unknown`, comparing only the part of each name (a key of `known`) that differs between games."""
-    stem = _stem(asked)
-    likeness = {name: difflib.SequenceMatcher(None, stem, _stem(name)).ratio() for name in known}
+    likeness = _likeness(asked, known)
     best = sorted(known, key=lambda name: -likeness[name])[:3]
     close = [known[name] for name in best if likeness[name] >= 0.5]
     return unknown(kind, asked, close or list(known.values()), hint)

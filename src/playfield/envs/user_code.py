@@ -6,11 +6,12 @@ import importlib
 import os
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import ModuleType
 
 from playfield.envs import hang
 from playfield.envs.traces import told
-from playfield.errors import EnvError, PlayfieldError, UsageError
+from playfield.errors import EnvError, PlayfieldError, UsageError, nearest
 
 RAISED = BaseException  # what code of users may raise: one that calls sys.exit ends nothing but itself
 PASSED = (hang.Hang, KeyboardInterrupt)  # this comes from outside while it runs
@@ -42,6 +43,15 @@ def import_module(name: str, wanted_by: str) -> ModuleType:
             return importlib.import_module(name)
     except PlayfieldError:
         raise
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # one that it imports
+            raise UsageError(f"the module of {wanted_by!r} cannot be imported: {told(error)}") from error
+        close = nearest(name, [path.stem for path in Path().glob("*.py")])
+        hint = f": did you mean {', '.join(close)}?" if close else ""
+        where = "in this folder or where Python finds modules"
+        raise UsageError(
+            f"the module of {wanted_by!r} cannot be imported: there is no {error.name} {where}{hint}"
+        ) from error
     except ImportError as error:
         raise UsageError(f"the module of {wanted_by!r} cannot be imported: {told(error)}") from error
     except PASSED:

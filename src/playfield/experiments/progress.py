@@ -16,6 +16,7 @@ from playfield.experiments.terminal import Terminal, columns
 from playfield.runs.console import format_seconds, format_value
 from playfield.runs.info import is_run
 
+STOPPED = (129, 130, 143)  # exit codes after a signal: what was trained is saved
 AROUND = 7  # lines of a terminal that are not rows of the table
 HEADERS = ("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")
 NUMBERS = ("seed", "", "score", "steps/s", "left")
@@ -48,7 +49,10 @@ class Progress(Terminal):
         how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
         diverged = code == DivergedError.exit_code
         how = f"diverged after {steps:,} steps" if diverged else how
-        self._ended[job] = "diverged" if diverged else f"failed ({code})" if code else "finished"
+        stopped = code in STOPPED
+        how = f"stopped at step {steps:,} and saved" if stopped else how
+        states = {diverged: "diverged", stopped: "stopped", not code: "finished"}
+        self._ended[job] = states.get(True, f"failed ({code})")
         self.say(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs", also_above=bool(code))
 
     def show(

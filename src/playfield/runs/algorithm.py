@@ -185,7 +185,8 @@ class Config:
     def summary(self) -> str:
         """What the plan says of these hyper-parameters, besides the preset."""
         named = [f"{o.names} {getattr(self, o.name)}" for o in options_of(type(self)) if o.names]
-        return ", ".join([*named, f"{self.num_envs} environments x {self.rollout_steps} steps"])
+        envs = f"{self.num_envs} environments" if self.num_envs != 1 else "1 environment"
+        return ", ".join([*named, f"{envs} x {self.rollout_steps} steps"])
 
 
 @dataclass(frozen=True)

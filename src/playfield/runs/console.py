@@ -217,7 +217,7 @@ class Console:
     def _heading(self) -> str:
         parts = [self.title] if self.title else []
         if self.total_steps:
-            parts.append(f"{self.step:,} of {self.total_steps:,} steps ({self.step / self.total_steps:.0%})")
+            parts.append(f"{self.step:,} of {self.total_steps:,} steps ({min(1, self.step / self.total_steps):.0%})")
         else:
             parts.append(f"{self.step:,} steps")
         if SCORE in self.values:

@@ -9,6 +9,7 @@ the same network with random weights (Adebayo et al. 2018); the report names the
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,6 +26,7 @@ from playfield.play.agent import agent_or_random, step
 from playfield.play.player import Moment, Player, lives_of
 from playfield.play.policy import Policy, ProbabilityPolicy, explainer
 from playfield.runs.algorithm import Network
+from playfield.runs.output import Say
 from playfield.runs.storage import as_storage_error, atomic_write
 from playfield.show import saliency
 from playfield.show.explain_page import counterfactual, falls_or_rises, page_html
@@ -169,7 +171,7 @@ def _columns(effects: Effects) -> dict[str, np.ndarray]:
     return {"value": np.abs(effects.value_change)[:, None], "policy": effects.divergence[:, None]}
 
 
-def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int], bool]:
+def _play(policy: Policy, seed: int, say: Say) -> tuple[list[Moment], list[int], bool]:
     """The steps of the first game from `seed`, the indices of those in which a life or the game was lost, and whether
     the game counts lives."""
     player = Player(policy, seed)
@@ -178,6 +180,7 @@ def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int], bool]:
     lives = at_start = lives_of(player)
     for moment in player.moments(last_game=0):
         moments.append(moment)
+        say(f"playing a game: {len(moments):,} steps so far")
         left = lives_of(player)
         if moment.over or (lives is not None and left is not None and left < lives):
             losses.append(moment.step)
@@ -198,6 +201,7 @@ def _play(policy: Policy, seed: int) -> tuple[list[Moment], list[int], bool]:
     temperature=takes.real(0, 100),
     agent=takes.text("random"),
     trust=takes.switch,
+    say=takes.function,
 )
 def explain(
     source: str,
@@ -210,6 +214,7 @@ def explain(
     temperature: float | None = None,
     agent: str | None = None,
     trust: bool = False,
+    say: Say | None = None,
 ) -> Path:
     """Play one game, select steps of it, and write pictures and `explain.html` about them.
 
@@ -225,6 +230,7 @@ def explain(
             the selection use the network's own, at temperature 1.
         agent: `random` for random play.
         trust: import the module of an environment `module:Id` that only the run's files name.
+        say: is told every two seconds how far it is.
 
     Returns:
         The path of `explain.html`.
@@ -236,7 +242,7 @@ def explain(
     policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
     folder = Path(out) if out is not None else home / "explain"
     with _one_thread():
-        return _report(policy, folder, moments, seed, method)
+        return _report(policy, folder, moments, seed, method, now_and_then(say))
 
 
 @contextlib.contextmanager
@@ -250,8 +256,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) -> Path:
-    game, losses, has_lives = _play(policy, seed)
+def now_and_then(say: Say | None, period: float = 2.0) -> Say:
+    """`say` for work that may take long: at most one line in `period` seconds, the first after as many."""
+    last = time.monotonic()
+
+    def told(line: str) -> None:
+        nonlocal last
+        if say is not None and time.monotonic() - last >= period:
+            last = time.monotonic()
+            say(line)
+
+    return told
+
+
+def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str, say: Say) -> Path:
+    game, losses, has_lives = _play(policy, seed, say)
     values = [saliency.values_of(m.outputs) for m in game]
     numbers = [float(np.ravel(v)[0]) for v in values if v is not None]
     certain = [saliency.net_probs_of(m.outputs) for m in game]
@@ -268,6 +287,7 @@ def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str) 
     checks: list[float] = []
     for number, pick in enumerate(picks, 1):
         moment = game[pick.index]
+        say(f"explaining moment {number} of {len(picks)}")
         effects = explainer.effects(moment.obs)
         maps = explainer.maps(moment.obs, moment.action, effects)
         check = explainer.sanity(moment.obs, moment.action, maps)

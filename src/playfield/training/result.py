@@ -39,6 +39,10 @@ class Result:
     stop: str
     warnings: tuple[str, ...] = ()
 
+    def __fspath__(self) -> str:
+        """The run directory: what takes the path of a run takes its result."""
+        return str(self.directory)
+
     def __str__(self) -> str:
         rows = self._rows()
         width = max(len(name) for name, _ in rows)
