@@ -9,6 +9,7 @@ import pytest
 
 import playfield
 from playfield.cli import main
+from playfield.cli._tuning import importances
 from playfield.experiments import progress
 from playfield.experiments.job import Job
 from playfield.runs.console import Console
@@ -54,6 +55,12 @@ def test_short_work_says_nothing(result, tmp_path, capsys):
     assert main(["explain", str(result.directory), "--moments", "1", "--out", str(tmp_path / "why")]) == 0
     if time.monotonic() - began < 2:
         assert capsys.readouterr().out.startswith("wrote ")
+
+
+def test_importances_of_few_trials_say_so():
+    found = {"lr": 0.7, "vf_coef": 0.296, "clip": 0.004}
+    assert importances(found, 19) == "importances (from 19 trials, too few to rely on): lr 70%, vf-coef 30%"
+    assert importances(found, 20) == "importances: lr 70%, vf-coef 30%"
 
 
 def test_lines_come_now_and_then():

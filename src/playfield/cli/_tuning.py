@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,7 @@ def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study
         return 0
     _print(settings, study)
     if found:
-        shares = ", ".join(f"{name.replace('_', '-')} {share:.0%}" for name, share in found.items())
-        say_line(f"importances: {shares}")
+        say_line(importances(found, sum(t.state == "finished" for t in study.trials())))
     if best is None:
         say_line("no trial is finished yet")
         return 0
@@ -103,6 +103,17 @@ def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study
     for picture in made:
         say_line(f"picture: {picture}")
     return 0
+
+
+def importances(found: Mapping[str, float], finished: int) -> str:
+    """A line on how much each option decides, without those that decide nothing; few trials cannot say it."""
+    shares = [f"{name.replace('_', '-')} {share:.0%}" for name, share in found.items() if share >= 0.005]
+    few = f" (from {finished} trials, too few to rely on)" if finished < ENOUGH else ""
+    return f"importances{few}: {', '.join(shares)}"
+
+
+ENOUGH = 20
+"""Trials from which importances are worth more than a guess."""
 
 
 def _print(settings: Settings, study: Study) -> None:
