@@ -84,3 +84,13 @@ def test_a_training_that_was_stopped_did_not_fail(code, result, capsys):
     assert stopped.startswith("ppo on CartPole-v1, seed 1: stopped at step ")
     assert stopped.endswith(" and saved; 0 of 1 runs")
     assert "ended with exit status 6" in failed
+
+
+def test_a_training_that_was_stopped_while_it_began(tmp_path, capsys):
+    job = Job("CartPole-v1", "ppo", (), 1, 99_999, tmp_path / "none")
+    with progress.Progress([job]) as shown:
+        shown.ended(job, -signal.SIGTERM)
+        shown.ended(job, -signal.SIGKILL)
+    stopped, killed = capsys.readouterr().err.splitlines()
+    assert stopped == "ppo on CartPole-v1, seed 1: stopped before it began; 0 of 1 runs"
+    assert "ended with exit status -9" in killed

@@ -16,7 +16,7 @@ from playfield.experiments.terminal import Terminal, columns
 from playfield.runs.console import format_seconds, format_value
 from playfield.runs.info import is_run
 
-STOPPED = (129, 130, 143)  # exit codes after a signal: what was trained is saved
+STOPPED = (129, 130, 143, -1, -2, -15)  # exit codes after a signal; below 0: it came while the process began
 AROUND = 7  # lines of a terminal that are not rows of the table
 HEADERS = ("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")
 NUMBERS = ("seed", "", "score", "steps/s", "left")
@@ -50,7 +50,8 @@ class Progress(Terminal):
         diverged = code == DivergedError.exit_code
         how = f"diverged after {steps:,} steps" if diverged else how
         stopped = code in STOPPED
-        how = f"stopped at step {steps:,} and saved" if stopped else how
+        saved = f"at step {steps:,} and saved" if steps else "before it began"
+        how = f"stopped {saved}" if stopped else how
         states = {diverged: "diverged", stopped: "stopped", not code: "finished"}
         self._ended[job] = states.get(True, f"failed ({code})")
         self.say(f"{job.name}: {how}; {self.finished_runs} of {len(self.jobs)} runs", also_above=bool(code))
