@@ -100,7 +100,7 @@ def test_the_table_and_the_curves_are_those_of_the_files(folder, board):
 def test_only_what_changes_is_read_and_told_again(folder, board, monkeypatch):
     read = []
     original = live._read
-    monkeypatch.setattr(live, "_read", lambda run, now: read.append(run) or original(run, now))
+    monkeypatch.setattr(live, "_read", lambda run, *more: read.append(run) or original(run, *more))
     before = board.state()
     assert len(read) == 6
     assert board.state().since(before) is None

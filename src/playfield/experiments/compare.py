@@ -185,17 +185,24 @@ def read_curve(directory: Path, info: dict[str, Any], window: int) -> LearningCu
     games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
     total = info.get("steps", 0)
     games = [g for g in games if g[0] <= total]  # the last rollout may go beyond; all runs have equal steps
+    steps = np.array([g[0] for g in games], float)
+    means = moving_mean([g[1] for g in games], window)
+    return curve_of(directory, info, steps, means, np.maximum.accumulate(np.array([g[3] for g in games], float)))
+
+
+def curve_of(
+    directory: Path, info: dict[str, Any], steps: np.ndarray, means: np.ndarray, clock: np.ndarray
+) -> LearningCurve:
+    """The learning curve of a run with these points [n], up to where the run is; see `LearningCurve`."""
+    total = info.get("steps", 0)
     told = stored_label(directory.parent) or {"label": None, "place": UNPLACED}
     at, seconds = reached(directory)
     if finished(info):
         at, seconds = int(info["result"]["steps"]), float(info["result"].get("seconds") or 0)
     speed, at = at / seconds if seconds else 0.0, min(at, total)
-    steps = np.array([g[0] for g in games], float)
-    means = moving_mean([g[1] for g in games], window)
-    clock = np.maximum.accumulate(np.array([g[3] for g in games], float))
     if "diverged" in info:
         at = total  # its last score counts to the end: to leave it out would flatter the algorithm
-    if games and at > steps[-1]:
+    if steps.size and at > steps[-1]:
         steps, means = np.append(steps, at), np.append(means, means[-1])
         clock = np.append(clock, max(seconds, clock[-1]))
     return LearningCurve(

@@ -1,11 +1,14 @@
 """Reads the runs of a folder for the live page, again and again: only what has changed since the last time.
 
-Nothing is written. A run that cannot be read is listed with the reason, and hides no other.
+Of games only those are read that were written since, and a curve keeps at most some hundred points: neither time nor
+memory grows with the length of a run. Nothing is written. A run that cannot be read is listed with the reason, and
+hides no other.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,30 +16,75 @@ from typing import Any
 
 import numpy as np
 
-from playfield.errors import PlayfieldError, cut
+from playfield.errors import DataError, PlayfieldError, cut
 from playfield.experiments import compare, drawn, records, replicates
 from playfield.experiments.compare import LearningCurve, grouped
 from playfield.play.statistics import t_interval
 from playfield.runs.console import format_scores, format_seconds
 from playfield.runs.info import WRONG, read_info
 from playfield.runs.lock import holder
-from playfield.runs.logger import WINDOW
+from playfield.runs.logger import WINDOW, read_monitor
+from playfield.runs.monitor import Game, MonitorLines
 from playfield.show.compare_plot import BAND
 from playfield.show.plots import on_common_steps
 from playfield.show.watch.board import Group, Looked, Run
+from playfield.show.watch.rundata import Growing, Line, mean_of
 
 NOTHING = np.empty(0)
 FILES = ("run.json", "monitor.csv", "metrics.csv", "eval", "../compare.json")
 """What decides the row and the curve of a run, beside its lock."""
 
 
+class _Games:
+    """The games of a monitor.csv in order, as they come: the last scores, and the curve up to the total of steps.
+
+    Games that ended at the same step are ordered by their scores, as `sorted` does it, once the step is over.
+    """
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+        self.scores: deque[float] = deque(maxlen=WINDOW)  # of all games
+        self._line, self._window = Line(), deque[float](maxlen=WINDOW)  # of those up to the total
+        self._parser, self._same = MonitorLines(), list[Game]()
+
+    def take(self, line: bytes) -> None:
+        """Read the next line. Raises DataError where it is malformed."""
+        game = self._parser.game(line)
+        if game is None:
+            return
+        if self._same and (game[0] != self._same[0][0] or len(self._same) >= WINDOW):
+            self._add()
+        self._same.append(game)
+
+    def _add(self) -> None:
+        for step, score, _, _ in sorted(self._same):
+            self.scores.append(score)
+            if step <= self.total:
+                self._window.append(score)
+                self._line.add(step, lambda: mean_of(self._window))
+        self._same.clear()
+
+    def end(self) -> None:
+        """No more lines for now: those at the last step count, too."""
+        self._add()
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """(steps [n], moving means [n])."""
+        found = self._line.points()
+        return np.array([step for step, _ in found], float), np.array([mean for _, mean in found], float)
+
+
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A run as it was read: its record, its curve (None: it cannot be drawn), and what its files were then."""
+    """A run as it was read: its record, its curve (None: it cannot be drawn), and what its files were then.
+
+    `games` reads on where it has stopped.
+    """
 
     signature: tuple[Any, ...]
     record: records.Record
     curve: LearningCurve | None
+    games: Growing[_Games]
 
 
 class Reader:
@@ -56,7 +104,8 @@ class Reader:
         found = {}
         for run in records.find(self.folder):
             before, now = self._read.get(run), _signature(run)
-            found[run] = before if before is not None and before.signature == now else _read(run, now)
+            same = before is not None and before.signature == now and not before.games.behind
+            found[run] = before if before is not None and same else _read(run, now, before)
         if self._looked is not None and list(found.items()) == list(self._read.items()):
             return self._looked
         self._read, self._looked = found, None  # no old answer where this one fails
@@ -96,20 +145,40 @@ def _signature(run: Path) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _read(run: Path, signature: tuple[Any, ...]) -> _Read:
+def _read(run: Path, signature: tuple[Any, ...], before: _Read | None) -> _Read:
     told, curve = {**dict.fromkeys(records.COLUMNS), "run": str(run), "state": "damaged", "note": ""}, None
+    games = Growing(run, "monitor.csv", lambda: _Games(0)) if before is None else before.games
     try:
-        told = records.record(run)
+        info = read_info(run)
+        total = info.get("steps", 0)
+        seen = games.look()
+        if seen is not None and seen.total != total:  # it is to be longer now
+            games = Growing(run, "monitor.csv", lambda: _Games(total))
+            seen = games.look()
+        if seen is not None:
+            seen.end()
+            if not seen.scores and not signature[0] and os.path.lexists(run / "monitor.csv"):
+                read_monitor(run / "monitor.csv")  # without a whole line it may be anything
+        told = records.record(run, lambda: _whole(run, seen).scores)
         if told["state"] != "damaged":
-            info = read_info(run)
+            seen = _whole(run, seen)
             if replicates.edited(info):
                 told["note"] = "not drawn: its run.json was changed by hand, so it does not say what was trained"
             else:
-                curve = compare.read_curve(run, info, WINDOW)
+                steps, means = seen.points()
+                curve = compare.curve_of(run, info, steps, means, np.zeros(len(steps)))
                 replicates.labels([(None, info)])  # raises what would else end the look at all runs
     except (PlayfieldError, OSError, *WRONG) as error:
         told, curve = {**told, "state": "damaged", "note": str(error) or type(error).__name__}, None
-    return _Read(signature, told, curve)
+    return _Read(signature, told, curve, games)
+
+
+def _whole(run: Path, seen: _Games | None) -> _Games:
+    """The games of a run. Raises DataError where its table is malformed."""
+    if seen is None:
+        read_monitor(run / "monitor.csv")  # says what is wrong
+        raise DataError(f"{run / 'monitor.csv'} was changed while it was read")
+    return seen
 
 
 def _cells(told: records.Record) -> dict[str, Any]:

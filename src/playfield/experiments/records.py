@@ -159,8 +159,11 @@ def find(folder: Path) -> Iterator[Path]:
     yield from runs_under(folder)
 
 
-def record(run: Path) -> Record:
-    """What there is to say about one run; see `list_runs`."""
+def record(run: Path, last_scores: Callable[[], Sequence[float]] | None = None) -> Record:
+    """What there is to say about one run; see `list_runs`.
+
+    `last_scores` gives the scores of its last `WINDOW` training games, where they are known already.
+    """
     found: Record = dict.fromkeys(COLUMNS)
     found |= {"run": str(run), "note": ""}
     try:
@@ -179,20 +182,24 @@ def record(run: Path) -> Record:
         )
         if diverged and found["state"] == "diverged":
             found |= {"step": diverged["step"], "note": diverged["why"]}
-        found |= _score(run, info, found["state"] == "finished")
+        found |= _score(run, info, found["state"] == "finished", last_scores or (lambda: _last_scores(run)))
     except (PlayfieldError, OSError) as error:
         found |= {"state": "damaged", "note": str(error)}
     return found
 
 
-def _score(run: Path, info: dict[str, Any], ended: bool) -> Record:
+def _last_scores(run: Path) -> list[float]:
+    if not os.path.lexists(run / "monitor.csv"):
+        return []
+    return [score for _, score, _, _ in sorted(read_monitor(run / "monitor.csv"))][-WINDOW:]
+
+
+def _score(run: Path, info: dict[str, Any], ended: bool, last_scores: Callable[[], Sequence[float]]) -> Record:
     """The evaluation at the end of a finished run, or else the last training games."""
     if ended and (told := evaluation(run, info["result"]["steps"])) is not None:
         low, high = told["ci95"] or (None, None)
         return {"score": told["mean"], "low": low, "high": high, "games": told["games"], "scored": "evaluation"}
-    if not os.path.lexists(run / "monitor.csv"):
-        return {}
-    games = [score for _, score, _, _ in sorted(read_monitor(run / "monitor.csv"))][-WINDOW:]
+    games = last_scores()
     if not games:
         return {}
     limits = family(info["spec"]["kind"]).score_limits(str(info.get("env", "")))

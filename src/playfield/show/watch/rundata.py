@@ -6,9 +6,9 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -102,6 +102,11 @@ class Line:
         return self._kept + end
 
 
+def mean_of(scores: Collection[float]) -> float:
+    """The mean of scores, between the lowest and the highest whatever rounding makes of it."""
+    return min(max(math.fsum(scores) / len(scores), min(scores)), max(scores))
+
+
 class _Games:
     """The moving mean of the games of a monitor.csv."""
 
@@ -115,11 +120,7 @@ class _Games:
         game = self._parser.game(line)
         if game is not None:
             self._scores.append(game[1])
-            self.line.add(game[0], self._mean)
-
-    def _mean(self) -> float:
-        mean = math.fsum(self._scores) / len(self._scores)
-        return min(max(mean, min(self._scores)), max(self._scores))  # whatever rounding makes of it
+            self.line.add(game[0], lambda: mean_of(self._scores))
 
 
 class _Means:
@@ -144,7 +145,14 @@ class _Means:
             self.line.add(step, lambda: mean)
 
 
-T = TypeVar("T", _Games, _Means)
+class Lines(Protocol):
+    """What takes the lines of a table."""
+
+    def take(self, line: bytes) -> None:
+        """Read the next line. Raises DataError where it is malformed."""
+
+
+T = TypeVar("T", bound=Lines)
 
 
 class Growing(Generic[T]):
@@ -153,6 +161,9 @@ class Growing(Generic[T]):
     Args:
         run, name: the directory and the name of the file.
         make: makes what takes the lines; once more whenever the file was replaced or cut.
+
+    Attributes:
+        behind: whether the last look has left some of the file to the next one.
     """
 
     def __init__(self, run: Path, name: str, make: Callable[[], T]) -> None:
@@ -162,7 +173,7 @@ class Growing(Generic[T]):
 
     def _begin(self, file: tuple[int, int] | None) -> None:
         self._made: T = self._make()
-        self._file, self._end, self._last, self._damaged = file, 0, b"", False
+        self._file, self._end, self._last, self._damaged, self.behind = file, 0, b"", False, False
 
     def look(self) -> T | None:
         """What was made of all rows, up to `MAX_BYTES` more than at the last look; of none without a file.
@@ -184,10 +195,13 @@ class Growing(Generic[T]):
         if (found.st_dev, found.st_ino) != self._file or file.read(len(self._last)) != self._last:
             self._begin((found.st_dev, found.st_ino))
             file.seek(0)
-        most = self._end + MAX_BYTES
+        most, self.behind = self._end + MAX_BYTES, False
         try:
             for line in lines_from(file, self.name):
-                if self._damaged or self._end >= most or not line.endswith(b"\n"):
+                if self._damaged or not line.endswith(b"\n"):
+                    return
+                if self._end >= most:
+                    self.behind = True
                     return
                 self._made.take(line)
                 self._end, self._last = self._end + len(line), line
