@@ -224,7 +224,8 @@ def test_own_trainings_are_counted_once(tmp_path, quick):
 @pytest.mark.parametrize("more", [[], ["--jobs", "3"]])
 def test_the_default_shares_the_cores_and_jobs_overrules(more, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(local, "run_jobs", lambda jobs, parallel, share=None: asked.append((parallel, share)) or [])
+    run_jobs = lambda jobs, parallel, place, share: asked.append((parallel, share)) or []  # noqa: E731
+    monkeypatch.setattr(local, "run_jobs", run_jobs)
     words = ["compare", C, "--algo", "random", "--steps", "300", "--seeds", "2", "--dir", str(tmp_path), *more]
     assert main(words) == 2  # there is nothing to draw
     ((parallel, share),) = asked

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from playfield import compute
 from playfield.cli.parser import say_line
+from playfield.cli.places import opened
 from playfield.errors import PlayfieldError
 from playfield.experiments import local, tune, tune_progress, tune_results, tuning
 from playfield.experiments.estimate import confirm, measure
+from playfield.experiments.places import Place
 from playfield.experiments.study import JOURNAL, Study
 from playfield.experiments.tune_results import differing
 from playfield.experiments.tuning import Settings
 from playfield.runs.console import console, format_value, table
-from playfield.training.prepare import fit_together, prepare
+from playfield.training.prepare import Prepared, fit_together, prepare
 from playfield.training.request import Request
 
 LISTED = 15  # trials in the table at the end
@@ -43,8 +45,22 @@ def open_study(directory: Path, settings: Settings, only_read: bool = False) -> 
 def search(a: argparse.Namespace, settings: Settings, request: Request, where: Path, command: str) -> int:
     """Run the trials, then tell what was found."""
     ready = prepare(request)
-    parallel = a.jobs or compute.cores()
-    fit_together([ready.need] * settings.trials, parallel, where)
+    with opened(a, where, lambda job: ready) as (place, slots):
+        return _search(a, settings, ready, where, command, place, slots)
+
+
+def _search(
+    a: argparse.Namespace,
+    settings: Settings,
+    ready: Prepared,
+    where: Path,
+    command: str,
+    place: Place[Any] | None,
+    slots: Callable[[], int],
+) -> int:
+    parallel = a.jobs or slots()
+    need = ready.need if place is None else dataclasses.replace(ready.need, memory=0.0)
+    fit_together([need] * settings.trials, parallel, where)
     ended = 0
     if (where / JOURNAL).exists():
         ended = sum(t.state not in ("waiting", "running") for t in open_study(where, settings, True).trials())
@@ -61,7 +77,8 @@ def search(a: argparse.Namespace, settings: Settings, request: Request, where: P
     study = open_study(where, settings)
     try:
         with tune_progress.Progress(settings, study) as progress:
-            tune.run(settings, study, parallel, progress, share=a.jobs is None)
+            share = place is None and a.jobs is None
+            tune.run(settings, study, a.jobs or slots, progress, place, share)
     except local.Interrupted as stop:
         stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
         raise

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playfield import compute
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, seed_list, whole
+from playfield.cli.places import add_on, check_on, opened
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
@@ -64,6 +64,7 @@ def compare(words: list[str]) -> int:
     p.add_argument(
         "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
     )
+    add_on(p)
     p.add_argument("--yes", action="store_true", help="start even what will take more than a day")
     p.add_argument("--trust", action="store_true", help="import the module of a module:Id that only a file names")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
@@ -78,6 +79,7 @@ def compare(words: list[str]) -> int:
     _shown(p)
     env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
+    check_on(a)
     if a.env_kwargs:
         extra = ["--env-kwargs", *a.env_kwargs, *extra]
     if a.out is not None:
@@ -106,7 +108,8 @@ def compare(words: list[str]) -> int:
     labels = [" ".join(text.split()) for text in a.algo]
     if labels:
         return _run(a, _kinds_of(a, labels, extra), None, told, labels)
-    training = [f"--{n}" for n in ("steps", "seeds", "jobs", "extend", "yes") if getattr(a, n)] + ["--"] * bool(extra)
+    for_training = ("steps", "seeds", "jobs", "on", "extend", "yes")
+    training = [f"--{n}" for n in for_training if getattr(a, n)] + ["--"] * bool(extra)
     if training:
         raise UsageError(f"{training[0]} is for training: name what to train, as in --algo dqn --algo pqn")
     if not a.dir.is_dir():
@@ -215,11 +218,14 @@ def _train(
     """Check everything, then train; returns those that failed."""
     ready = Ready(a.dir, lambda words: understand(words)[0], complain)
     asked, (kinds, jobs, before) = kinds, _plan(a, kinds, ready)
-    parallel = a.jobs or compute.cores()
-    if waiting := [job for job in jobs if not job.done() and not job.diverged()]:
-        ready.prepare(kinds)
-        ready.check_presets(kinds)
-        ready.check_fit(waiting, parallel)
+    waiting = [job for job in jobs if not job.done() and not job.diverged()]
+    if not waiting:
+        return local.run_jobs(jobs, 1) if any(not job.done() for job in jobs) else []
+    ready.prepare(kinds)
+    ready.check_presets(kinds)
+    with opened(a, a.dir, lambda job: ready.of(job.words)) as (place, slots):
+        parallel = a.jobs or slots()
+        ready.check_fit(waiting, parallel, here=place is None)
         prepared = {kind: ready.of(kind.train_words) for kind in kinds}
         if given is not None:
             file.note_differences(given, prepared, complain)
@@ -231,12 +237,12 @@ def _train(
                 prepared = {kind: ready.of(kind.train_words) for kind in kinds}
             grid.save_labels(a.dir, jobs)
             atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now))
-    try:
-        share = None if a.jobs else a.dir / ".claims"
-        return local.run_jobs(jobs, parallel, share=share) if any(not job.done() for job in jobs) else []
-    except local.Interrupted as stop:
-        stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
-        raise
+        try:
+            share = a.dir / ".claims" if place is None and not a.jobs else None
+            return local.run_jobs(jobs, a.jobs or slots, place, share)
+        except local.Interrupted as stop:
+            stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
+            raise
 
 
 def _plan(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from playfield.cli.parser import check_env, directory, env_kwargs, make, real, seed, seed_list, whole
+from playfield.cli.places import add_on, check_on
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
@@ -57,6 +58,7 @@ def tune(words: list[str]) -> int:
     p.add_argument(
         "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
     )
+    add_on(p)
     p.add_argument("--dir", type=directory("--dir"), help="where it lies (default runs/tune/ENV/ALGO)")
     p.add_argument("--yes", action="store_true", help="start even if it takes more than a day")
     p.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="of the pictures (default png)")
@@ -65,6 +67,7 @@ def tune(words: list[str]) -> int:
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tuning needs Optuna: pip install 'playfield[tune]'")
+    check_on(a)
     if a.env is None:
         _nothing_but_dir(a, extra)
     asked = None if a.env is None else _settings(a, extra)
@@ -79,7 +82,7 @@ def _nothing_but_dir(a: argparse.Namespace, extra: Sequence[str]) -> None:
     """Raise UsageError unless there is a tuning to show, and nothing is asked of it."""
     if a.dir is None:
         raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
-    names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs")
+    names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs", "on")
     given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
     if given:
         raise UsageError(f"{given[0]} is for tuning: name the environment, too")

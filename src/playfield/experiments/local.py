@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from playfield.errors import DataError, DivergedError, PlayfieldError
 from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
-from playfield.runs.lock import IN_USE, RunLock, held, in_use, local_holder
+from playfield.runs.lock import RunLock, held, in_use, local_holder
 from playfield.runs.signals import stopping
 
 LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
@@ -57,9 +57,14 @@ class _Running:
 
 
 def run_jobs(
-    jobs: Sequence[Job], parallel: int, place: Place[Any] | None = None, share: Path | None = None
+    jobs: Sequence[Job],
+    parallel: int | Callable[[], int],
+    place: Place[Any] | None = None,
+    share: Path | None = None,
 ) -> list[Failure]:
     """Run the jobs that are not done, `parallel` at a time, in order. Shows progress on standard error.
+
+    `parallel` is asked again and again where it is a function: nodes come and go.
 
     With `share`, a directory whose lock says whose turn it is to start one, those count that other processes on this
     machine run.
@@ -83,7 +88,8 @@ def run_jobs(
                 else:
                     schedule.start()
                 schedule.look(stopping=bool(received))
-                progress.show([r.job for r in schedule.running], schedule.waiting, schedule.elsewhere, parallel)
+                running = [one.job for one in schedule.running]
+                progress.show(running, schedule.waiting, schedule.elsewhere, schedule.parallel)
                 time.sleep(POLL)
         finally:
             schedule.end()
@@ -96,15 +102,25 @@ class Schedule:
     """Which jobs wait, run here, run elsewhere, and have failed."""
 
     def __init__(
-        self, jobs: Sequence[Job], parallel: int, place: Place[Any], progress: Progress, share: Path | None = None
+        self,
+        jobs: Sequence[Job],
+        parallel: int | Callable[[], int],
+        place: Place[Any],
+        progress: Progress,
+        share: Path | None = None,
     ) -> None:
-        self.parallel, self.place, self.progress, self.share = parallel, place, progress, share
+        self._parallel, self.place, self.progress, self.share = parallel, place, progress, share
         self._full = 0.0  # when there was no room
         self.failed: list[Failure] = []
         self.waiting = [job for job in jobs if not self._settled(job)]
         self.elsewhere: list[Job] = []
         self.running: list[_Running] = []
         self._looked = 0.0
+
+    @property
+    def parallel(self) -> int:
+        """How many jobs may run at once now."""
+        return self._parallel if isinstance(self._parallel, int) else max(1, self._parallel())
 
     @property
     def left(self) -> list[Job]:
@@ -184,12 +200,14 @@ class Schedule:
     def look(self, stopping: bool) -> None:
         """Collect those that have ended."""
         for one in list(self.running):
-            if self.place.look(one.started).running:
+            look = self.place.look(one.started)
+            self.progress.look(one.job, look.where, look.news)
+            if look.running:
                 continue
             self.running.remove(one)
             outcome = self.place.collect(one.started)
             one.claim.release()
-            if outcome.code == DataError.exit_code and IN_USE in outcome.line and not stopping:
+            if outcome.taken and not stopping:
                 self._aside(one.job)
                 continue
             if outcome.code and not stopping:

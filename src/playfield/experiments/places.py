@@ -18,7 +18,9 @@ from typing import IO, Any, Protocol, TypeVar
 
 from playfield.errors import DataError
 from playfield.experiments.job import Job, reached
+from playfield.runs.fence import ELSEWHERE
 from playfield.runs.info import is_run, read_info
+from playfield.runs.lock import IN_USE
 from playfield.runs.storage import as_storage_error
 
 LAST = 65536  # bytes at the end of standard error that are looked at
@@ -36,11 +38,15 @@ class Look:
     Attributes:
         code: its exit code; None while it runs. Below 0: ended by that signal.
         steps, seconds: how far the training is.
+        where: the name of the node that it runs on; empty where there is only one.
+        news: lines for a person since the last look.
     """
 
     code: int | None
     steps: int
     seconds: float
+    where: str = ""
+    news: tuple[str, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -61,6 +67,11 @@ class Outcome:
     code: int
     line: str
     result: dict[str, Any] | None
+
+    @property
+    def taken(self) -> bool:
+        """Whether it ended because another process trains the run."""
+        return self.code == DataError.exit_code and (IN_USE in self.line or ELSEWHERE in self.line)
 
 
 class Place(Protocol[H]):

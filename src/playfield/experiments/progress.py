@@ -31,6 +31,7 @@ class Progress(Terminal):
         self.finished_runs = sum(job.done() for job in jobs)
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
         self._ended: dict[Job, str] = {job: "finished" for job in jobs if job.done()}
+        self._where: dict[Job, str] = {}
 
     def started(self, job: Job) -> None:
         """The job was started."""
@@ -40,6 +41,13 @@ class Progress(Terminal):
     def elsewhere(self, job: Job) -> None:
         """Another process runs the job."""
         self.say(f"{job.name}: running elsewhere, in another process", also_above=False)
+
+    def look(self, job: Job, where: str, news: Sequence[str]) -> None:
+        """The job is on this node (empty: there is only one), and this is new of it."""
+        if where:
+            self._where[job] = where
+        for line in news:
+            self.say(line)
 
     def ended(self, job: Job, code: int) -> None:
         """The job ended with this exit code."""
@@ -81,7 +89,8 @@ class Progress(Terminal):
         states = dict.fromkeys(running, "") | dict.fromkeys(elsewhere, "elsewhere")
         last = [job for job in reversed(self._ended) if job not in states]
         rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, height - AROUND)]
-        lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *HEADERS, right=NUMBERS, style="bold")
+        headers = (*HEADERS, "node") if self._where else HEADERS
+        lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *headers, right=NUMBERS, style="bold")
         for job, state in rows:
             lines.add_row(*self._row(job, state), style="dim" if job in self._ended else "")
         hidden = len(self.jobs) - len(rows)
@@ -102,6 +111,7 @@ class Progress(Terminal):
             Text("" if score is None else format_value(score)),
             Text(f"{speed:,.0f}" if speed > 0 else ""),
             Text(state or left),
+            *([Text(visible(self._where.get(job, "")), no_wrap=True)] if self._where else []),
         ]
 
 

@@ -96,9 +96,10 @@ class Ready:
                         "use another --dir, or the file as it was"
                     )
 
-    def check_fit(self, waiting: Sequence[Job], parallel: int) -> None:
-        """Raise UsageError unless any `parallel` of these trainings fit here at once."""
-        fit_together([self.of(job.words).need for job in waiting], parallel, self.root)
+    def check_fit(self, waiting: Sequence[Job], parallel: int, here: bool = True) -> None:
+        """Raise UsageError unless any `parallel` of these fit at once: on the disk, and if `here` in memory."""
+        needs = [self.of(job.words).need for job in waiting]
+        fit_together(needs if here else [replace(need, memory=0.0) for need in needs], parallel, self.root)
 
     def say_how_long(self, waiting: Sequence[Job], parallel: int, yes: bool) -> None:
         """Say how long the trainings take, where that is worth measuring.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
 from playfield.experiments.tuning import Settings, games_of, together, value_of
 from playfield.runs.info import is_run, read_info
-from playfield.runs.lock import IN_USE, RunLock, held, in_use, local_holder
+from playfield.runs.lock import RunLock, held, in_use, local_holder
 
 
 class Watcher(Protocol):
@@ -37,6 +37,9 @@ class Watcher(Protocol):
 
     def ended(self, trial: Trial) -> None:
         """A trial has ended; its state says how."""
+
+    def say(self, line: str) -> None:
+        """Something a person should know."""
 
     def taken(self, count: int, processes: Sequence[int], cores: int) -> None:
         """Other processes run so many trainings of this tuning that there is no room for another here."""
@@ -79,12 +82,12 @@ class Running:
 def run(
     settings: Settings,
     study: Study,
-    parallel: int,
+    parallel: int | Callable[[], int],
     watcher: Watcher,
     place: Place[Any] | None = None,
     share: bool = False,
 ) -> None:
-    """Work on trials until all are done, also those of other processes.
+    """Work on trials until all are done, also those of other processes; `parallel`: as of `local.run_jobs`.
 
     With `share`, the trainings of other processes on this machine count among those `parallel` ones.
 
@@ -118,17 +121,28 @@ class Tuner:
         self,
         settings: Settings,
         study: Study,
-        parallel: int,
+        parallel: int | Callable[[], int],
         watcher: Watcher,
         place: Place[Any],
         share: bool = False,
     ) -> None:
         self.share, self._full = share, 0.0
-        self.settings, self.study, self.parallel, self.watcher, self.place = settings, study, parallel, watcher, place
+        self.settings, self.study, self._parallel, self.watcher, self.place = (
+            settings,
+            study,
+            parallel,
+            watcher,
+            place,
+        )
         self.active: list[Active] = []
         self.running: list[Running] = []
         self._asked = 0.0
         self._exhausted = False
+
+    @property
+    def parallel(self) -> int:
+        """How many trainings may run at once now."""
+        return self._parallel if isinstance(self._parallel, int) else max(1, self._parallel())
 
     def fill(self) -> None:
         """Start trainings while there is room: first those of trials under way, then of the next trial."""
@@ -201,6 +215,8 @@ class Tuner:
         """See how far trainings are, prune trials, and collect what has ended."""
         for one in list(self.running):
             look = self.place.look(one.started)
+            for line in look.news:
+                self.watcher.say(line)
             active = one.active
             total = self.settings.steps or self._total(one.job)
             one.fraction = min(look.steps / total, 1.0) if total else 0.0
@@ -255,7 +271,7 @@ class Tuner:
                 active.notes.append(f"seed {job.seed}: no game ended")
         elif active.pruned:
             pass
-        elif outcome.code == DataError.exit_code and IN_USE in outcome.line:
+        elif outcome.taken:
             active.waiting.insert(0, job)  # somebody resumes it by hand
         elif outcome.code == UsageError.exit_code and active.trial.number == 0:
             raise UsageError(f"what the tuning begins from cannot be trained: {outcome.line}")

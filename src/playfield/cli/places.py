@@ -1,0 +1,67 @@
+"""`--on`: where the trainings of an experiment run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from playfield import compute
+from playfield.cli.parser import Parser
+from playfield.experiments import ray_link
+from playfield.experiments.cluster import Cluster, Pins
+from playfield.experiments.job import Job
+from playfield.experiments.places import Place
+from playfield.runs.output import complain
+from playfield.training.prepare import Prepared
+
+HERE = "local"
+
+
+def add_on(p: Parser) -> None:
+    """Add the option."""
+    p.add_argument(
+        "--on",
+        metavar="PLACE",
+        help="where trainings run: local (default); ray: a Ray cluster, that of RAY_ADDRESS or one on this machine; "
+        "HOST:PORT or ray://HOST:PORT: that cluster",
+    )
+
+
+def check_on(a: argparse.Namespace) -> None:
+    """Raise UsageError where `--on` cannot be."""
+    if a.on not in (None, HERE):
+        ray_link.asked(a.on)
+        ray_link.require_ray()
+
+
+@contextlib.contextmanager
+def opened(
+    a: argparse.Namespace, root: Path, prepared: Callable[[Job], Prepared]
+) -> Iterator[tuple[Place[Any] | None, Callable[[], int]]]:
+    """The place, None for this machine, and how many trainings it takes at once. Raises UsageError where it cannot.
+
+    Args:
+        root: directory of the experiment.
+        prepared: what a job is, as it was chosen for this machine.
+    """
+    if a.on in (None, HERE):
+        yield None, compute.cores
+        return
+    address = ray_link.asked(a.on)
+    complain(f"{'starting Ray here' if address == 'local' else f'joining {address}'} ...")
+
+    def pins(job: Job) -> Pins:
+        found = prepared(job)
+        chosen = found.compute
+        return Pins(chosen.device, chosen.precision, chosen.workers, found.need.memory)
+
+    with contextlib.closing(ray_link.RayLink(address)) as link:
+        cluster = Cluster(link, root, pins, complain)
+        try:
+            cluster.open()
+            yield cluster, cluster.slots
+        finally:
+            cluster.forget()

@@ -1,0 +1,182 @@
+"""`python -m playfield.experiments.ray_bridge ADDRESS CORES`: the only code that imports Ray, in its own process.
+
+Ray prints over other lines, hangs where an address does not answer, and ends its process when a cluster is lost: here
+that harms nobody. Commands come in as lines of JSON and what happened goes out as such, see `ray_link`. Only
+functions that take and return text run on nodes, never again by Ray itself: what is to be run then is another
+command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from typing import Any
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from playfield.experiments import node
+
+STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
+POLL = 0.2  # seconds between two looks at tasks
+NODES = 1.0  # seconds between two looks at nodes
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+LOST = (
+    exceptions.NodeDiedError,
+    exceptions.TaskUnschedulableError,
+    exceptions.WorkerCrashedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.OutOfMemoryError,
+    exceptions.OwnerDiedError,
+)
+
+
+class Bridge:
+    """Tasks of this process in a Ray cluster.
+
+    Args:
+        out: where lines go.
+    """
+
+    def __init__(self, out: Any) -> None:
+        self.out = out
+        self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.tasks: dict[Any, int] = {}
+        self.functions = {
+            "run": ray.remote(max_retries=0)(node.run),
+            "probe": ray.remote(max_retries=0)(node.probe),
+        }
+        self._nodes: list[dict[str, Any]] = []
+        self._looked = 0.0
+
+    def tell(self, **what: Any) -> None:
+        """Write a line."""
+        self.out.write(json.dumps(what) + "\n")
+        self.out.flush()
+
+    def read(self) -> None:
+        """Take up commands until there are no more: the other side is gone."""
+        for line in sys.stdin:
+            self.commands.put(json.loads(line))
+        self.commands.put(None)
+
+    def work(self) -> None:
+        """Serve until the other side is gone."""
+        threading.Thread(target=self.read, daemon=True).start()
+        while True:
+            self.look_at_nodes()
+            try:
+                command = self.commands.get(timeout=0 if self.tasks else POLL)
+                if command is None:
+                    return
+                self.obey(command)
+                continue
+            except queue.Empty:
+                pass
+            if self.tasks:
+                ready, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=POLL)
+                for ref in ready:
+                    self.tell(task=self.tasks.pop(ref), **ended(ref))
+
+    def obey(self, command: dict[str, Any]) -> None:
+        """Start a task, or interrupt one."""
+        if command["do"] == "interrupt":
+            for ref in [ref for ref, number in self.tasks.items() if number == command["task"]]:
+                ray.cancel(ref, force=False)
+            return
+        where = NodeAffinitySchedulingStrategy(node_id=command["node"], soft=False)
+        function = self.functions[command["do"]].options(
+            num_cpus=command.get("cpus", 0), num_gpus=command.get("gpus", 0), scheduling_strategy=where
+        )
+        self.tasks[function.remote(command["text"])] = command["task"]
+
+    def look_at_nodes(self) -> None:
+        """Say which nodes there are, where that has changed."""
+        if time.monotonic() - self._looked < NODES:
+            return
+        self._looked = time.monotonic()
+        found = [
+            {
+                "id": one["NodeID"],
+                "host": one.get("NodeManagerHostname") or one["NodeManagerAddress"],
+                "cpus": int(one["Resources"].get("CPU", 0)),
+                "gpus": int(one["Resources"].get("GPU", 0)),
+            }
+            for one in ray.nodes()
+            if one["Alive"]
+        ]
+        if found != self._nodes:
+            self._nodes = found
+            self.tell(nodes=found)
+
+
+def ended(ref: Any) -> dict[str, Any]:
+    """How a task has ended: `text`, or why it was `lost`, has `failed`, or that it was `cancelled`."""
+    try:
+        return {"text": ray.get(ref)}
+    except LOST as error:
+        return {"lost": first_line(error)}
+    except exceptions.TaskCancelledError:
+        return {"cancelled": True}
+    except exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        return {"failed": f"{type(cause).__name__}: {first_line(cause)}" if cause else last_line(error)}
+    except Exception as error:
+        return {"lost": f"{type(error).__name__}: {first_line(error)}"}
+
+
+def first_line(error: Any) -> str:
+    """The first line of an error's text, without colours and what Ray advises after it."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0][:300]
+
+
+def last_line(error: Any) -> str:
+    """The last line of an error's text, where tracebacks say what it was."""
+    return (re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+def why_not(error: BaseException) -> str:
+    """Why a cluster could not be started or joined, on one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    if "ersion mismatch" in text:
+        found = re.findall(r"(Ray|Python): *(\S+)", text)
+        there, here = found[: len(found) // 2], found[len(found) // 2 :]
+        said = [", ".join(f"{name} {version}" for name, version in side) for side in (there, here)]
+        return f"it has {said[0]}, and this machine has {said[1]}: use the same versions"
+    if re.search(r"auth|token", text, re.IGNORECASE):
+        return "it wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
+    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+
+
+def main() -> int:
+    """Join the cluster at the address, or start one on this machine where it is `local`, and serve."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what Ray prints must not stand between our lines
+    address, cores = sys.argv[1], int(sys.argv[2])
+    own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE} if address == "local" else {}
+    out.write('{"imported": true}\n')  # from here on it is the address that takes its time
+    out.flush()
+    try:
+        ray.init(address=address, **own, **QUIET)
+    except BaseException as error:
+        out.write(json.dumps({"error": why_not(error)}) + "\n")
+        out.flush()
+        return 1
+    bridge = Bridge(out)
+    bridge.tell(ready=ray.__version__)
+    try:
+        bridge.work()
+    finally:
+        ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""A cluster without Ray: nodes that are told what they are, whose tasks end when a test says so, or are processes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+RUN = "import sys; from playfield.experiments import node; print(node.run(sys.argv[1]))"
+
+
+class Told:
+    """A link whose nodes answer at once that they are as `facts`, changed as given; tasks are only written down.
+
+    Attributes:
+        tasks: number -> what was submitted: do, node, text, cpus, gpus.
+        interrupted: numbers, in order.
+    """
+
+    def __init__(self, facts: dict[str, Any], **nodes: dict[str, Any]) -> None:
+        self.facts, self.nodes = facts, dict(nodes)
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.interrupted: list[int] = []
+        self.waiting: list[dict[str, Any]] = []
+        self.tell_nodes()
+
+    def tell_nodes(self) -> None:
+        found = [
+            {"id": name, "host": name, "cpus": given.get("cpus", 1), "gpus": given.get("gpus", 0)}
+            for name, given in self.nodes.items()
+        ]
+        self.waiting.append({"nodes": found})
+
+    def add(self, name: str, **given: Any) -> None:
+        self.nodes[name] = given
+        self.tell_nodes()
+
+    def lose(self, name: str) -> None:
+        """The node is gone, and so are its tasks."""
+        del self.nodes[name]
+        for number, task in list(self.tasks.items()):
+            if task["node"] == name and not task.get("ended"):
+                self.end(number, lost="its node died")
+        self.tell_nodes()
+
+    def submit(self, do: str, node: str, text: str, cpus: int = 0, gpus: int = 0) -> int:
+        number = len(self.tasks) + 1
+        self.tasks[number] = {"do": do, "node": node, "text": json.loads(text), "cpus": cpus, "gpus": gpus}
+        if do == "probe":
+            given = self.nodes[node]
+            if "failed" in given:
+                self.end(number, failed=given["failed"])
+            else:
+                facts = copy.deepcopy(self.facts)
+                for key, value in given.items():
+                    if isinstance(facts.get(key), dict):
+                        facts[key] |= value
+                    elif key in facts:
+                        facts[key] = value
+                self.end(number, text=json.dumps(facts))
+        else:
+            self.begin(number)
+        return number
+
+    def begin(self, number: int) -> None:
+        pass
+
+    def end(self, number: int, **how: Any) -> None:
+        self.tasks[number]["ended"] = True
+        self.waiting.append({"task": number, **how})
+
+    def interrupt(self, task: int) -> None:
+        self.interrupted.append(task)
+
+    def events(self) -> list[dict[str, Any]]:
+        found, self.waiting = self.waiting, []
+        return found
+
+    def close(self) -> None:
+        pass
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What was started on nodes, in order."""
+        return [{"number": n, **task} for n, task in self.tasks.items() if task["do"] == "run"]
+
+
+class Processes(Told):
+    """Nodes whose tasks are processes of this machine; with a node that is lost they go on, as on one cut off."""
+
+    def begin(self, number: int) -> None:
+        task = self.tasks[number]
+        task["process"] = subprocess.Popen(
+            [sys.executable, "-c", RUN, json.dumps(task["text"])], stdout=subprocess.PIPE, text=True
+        )
+
+    def interrupt(self, task: int) -> None:
+        self.tasks[task]["process"].send_signal(signal.SIGINT)
+
+    def events(self) -> list[dict[str, Any]]:
+        for number, task in self.tasks.items():
+            if task["do"] == "run" and "said" not in task and task["process"].poll() is not None:
+                task["said"] = json.loads(task["process"].communicate()[0])
+                self.end(number, text=json.dumps(task["said"]))
+        return super().events()
+
+    def close(self) -> None:
+        for task in self.runs():
+            if "said" not in task:
+                task["process"].kill()
+                task["process"].communicate()
