@@ -15,6 +15,7 @@ from playfield.cli import main
 from playfield.experiments import local, places
 from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import Look, Outcome
+from playfield.experiments.terminal import Terminal
 from playfield.runs import lock
 
 C = "CartPole-v1"
@@ -168,7 +169,7 @@ def test_only_what_is_free_is_started_and_it_is_said_who_has_the_rest(tmp_path, 
     assert place.most == 1
     assert (
         capsys.readouterr().err.count(
-            f"1 training of it runs in process {other.pid}: 1 of 2 cores are left here (--jobs overrules)\n"
+            f"process {other.pid} runs 1 of these trainings: 1 of 2 cores are left here (--jobs overrules)\n"
         )
         == 1
     )
@@ -187,7 +188,7 @@ def test_where_all_cores_are_taken_none_is_started_until_one_is_free(tmp_path, q
     for _ in range(20):
         schedule.start()
     assert place.started == 0
-    assert f"2 trainings of it run in process {other.pid}: 0 of 2 cores are left here" in capsys.readouterr().err
+    assert f"process {other.pid} runs 2 of these trainings: 0 of 2 cores are left here" in capsys.readouterr().err
     overruled = local.Schedule(jobs, 2, place, local.Progress(jobs), None)
     overruled.start()
     assert place.started == 2
@@ -196,6 +197,15 @@ def test_where_all_cores_are_taken_none_is_started_until_one_is_free(tmp_path, q
     schedule.start()
     assert place.started == 4
     schedule.end()
+
+
+def test_several_processes_are_named(capsys):
+    terminal = Terminal(stays=False)
+    for _ in range(2):
+        terminal.taken(5, [7, 12], 4)
+    assert capsys.readouterr().err == (
+        "processes 7, 12 run 5 of these trainings: 0 of 4 cores are left here (--jobs overrules)\n"
+    )
 
 
 def test_the_cores_of_another_machine_are_not_these(tmp_path, quick, monkeypatch):

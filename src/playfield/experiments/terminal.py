@@ -58,9 +58,10 @@ class Terminal:
         if self._taken == (count, len(processes)):
             return
         self._taken = count, len(processes)
-        who = f"process{'es' * (len(processes) > 1)} {', '.join(map(str, processes))}"
-        runs = "1 training of it runs" if count == 1 else f"{count} trainings of it run"
-        self.say(f"{runs} in {who}: {max(cores - count, 0)} of {cores} cores are left here (--jobs overrules)")
+        many = len(processes) > 1
+        who = f"process{'es' * many} {', '.join(map(str, processes))} run{'s' * (not many)}"
+        left = f"{max(cores - count, 0)} of {cores} cores are left here"
+        self.say(f"{who} {count} of these trainings: {left} (--jobs overrules)")
 
 
 def columns(table: Table, *headers: str, right: Sequence[str] = (), style: str = "") -> Table:
