@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
+import re
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -217,12 +220,67 @@ def moved(ask: Ask) -> Seen:
     return seen
 
 
-not_run(
+FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketimeMT.so.1"
+JUMPS = ["-3600", "+3600", "-86400", "+604800", "-315360000"]  # seconds; the last one is ten years
+
+
+@trial(
     35,
     "clock",
-    "a clock that jumps and a machine that sleeps change no duration",
-    "needs faketime, which is not installed",
+    "the clock of the day jumps while it trains: its times do not, none is negative; what was saved in the future is "
+    "resumed to the same hash",
+    short=0,
+    long=10,
 )
+def clock(ask: Ask) -> Seen:
+    """libfaketime moves the clock of the day, not the monotonic one: as an administrator or NTP does."""
+    from trials.tools import difference
+
+    if not FAKETIME.exists():
+        return Seen(not_run="needs libfaketime")
+    seen, log, most = Seen(), ask.folder / "log", 0.0
+    on = ["--steps", "640", *QUIET]
+    inside(training("ppo", ask.folder / "good", "--steps", "320"), log)
+    inside(["train", "--resume", str(ask.folder / "good"), *on], log)
+    for n in ask.rounds():
+        jump = JUMPS[n % len(JUMPS)]
+        now = ask.folder / f"clock-{n}"
+        now.write_text("+0")
+        faked = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(now),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        timed = ask.folder / f"timed-{n}"
+        words = ["train", "CartPole-v1", "--minutes", "0.1", "--eval-every", "5k", "--run", str(timed)]
+        words += ["--games", "2", "--no-film", "--no-tensorboard"]
+        timer = threading.Timer(5.0, now.write_text, (jump,))  # in the middle of the six seconds
+        timer.start()
+        done = run(words, ask.folder, env=faked)
+        timer.cancel()
+        wrong = f"exit {done.code}: {done.last}" if done.code or not done.plain else ""
+        if not wrong:
+            with open(timed / "metrics.csv", newline="", encoding="utf-8") as file:
+                times = [float(row["time/time_elapsed"]) for row in csv.DictReader(file)]
+            most = max(most, abs(done.seconds - times[-1]))
+            if times != sorted(times) or times[0] < 0 or times[-1] > done.seconds:
+                wrong = f"seconds from {times[0]} to {times[-1]}, in a process that ran {done.seconds:.1f} s"
+        if not wrong and (minus := re.search(r".* -[0-9].* (s|min|h|steps/s)\b.*", done.out)):
+            wrong = f"a negative time: {minus[0]}"
+        seen.check(not wrong, f"jump of {jump} s: {wrong}")
+
+        directory = ask.folder / f"run-{n}"
+        now.write_text(jump)
+        first = run(training("ppo", directory, "--steps", "320"), ask.folder, env=faked)
+        last = run(["train", "--resume", str(directory), *on], ask.folder)
+        end = difference(directory, ask.folder / "good") if first.code == last.code == 0 else last.last or first.last
+        seen.check(not end, f"saved with a clock of {jump} s, resumed with the true one: {end}")
+    seen.figures["most seconds outside the training"] = round(most, 1)
+    return seen
+
+
 not_run(36, "distributed", "lost actors and learners, partitions", "there is no distributed training yet")
 not_run(38, "systems", "Windows and macOS", "needs other operating systems; hosted CI runs a few tests there")
 not_run(23, "gpu", "the same seed on a GPU: the same up to its declared operations", "needs a GPU")
