@@ -37,14 +37,14 @@ ATARI = [
     ("breakoutnoframeskip-v4", "breakout", "classic", {}),
     ("BreakoutNoFrameskip", "breakout", "classic", {}),
     ("BreakoutNoFrameskip-v0", "breakout", "classic", STICKY),
-    ("Breakout-v4", "breakout", "classic", {}),
-    ("Breakout-v0", "breakout", "classic", STICKY),
+    ("Breakout-v4", "breakout", "v4", {}),
+    ("Breakout-v0", "breakout", "v4", STICKY),
     ("BreakoutDeterministic-v4", "breakout", "classic", {}),
     ("BreakoutDeterministic-v0", "breakout", "classic", STICKY),
     ("SpaceInvadersDeterministic-v4", "space_invaders", "classic", {"skip": 3}),
     ("SpaceInvadersNoFrameskip-v4", "space_invaders", "classic", {}),
-    ("Breakout-ram-v4", "breakout", "classic", RAM),
-    ("Breakout-ram-v0", "breakout", "classic", RAM | STICKY),
+    ("Breakout-ram-v4", "breakout", "v4", RAM),
+    ("Breakout-ram-v0", "breakout", "v4", RAM | STICKY),
     ("Breakout-ramNoFrameskip-v4", "breakout", "classic", RAM),
     ("Breakout-ramDeterministic-v0", "breakout", "classic", RAM | STICKY),
 ]
@@ -146,8 +146,7 @@ def test_an_unknown_namespace_says_how_to_load_it() -> None:
 def test_random_skip_is_not_hidden() -> None:
     note = resolve("Breakout-v4").note
     assert note is not None
-    assert "2 to 4 frames at random" in note
-    assert "always 4" in note
+    assert "2 to 4 frames, at random" in note
     assert "random" not in (resolve("BreakoutNoFrameskip-v4").note or "")
 
 
@@ -163,8 +162,9 @@ def test_every_id_that_ale_py_registers_resolves() -> None:
             continue
         found = resolve(env_id)
         assert (found.kind, found.id) == ("atari", spec.kwargs["game"])
-        sticky = found.overrides.get("sticky", {"v5": 0.25, "classic": 0.0}[str(found.protocol)])
+        sticky = found.overrides.get("sticky", {"v5": 0.25, "v4": 0.0, "classic": 0.0}[str(found.protocol)])
         assert sticky == spec.kwargs["repeat_action_probability"], env_id
+        assert (spec.kwargs["frameskip"] == (2, 5)) == (found.protocol == "v4"), env_id
         if env_id.startswith("ALE/"):
             assert env_id == f"ALE/{gym_name(found.id)}-v5"
             seen.add(found.id)

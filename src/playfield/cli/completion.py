@@ -116,7 +116,7 @@ def _values(parser: Parser, before: Sequence[str], flag: str) -> list[str]:
         "--env": _environments,
         "--device": lambda: ["auto", "cpu", "cuda"],
         "--precision": lambda: ["auto", "bf16", "fp32"],
-        "--protocol": lambda: ["classic", "v5"],
+        "--protocol": lambda: ["classic", "v4", "v5"],
         "--colour": lambda: ["grey", "rgb"],
         "--checkpoint": lambda: ["last", "best"],
         "--agent": lambda: ["random"],

@@ -249,7 +249,10 @@ def _train(options: dict[str, Any], say: Any, profile: bool) -> int:
 
 def protocol_options(p: Parser) -> None:
     group = p.add_argument_group("Atari protocol")
-    group.add_argument("--protocol", help="classic (Nature DQN, CleanRL) or v5 (Machado et al. 2018)")
+    group.add_argument(
+        "--protocol",
+        help="classic (Nature DQN, CleanRL), v4 (2 to 4 frames a step, at random) or v5 (Machado et al. 2018)",
+    )
     group.add_argument("--view", help="observation view, such as mono,trim,aimbot")
     group.add_argument(
         "--sticky",
@@ -257,6 +260,9 @@ def protocol_options(p: Parser) -> None:
         help="probability of repeating the previous action (sticky actions)",
     )
     group.add_argument("--skip", type=whole("--skip", 1, 60), help="frames per step")
+    group.add_argument(
+        "--skip-min", type=whole("--skip-min", 1, 59), help="fewest: how many is drawn for every step, up to --skip"
+    )
     group.add_argument("--noop", type=whole("--noop", 0, 300), help="random no-ops at a game's start")
     group.add_argument("--cap", type=whole("--cap", 100, 1e7), help="frames until a game is truncated")
     group.add_argument(

@@ -70,7 +70,7 @@ class Atari:
         life_lost: bool [N], where the last step lost a life and the game goes on.
 
     Raises:
-        UsageError: unknown game, bad protocol, another mode than the first (see `atari_modes`), fewer than one env.
+        UsageError: unknown game, bad protocol, one for single emulators (see `atari_modes`), fewer than one env.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Atari:
     ) -> None:
         check_num_envs(num_envs)
         protocol.check()
-        if protocol.other_game:  # AtariVectorEnv cannot choose one
-            raise UsageError(f"{game}: make_envs plays it in another mode, this class does not")
+        if protocol.single:
+            raise UsageError(f"{game}: make_envs plays it in another mode or with a random skip, this class does not")
         self.game, self.num_envs, self.protocol = game, num_envs, protocol
         self.rgb = raw or protocol.colour == "rgb"
         names = action_names(game, protocol.full_actions)
@@ -122,6 +122,11 @@ class Atari:
             action_names=names,
             protocol={"env": game, **protocol.stored(), "ale_py": ale_py.__version__},
         )
+
+    @property
+    def held(self) -> np.ndarray:
+        """Frames of each game's last step, int64 [N]. A step that ends a game may have fewer."""
+        return np.full(self.num_envs, self.protocol.skip, np.int64)
 
     @property
     def lives(self) -> np.ndarray:

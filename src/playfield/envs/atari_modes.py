@@ -1,9 +1,9 @@
-"""Modes and difficulties of Atari games.
+"""Modes and difficulties of Atari games, and steps of a random number of frames.
 
 A cartridge holds several games: its modes, chosen by the console's select switch. Its difficulty switches change them
-further. ale-py's vector emulator always plays the first mode at difficulty 0, so the others are played by N single
-emulators in a loop, as RAM is (see `atari_ram`): the rules of the protocol are the same, but the same seed plays
-another game, and one thread steps them all.
+further. ale-py's vector emulator always plays the first mode at difficulty 0, with one number of frames for all
+steps, so the others are played by N single emulators in a loop, as RAM is (see `atari_ram`): the rules of the
+protocol are the same, but the same seed plays another game, and one thread steps them all.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ def ranges(numbers: list[int] | tuple[int, ...]) -> str:
 def pixels(
     game: str, num_envs: int, protocol: AtariProtocol, *, threads: int = 1, raw: bool = False
 ) -> Atari | AtariModes:
-    """`num_envs` games observed as pixels, in the mode and at the difficulty of `protocol`: see `Atari`."""
-    if protocol.other_game:
+    """`num_envs` games observed as pixels, in the mode and with the steps of `protocol`: see `Atari`."""
+    if protocol.single:
         return AtariModes(game, num_envs, protocol, raw=raw)
     return Atari(game, num_envs, protocol, threads=threads, raw=raw)
 
 
 class AtariModes(AtariRam):
-    """`num_envs` copies of one game in a mode of its own; observations are those of `Atari`, uint8 [N, H, W, C].
+    """`num_envs` copies of one game in a mode or with steps of its own; observations are those of `Atari`.
 
     Args:
         game: ROM name in ale-py, such as `breakout`.
         num_envs: games at once.
-        protocol: what scores depend on, with `mode` or `difficulty`.
+        protocol: what scores depend on, with `mode`, `difficulty` or `skip_min`.
         raw: RGB frames of the 210x160 screen instead of the protocol's observations; the same seeds and actions give
             the same games.
 

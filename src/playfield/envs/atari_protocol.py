@@ -15,9 +15,10 @@ class AtariProtocol:
     """What a score on an Atari game depends on.
 
     Attributes:
-        name: `classic`, `v5`, or `custom` when a part was changed.
-        sticky: probability of repeating the previous action, per frame, Machado et al. 2018).
+        name: `classic`, `v4`, `v5`, or `custom` when a part was changed.
+        sticky: probability of repeating the previous action, per frame (Machado et al. 2018).
         skip: frames per step (frame skip).
+        skip_min: None, or fewest frames of a step: how many is then drawn for every step, from `skip_min` to `skip`.
         maxpool: the last two frames of a step are max-pooled.
         noop: an episode starts after fewer than `noop` random no-op frames (a FIRE at the start counts as one).
         cap: frames, counted from the first observation, after which an episode is truncated (whole steps).
@@ -47,6 +48,7 @@ class AtariProtocol:
     obs: str = "pixels"
     mode: int | None = None
     difficulty: int | None = None
+    skip_min: int | None = None
 
     @classmethod
     def from_stored(cls, protocol: Mapping[str, Any]) -> AtariProtocol:
@@ -62,6 +64,11 @@ class AtariProtocol:
     def other_game(self) -> bool:
         """Is it played in another mode, or at another difficulty, than the emulator's default?"""
         return self.mode is not None or self.difficulty is not None
+
+    @property
+    def single(self) -> bool:
+        """Does it take single emulators? ale-py's vector emulator plays the first mode, with one number of frames."""
+        return self.other_game or self.skip_min is not None
 
     def changed(self, **parts: Any) -> AtariProtocol:
         """This protocol with some parts changed; a real change makes its name `custom`.
@@ -98,6 +105,14 @@ class AtariProtocol:
             value = getattr(self, part)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise UsageError(f"protocol option {part} must be a whole number, not {shown(value)}")
+        fewest = self.skip_min
+        if fewest is not None and (
+            isinstance(fewest, bool) or not isinstance(fewest, int) or not 1 <= fewest < self.skip
+        ):
+            raise UsageError(
+                f"protocol option skip_min must be a whole number from 1 to {self.skip - 1} (below skip), "
+                f"not {shown(fewest)}"
+            )
         for part in ("maxpool", "life_loss", "fire_reset", "full_actions"):
             if not isinstance(getattr(self, part), bool):
                 raise UsageError(f"protocol option {part} must be True or False, not {shown(getattr(self, part))}")
@@ -116,7 +131,8 @@ class AtariProtocol:
         height, width = self.screen
         parts = [
             f"sticky {self.sticky:g}",
-            f"skip {self.skip}" + ("" if self.maxpool else " without max-pooling"),
+            f"skip {self.skip if self.skip_min is None else f'{self.skip_min} to {self.skip} at random'}"
+            + ("" if self.maxpool else " without max-pooling"),
             f"noop {self.noop}",
             f"cap {self.cap:,} frames",
             f"life loss {'terminal' if self.life_loss else 'ignored'}",
@@ -132,6 +148,8 @@ class AtariProtocol:
 PROTOCOLS = {
     # What the Nature DQN paper trained with, and CleanRL and the SB3 Zoo still do.
     "classic": AtariProtocol(),
+    # What Gym's `GAME-v4` did (ALE's frame skip of 2 to 4, drawn for every step), below the wrappers of `classic`.
+    "v4": AtariProtocol(name="v4", skip_min=2),
     # Machado et al. 2018: sticky actions, no life-loss signal; with the minimal action set, as `ALE/*-v5` has it.
     "v5": AtariProtocol(name="v5", sticky=0.25, noop=0, life_loss=False, fire_reset=False),
 }

@@ -81,6 +81,11 @@ class AtariRam:
         """Lives left in each game [N]; 0 in games that count none."""
         return np.array([game.lives for game in self._games])
 
+    @property
+    def held(self) -> np.ndarray:
+        """Frames of each game's last step [N]; 0 before the first. A step that ends a game may have fewer."""
+        return np.array([game.held for game in self._games], np.int64)
+
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Start a new episode in every env, env i seeded with `seeds[i]`; returns obs uint8 [N, 128].
 
@@ -190,6 +195,7 @@ class Game:
         self.load()
         self.actions = self.ale.getLegalActionSet() if protocol.full_actions else self.ale.getMinimalActionSet()
         self.life_lost = False
+        self.held = 0
 
     def load(self) -> None:
         """Load the ROM. That forgets mode and difficulty; a new game does not."""
@@ -220,12 +226,16 @@ class Game:
         self.before = None
         self.lives = self.ale.lives()
         self.life_lost = False
-        self.score = self.length = 0
+        self.score = self.length = self.frames = 0
 
     def step(self, action: int) -> tuple[int, bool, bool]:
-        """(reward, game over, cap reached) of one action held for `skip` frames."""
-        reward, over = 0, False
-        for k in range(self.protocol.skip):
+        """(reward, game over, cap reached) of one action held for `skip` frames, or for a random number of them."""
+        reward, over, skip = 0, False, self.protocol.skip
+        if self.protocol.skip_min is not None:
+            skip = int(self.generator.integers(self.protocol.skip_min, skip + 1))
+            self.before = None  # with one frame there is nothing to pool
+        self.held = skip
+        for k in range(skip):
             if self.max_pools and k:
                 self.before = self.now()
             reward += self.ale.act(self.actions[action])
@@ -234,10 +244,11 @@ class Game:
                 break
         self.score += reward
         self.length += 1
+        self.frames += skip
         lives = self.ale.lives()
         self.life_lost = lives < self.lives and not over
         self.lives = lives
-        return reward, over, not over and self.length * self.protocol.skip >= self.protocol.cap
+        return reward, over, not over and self.frames >= self.protocol.cap
 
     def observation(self) -> np.ndarray:
         """The console's RAM, uint8 [128]."""

@@ -56,6 +56,11 @@ class Viewed:
         return self._raw.life_lost
 
     @property
+    def held(self) -> np.ndarray:
+        """Frames of each game's last step, int64 [N]."""
+        return self._raw.held
+
+    @property
     def lives(self) -> np.ndarray:
         """Lives left in each game [N]; 0 in games that count none."""
         return self._raw.lives

@@ -133,8 +133,8 @@ class Family:
         """
         return "vector", "states" if states else "pixels" if pixels else id.split("-v")[0]
 
-    def frames_per_step(self, protocol: Mapping[str, Any]) -> int | None:
-        """Emulator frames in one step; None where there is no emulator."""
+    def frames_per_step(self, protocol: Mapping[str, Any]) -> float | None:
+        """Emulator frames in one step, on average; None where there is no emulator."""
         return None
 
     def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
@@ -231,12 +231,16 @@ class AtariFamily(Family):
     def input_names(self, id: str, count: int) -> tuple[str, ...]:
         return tuple(f"byte {i}" for i in range(count))  # of RAM
 
-    def frames_per_step(self, protocol: Mapping[str, Any]) -> int:
-        return int(protocol.get("skip", 1))
+    def frames_per_step(self, protocol: Mapping[str, Any]) -> float:
+        most = protocol.get("skip", 1)
+        return float((protocol.get("skip_min", most) + most) / 2)
 
     def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
-        # 60 frames of tolerance for the no-op frames at the start of an episode
-        return (protocol["cap"] - 60) // protocol["skip"] if protocol.get("cap") else None
+        if not protocol.get("cap"):
+            return None
+        # 60 frames of tolerance for the no-op frames at the start of an episode, a hundredth for random skips
+        steps = (protocol["cap"] - 60) / self.frames_per_step(protocol)
+        return int(0.99 * steps if "skip_min" in protocol else steps)
 
     def reference_scores(
         self, id: str, protocol: Mapping[str, Any] | None = None

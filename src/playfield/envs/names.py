@@ -222,9 +222,10 @@ def _protocol(asked: str, game: str, match: re.Match[str]) -> Resolved | None:
         note = f"{asked} means the classic protocol with {skip} frames per step, {sticky}."
     else:
         note = (
-            f"{asked} skipped 2 to 4 frames at random; playfield plays it under the classic protocol, "
-            f"always 4 frames per step, {sticky}, so its scores are not comparable."
+            f"{asked} means the v4 protocol: an action is held for 2 to 4 frames, at random, {sticky}; "
+            "otherwise it is the classic one."
         )
+        return Resolved(game, "atari", "v4", overrides, note + ram)
     return Resolved(game, "atari", "classic", overrides, note + ram)
 
 

@@ -290,7 +290,7 @@ class Run:
         if self.goal is not None and self.goal.games != WINDOW and len(self.scores) >= self.goal.games:
             row["rollout/target_mean"] = self.goal.mean(self.scores)
         if frames := self.spec.family.frames_per_step(self.spec.protocol):
-            row["rollout/frames"] = self.step * frames
+            row["rollout/frames"] = int(self.step * frames)
         if self.compute.device == "cuda":
             row["time/gpu_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
         return row

@@ -15,7 +15,7 @@ import numpy as np
 
 from playfield.envs import make_envs
 from playfield.envs.atari import Atari
-from playfield.envs.atari_modes import AtariModes, pixels
+from playfield.envs.atari_modes import AtariModes
 from playfield.envs.atari_viewed import Viewed
 from playfield.errors import UsageError
 from playfield.show import panels
@@ -41,7 +41,9 @@ def play(env: Atari | AtariModes | Viewed, steps: int, seed: int) -> tuple[list[
         The frames of the last step, each uint8 RGB [210, 160, 3]; the observation, [H, W, C]; the steps played.
     """
     protocol, names = env.protocol, env.spec.action_names
-    single = pixels(env.game, 1, protocol.changed(skip=1, maxpool=False, cap=10_000_000), raw=True)
+    # the same kind of emulator: another would draw other no-ops
+    make = AtariModes if protocol.single else Atari
+    single = make(env.game, 1, protocol.changed(skip=1, skip_min=None, maxpool=False, cap=10_000_000), raw=True)
     fire = names.index("FIRE") if protocol.fire_reset and "FIRE" in names else -1
     rng = np.random.default_rng(seed)
     games, played, ended = 0, 0, True
@@ -56,7 +58,7 @@ def play(env: Atari | AtariModes | Viewed, steps: int, seed: int) -> tuple[list[
             executed = np.array([fire]) if fire >= 0 and env.life_lost[0] else action
             step = env.step(action)
             frames = []
-            while len(frames) < protocol.skip and not (frames and ended):
+            while len(frames) < env.held[0] and not (frames and ended):
                 single.life_lost[:] = False  # otherwise it would press FIRE in the middle of a step
                 frame = single.step(executed)
                 frames.append(frame.next_obs[0].copy())

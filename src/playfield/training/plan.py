@@ -252,7 +252,7 @@ def plan_text(
         **({"replay": replay} if replay else {}),
         **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
-        "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,} frames)" if frames else ""),
+        "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,.0f} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),
         "at most" if target else "expected": (
             f"about {format_seconds(info['steps'] / speed)} at the measured {speed:,.0f} steps/s"

@@ -148,6 +148,7 @@ class Request:
 PROTOCOL_PARTS = (
     "sticky",
     "skip",
+    "skip_min",
     "noop",
     "cap",
     "life_loss",
