@@ -77,6 +77,15 @@ def test_an_early_ctrl_c_is_one_line(wait, tmp_path):
     assert len(done.stderr.strip().splitlines()) <= 3
 
 
+def test_little_is_imported_before_ctrl_c_is_caught():
+    """Reading versions takes email and zipfile with it: 30 ms in which Ctrl-C was a traceback."""
+    code = "import sys; before = set(sys.modules); import playfield.__main__; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    early = set(done.stdout.split())
+    assert "playfield.__main__" in early
+    assert not early & {"importlib.metadata", "email", "zipfile", "numpy", "playfield.cli"}
+
+
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:

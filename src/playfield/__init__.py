@@ -11,7 +11,6 @@ Names are loaded on first use, so that `import playfield` is fast.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import types
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("playfield")
+        return str(importlib.import_module("importlib.metadata").version("playfield"))
     if name not in _HOMES:
         raise AttributeError(f"module 'playfield' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -92,7 +92,7 @@ def _summary(
     except UsageError as error:
         if asked:
             raise
-        return None, f"No aggregates: {error}."
+        return None, f"No aggregates: {str(error).rstrip('.')}."
 
 
 def _sentence(choice: chosen.Choice, rows: Sequence[dict[str, Any]]) -> str:

@@ -161,8 +161,8 @@ def evaluate(
         threads: emulator threads (0: one per core).
         on_game: called with (games done, games) after each game.
         on_step: called with (games done, steps done) after each step of all environments.
-        max_steps: a game is cut off after these steps; None: after 10,000 where the environment has no time limit.
-            Atari games have the cap of their protocol.
+        max_steps: a game is cut off after these steps; None: after 10,000 where the environment has no time limit,
+            or one of more than a million. Atari games have the cap of their protocol.
         protocol: Atari only: `classic` or `v5`, instead of that of the training.
         parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
 
