@@ -91,7 +91,8 @@ class RayLink:
             env=variables,
             start_new_session=True,  # Ctrl-C reaches only this process
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self._begin("imported", START)
             self._begin("ready", START if address == "local" else ANSWER)
@@ -160,6 +161,7 @@ class RayLink:
     def close(self) -> None:
         """See `Link`."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.close()
         try:
@@ -167,6 +169,9 @@ class RayLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(END)
+        if not self._reader.is_alive():  # else a process that Ray left behind has the other end
+            self._process.stdout.close()
         self._errors.close()
 
 

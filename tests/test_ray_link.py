@@ -1,0 +1,189 @@
+"""The process that talks to Ray, with a pretended Ray: what goes in and out, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from playfield import compute
+from playfield.errors import UsageError
+from playfield.experiments import node, ray_link
+from playfield.experiments.ray_link import RayLink
+
+
+@pytest.fixture(autouse=True)
+def _pretended(monkeypatch):
+    folders = [str(Path(__file__).with_name("pretended_ray")), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def events(link, count):
+    found, deadline = [], time.monotonic() + 60
+    while len(found) < count:
+        found += link.events()
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
+
+
+def ends(link, numbers):
+    """number -> how these tasks ended."""
+    found = {}
+    while numbers - found.keys():
+        found |= {e.pop("task"): e for e in events(link, 1) if "task" in e}
+    return found
+
+
+def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
+    link = RayLink("local")
+    try:
+        (first,) = events(link, 1)
+        (one,) = first["nodes"]
+        assert (one["id"], one["cpus"], one["gpus"]) == ("n1", 3, 0)
+        how = json.loads(one["host"])
+        assert how == {
+            "address": "local",
+            "num_cpus": compute.cores(),
+            "include_dashboard": False,
+            "object_store_memory": 80 * 2**20,
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "auth": "token",
+            "token": 64,
+        }
+        texts = {
+            "text": {"do": "options"},
+            "lost": {"do": "NodeDiedError", "text": "its node died. To see more, use ray\nand more"},
+            "crashed": {"do": "OutOfMemoryError", "text": "\x1b[31mtoo much\x1b[0m"},
+            "failed": {"do": "RayTaskError", "text": "boo"},
+            "uncaused": {"do": "RayTaskError", "text": "no cause"},
+            "strange": {"do": "RayError", "text": ""},
+            "waits": {"do": "wait"},
+        }
+        numbers = {name: link.submit("run", "n1", json.dumps(text), 2, 1) for name, text in texts.items()}
+        link.interrupt(numbers["waits"])
+        link.interrupt(99)
+        found = ends(link, set(numbers.values()))
+        assert json.loads(found[numbers["text"]]["text"]) == {
+            "max_retries": 0, "num_cpus": 2, "num_gpus": 1, "node": "n1", "soft": False,
+        }  # fmt: skip
+        assert found[numbers["lost"]] == {"lost": "its node died"}
+        assert found[numbers["crashed"]] == {"lost": "too much"}
+        assert found[numbers["failed"]] == {"failed": "ValueError: boo"}
+        assert found[numbers["uncaused"]] == {"failed": "ValueError: no cause"}
+        assert found[numbers["strange"]] == {"lost": "RayError: RayError"}
+        assert found[numbers["waits"]] == {"cancelled": True}
+
+        mark = tmp_path / "mark"
+        mark.touch()
+        number = link.submit("probe", "n1", json.dumps({"mark": str(mark), "threads": node.threads()}))
+        told = json.loads(ends(link, {number})[number]["text"])
+        here = node.facts(mark)
+        assert told["host"] == socket.gethostname()
+        assert {k: told[k] for k in ("versions", "processor", "bf16", "sees")} == {
+            k: here[k] for k in ("versions", "processor", "bf16", "sees")
+        }
+        assert here["sees"] is True
+        assert node.facts(tmp_path / "nothing")["sees"] is False
+
+        link.submit("run", "n1", json.dumps({"do": "die"}))
+        assert "gone" in events(link, 1)[-1]
+        assert "gone" in link.events()[0], "it is said again and again"
+        link.submit("run", "n1", "{}")
+    finally:
+        link.close()
+    assert link._process.poll() == 7
+
+
+def test_it_ends_with_the_process_that_asks(tmp_path):
+    code = (
+        "import os, sys; from playfield.experiments.ray_link import RayLink; link = RayLink('local');"
+        "print(link._process.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+MISMATCH = (
+    "Version mismatch: The cluster was started with:\n    Ray: 2.61.0\n    Python: 3.12.1\n"
+    "This process on node 10.0.0.2 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (MISMATCH, "it has Ray 2.61.0, Python 3.12.1, and this machine has Ray 2.60.0, Python 3.11.7: use the same"),
+        ("InvalidAuthToken: no token", "it wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"),
+        ("something\nelse", "RuntimeError: something else"),
+    ],
+)
+def test_what_cannot_be_joined_is_one_line(trouble, why, port, monkeypatch):
+    monkeypatch.setenv("PRETENDED_RAY", trouble)
+    with pytest.raises(UsageError) as told:
+        RayLink(port)
+    assert str(told.value).startswith(f"{port} cannot be joined: {why}")
+    assert "\n" not in str(told.value)
+
+
+def test_what_does_not_answer_as_ray_does_is_given_up(port, monkeypatch):
+    monkeypatch.setenv("PRETENDED_RAY", "hangs")
+    monkeypatch.setattr(ray_link, "ANSWER", 0.5)
+    with pytest.raises(UsageError, match="cannot be joined: it does not answer as a Ray cluster does"):
+        RayLink(port)
+    monkeypatch.setattr(ray_link, "END", 0.2)
+    monkeypatch.setattr(ray_link, "START", 3.0)
+    with pytest.raises(UsageError, match="Ray could not be started here: it takes too long"):
+        RayLink("local")
+    monkeypatch.setenv("PRETENDED_RAY", "no space left")
+    monkeypatch.setattr(ray_link, "START", 60.0)
+    with pytest.raises(UsageError, match="Ray could not be started here: RuntimeError: no space left"):
+        RayLink("local")
+
+
+def test_a_training_on_a_node_is_asked_to_save_by_an_interrupt_and_ended_by_a_second(tmp_path):
+    """`node.run` itself: the exit code of the command, its standard error, and what KeyboardInterrupt does."""
+    code = "import sys; from playfield.experiments import node; print(node.run(sys.argv[1]))"
+    told = {"cwd": str(tmp_path), "log": str(tmp_path / "log"), "variables": {"X": "1"}, "threads": {}}
+
+    def start(*words):
+        text = json.dumps({**told, "words": list(words)})
+        return subprocess.Popen([sys.executable, "-c", code, text], stdout=subprocess.PIPE, text=True)
+
+    wrong = start("train", "CartPole-v9")
+    assert json.loads(wrong.communicate()[0]) == {"code": 2}
+    assert (tmp_path / "log").read_text().startswith("playfield: ")
+    run = tmp_path / "run"
+    words = ("train", "CartPole-v1", "--algo", "random", "--steps", "100M", "--quiet", "--run", str(run))
+    long = start(*words)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    long.send_signal(signal.SIGINT)
+    assert json.loads(long.communicate()[0]) == {"code": 143}
+    assert (run / "checkpoints" / "last").exists()
