@@ -122,7 +122,8 @@ def watched_training(ask: Ask) -> Seen:
     log = ask.folder / "train.log"
     with open(log, "wb") as file:
         training_process = subprocess.Popen([*PYTHON, *words], cwd=ask.folder, stdout=file, stderr=file)
-    samples: list[tuple[int, frozenset[tuple[str, str]], int, frozenset[tuple[str, str]]]] = []
+    sizes: dict[str, list[int]] = {"training": [], "page": []}
+    files: dict[str, list[frozenset[tuple[str, str]]]] = {"training": [], "page": []}
     try:
         until = time.monotonic() + 120
         while not (run_dir / "checkpoints" / "last").exists():
@@ -137,8 +138,9 @@ def watched_training(ask: Ask) -> Seen:
             tabs = [asyncio.create_task(watch(page, end)) for _ in range(3)]
             while time.monotonic() < end:
                 await asyncio.sleep(min(5.0, seconds / 60))
-                pids = training_process.pid, page.process.pid
-                samples.append((size_of(pids[0])[0], opened(pids[0]), size_of(pids[1])[0], opened(pids[1])))
+                for name, pid in (("training", training_process.pid), ("page", page.process.pid)):
+                    sizes[name].append(size_of(pid)[0])
+                    files[name].append(opened(pid))
                 ask.show(max(1, int(time.monotonic() - start)), int(seconds))
             return list(await asyncio.gather(*tabs))
 
@@ -152,15 +154,16 @@ def watched_training(ask: Ask) -> Seen:
         training_process.terminate()
         code = training_process.wait(60)
     seen.check(code == 143, f"the training: exit {code}: {log.read_text(errors='replace')[-200:]}")
-    tenth = max(1, len(samples) // 10)
-    for name, memory, files in (("training", 0, 1), ("page", 2, 3)):
-        first, last = samples[tenth : 2 * tenth], samples[-tenth:]
-        growth = sum(s[memory] for s in last) / len(last) / (sum(s[memory] for s in first) / len(first)) - 1
+    tenth = max(1, len(sizes["page"]) // 10)
+    parts = slice(tenth, 2 * tenth), slice(-tenth, None)
+    for name, memory in sizes.items():
+        first, last = (sum(memory[part]) / len(memory[part]) for part in parts)
+        growth = last / first - 1
         # What a save opens is closed again; what is left open is there in every sample.
-        stays = [frozenset.intersection(*(s[files] for s in part)) for part in (last, first)]
-        more = ", ".join(sorted(what for _, what in stays[0] - stays[1]))
+        before, after = (frozenset.intersection(*files[name][part]) for part in parts)
+        more = ", ".join(sorted(what for _, what in after - before))
         seen.check(growth < 0.01, f"the memory of the {name} grew by {growth:.2%}")
-        seen.check(len(stays[0]) <= len(stays[1]), f"the {name} has more descriptors open: {more}")
+        seen.check(len(after) <= len(before), f"the {name} has more descriptors open: {more}")
         seen.figures[f"growth of the {name}, %"] = round(100 * growth, 2)
     seen.figures |= {"minutes": round(seconds / 60, 1), "frames": sum(frames)}
     seen.count = max(1, round(seconds / 60))
