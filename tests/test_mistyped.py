@@ -123,3 +123,5 @@ def test_what_is_much_less_alike_than_the_best_is_left_out():
     assert nearest("ppoo", ["ppo", "pqn", "pong"]) == ["ppo"]
     assert nearest("figure-10", ["figure-10-4", "figure-10-3", "random"]) == ["figure-10-4", "figure-10-3"]
     assert nearest("zzz", ["ppo"]) == []
+    assert nearest("srasa", ["sarsa", "sarsa_lambda", "random"])[0] == "sarsa"
+    assert nearest("dnq", ["ppo", "dqn"]) == ["dqn"]

@@ -270,7 +270,7 @@ MISTAKES = [
     ("impala:width=1,width=2", "given twice"),
     ("impala:", "no option"),
     ("impala:width=2,", "no option"),
-    ("relu128:width=2", "no option of --net relu128 called 'width': did you mean init?"),
+    ("relu128:width=2", "no option of --net relu128 called 'width': choose from init"),
     ("mlp:act=rel", "did you mean relu"),
     ("mlp:norm=layer", "choose from none, dense"),
     ("auto:width=2", "has no options"),

@@ -55,9 +55,17 @@ def visible(text: str) -> str:
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` of `known` that look most like `name`, best first; none much less than the best."""
     candidates = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(candidates), n=n, cutoff=0.5)
-    likeness = [difflib.SequenceMatcher(None, f, name.lower()).ratio() for f in found]
-    return [candidates[f] for f, like in zip(found, likeness, strict=True) if like > likeness[0] - 0.2]
+    likeness = {k: _likeness(name.lower(), k) for k in candidates}
+    best = max(likeness.values(), default=0.0)
+    close = [k for k in candidates if likeness[k] >= max(0.5, best - 0.2)]
+    return [candidates[k] for k in sorted(close, key=lambda k: -likeness[k])[:n]]
+
+
+def _likeness(name: str, known: str) -> float:
+    """From 0 to 1: by the parts in common, or where only the order of letters differs, which such parts miss."""
+    if len(name) > 2 and sorted(name) == sorted(known):
+        return 0.9
+    return difflib.SequenceMatcher(None, known, name).ratio()
 
 
 def shown(value: object, plain: bool = False) -> str:
