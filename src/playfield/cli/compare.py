@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, seed_list, whole
-from playfield.cli.places import add_on, check_on, opened
+from playfield.cli.places import SLURM, add_on, check_on, opened, pins_of
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, PlayfieldError, UsageError, unknown
-from playfield.experiments import file, grid, local
+from playfield.experiments import file, grid, local, slurm
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
@@ -65,6 +65,7 @@ def compare(words: list[str]) -> int:
         "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
     )
     add_on(p)
+    p.add_argument("--submit", action="store_true", help="with --on slurm: submit the script, too")
     p.add_argument("--yes", action="store_true", help="start even what will take more than a day")
     p.add_argument("--trust", action="store_true", help="import the module of a module:Id that only a file names")
     p.add_argument("--extend", action="store_true", help="train finished runs on to a larger --steps")
@@ -80,6 +81,8 @@ def compare(words: list[str]) -> int:
     env_kwargs(p)
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
     check_on(a)
+    if a.submit and a.on != SLURM:
+        raise UsageError("--submit is for --on slurm")
     if a.env_kwargs:
         extra = ["--env-kwargs", *a.env_kwargs, *extra]
     if a.out is not None:
@@ -168,6 +171,8 @@ def _run(
 ) -> int:
     """Train what is not trained yet, then show all of it."""
     ended = _train(a, kinds, given, command)
+    if ended is None:
+        return 0
     for one in ended:
         if one.diverged:  # a result, which the table counts
             complain(f"{one.job.name}: {one.why}")
@@ -214,8 +219,8 @@ def _shown(p: Parser) -> None:
 
 def _train(
     a: argparse.Namespace, kinds: Sequence[Kind], given: file.Experiment | None, command: str
-) -> list[local.Failure]:
-    """Check everything, then train; returns those that failed."""
+) -> list[local.Failure] | None:
+    """Check everything, then train; returns those that failed, None where they are left to SLURM."""
     ready = Ready(a.dir, lambda words: understand(words)[0], complain)
     asked, (kinds, jobs, before) = kinds, _plan(a, kinds, ready)
     waiting = [job for job in jobs if not job.done() and not job.diverged()]
@@ -224,8 +229,8 @@ def _train(
     ready.prepare(kinds)
     ready.check_presets(kinds)
     with opened(a, a.dir, lambda job: ready.of(job.words)) as (place, slots):
-        parallel = a.jobs or slots()
-        ready.check_fit(waiting, parallel, here=place is None)
+        parallel = a.jobs or (slots() if a.on != SLURM else len(waiting))
+        ready.check_fit(waiting, parallel, here=place is None and a.on != SLURM)
         prepared = {kind: ready.of(kind.train_words) for kind in kinds}
         if given is not None:
             file.note_differences(given, prepared, complain)
@@ -237,12 +242,23 @@ def _train(
                 prepared = {kind: ready.of(kind.train_words) for kind in kinds}
             grid.save_labels(a.dir, jobs)
             atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now))
+        if a.on == SLURM:
+            _queue(a, [job for job in jobs if not job.done() and not job.diverged()], ready)
+            return None
         try:
             share = a.dir / ".claims" if place is None and not a.jobs else None
             return local.run_jobs(jobs, a.jobs or slots, place, share)
         except local.Interrupted as stop:
             stop.args = (f"{stop}; what was trained is saved. Go on with: {command}",)
             raise
+
+
+def _queue(a: argparse.Namespace, jobs: Sequence[Job], ready: Ready) -> None:
+    """Write the script of a job array, and submit it where that is asked for."""
+    script = slurm.write(a.dir, jobs, lambda job: pins_of(ready.of(job.words)), a.jobs)
+    complain(f"{script}: {len(jobs)} training{'s' * (len(jobs) > 1)}")
+    complain(slurm.submit(script) if a.submit else f"submit it with: sbatch {shlex.quote(str(script))}")
+    complain(f"draw what is there at any time with: playfield compare --dir {shlex.quote(str(a.dir))}")
 
 
 def _plan(

@@ -17,7 +17,7 @@ from playfield.experiments.places import Place
 from playfield.runs.output import complain
 from playfield.training.prepare import Prepared
 
-HERE = "local"
+HERE, SLURM = "local", "slurm"
 
 
 def add_on(p: Parser) -> None:
@@ -26,15 +26,21 @@ def add_on(p: Parser) -> None:
         "--on",
         metavar="PLACE",
         help="where trainings run: local (default); ray: a Ray cluster, that of RAY_ADDRESS or one on this machine; "
-        "HOST:PORT or ray://HOST:PORT: that cluster",
+        "HOST:PORT or ray://HOST:PORT: that cluster; slurm: write the script of a job array",
     )
 
 
 def check_on(a: argparse.Namespace) -> None:
     """Raise UsageError where `--on` cannot be."""
-    if a.on not in (None, HERE):
+    if a.on not in (None, HERE, SLURM):
         ray_link.asked(a.on)
         ray_link.require_ray()
+
+
+def pins_of(prepared: Prepared) -> Pins:
+    """What decides the bits of a training besides its words."""
+    chosen = prepared.compute
+    return Pins(chosen.device, chosen.precision, chosen.workers, prepared.need.memory)
 
 
 @contextlib.contextmanager
@@ -47,19 +53,14 @@ def opened(
         root: directory of the experiment.
         prepared: what a job is, as it was chosen for this machine.
     """
-    if a.on in (None, HERE):
+    if a.on in (None, HERE, SLURM):
         yield None, compute.cores
         return
     address = ray_link.asked(a.on)
     complain(f"{'starting Ray here' if address == 'local' else f'joining {address}'} ...")
 
-    def pins(job: Job) -> Pins:
-        found = prepared(job)
-        chosen = found.compute
-        return Pins(chosen.device, chosen.precision, chosen.workers, found.need.memory)
-
     with contextlib.closing(ray_link.RayLink(address)) as link:
-        cluster = Cluster(link, root, pins, complain)
+        cluster = Cluster(link, root, lambda job: pins_of(prepared(job)), complain)
         try:
             cluster.open()
             yield cluster, cluster.slots

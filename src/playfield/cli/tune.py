@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from playfield.cli.parser import check_env, directory, env_kwargs, make, real, seed, seed_list, whole
-from playfield.cli.places import add_on, check_on
+from playfield.cli.places import SLURM, add_on, check_on
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
@@ -68,6 +68,10 @@ def tune(words: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tuning needs Optuna: pip install 'playfield[tune]'")
     check_on(a)
+    if a.on == SLURM:
+        raise UsageError(
+            "--on slurm: a tuning decides each trial from those before it, which a job array cannot: use --on ray"
+        )
     if a.env is None:
         _nothing_but_dir(a, extra)
     asked = None if a.env is None else _settings(a, extra)
