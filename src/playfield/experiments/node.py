@@ -41,7 +41,7 @@ def facts(mark: Path) -> dict[str, Any]:
 def probe(text: str) -> str:
     """`facts` of this node as JSON, from a process that has torch only for that moment; `text`: see `run`."""
     told = json.loads(text)
-    command = [sys.executable, "-m", "playfield.experiments.node", told["mark"]]
+    command = [sys.executable, "-P", "-m", "playfield.experiments.node", told["mark"]]
     done = subprocess.run(command, env=_environment(told), capture_output=True, check=False)
     if done.returncode:
         lines = done.stderr[-LAST:].decode(errors="replace").strip().splitlines()
@@ -59,7 +59,7 @@ def run(text: str) -> str:
             `variables` of the environment, and `threads`, the values of `THREADS` where they are set.
     """
     told = json.loads(text)
-    command = [sys.executable, "-m", "playfield.cli._child", str(os.getpid()), *told["words"]]
+    command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *told["words"]]
     child, asked = None, False
     try:
         with open(told["log"], "wb") as log:

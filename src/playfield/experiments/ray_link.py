@@ -82,7 +82,7 @@ class RayLink:
         variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         if address == "local":  # nobody else on this machine may send it work
             variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        command = [sys.executable, "-m", "playfield.experiments.ray_bridge", address, str(compute.cores())]
+        command = [sys.executable, "-P", "-m", "playfield.experiments.ray_bridge", address, str(compute.cores())]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
