@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import socket
 
 import pytest
 
 from playfield import compute
 from playfield.cli import main
 from playfield.errors import DataError
-from playfield.runs import fence, storage
+from playfield.runs import fence, lock, storage
 from playfield.runs.fence import FencedError
 
 C = "CartPole-v1"
@@ -126,3 +129,21 @@ def test_a_resume_on_another_processor_says_that_bits_may_differ(alone, tmp_path
     assert f"bits may differ: the run began on another processor, {here['model']} -> Pretended 9000" in told
     assert "only one of the two has avx999" in told
     assert json.loads((alone / "run.json").read_text())["exact"] is False
+
+
+def test_without_file_locks_the_later_attempt_takes_the_lock_of_a_machine_that_was_lost(tmp_path, monkeypatch):
+    def none(fd):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(lock, "_lock_file", none)
+    held = {"pid": 1, "host": "a machine that was lost", "started": "then"}
+    (tmp_path / "lock").write_text(json.dumps(held))
+    monkeypatch.setenv(fence.VARIABLE, f"2:{tmp_path / 'other'}")
+    with pytest.raises(DataError, match="is in use by process 1 on a machine that was lost"):
+        lock.RunLock(tmp_path).acquire()
+    monkeypatch.setenv(fence.VARIABLE, f"2:{tmp_path}")
+    with lock.RunLock(tmp_path) as taken:
+        assert "took over the lock of process 1 on a machine that was lost" in taken.note
+    (tmp_path / "lock").write_text(json.dumps({**held, "host": socket.gethostname(), "pid": os.getppid()}))
+    with pytest.raises(DataError, match="is in use by"):  # one that is alive on this machine has it
+        lock.RunLock(tmp_path).acquire()

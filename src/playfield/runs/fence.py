@@ -56,6 +56,13 @@ def told(number: int, directory: Path) -> dict[str, str]:
     return {VARIABLE: f"{number}:{directory}"}
 
 
+def own(directory: Path) -> int:
+    """The number that this process was told for its attempt at a run; 0 where it was told none."""
+    number, _, path = os.environ.get(VARIABLE, "").partition(":")
+    here = number.isdecimal() and path and os.path.realpath(path) == os.path.realpath(directory)
+    return int(number) if here else 0
+
+
 class Fence:
     """What keeps a process from writing to a run that went on elsewhere.
 
@@ -91,9 +98,8 @@ def enter(directory: Path) -> Fence:
     Its number is the one that it was told, see `VARIABLE`; a process that was told none takes the next one where the
     run has left its machine before. Raises FencedError where it is too late already.
     """
-    number, _, path = os.environ.get(VARIABLE, "").partition(":")
-    if number.isdecimal() and path and os.path.realpath(path) == os.path.realpath(directory):
-        fence = Fence(directory, int(number))
+    if number := own(directory):
+        fence = Fence(directory, number)
         fence.check()
         return fence
     return Fence(directory, advance(directory) if read(directory) else 0)

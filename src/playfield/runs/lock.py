@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from playfield.errors import DataError, StorageError
+from playfield.runs import fence
 from playfield.runs.storage import alive
 
 if sys.platform == "win32":
@@ -91,7 +92,8 @@ class RunLock:
         holder = _read_holder(fd)
         here = socket.gethostname()
         if holder:
-            if by_pid and (holder["host"] != here or alive(holder["pid"])):
+            # Of another machine nothing can be asked; but who was told an attempt is the later one, see `fence`.
+            if by_pid and (alive(holder["pid"]) if holder["host"] == here else not fence.own(self.run_dir)):
                 raise DataError(self._busy(fd))
             self.note = f"took over the lock of {_who(holder)}, which ended without releasing it"
         mine = {"pid": os.getpid(), "host": here, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
