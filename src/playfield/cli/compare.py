@@ -96,7 +96,7 @@ def compare(words: list[str]) -> int:
         if a.env != files[:1] or a.algo or extra:
             raise UsageError(f"{files[0]} says what is trained: give no environment, --algo or -- beside it")
         given = file.read(Path(files[0]))
-        a.env = []
+        a.env, a.file = [], files[0]
         a.dir = a.dir or given.directory or Path("runs") / Path(files[0]).stem
         a.jobs = a.jobs or given.jobs
         changed = {name: getattr(a, name) for name in ("steps", "seeds") if getattr(a, name)}
@@ -173,24 +173,25 @@ def _run(
     ended = _train(a, kinds, given, command)
     if ended is None:
         return 0
+    shown = [*given.kinds, *kinds] if given else []  # with the seeds of the file and those of --seeds
     for one in ended:
         if one.diverged:  # a result, which the table counts
             complain(f"{one.job.name}: {one.why}")
     if failed := [one for one in ended if not one.diverged]:
         with contextlib.suppress(UsageError):  # nothing to draw
-            _show(a, labels)
+            _show(a, labels, shown)
         first, why, _ = failed[0]
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         error = PlayfieldError(f"training failed: {first.name}{others}: {why}; the same command tries again")
         error.exit_code = failed[0][2] if failed[0][2] in range(2, 7) else 1
         raise error
-    return _show(a, labels)
+    return _show(a, labels, shown)
 
 
-def _show(a: argparse.Namespace, labels: Sequence[str]) -> int:
+def _show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = ()) -> int:
     from playfield.cli.compared import show  # NumPy and matplotlib, which a mistake need not wait for
 
-    return show(a, labels)
+    return show(a, labels, kinds)
 
 
 def _shown(p: Parser) -> None:

@@ -14,6 +14,7 @@ from playfield.cli.parser import say_line
 from playfield.envs.names import resolve
 from playfield.errors import PlayfieldError, UsageError
 from playfield.experiments import chosen, compare, drawn, pictures, summary, tables
+from playfield.experiments.grid import Kind
 from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.runs.output import complain
 
@@ -21,9 +22,11 @@ LISTED = 10  # runs that were left out
 logger = logging.getLogger(__name__)
 
 
-def show(a: argparse.Namespace, labels: Sequence[str]) -> int:
-    """Read the runs of a comparison, write its pictures and print its tables."""
+def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = ()) -> int:
+    """Read the runs of a comparison, write its pictures and print its tables; of a file, those of its `kinds`."""
     found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
+    if kinds:
+        found = compare.of_file(found, kinds, a.file, a.dir)
     trusted = {c.env for c in found.curves} if a.trust else {resolve(env).id for env in a.env}
     how: dict[str, Any] = {"games": a.games or chosen.GAMES, "trusted": trusted, "say": complain}
     choice = chosen.choose(found.curves, a.score, a.window, **how)
@@ -47,6 +50,7 @@ def show(a: argparse.Namespace, labels: Sequence[str]) -> int:
             "rows": rows,
             "left_out": left,
             "same_settings": same,
+            "notes": found.notes,
         }
         ends = {env: compare.compared_at(group) for env, group in compare.grouped(found.curves, _env).items()}
         told |= {"compared_at": ends}

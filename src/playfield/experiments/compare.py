@@ -5,6 +5,7 @@ Runs are pooled by their settings (see `replicates`), whatever directory they li
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from playfield.envs.family import family
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, unknown
 from playfield.experiments import replicates
-from playfield.experiments.grid import stored_label
+from playfield.experiments.grid import Kind, stored_label
 from playfield.experiments.job import finished, reached
 from playfield.experiments.replicates import LeftOut
 from playfield.play.statistics import t_interval
@@ -28,6 +29,7 @@ from playfield.show.plots import moving_mean
 K = TypeVar("K", bound=Hashable)
 NEARLY = 0.95  # of the longest run: scores that are compared earlier than that need a word
 TUNING = "tune.json"  # lies in the folder of a tuning
+NAMED = 3  # lines of an earlier version of a file, at most
 UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after all others
 
 
@@ -82,11 +84,13 @@ class Found:
         curves: sorted by environment, place, label and seed.
         left_out: with the reason.
         alike: (environment, labels) whose runs have the same settings.
+        more: sentences on what is shown.
     """
 
     curves: tuple[LearningCurve, ...]
     left_out: tuple[LeftOut, ...] = ()
     alike: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    more: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -96,7 +100,7 @@ class Found:
         listed = "; ".join(f"{n} run{'s' * (n > 1)} {brief}" for brief, n in counts.items())
         same = [f"On {env}, {' and '.join(labels)} have the same settings." for env, labels in self.alike]
         told = [f"{diverged} run{'s' * (diverged > 1)} diverged: the last score counts to the end."] * bool(diverged)
-        return told + self._shortest() + [f"Left out: {listed}."] * bool(counts) + same
+        return told + self._shortest() + [f"Left out: {listed}."] * bool(counts) + same + [*self.more]
 
     def _shortest(self) -> list[str]:
         """A sentence for each environment whose scores are compared long before its longest runs end."""
@@ -254,9 +258,45 @@ def choose(found: Found, envs: Sequence[str], labels: Sequence[str]) -> Found:
 
     kept.sort(key=lambda c: (order.index(c.env), place(c), c.label, c.seed))
     left = [x for x in found.left_out if (not wanted or x.env in wanted) and (not labels or x.label in places)]
+    return Found(tuple(kept), tuple(left), _alike(found, kept))
+
+
+def _alike(found: Found, kept: Sequence[LearningCurve]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What is left of `found.alike` where only these curves are shown."""
     shown = {(c.env, c.label) for c in kept}
     alike = [(env, tuple(n for n in names if (env, n) in shown)) for env, names in found.alike]
-    return Found(tuple(kept), tuple(left), tuple(pair for pair in alike if len(pair[1]) > 1))
+    return tuple(pair for pair in alike if len(pair[1]) > 1)
+
+
+def of_file(found: Found, kinds: Sequence[Kind], file: str, root: Path) -> Found:
+    """What is of the kinds of an experiment's file. Runs of others, as of an earlier version of it, are left out.
+
+    Seeds that the file does not name count, and are told.
+
+    Args:
+        found: what lies in `root`.
+        kinds: those of the file.
+        file: its path.
+
+    Raises UsageError where none of its runs has a finished game.
+    """
+    seeds: dict[tuple[str, str | None], set[int]] = {}
+    for kind in kinds:
+        seeds.setdefault((resolve(kind.env).id, kind.label), set()).update(kind.seeds)
+    kept = tuple(c for c in found.curves if (c.env, c.asked) in seeds)
+    if not kept:
+        raise UsageError(f"none of the runs of {file} has a finished game")
+    others = [c for c in found.curves if (c.env, c.asked) not in seeds]
+    lines = list(dict.fromkeys(f"{c.label} on {c.env}" for c in others))
+    named = ", ".join(lines[:NAMED]) + f" and {len(lines) - NAMED} more" * (len(lines) > NAMED)
+    brief = f"not in {file} ({named}; all: playfield compare --dir {shlex.quote(str(root))})"
+    left = [LeftOut(c.directory, c.env, c.label, f"{c.label} on {c.env} is not in {file}", brief) for c in others]
+    more = []
+    for (env, label), group in grouped(kept, lambda c: (c.env, c.label)).items():
+        if extra := [c.seed for c in group if c.seed not in seeds[env, c.asked]]:
+            listed = ", ".join(map(str, extra))
+            more.append(f"{label} on {env}: seed{'s' * (len(extra) > 1)} {listed}, not in {file}, counted too.")
+    return Found(kept, (*found.left_out, *left), _alike(found, kept), (*found.more, *more))
 
 
 def rows(
