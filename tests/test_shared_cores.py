@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import test_tune
 from playfield.cli import main
-from playfield.experiments import local, places
+from playfield.experiments import local, places, tune, tuning
 from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import Look, Outcome
 from playfield.experiments.terminal import Terminal
@@ -256,3 +258,17 @@ def test_the_wait_is_no_busy_loop(tmp_path, monkeypatch):
         schedule.start()
     assert len(looks) == len(jobs)
     let_go(other)
+
+
+def test_a_tuning_with_no_trial_left_does_not_take_the_lock_again_and_again(tmp_path, monkeypatch):
+    """To take it is to write to the disk, five times a second for as long as the last training ran."""
+    chosen = tuning.save(tmp_path, test_tune.settings(trials=1, seeds=(1,), prune=False))
+    taken = []
+    monkeypatch.setattr(tune, "held", lambda directory: taken.append(directory) or contextlib.nullcontext())
+    monkeypatch.setattr(tune, "LOOK_ELSEWHERE", 1000.0)
+    tuner = tune.Tuner(chosen, test_tune.open_study(tmp_path, chosen), 2, test_tune.Silent(), Counts(), share=True)
+    for _ in range(20):
+        tuner.fill()
+    assert len(tuner.running) == 1
+    assert taken == [tmp_path / ".room"] * 3  # for the trial, for its training, and to find that there is no other
+    tuner.end()

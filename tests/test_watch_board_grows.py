@@ -77,7 +77,13 @@ def test_looks_while_a_run_grows_give_what_all_games_give(run):
 def test_only_new_games_are_read_and_little_is_kept(run, monkeypatch):
     read: list[bytes] = []
     real = MonitorLines.game
-    (run / "monitor.csv").write_text(FIRST + games(0, 20_000))
+    (run / "monitor.csv").write_text(FIRST + games(0, 1000))
+    with monkeypatch.context() as watched:
+        watched.setattr(MonitorLines, "game", lambda self, line: (read.append(line), real(self, line))[1])
+        live.Reader(run.parent).look()
+    assert len(read) == 1002, "once, at the first look, too"
+    read.clear()
+    append(run, games(1000, 20_000))
     reader = live.Reader(run.parent)
     tracemalloc.start()
     try:

@@ -49,7 +49,7 @@ def make_envs(
     Args:
         name: `breakout`, `ALE/Breakout-v5`, `CartPole-v1`, `CartPole-v1-pixels`, any Gymnasium id, `module:Name`; or
             a class, a function that makes one environment, or an environment whose `spec` says how it was made.
-        protocol: Atari only: `classic` or `v5`; by default the one that the name implies, else `classic`.
+        protocol: Atari only: `classic`, `v4` or `v5`; by default the one that the name implies, else `classic`.
         view: Atari only: an observation view such as `mono,trim,aimbot` (see `playfield.envs.views`).
         threads: Atari only: emulator threads.
         raw: Atari only: 210x160 RGB frames instead of the protocol's observations.

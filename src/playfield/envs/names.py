@@ -52,7 +52,7 @@ class Resolved:
     Attributes:
         id: canonical name: `ms_pacman` (the ROM's name), `CartPole-v1`, or a Gymnasium id as it was given.
         kind: `atari`, `classic` or `gymnasium`.
-        protocol: the Atari protocol that the name implies, `classic` or `v5`; None where it implies none.
+        protocol: the Atari protocol that the name implies, `classic`, `v4` or `v5`; None where it implies none.
         overrides: parts of that protocol that the name changes: `sticky` (probability), `skip` (frames), `obs`; `obs`
             also for CartPole with pixel observations.
         note: one sentence for the user on what the name means; None where nothing needs saying.

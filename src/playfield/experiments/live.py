@@ -78,13 +78,18 @@ class _Games:
 class _Read:
     """A run as it was read: its record, its curve (None: it cannot be drawn), and what its files were then.
 
-    `games` reads on where it has stopped.
+    `games` reads on where it has stopped; None: nothing was read yet.
     """
 
     signature: tuple[Any, ...]
     record: records.Record
     curve: LearningCurve | None
-    games: Growing[_Games]
+    games: Growing[_Games] | None
+
+    @property
+    def behind(self) -> bool:
+        """Whether some of its games are left to the next look."""
+        return self.games is not None and self.games.behind
 
 
 class Reader:
@@ -104,7 +109,7 @@ class Reader:
         found = {}
         for run in records.find(self.folder):
             before, now = self._read.get(run), _signature(run)
-            same = before is not None and before.signature == now and not before.games.behind
+            same = before is not None and before.signature == now and not before.behind
             found[run] = before if before is not None and same else _read(run, now, before)
         if self._looked is not None and list(found.items()) == list(self._read.items()):
             return self._looked
@@ -147,12 +152,12 @@ def _signature(run: Path) -> tuple[Any, ...]:
 
 def _read(run: Path, signature: tuple[Any, ...], before: _Read | None) -> _Read:
     told, curve = {**dict.fromkeys(records.COLUMNS), "run": str(run), "state": "damaged", "note": ""}, None
-    games = Growing(run, "monitor.csv", lambda: _Games(0)) if before is None else before.games
+    games = None if before is None else before.games
     try:
         info = read_info(run)
         total = info.get("steps", 0)
-        seen = games.look()
-        if seen is not None and seen.total != total:  # it is to be longer now
+        seen = None if games is None else games.look()
+        if games is None or (seen is not None and seen.total != total):  # it is to be longer now
             games = Growing(run, "monitor.csv", lambda: _Games(total))
             seen = games.look()
         if seen is not None:

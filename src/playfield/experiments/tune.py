@@ -149,14 +149,19 @@ class Tuner:
         if self.share and time.monotonic() - self._full < LOOK_ELSEWHERE:
             return
         while len(self.running) < self.parallel:
+            if self._next() is None and self._asked_lately():  # a lock is a write to the disk
+                return
             with held(self.study.directory / ".room") if self.share else contextlib.nullcontext():
                 if not self._room() or not self._start():
                     return
 
+    def _next(self) -> tuple[Active, Job] | None:
+        """The next training of a trial under way; None without one."""
+        return next(((a, job) for a in self.active for job in a.waiting if not in_use(job.directory)), None)
+
     def _start(self) -> bool:
         """Start a training, or take up a trial; whether there was one."""
-        found = next(((a, job) for a in self.active for job in a.waiting if not in_use(job.directory)), None)
-        if found is None:
+        if (found := self._next()) is None:
             return self._ask()
         active, job = found
         active.waiting.remove(job)
@@ -186,9 +191,13 @@ class Tuner:
         self.watcher.taken(len(others), sorted(set(others)), self.parallel)
         return False
 
+    def _asked_lately(self) -> bool:
+        """Whether there was no trial to take up, a moment ago."""
+        return self._exhausted and time.monotonic() - self._asked < LOOK_ELSEWHERE
+
     def _ask(self) -> bool:
         """Take up the next trial; whether there was one."""
-        if self._exhausted and time.monotonic() - self._asked < LOOK_ELSEWHERE:
+        if self._asked_lately():
             return False
         self._asked = time.monotonic()
         found = self.study.next(self.settings.trials)

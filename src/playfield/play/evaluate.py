@@ -163,7 +163,7 @@ def evaluate(
         on_step: called with (games done, steps done) after each step of all environments.
         max_steps: a game is cut off after these steps; None: after 10,000 where the environment has no time limit,
             or one of more than a million. Atari games have the cap of their protocol.
-        protocol: Atari only: `classic` or `v5`, instead of that of the training.
+        protocol: Atari only: `classic`, `v4` or `v5`, instead of that of the training.
         parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
 
     Returns:

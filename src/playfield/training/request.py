@@ -93,7 +93,7 @@ class Request:
         device: `auto`, `cpu` or `cuda`.
         precision: of network bodies: `auto`, `bf16` or `fp32`.
         workers: worker threads; 0: chosen by the number of cores.
-        protocol: Atari only: `classic` or `v5`; None: the one that the name of the environment implies.
+        protocol: Atari only: `classic`, `v4` or `v5`; None: the one that the name of the environment implies.
         view: Atari only: an observation view such as `mono,trim`.
         env_kwargs: not Atari: arguments of the environment, such as `{"is_slippery": False}`.
         env_timeout: seconds that one call of the environment may take; 0: as many as it likes; None: 60.
