@@ -122,6 +122,19 @@ def test_a_node_that_would_give_other_results_is_not_used(tmp_path, given, why):
         place(tmp_path, Told(HERE, bad=given))
 
 
+def test_nothing_is_left_where_nothing_was_trained(tmp_path):
+    root = tmp_path / "runs" / "new"
+    made = Cluster(Told(HERE, bad={"sees": False}), root, lambda job: PINS, print)
+    with pytest.raises(UsageError):
+        made.open()
+    made.forget()
+    assert not list(tmp_path.iterdir())
+    made, _ = place(root, Told(HERE, a={}))
+    made.start(job(root))
+    made.forget()
+    assert {one.name for one in root.iterdir()} == {"grid"}
+
+
 def test_no_node_is_an_error_too(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PROBE", 0.1)
     with pytest.raises(UsageError, match="no node can be used: there is none"):

@@ -126,6 +126,7 @@ class Cluster:
         self.tasks: list[Task] = []
         self.gone = ""
         self.notes: list[str] = []
+        self._made = [one for one in (self.root, *self.root.parents) if not one.exists()]
         with as_storage_error(f"create {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
         self.mark = self.root / f".seen-{os.getpid()}-{secrets.token_hex(4)}"
@@ -203,8 +204,11 @@ class Cluster:
         return Outcome(code, started.line or f"exit status {code}", stored_result(started.job))
 
     def forget(self) -> None:
-        """Remove what was put into the directory so that nodes can be asked whether they see it."""
+        """Remove what was made so that nodes can be asked whether they see the directory, itself if nothing came."""
         self.mark.unlink(missing_ok=True)
+        for one in self._made:
+            with contextlib.suppress(OSError):  # trainings are in it
+                one.rmdir()
 
     # What happens in the cluster -----------------------------------------------------------------------
 
@@ -228,8 +232,7 @@ class Cluster:
 
     def _see(self, found: list[dict[str, Any]]) -> None:
         """Compare the nodes that there are with those that were known."""
-        ids = {one["id"] for one in found}
-        for gone in [one for one in self.nodes.values() if one.id not in ids]:
+        for gone in [one for one in self.nodes.values() if one.id not in {new["id"] for new in found}]:
             del self.nodes[gone.id]
             if gone.usable:
                 self.notes.append(f"node {gone.name} is lost")
@@ -359,8 +362,7 @@ class Cluster:
     def _fits(self, one: Node, pins: Pins) -> bool:
         """Whether a training fits beside those that run on a node."""
         assert one.facts is not None
-        together = sum(t.pins.memory for t in self._on(one)) + pins.memory
-        memory = one.facts["memory"]
+        together, memory = sum(t.pins.memory for t in self._on(one)) + pins.memory, one.facts["memory"]
         return (memory is None or together <= 0.9 * memory) and (pins.device != "cuda" or self._free(one)[1] > 0)
 
     def _cannot(self, one: Node, pins: Pins) -> str:

@@ -56,7 +56,7 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
         f"# {len(jobs)} trainings; the same command of playfield writes it anew for those that are left.",
         *(f"#SBATCH {option}" for option in wanted),
         f"cd {shlex.quote(os.getcwd())} || exit 6",
-        f"exec {shlex.quote(sys.executable)} -m playfield.cli._slurm {shlex.quote(str(root / JOBS))} "
+        f"exec {shlex.quote(sys.executable)} -P -m playfield.cli._slurm {shlex.quote(str(root / JOBS))} "
         '"$SLURM_ARRAY_TASK_ID"',
     ]
     atomic_write(script, "\n".join(text) + "\n")
