@@ -12,7 +12,7 @@ import pytest
 
 import playfield
 from playfield.cli import main
-from playfield.envs import gym_make, trust, user_code
+from playfield.envs import closing, gym_make, trust, user_code
 from playfield.errors import EnvError, UsageError
 from playfield.runs import algorithm, catalog
 from playfield.show.watch.game import Session, Source
@@ -178,7 +178,7 @@ def test_ctrl_c_in_an_environment_is_no_error_of_it(line, monkeypatch, capsys):
     assert main(["eval", "a_faulty:Line", "--agent", "random", "--games", "1"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "playfield: stopped"
     monkeypatch.setattr(line, "come", lambda place: (_ for _ in ()).throw(KeyboardInterrupt))
-    for use in (lambda: gym_make.make("a_faulty:Line", {}), lambda: gym_make.close(line.Line.__new__(line.Line))):
+    for use in (lambda: gym_make.make("a_faulty:Line", {}), lambda: closing.close(line.Line.__new__(line.Line), "x")):
         with pytest.raises(KeyboardInterrupt):
             use()
     with pytest.raises(KeyboardInterrupt), user_code.running("x"):

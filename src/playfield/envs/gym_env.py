@@ -19,8 +19,9 @@ from playfield.envs import hang
 from playfield.envs.action_log import GymnasiumLog, check_snapshot, warn_not_reached
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.envs.checks import check_actions, check_finite, check_num_envs, check_seeds, not_reset
+from playfield.envs.closing import close
 from playfield.envs.codec import Codec
-from playfield.envs.gym_make import check_spaces, close, find, json_value, make, make_first, time_limit
+from playfield.envs.gym_make import check_spaces, find, json_value, make, make_first, time_limit
 from playfield.envs.gym_single import SubEnv
 from playfield.envs.picture import as_picture
 from playfield.envs.traces import told
@@ -72,7 +73,7 @@ class GymVectorEnv:
         id = find(id)
         first, kwargs = make_first(id, kwargs)
         if limits.time_limit is not None and limits.time_limit != (time_limit(first) or -1):
-            close(first)
+            close(first, id)
             first, kwargs = make_first(id, {**kwargs, "max_episode_steps": limits.time_limit})
         envs = [first]
         try:
@@ -84,7 +85,7 @@ class GymVectorEnv:
                 raise UsageError(f"{id} makes the same environment again and again: every call must make a new one")
         except BaseException:
             for env in envs:
-                close(env)
+                close(env, id)
             raise
         self._envs = [SubEnv(i, env, self._codec, limits.max_steps) for i, env in enumerate(envs)]
         settings = {k: v for k, v in kwargs.items() if k not in ("render_mode", "max_episode_steps")}
@@ -267,6 +268,6 @@ class GymVectorEnv:
             raise EnvError(f"{self.spec.id} rendered {error}, not a picture, uint8 [height, width, 3]") from error
 
     def close(self) -> None:
-        """Close every env. What one raises is only told: what was done with it is done."""
+        """Close every env. That one raises or hangs is only told: what was done with it is done."""
         for env in self._envs:
-            close(env.env)
+            close(env.env, self.spec.id)

@@ -13,6 +13,7 @@ import gymnasium
 
 from playfield.envs import hang, objects
 from playfield.envs.base import EnvSpec
+from playfield.envs.closing import close
 from playfield.envs.names import newest_version
 from playfield.envs.traces import told
 from playfield.envs.trust import admit
@@ -125,7 +126,7 @@ def make_first(id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, dict[str
         mode = env.render_mode
     if "render_mode" in kwargs or mode == "rgb_array" or "rgb_array" not in (modes or ()):
         return env, kwargs
-    close(env)
+    close(env, id)
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame renders without a display and without warnings
     rendering = {**kwargs, "render_mode": "rgb_array"}
@@ -146,7 +147,7 @@ def space_of(spec: EnvSpec) -> gymnasium.Space[Any]:
         check_spaces(spec.id, env)
         return env.observation_space
     finally:
-        close(env)
+        close(env, spec.id)
 
 
 def check_spaces(id: str, env: gymnasium.Env) -> None:
@@ -156,17 +157,6 @@ def check_spaces(id: str, env: gymnasium.Env) -> None:
             space = getattr(env, name, None)
         if not isinstance(space, gymnasium.Space):
             raise EnvError(f"{id} has no {name}: it must be a space of Gymnasium, such as Discrete(4) or a Box")
-
-
-def close(env: gymnasium.Env) -> None:
-    """Close an env. What it raises is told, and is no reason to end: what was done with it is done."""
-    try:
-        with hang.Call("closing an environment"):
-            env.close()
-    except PASSED:
-        raise
-    except RAISED as error:
-        logger.warning(f"an environment could not be closed: {told(error)}")
 
 
 def json_value(value: Any) -> Any:

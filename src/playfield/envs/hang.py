@@ -92,6 +92,10 @@ class _State:
 
 
 _state = _State()
+told: set[str] = set()
+"""What was told of environments that cannot be closed, which is once in a training or a command."""
+hung: set[str] = set()
+"""The ids of those whose close has hung."""
 
 
 @contextlib.contextmanager
@@ -99,6 +103,9 @@ def limited(seconds: float | None) -> Iterator[None]:
     """A call inside may take this long (0: as long as it likes; None: as before)."""
     before = _state.limit
     limit(seconds)
+    if not _state.process_may_end:  # a command may have several of these
+        told.clear()
+        hung.clear()
     try:
         yield
     finally:
@@ -115,6 +122,8 @@ def limit(seconds: float | None) -> None:
 def of_command_line() -> Iterator[None]:
     """Inside, a call that cannot be interrupted ends the process; what `limit` says holds inside."""
     before, _state.process_may_end = _state.process_may_end, True
+    told.clear()
+    hung.clear()
     try:
         with limited(None), stopped_by_signals():
             yield
@@ -151,6 +160,19 @@ def stopped_by_signals() -> Iterator[None]:
         _state.signum, _state.signalled = 0, 0.0
         os.close(read)
         os.close(write)
+
+
+def overdue(began: float) -> bool:
+    """Whether a call since `began` takes too long; for those who wait for it in another thread."""
+    _receive()
+    now, asked = time.monotonic(), _state.signalled
+    hurried = bool(asked) and now - max(began, asked) > HURRY
+    return hurried or bool(_state.limit and now - began > _state.limit)
+
+
+def debugged(thread: int) -> bool:
+    """Whether a person looks at what this thread does with a debugger."""
+    return _debugged(sys._current_frames().get(thread))
 
 
 def _look() -> None:
@@ -191,7 +213,7 @@ def _end(call: Call, began: float, seconds: float, hurried: bool) -> None:
     _state.text = f"{call.what} has not returned for {seconds:.0f} s{why}: it hangs in {where}"
     _state.code = 128 + _state.signum if hurried else EnvError.exit_code
     call.ended = True
-    _raise_in(call.thread, Hang)
+    raise_in(call.thread, Hang)
     threading.Thread(target=_insist, args=(call, began, _state.text, _state.code), daemon=True).start()
 
 
@@ -203,7 +225,7 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
     main = threading.main_thread().ident
     assert main is not None
     if call.thread == main:
-        _raise_in(main, None)  # the handler of the signal raises instead
+        raise_in(main, None)  # the handler of the signal raises instead
     with _state.lock:  # one signal is enough where several calls hang
         wakes = not any(c.woke and c.began for c in _state.calls) and callable(signal.getsignal(signal.SIGINT))
         call.woke = wakes
@@ -217,7 +239,7 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
         os._exit(code)
 
 
-def _raise_in(thread: int, error: type[Hang] | None) -> None:
+def raise_in(thread: int, error: type[Hang] | None) -> None:
     """Raise in another thread, at its next line of Python; None takes back what it did not come to."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)

@@ -352,14 +352,21 @@ class Run:
     def _stop(self, signum: int) -> None:
         self._signal = signum
 
-    def close(self) -> None:
-        """Stop the workers and close the environments and sinks."""
-        for close in self.on_close:
-            close()
-        for env in self._envs:
-            env.close()
+    def end(self) -> None:
+        """Stop the workers and close the sinks; training is over."""
+        while self.on_close:
+            self.on_close.pop(0)()
         if self.sinks is not None:
             self.sinks.close()
+            self.sinks = None
+
+    def close(self) -> None:
+        """`end`, and close the environments: the last thing, since those are code of users."""
+        try:
+            self.end()
+        finally:
+            while self._envs:
+                self._envs.pop(0).close()
 
 
 @contextlib.contextmanager

@@ -211,9 +211,8 @@ def _start(request: Request, say: Say) -> Result:
         if "seed" in odd:
             info["exact"] = False
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
-    for line in (algo_note(request, spec), slow):
-        if line:
-            say(line)
+    for line in filter(None, (algo_note(request, spec), slow)):
+        say(line)
     if steps < 10 * cfg.batch and cfg.learns:
         rollouts = -(-steps // cfg.batch)
         say(f"note: {steps:,} steps are only {rollouts} rollout{'s' * (rollouts > 1)}: too few to learn")
@@ -353,6 +352,12 @@ def _go(
         logger.warning(note)
     try:
         learn(module, run, cfg, sinks)
+        run.end()
+        run_fence.check()
+        final, seconds = run.final_hash(), run.seconds
+        info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score)}
+        info["result"] |= {"games": run.games, "stop": run.stop, "seconds": round(seconds, 1)}
+        write_info(directory, info)
     except Stopped as stop:
         stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
         raise
@@ -366,18 +371,13 @@ def _go(
         error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'])})",)
         raise
     finally:
-        run.close()
-    run_fence.check()
-    final = run.final_hash()
-    info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score), "games": run.games}
-    info["result"] |= {"stop": run.stop, "seconds": round(run.seconds, 1)}
-    write_info(directory, info)
+        run.close()  # what was trained is saved by then
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
-    say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(run.seconds), mean))
+    say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(seconds), mean))
     evaluation, files, missing = finish(directory, info, request, say)
     notes += missing
-    return Result(directory, run.step, run.seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
+    return Result(directory, run.step, seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
 
 
 def finish(
