@@ -51,6 +51,7 @@ def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = (
             "left_out": left,
             "same_settings": same,
             "notes": found.notes,
+            "versions": found.versions,
         }
         ends = {env: compare.compared_at(group) for env, group in compare.grouped(found.curves, _env).items()}
         told |= {"compared_at": ends}

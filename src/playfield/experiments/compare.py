@@ -100,7 +100,27 @@ class Found:
         listed = "; ".join(f"{n} run{'s' * (n > 1)} {brief}" for brief, n in counts.items())
         same = [f"On {env}, {' and '.join(labels)} have the same settings." for env, labels in self.alike]
         told = [f"{diverged} run{'s' * (diverged > 1)} diverged: the last score counts to the end."] * bool(diverged)
-        return told + self._shortest() + [f"Left out: {listed}."] * bool(counts) + same + [*self.more]
+        told += self._shortest() + self._versions()
+        return told + [f"Left out: {listed}."] * bool(counts) + same + [*self.more]
+
+    @property
+    def versions(self) -> list[dict[str, Any]]:
+        """The lines whose runs were made with different versions: env, label, and see `replicates.mixed`."""
+        lines = grouped(self.curves, lambda c: (c.env, c.label))
+        mixed = {line: replicates.mixed([c.info for c in group]) for line, group in lines.items()}
+        return [{"env": env, "label": label, "differ": found} for (env, label), found in mixed.items() if found]
+
+    def _versions(self) -> list[str]:
+        """A sentence for each of these."""
+        told = []
+        for line in self.versions:
+            each = [
+                f"{package} {version} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))})"
+                for package, versions in line["differ"].items()
+                for version, seeds in versions.items()
+            ]
+            told.append(f"Runs of {line['label']} on {line['env']} have different versions: {', '.join(each)}.")
+        return told
 
     def _shortest(self) -> list[str]:
         """A sentence for each environment whose scores are compared long before its longest runs end."""

@@ -18,6 +18,7 @@ from playfield.errors import PlayfieldError, UsageError, unknown
 from playfield.experiments.job import evaluation, finished, reached
 from playfield.play.evaluate import FEW
 from playfield.play.statistics import t_interval
+from playfield.runs import origin
 from playfield.runs.info import read_info, runs_under
 from playfield.runs.lock import holder
 from playfield.runs.logger import WINDOW, read_monitor
@@ -171,6 +172,8 @@ def record(run: Path, last_scores: Callable[[], Sequence[float]] | None = None) 
         info = read_info(run)
         found |= {key: info.get(key) for key in ("env", "algo", "preset", "seed", "steps")}
         found |= {key: info[key] for key in ("playfield", "created") if isinstance(info.get(key), str)}
+        if "went_on" in info:
+            found["playfield"] = origin.made_with(info, "playfield")
         found["env"] = found["env"] or info["spec"].get("id")
         found["protocol"] = protocol_line(info["protocol"]) if "protocol" in info else None
         found["step"], found["seconds"] = reached(run)

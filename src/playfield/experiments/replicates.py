@@ -3,7 +3,7 @@
 Settings are the algorithm with its resolved options, the environment with its protocol, the total steps (schedules
 follow them) and what extended them, the precision, and the versions that define results: playfield's, and Gymnasium's
 where the environment is from there (ale-py's is in the protocol of Atari games). Versions of torch and NumPy, and the
-number of workers, change the order of sums and not the method, so they may differ.
+number of workers, change the order of sums and not the method, so they may differ; of versions this is said.
 """
 
 from __future__ import annotations
@@ -48,21 +48,35 @@ class LeftOut:
 def settings(info: Info) -> dict[Key, Any]:
     """All that decides the results of a run but its seed. Raises DataError for a `run.json` that does not say it."""
     with stored("a run.json"):
-        spec, versions = info["spec"], info.get("versions", {})
+        spec = info["spec"]
         found: dict[Key, Any] = {
             ("run", "algo"): info["algo"],
             ("run", "env"): info.get("env"),
             ("run", "steps"): info.get("steps"),
             ("run", "precision"): info.get("compute", {}).get("precision"),
-            ("version", "playfield"): info.get("playfield"),
+            ("version", "playfield"): origin.made_with(info, "playfield"),
         }
         totals = [e for e in info.get("extensions", ()) if e.get("what") != "target"]
         found["run", "extended"] = "; ".join(f"at {e['at']:,} to {e['to']:,}" for e in totals) or None
         if package := family(spec["kind"]).package:
-            found["version", package] = versions.get(package)
+            found["version", package] = origin.made_with(info, package)
         found |= {("spec", k): v for k, v in spec.items() if k not in ("id", "protocol", "action_names")}
         found |= {("protocol", k): v for k, v in info.get("protocol", {}).items() if k != "env"}
         return found | {("option", k): v for k, v in _options(info).items()}
+
+
+def mixed(runs: Sequence[Info]) -> dict[str, dict[str, list[int]]]:
+    """The packages of which these replicates were made with different versions: the seeds of each version."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for package in ("torch", "numpy"):
+        seeds: dict[str, list[int]] = {}
+        for info in runs:
+            with stored("a run.json"):
+                if version := origin.made_with(info, package):
+                    seeds.setdefault(version, []).append(int(info.get("seed", 0)))
+        if len(seeds) > 1 or any(" then " in version for version in seeds):
+            found[package] = seeds
+    return found
 
 
 def _options(info: Info) -> dict[str, Any]:

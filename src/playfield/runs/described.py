@@ -55,6 +55,18 @@ def _extensions(value: Any) -> bool:
     )
 
 
+def _went_on(value: Any) -> bool:
+    """A list of steps, each with the versions from there on."""
+    return isinstance(value, list) and all(
+        isinstance(e, dict)
+        and e.keys() == {"at", "playfield", "versions"}
+        and _whole(0)(e["at"])
+        and _text(e["playfield"])
+        and _table(_text)(e["versions"])
+        for e in value
+    )
+
+
 def _compute(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -131,6 +143,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (_whole(1), "a whole number of at least 1"),
     "target": (_target, "a score and a number of games"),
     "versions": (_table(_any_text), "a table of versions"),
+    "went_on": (_went_on, "a list of steps and versions"),
 }
 ALWAYS = {"algo", "spec"}
 """What a `run.json` holds whatever is done with it; what training on needs besides is `info.NEEDED`."""

@@ -41,3 +41,26 @@ def packages() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def sessions(info: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The versions that trained a run, one after the other: of playfield, and what else `versions` of `run.json` has.
+
+    Those with which no step was trained are not among them.
+    """
+    marks: dict[int, dict[str, str]] = {}
+    for one in (info, *info.get("went_on", ())):
+        own = {"playfield": str(one["playfield"])} if "playfield" in one else {}
+        marks[one.get("at", 0)] = {**own, **one.get("versions", {})}
+    done = (info.get("result") or {}).get("steps")
+    found: list[dict[str, str]] = []
+    for at, made_with in sorted(marks.items()):
+        if (at == 0 or done is None or at < done) and made_with not in found[-1:]:
+            found.append(made_with)
+    return found
+
+
+def made_with(info: Mapping[str, Any], package: str) -> str | None:
+    """The version of a package that trained a run, `1.0 then 1.1` where it was resumed with another one."""
+    found = [one[package] for one in sessions(info) if one.get(package)]
+    return " then ".join(v for i, v in enumerate(found) if v not in found[max(0, i - 1) : i]) or None

@@ -8,7 +8,7 @@ import datetime
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from playfield.compute import Compute, cores, describe, processor, versions
@@ -147,11 +147,30 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
     return {**info, "fingerprint": origin.fingerprint(info)}
 
 
-def no_longer_exact(info: dict[str, Any]) -> list[str]:
-    """What here is not as it was where the run began, a line each: from here on its bits may differ."""
-    then, now, lines = info["versions"], versions(), []
-    if changed := [f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v]:
-        lines.append(f"note: no longer exact: versions differ from those at the start: {', '.join(changed)}")
+def went_on(info: dict[str, Any], done: int) -> list[str]:
+    """What here is not as it was where the run began, or was trained last, a line each.
+
+    It becomes part of `info`: the versions with which the run goes on from step `done`, and that it is no longer
+    exact where bits may differ. Another version of playfield alone keeps them.
+    """
+    if done >= info["steps"]:  # nothing is trained
+        return []
+    trained, lines = origin.sessions({**info, "result": None}), []
+    now = {"playfield": VERSION, **versions()}
+    changed, since = (
+        _changed({"playfield": str(info.get("playfield")), **info["versions"]}, now),
+        _changed(trained[-1], now),
+    )
+    if since:
+        entries = [e for e in info.get("went_on", []) if e["at"] < done]
+        info["went_on"] = [*entries, {"at": done, "playfield": VERSION, "versions": versions()}]
+    if changed.keys() - {"playfield"}:
+        listed = ", ".join(changed.values())
+        lines.append(f"note: no longer exact: versions differ from those at the start: {listed}")
+    elif changed or since:
+        where = "at the start" if changed else "before"
+        lines.append(f"note: versions differ from those {where}: {', '.join((changed or since).values())}")
+    inexact = bool(changed.keys() - {"playfield"})
     began, here = info.get("processor", {}), processor()
     differ = sorted(set(began.get("features", "").split()) ^ set(here["features"].split()))
     if began and began != here:
@@ -160,7 +179,15 @@ def no_longer_exact(info: dict[str, Any]) -> list[str]:
             "note: bits may differ: the run began on another processor, "
             f"{began.get('model')} -> {here['model']}{what}"
         )
+        inexact = True
+    if inexact:
+        info["exact"] = False
     return lines
+
+
+def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Of each package with another version now: `torch 2.3 -> 2.4`."""
+    return {k: f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v}
 
 
 def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:

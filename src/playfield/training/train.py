@@ -42,12 +42,12 @@ from playfield.training.plan import (
     info_for,
     lengthen,
     measure_speed,
-    no_longer_exact,
     oddities,
     plan_text,
     remember,
     schedule_text,
     steps_of,
+    went_on,
 )
 from playfield.training.prepare import prepare, reopen
 from playfield.training.request import Request, check_directory, check_values, sort_options
@@ -300,10 +300,9 @@ def _resume_locked(
             options[name] = info.get(name, getattr(Request, name))
     if remember(info, options):
         write_info(directory, info)
-    if notes := no_longer_exact(info):
+    if notes := went_on(info, done):
         for line in notes:
             say(line)
-        info["exact"] = False
         write_info(directory, info)
     if need.line:
         say(f"replay: {need.line}")
