@@ -188,7 +188,10 @@ def test_command(command, home, monkeypatch, capsys):
         more += ["--steps", "900"] if "--minutes" not in words else ["--minutes", "0.01"]
         words = [*words[:cut], *more, *words[cut:]]  # the last of two counts
     elif verb == "lesson" and len(words) > 1 and words[1] not in ("--table", "breakout-features"):
-        words += ["--runs", "1", "--episodes", "3", "--quiet"]  # the last of two counts
+        budget = lessons.load(words[1]).BUDGET
+        small = (("runs", "1"), ("episodes", "3")) if budget.runs else (("episodes", "3"), ("steps", "99"))
+        words += [w for what, n in small if getattr(budget, what) for w in (f"--{what}", n)]
+        words.append("--quiet")  # of two budgets the last counts
     elif verb == "explain":
         words += ["--moments", "1", "--out", "why"]
     elif any(command.startswith(prefix) for prefix in ELSEWHERE):

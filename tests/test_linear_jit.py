@@ -45,7 +45,7 @@ def test_every_source_with_compiled_functions_counts(tmp_path):
 
 def test_every_file_that_compiles_is_among_the_sources():
     """By the marker that `sources` looks for: without it, its compiled code would outlive a change."""
-    files = [*PACKAGE.glob("linear/*.py"), *PACKAGE.glob("algos/*.py")]
+    files = [path for room in ("linear", "algos", "lessons") for path in PACKAGE.glob(f"{room}/*.py")]
     compiling = [f for f in files if re.search(r"^@(jit|kernel)$|episode_loop\(", f.read_text("utf-8"), re.MULTILINE)]
     assert len(compiling) >= 9
     for file in compiling:

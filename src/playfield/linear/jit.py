@@ -113,7 +113,7 @@ def _unless_cache_fails(function: Callable[..., Any], empty: Callable[[], None])
 @functools.cache
 def sources(package: Path = PACKAGE) -> str:
     """sha256 over all files that have compiled functions: those that import this module."""
-    files = [*package.glob("linear/*.py"), *package.glob("algos/*.py")]
+    files = [path for room in ("linear", "algos", "lessons") for path in package.glob(f"{room}/*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
         text = path.read_bytes()
