@@ -98,11 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     output.prepare()
     try:
         with _interruptible():
-            code = _run(words)
+            try:
+                code, left = _run(words), None
+            except SystemExit as after_help:
+                code, left = 0, after_help
+                output.want()
+        saved = bool(words) and words[0] in VERBS and VERBS[words[0]].lasting and not output.wanted()
         if error := output.broken():
-            raise error
-        if output.lost() and not (words and words[0] in VERBS and VERBS[words[0]].lasting):
+            if not saved:
+                raise error
+            output.lose(error)
+        if output.lost() and not saved:
             raise StorageError(f"cannot write to standard output: {output.lost()}")
+        if left is not None:
+            raise left
         return code
     except PlayfieldError as error:
         if debug:

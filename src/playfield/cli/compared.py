@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from playfield.cli.parser import say_line
 from playfield.envs.names import resolve
 from playfield.errors import PlayfieldError, UsageError
 from playfield.experiments import chosen, compare, drawn, pictures, summary, tables
 from playfield.experiments.grid import Kind
 from playfield.runs.console import console, format_seconds, format_value, table
-from playfield.runs.output import complain
+from playfield.runs.output import complain, lose
 
 LISTED = 10  # runs that were left out
 logger = logging.getLogger(__name__)
@@ -127,7 +130,7 @@ def _print(rows: Sequence[dict[str, Any]], sentence: str) -> None:
             format_seconds(row["seconds"]),
         )
         before = row["env"]
-    output.print(lines)
+    _print_lines(output, lines)
     say_line(sentence)
 
 
@@ -137,6 +140,14 @@ def _print_together(together: summary.Summary) -> None:
     lines = table(output, *heads)
     for row in cells:
         lines.add_row(*(cell.replace(" [", "\n[") if i else cell for i, cell in enumerate(row)))
-    output.print(lines)
+    _print_lines(output, lines)
     for note in together.notes:
         say_line(note)
+
+
+def _print_lines(output: Console, lines: Table) -> None:
+    """Print a table; where that cannot be, say so: runs and picture are saved."""
+    try:
+        output.print(lines)
+    except (OSError, ValueError) as error:
+        lose(error)

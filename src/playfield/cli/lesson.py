@@ -10,6 +10,7 @@ from playfield import lessons
 from playfield.cli.parser import directory, make, say_line, whole
 from playfield.errors import UsageError
 from playfield.options import Option
+from playfield.runs.output import want
 from playfield.show.formats import PLOTS
 
 EXAMPLES = """examples:
@@ -56,6 +57,8 @@ def lesson(words: list[str]) -> int:
         group.add_argument(o.flag, type=o.parse, metavar=o.metavar, help=o.help.replace("%", "%%"))
     a = p.parse(words)
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
+    if a.about or a.name is None:
+        want()
     from playfield.lessons import _picture, _progress, _report
 
     if a.table is not None:

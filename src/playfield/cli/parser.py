@@ -15,7 +15,7 @@ from playfield.envs import hang
 from playfield.envs.names import resolve
 from playfield.errors import UsageError, nearest, shown
 from playfield.options import BOOLEANS, MOST_SEED, number
-from playfield.runs.output import print_line
+from playfield.runs.output import print_line, want
 
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
 
@@ -75,6 +75,8 @@ class Parser(argparse.ArgumentParser):
         parse = self.parse_known_intermixed_args if several else self.parse_known_args
         found, extra = parse(self.canonical(words))
         hang.limit(getattr(found, "env_timeout", None))
+        if getattr(found, "json", False) or getattr(found, "table", None):
+            want()
         if extra:
             if not extra[0].startswith("-"):
                 before = kebab(dict(zip(words[1:], words, strict=False)).get(extra[0], ""))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Command:
     """A command: `function` of `cli/module.py` takes words and returns the exit code; `about` is its docstring.
 
-    `lasting`: what it does lies on the disk, so that it has done its work even if nothing of it could be printed.
+    `lasting`: what it does lies on the disk, so that it has done its work even if nothing of it could be printed,
+    unless it was asked for what it prints (`output.want`).
     """
 
     module: str

@@ -22,6 +22,7 @@ from playfield.runs.encoder import SIDE, SPLITS
 from playfield.runs.storage import (
     as_storage_error,
     claim_temporary,
+    folder_for,
     open_regular,
     read_json,
     release_temporary,
@@ -144,8 +145,7 @@ def refuse_existing(path: Path, flag: str = "--out") -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """A temporary directory that is renamed to `path` at the end, or deleted after an exception."""
     refuse_existing(path)
-    with as_storage_error(f"cannot write {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with folder_for(path.parent), as_storage_error(f"cannot write {path}"):
         with suppress(OSError):  # of writers that were killed; what cannot be removed does no harm
             remove_leftovers(path.parent, path.name)
         temporary = claim_temporary(path)

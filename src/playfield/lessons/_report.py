@@ -11,7 +11,7 @@ from typing import Any
 from playfield.errors import DataError, UsageError
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._rows import FEW, HEADINGS, Row, cells, markdown, table
-from playfield.runs.storage import as_storage_error, atomic_write, read_json
+from playfield.runs.storage import atomic_write, folder_for, read_json
 from playfield.show.film import Film
 
 
@@ -63,17 +63,17 @@ def write(outcome: Outcome, folder: Path, gif: bool, kind: str = "png") -> dict[
     """
     picture = outcome.picture(kind)  # rendered before anything is written
     data = json.dumps(outcome.plain(), indent=1, allow_nan=False)
-    with as_storage_error(f"cannot write to {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
     files = {"picture": folder / f"{outcome.name}.{kind}", "table": folder / f"{outcome.name}.json"}
     if gif:
-        assert outcome.film is not None
         files["film"] = folder / f"{outcome.name}.gif"
-        with Film(files["film"], outcome.fps) as film:
-            for frame in outcome.film():
-                film.add(frame)
-    atomic_write(files["picture"], picture)
-    atomic_write(files["table"], data + "\n")
+    with folder_for(folder, [path.name for path in files.values()]):
+        if gif:
+            assert outcome.film is not None
+            with Film(files["film"], outcome.fps) as film:
+                for frame in outcome.film():
+                    film.add(frame)
+        atomic_write(files["picture"], picture)
+        atomic_write(files["table"], data + "\n")
     return files
 
 

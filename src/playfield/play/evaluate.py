@@ -22,7 +22,7 @@ from playfield.play.policy import Policy, chooser
 from playfield.play.protocol import suffix, under
 from playfield.play.statistics import interval
 from playfield.runs.console import Say, format_scores, format_seconds
-from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.storage import atomic_write, folder_for
 
 FEW = 5  # games; a bootstrap interval of fewer means little
 
@@ -269,14 +269,13 @@ def evaluate_and_save(
         parts=parts,
     )
     if save and home.is_dir():
-        with as_storage_error(f"write to {home / 'eval'}"):
-            (home / "eval").mkdir(exist_ok=True)
         place = Path(source)
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
         other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"
         told = {**result.summary(), "default_rule": temperature is None}
-        atomic_write(home / "eval" / name, json.dumps(told, indent=2) + "\n")
+        with folder_for(home / "eval"):
+            atomic_write(home / "eval" / name, json.dumps(told, indent=2) + "\n")
     if say is not None:
         say(report(result))
     return result

@@ -19,6 +19,7 @@ Say = Callable[[str], None]
 
 _lost = ""  # why lines for standard output were dropped
 _failed: OSError | None = None  # what a write to standard output raised last
+_wanted = False  # what is printed is what was asked for
 
 
 class _Raw(io.FileIO):
@@ -39,8 +40,8 @@ def prepare() -> None:
     Letters that a stream's encoding lacks are written as `\\xe9`. Where a stream is closed (`>&-`), its number is
     given to the null device: otherwise the next file that is opened, a checkpoint, would be standard output.
     """
-    global _lost, _failed
-    _lost, _failed = "", None
+    global _lost, _failed, _wanted
+    _lost, _failed, _wanted = "", None, False
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -111,6 +112,17 @@ def lose(error: Exception) -> None:
         _lost = reason(error)
         complain(f"playfield: cannot write to standard output ({_lost}): what is printed is lost, the work goes on")
     mute()
+
+
+def want() -> None:
+    """From now on standard output is what the command is for, whatever else it writes: a list, a table, JSON."""
+    global _wanted
+    _wanted = True
+
+
+def wanted() -> bool:
+    """Whether it is, see `want`."""
+    return _wanted
 
 
 def lost() -> str:

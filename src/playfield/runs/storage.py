@@ -143,6 +143,29 @@ def remove_leftovers(directory: Path, name: str | None = None) -> None:
             remove(path)
 
 
+@contextlib.contextmanager
+def folder_for(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
+    """Make a folder, and inside write the files `names` into it. After an exception nothing half-made stays.
+
+    Of these files those are removed that were not there before, and so are folders that are new, unless another
+    process has put something into them. Raises StorageError where the folder cannot be made.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    files = [path for name in names if not os.path.lexists(path := folder / name)]
+    try:
+        with as_storage_error(f"cannot write to {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
 def replace_directory(new: Path, final: Path) -> None:
     """Rename `new` to `final`. Until that is done an existing `final` waits as `final.old`."""
     old = final.with_name(final.name + ".old")

@@ -27,7 +27,7 @@ from playfield.play.player import Moment, Player, lives_of
 from playfield.play.policy import Policy, ProbabilityPolicy, explainer
 from playfield.runs.algorithm import Network
 from playfield.runs.output import Say
-from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.storage import atomic_write, folder_for
 from playfield.show import saliency
 from playfield.show.explain_page import counterfactual, falls_or_rises, page_html
 from playfield.show.explain_picture import picture
@@ -35,6 +35,7 @@ from playfield.show.saliency import Effects
 
 METHODS = ("occlusion", "gradient")
 MAX_STEPS = 3000  # of the game
+PAGE = "explain.html"
 
 
 @dataclass(frozen=True)
@@ -280,8 +281,6 @@ def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str, 
     )
     mean = None if policy.spec.pixels else np.mean([m.obs for m in game], 0).astype(game[0].obs.dtype)
     explainer = Explainer(policy, method, mean)
-    with as_storage_error(f"write to {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
     entries: list[tuple[str, str, bytes]] = []
     names = policy.spec.family.input_names(policy.spec.id, int(np.prod(policy.spec.obs_shape)))
     checks: list[float] = []
@@ -304,13 +303,16 @@ def _report(policy: Policy, folder: Path, moments: int, seed: int, method: str, 
         image = Image.fromarray(picture(moment, policy.spec, maps, effects, f"step {moment.step}"))
         buffer = BytesIO()
         image.save(buffer, "PNG")
-        atomic_write(folder / f"moment-{number}.png", buffer.getvalue())
         did = policy.spec.action_names[moment.action]
         entries.append((f"Step {moment.step}: {pick.why}", f"Action: {did}. {sentence}", buffer.getvalue()))
-    for stale in folder.glob("moment-*.png"):
-        digits = stale.stem.removeprefix("moment-")
-        if digits.isascii() and digits.isdigit() and int(digits) > len(picks):
-            stale.unlink()
-    page = folder / "explain.html"
-    atomic_write(page, page_html(policy, game, method, entries, float(np.mean(checks)) if checks else None, seed))
-    return page
+    page = page_html(policy, game, method, entries, float(np.mean(checks)) if checks else None, seed)
+    pictures = {f"moment-{number}.png": data for number, (_, _, data) in enumerate(entries, 1)}
+    with folder_for(folder, [*pictures, PAGE]):
+        for name, data in pictures.items():
+            atomic_write(folder / name, data)
+        for stale in folder.glob("moment-*.png"):
+            digits = stale.stem.removeprefix("moment-")
+            if digits.isascii() and digits.isdigit() and int(digits) > len(picks):
+                stale.unlink()
+        atomic_write(folder / PAGE, page)
+    return folder / PAGE

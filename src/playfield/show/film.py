@@ -22,7 +22,7 @@ from playfield.play.evaluate import Evaluation, Game
 from playfield.play.player import Moment, Player, fps_of
 from playfield.play.policy import Policy
 from playfield.runs.console import Say
-from playfield.runs.storage import as_storage_error, claim_temporary, release_temporary, remove_leftovers
+from playfield.runs.storage import claim_temporary, folder_for, release_temporary, remove_leftovers
 from playfield.show import panels
 from playfield.show.video_writers import GifWriter, Mp4Writer, VideoWriter
 
@@ -139,18 +139,17 @@ def film_best_game(directory: Path, result: Evaluation, say: Say | None = None) 
     policy = load_policy(directory)
     game = result.best
     folder = directory / "films"
-    with as_storage_error(f"write to {folder}"):
-        folder.mkdir(exist_ok=True)
     files: dict[str, Path] = {}
     if say is not None:
         say("filming the best game ...")
-    for suffix, limit in ((".mp4", None), (".gif", GIF_FRAMES)):
-        path = folder / f"best-game{suffix}"
-        count = film_game(policy, game, path, style="bars" if suffix == ".mp4" else "plain", limit=limit)
-        if say is not None:
-            cut = f", first {count} frames" if limit is not None and count == limit else ""
-            say(f"film of the best game (score {game.score:g}){cut}: {path}")
-        files[suffix[1:]] = path
+    with folder_for(folder):
+        for suffix, limit in ((".mp4", None), (".gif", GIF_FRAMES)):
+            path = folder / f"best-game{suffix}"
+            count = film_game(policy, game, path, style="bars" if suffix == ".mp4" else "plain", limit=limit)
+            if say is not None:
+                cut = f", first {count} frames" if limit is not None and count == limit else ""
+                say(f"film of the best game (score {game.score:g}){cut}: {path}")
+            files[suffix[1:]] = path
     return files
 
 

@@ -24,7 +24,7 @@ from playfield.envs.family import family
 from playfield.errors import UsageError
 from playfield.runs.console import format_scores
 from playfield.runs.logger import EVALUATIONS, WINDOW, read_evaluations, read_monitor
-from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.storage import atomic_write, folder_for
 from playfield.show.formats import plot_format
 
 # Okabe and Ito (2008): distinct under every kind of colour blindness.
@@ -268,9 +268,8 @@ def save_figure(figure: Figure, out: str | Path) -> None:
     """Write a figure as PNG, SVG or PDF by the file's ending, atomically. Raises UsageError, StorageError."""
     path = Path(out)
     data = figure_bytes(figure, plot_format(path))
-    with as_storage_error(f"cannot write {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, data)
+    with folder_for(path.parent):
+        atomic_write(path, data)
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

@@ -14,7 +14,7 @@ from playfield.play.agent import agent_or_random, step
 from playfield.play.player import Player, fps_of
 from playfield.play.policy import Policy
 from playfield.runs.console import Say
-from playfield.runs.storage import as_storage_error
+from playfield.runs.storage import folder_for
 from playfield.show.film import (
     STYLES,
     FrameCallback,
@@ -104,30 +104,30 @@ def record(
     label = "random" if agent == "random" else which
     name = f"mosaic-{mosaic}" if mosaic else f"{label}-seed{seed}"
     paths = [out] if out is not None else [] if human else [folder / f"{name}.mp4", folder / f"{name}.gif"]
-    for path in paths:
-        with as_storage_error(f"create {path.parent}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
     rate = fps or fps_of(policy.spec)
     if start and say is not None:
         say(f"playing {start:,} steps before the film begins")
-    for i, path in enumerate(paths):
-        callbacks: list[FrameCallback] = [] if say is None else [progress_callback(say, path, steps)]
-        if mosaic:
-            count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate, on_frame=callbacks)
-        else:
-            player = Player(policy, seed)
-            try:
-                shown = islice(player.moments(0, None if steps is not None else games - 1), start, None)
-                with contextlib.ExitStack() as stack:
-                    if human and i == 0:
-                        callbacks.append(stack.enter_context(Window(policy.spec.id, rate)))
-                    count = film_moments(
-                        shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=callbacks
-                    )
-            finally:
-                player.close()
-        if say is not None:
-            say(f"wrote {path}: {count:,} frames, {os.path.getsize(path) / 1e3:,.0f} kB")
+    with contextlib.ExitStack() as folders:
+        for path in paths:
+            folders.enter_context(folder_for(path.parent))
+        for i, path in enumerate(paths):
+            callbacks: list[FrameCallback] = [] if say is None else [progress_callback(say, path, steps)]
+            if mosaic:
+                count = film_mosaic(policy, mosaic, path, seed=seed, steps=steps, fps=rate, on_frame=callbacks)
+            else:
+                player = Player(policy, seed)
+                try:
+                    shown = islice(player.moments(0, None if steps is not None else games - 1), start, None)
+                    with contextlib.ExitStack() as stack:
+                        if human and i == 0:
+                            callbacks.append(stack.enter_context(Window(policy.spec.id, rate)))
+                        count = film_moments(
+                            shown, policy.spec, path, style=style, limit=steps, fps=rate, on_frame=callbacks
+                        )
+                finally:
+                    player.close()
+            if say is not None:
+                say(f"wrote {path}: {count:,} frames, {os.path.getsize(path) / 1e3:,.0f} kB")
     if human and not paths:
         _play_in_window(policy, seed, games, steps, start, style, rate)
     return paths
