@@ -12,7 +12,7 @@ import pytest
 from playfield import compute
 from playfield.cli import main
 from playfield.errors import DataError
-from playfield.runs import fence, lock, storage
+from playfield.runs import fence, lock, logger, storage
 from playfield.runs.fence import FencedError
 
 C = "CartPole-v1"
@@ -73,11 +73,10 @@ def test_a_fenced_writer_publishes_nothing_and_the_later_attempt_ends_with_the_s
     assert fence.read(run) == 2
 
 
-def test_a_fenced_writer_notices_between_checkpoints_too(tmp_path, monkeypatch, capsys):
+def test_a_fenced_writer_notices_at_its_last_checkpoint(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     fence.advance(run)
     monkeypatch.setenv(fence.VARIABLE, f"1:{run}")
-    monkeypatch.setattr(fence, "PERIOD", 0.0)
     games = []
 
     def point(name):
@@ -90,11 +89,41 @@ def test_a_fenced_writer_notices_between_checkpoints_too(tmp_path, monkeypatch, 
     assert main([*words, "--run", str(run)]) == 3
     assert "as attempt 2" in capsys.readouterr().err
     assert (run / "monitor.csv").read_bytes() == games[0]
-    now = fence.Fence(run, 1)
+
+
+def test_a_fenced_writer_notices_between_checkpoints_too(tmp_path, monkeypatch, capsys):
+    """It would add its games to the table of the later attempt."""
+    run, games = tmp_path / "run", []
+    fence.advance(run)
+    monkeypatch.setenv(fence.VARIABLE, f"1:{run}")
+    monkeypatch.setattr(fence, "PERIOD", 0.0)
+    episode = logger.MonitorCsv.episode
+
+    def ended(*game):
+        episode(*game)
+        games.append(game[1])
+        if len(games) == 5:
+            fence.advance(run)
+
+    monkeypatch.setattr(logger.MonitorCsv, "episode", ended)
+    # Each tenth of a training there is a checkpoint: after 6,000 steps.
+    assert main([*WORDS, "--steps", "60000", "--save-seconds", "1e9", "--run", str(run)]) == 3
+    assert "as attempt 2" in capsys.readouterr().err
+    assert [game[0] for game in logger.read_monitor(run / "monitor.csv")] == games
+    assert max(games) < 3000
+    assert not list(run.glob("checkpoints/ckpt-*"))
+
+
+def test_a_look_is_once_a_second(tmp_path, monkeypatch):
+    fence.advance(tmp_path)
+    monkeypatch.setattr(fence, "PERIOD", 0.0)
+    own = fence.Fence(tmp_path, 1)
+    own.look()
+    fence.advance(tmp_path)
     with pytest.raises(FencedError):
-        now.look()
+        own.look()
     monkeypatch.setattr(fence, "PERIOD", 60.0)
-    fence.Fence(run, 1).look()
+    fence.Fence(tmp_path, 1).look()
 
 
 def test_whoever_resumes_a_run_that_has_left_its_machine_takes_the_next_number(tmp_path, monkeypatch):

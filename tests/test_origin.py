@@ -122,7 +122,8 @@ def test_what_is_not_in_the_weights_is_compared_too(part, name, value, run, caps
     (run / "run.json").write_text(json.dumps(info))
     assert main(["eval", str(run), "--games", "1", "--json"]) == 0
     out, error = capsys.readouterr()
-    assert error.startswith(f"changed by hand in {run / 'run.json'}: ")
+    what = {"compute": name, "config": f"option {name}", "protocol": f"protocol {name}"}[part]
+    assert error.startswith(f"changed by hand in {run / 'run.json'}: {what} {value} (it was ")
     assert error.count("\n") == 1
     assert json.loads(out)["warnings"] == [error.strip()]
     assert len(playfield.train(resume=run, steps=1024, **QUIET).warnings) == 1
@@ -130,6 +131,20 @@ def test_what_is_not_in_the_weights_is_compared_too(part, name, value, run, caps
     capsys.readouterr()
     playfield.load_policy(run)
     assert capsys.readouterr().err == "", "what goes on from there is as run.json says"
+
+
+@pytest.mark.parametrize(("name", "value"), [("skip_min", "x"), ("skip", 0), ("time_limit", "x"), ("cap", [1])])
+def test_numbers_of_a_protocol_are_numbers(name, value, run, capsys):
+    """`record` and `eval` compute with them: text there was a traceback."""
+    info = json.loads((run / "run.json").read_text())
+    for protocol in (info["protocol"], info["spec"]["protocol"]):
+        protocol[name] = value
+    (run / "run.json").write_text(json.dumps(info))
+    for words in (["eval", str(run), "--games", "1"], ["record", str(run), "--steps", "3"]):
+        assert main(words) == 3
+        error = capsys.readouterr().err
+        assert "protocol must be a table, with whole numbers of frames and steps" in error
+        assert error.count("\n") == 1
 
 
 def test_a_changed_precision_is_seen_with_checkpoints_that_do_not_hold_it(run, monkeypatch, caplog):

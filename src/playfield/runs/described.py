@@ -39,6 +39,14 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, bool) or type(value) in (int, float) or _text(value)
 
 
+def _protocol(value: Any) -> bool:
+    """A table of plain values, in which numbers of frames and of steps are such."""
+    counts = {name: _whole(1) for name in ("skip", "skip_min")} | dict.fromkeys(("cap", "time_limit"), _number)
+    return _table(_plain)(value) and all(
+        fits(value[name]) for name, fits in counts.items() if value.get(name) is not None
+    )
+
+
 def _any_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 10_000
 
@@ -134,7 +142,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "preset": (_text, "a name"),
     "preset_file": (_preset_file, "what a file of hyper-parameters said"),
     "processor": (_table(_any_text), "a model and its features"),
-    "protocol": (_table(_plain), "a table"),
+    "protocol": (_protocol, "a table, with whole numbers of frames and steps"),
     "replay_dropped": (_text, "a date"),
     "result": (_result, "a table with the number of steps, and seconds"),
     "save_seconds": (lambda v: _number(v) and v >= 0, "a number of at least 0"),
@@ -179,7 +187,7 @@ def spec_of(stored: Any) -> EnvSpec:
         "obs_dtype": stored.get("obs_dtype") in ("uint8", "float32"),
         "num_actions": _whole(1)(stored.get("num_actions")) and stored["num_actions"] <= MOST_ACTIONS,
         "action_names": isinstance(names, list | tuple) and all(map(_text, names)),
-        "protocol": _table(_plain)(stored.get("protocol")),
+        "protocol": _protocol(stored.get("protocol")),
     }
     given = stored.get("obs_bounds")
     bounds = None if given is None or not rules["obs_shape"] else _bounds(given, dims[-1] if dims else 1)

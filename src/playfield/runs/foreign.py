@@ -10,6 +10,9 @@ from playfield.runs import catalog, origin
 from playfield.runs.checkpoint import Checkpoint, UnfitError
 from playfield.runs.origin import MACHINE, READING, SHAPES
 
+TABLES = {"protocol": "protocol", "config": "option"}
+"""Tables of a run that are compared value by value, and what one of their values is called."""
+
 
 def check(info: Mapping[str, Any], found: Checkpoint) -> None:
     """Raise UnfitError as `changes` does."""
@@ -26,9 +29,10 @@ def changes(info: Mapping[str, Any], found: Checkpoint) -> list[str]:
     meta = found.meta
     here, there = _flat(info), _flat(meta)
     shared = [k for k in there if k in here]
-    if isinstance(info.get("config"), Mapping) and isinstance(meta.get("config"), Mapping):
-        one_only = here.keys() ^ there.keys()  # both come from one table, so an option that one lacks was taken out
-        shared += sorted(k for k in one_only if k.startswith("option "))
+    for table, name in TABLES.items():
+        if isinstance(info.get(table), Mapping) and isinstance(meta.get(table), Mapping):
+            one_only = here.keys() ^ there.keys()  # both come from one table, so what one lacks was taken out
+            shared += sorted(k for k in one_only if k.startswith(f"{name} "))
     pairs = {k: (here.get(k), there.get(k)) for k in shared}
     differ = {k: pair for k, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
     own, its = info.get("fingerprint"), meta.get("fingerprint")
@@ -48,14 +52,16 @@ def changes(info: Mapping[str, Any], found: Checkpoint) -> list[str]:
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """What `run.json`, or the meta of a checkpoint, says of a run, by name."""
-    out = {k: record[k] for k in ("env", "algo", "seed", "protocol", "steps") if k in record}
+    out = {k: record[k] for k in ("env", "algo", "seed", "steps") if k in record}
     shapes = record.get("shapes", record.get("spec"))
     if isinstance(shapes, Mapping):
         out |= {f"spec {k}": shapes[k] for k in (*SHAPES, *READING) if k in shapes}
     if isinstance(machine := record.get("compute"), Mapping):
         out |= {k: machine[k] for k in MACHINE if k in machine}
-    config = record.get("config")
-    return {**out, **{f"option {k}": v for k, v in config.items()}} if isinstance(config, Mapping) else out
+    for table, name in TABLES.items():
+        if isinstance(found := record.get(table), Mapping):
+            out |= {f"{name} {k}": v for k, v in found.items()}
+    return out
 
 
 def _networks(info: Mapping[str, Any]) -> set[str]:
