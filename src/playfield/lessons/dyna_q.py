@@ -162,7 +162,7 @@ def run(request: Request) -> Outcome:
     curve = Curves("From the second episode", f"episode ({request.runs_text()})", "steps", lines, ylim=(0, 800))
     rows = [dataclasses.replace(row, compared=request.as_published) for row in rows]
     notes = [
-        f"alpha {ALPHA}, epsilon {EPSILON}, gamma {GAMMA}. The shortest way has {SHORTEST} steps; with epsilon the best",
-        f"takes {fewest():.1f} on average. About optimal: within {NEAR - 1:.0%} of that, {request.runs_text()}.",
+        f"alpha {ALPHA}, epsilon {EPSILON}, gamma {GAMMA}. The shortest way has {SHORTEST} steps; with epsilon,",
+        f"{fewest():.1f} on average. About optimal: within {NEAR - 1:.0%} of that, {request.runs_text()}.",
     ]
     return Outcome("dyna-q", "Figure 8.2: Dyna-Q in a maze", rows, [curve, shown], notes=notes)
