@@ -180,6 +180,19 @@ def test_another_reading_of_observations_or_actions_is_refused(name, value, run)
             use()
 
 
+def test_other_names_of_actions_are_said(run):
+    """They decide nothing but what films and explanations say."""
+    info = json.loads((run / "run.json").read_text())
+    info["spec"]["action_names"] = ["up", "down"]
+    (run / "run.json").write_text(json.dumps(info))
+    said = playfield.load_policy(run).warnings
+    assert len(said) == 1
+    assert said[0].startswith("changed by hand in ")
+    assert "spec action_names ['up', 'down'] (it was ['left', 'right'])" in said[0]
+    assert len(playfield.train(resume=run, steps=1024, **QUIET).warnings) == 1
+    assert playfield.load_policy(run).warnings == ()
+
+
 def test_a_run_that_nobody_changed_stays_exact(run, capsys):
     result = playfield.train(resume=run, steps=1024, **QUIET)
     assert playfield.train(resume=run, steps=1536, **QUIET).warnings == result.warnings == ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from playfield.runs import catalog, origin
 from playfield.runs.checkpoint import Checkpoint, UnfitError
-from playfield.runs.origin import MACHINE, READING, SHAPES
+from playfield.runs.origin import LABELS, MACHINE, READING, SHAPES
 
 TABLES = {"protocol": "protocol", "config": "option"}
 """Tables of a run that are compared value by value, and what one of their values is called."""
@@ -55,7 +55,7 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     out = {k: record[k] for k in ("env", "algo", "seed", "steps") if k in record}
     shapes = record.get("shapes", record.get("spec"))
     if isinstance(shapes, Mapping):
-        out |= {f"spec {k}": shapes[k] for k in (*SHAPES, *READING) if k in shapes}
+        out |= {f"spec {k}": shapes[k] for k in (*SHAPES, *READING, *LABELS) if k in shapes}
     if isinstance(machine := record.get("compute"), Mapping):
         out |= {k: machine[k] for k in MACHINE if k in machine}
     for table, name in TABLES.items():

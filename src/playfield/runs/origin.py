@@ -13,6 +13,7 @@ from typing import Any
 MADE = ("env", "algo", "seed", "protocol", "config", "compute")
 SHAPES = ("id", "kind", "obs_shape", "obs_dtype", "num_actions")  # of the spec: what networks are made for
 READING = ("first_action", "obs_bounds", "states", "states_shape")  # and how observations and actions are read
+LABELS = ("action_names",)  # and what actions are called: nothing is computed of it
 MACHINE = ("device", "precision", "workers")  # of compute: other ones round differently
 
 
@@ -25,7 +26,7 @@ def fingerprint(info: Mapping[str, Any]) -> str:
 def meta_of(info: Mapping[str, Any], spec: Any) -> dict[str, Any]:
     """What a checkpoint says of its run, as plain values."""
     meta = {k: info[k] for k in ("env", "algo", "seed", "protocol", "config")}
-    meta |= {"steps": info["steps"], "shapes": {k: getattr(spec, k) for k in (*SHAPES, *READING)}}
+    meta |= {"steps": info["steps"], "shapes": {k: getattr(spec, k) for k in (*SHAPES, *READING, *LABELS)}}
     meta["compute"] = {k: info["compute"][k] for k in MACHINE}
     if "fingerprint" in info:
         meta["fingerprint"] = info["fingerprint"]
