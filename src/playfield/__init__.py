@@ -31,6 +31,18 @@ _HOMES = {
     "train": "playfield.training.train",
 }
 
+_COMMANDS = {
+    "compare": "In Python: `playfield.aggregate` and `playfield.runs` read what it has trained",
+    "tune": "In Python: `playfield.runs` lists its trainings; `playfield.train` takes its best.toml as `preset`",
+    "eval": "In Python: `playfield.evaluate`",
+    "watch": "In Python: `playfield.record` films an agent",
+    "explain": "In Python: `from playfield.show.explain import explain`",
+    "collect": "In Python: `from playfield.datasets.collect import collect`",
+    "lesson": "In Python: `playfield.lessons.run`, after `import playfield.lessons`",
+    "games": "In Python: `playfield.make_envs` makes one",
+}
+"""What there is in Python for commands that are no functions."""
+
 __all__ = [
     "__version__",
     "aggregate",
@@ -61,14 +73,25 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return str(importlib.import_module("importlib.metadata").version("playfield"))
     if name not in _HOMES:
-        raise AttributeError(f"module 'playfield' has no attribute {name!r}")
+        raise AttributeError(f"module 'playfield' has no attribute {name!r}{_instead(name)}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value  # a submodule of the same name would win otherwise
     return value
 
 
+def _instead(name: str) -> str:
+    """What there is in the place of a name that is a command, or that is nearly another's."""
+    if name.startswith("_"):
+        return ""
+    if name in _COMMANDS:
+        return f": it is a command, `playfield {name}`. {_COMMANDS[name]}"
+    errors = importlib.import_module("playfield.errors")
+    close = [f"playfield.{one}" for one in errors.nearest(name, [*__all__, "runs"])]
+    return f": did you mean {', '.join(close)}?" if close else ""
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, "runs"})
 
 
 class _Runs(types.ModuleType):

@@ -98,18 +98,19 @@ def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study
             made = [str(path) for path in tune_results.pictures(where, settings, study, a.format)]
         except Exception as error:  # the table comes first: it is what the trials were for
             logger.warning("no pictures: %s", error if isinstance(error, PlayfieldError) else repr(error))
-    found = study.importances()
+    found, finished = study.importances(), sum(t.state == "finished" for t in study.trials())
     preset = where / tune_results.BEST
     if a.json:
         told: dict[str, Any] = {"objective": settings.objective(), "trials": tune_results.rows(settings, study)}
         told |= {"best": None, "preset": None, "importances": found, "pictures": made}
+        told["importances_note"] = (tune_results.few(finished) or None) if found else None
         if best is not None:
             told |= {"best": best.number, "preset": str(preset), "command": tune_results.command(settings, best)}
         print(json.dumps(told))
         return 0
     _print(settings, study)
     if found:
-        say_line(importances(found, sum(t.state == "finished" for t in study.trials())))
+        say_line(importances(found, finished))
     if best is None:
         say_line("no trial is finished yet")
         return 0
@@ -125,12 +126,8 @@ def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study
 def importances(found: Mapping[str, float], finished: int) -> str:
     """A line on how much each option decides, without those that decide nothing; few trials cannot say it."""
     shares = [f"{name.replace('_', '-')} {share:.0%}" for name, share in found.items() if share >= 0.005]
-    few = f" (from {finished} trials, too few to rely on)" if finished < ENOUGH else ""
-    return f"importances{few}: {', '.join(shares)}"
-
-
-ENOUGH = 20
-"""Trials from which importances are worth more than a guess."""
+    few = tune_results.few(finished)
+    return f"importances{f' ({few})' if few else ''}: {', '.join(shares)}"
 
 
 def _print(settings: Settings, study: Study) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -107,6 +108,8 @@ def compare(words: list[str]) -> int:
     for env in a.env:
         if env in catalog.algorithms():
             raise UsageError(f"{env} is an algorithm, and environments come first: write --algo {env}")
+        if os.path.isfile(env):
+            raise UsageError(f"{env} is a file: the name of an experiment's file must end in .toml")
         check_env(env)
     labels = [" ".join(text.split()) for text in a.algo]
     if labels:

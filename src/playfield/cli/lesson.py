@@ -81,13 +81,14 @@ def lesson(words: list[str]) -> int:
         raise UsageError(f"lesson {a.name} shows pixels, which are written as PNG only: leave out --format")
     if a.gif and not lessons.load(a.name).BUDGET.film:
         raise UsageError(f"lesson {a.name} plays no game: leave out --gif")
+    options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful, **config}
+    lessons.check(a.name, **options)
     progress = _progress.Silent() if a.quiet or a.json else _progress.Reporter(a.name)
     if not a.json:
         own = lessons.load(a.name).BUDGET.runs
         here = f" (here: {a.runs} run{'s' * (a.runs > 1)})" if a.runs and own and a.runs != own else ""
         say_line(text.partition("\n")[0] + here)
     try:
-        options = {"runs": a.runs, "episodes": a.episodes, "steps": a.steps, "faithful": a.faithful, **config}
         outcome = lessons.run(a.name, progress=progress, **options)
     finally:
         if isinstance(progress, _progress.Reporter):

@@ -32,7 +32,7 @@ from playfield.options import FORMS, Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
-from playfield.runs.preset_file import is_file, read_preset
+from playfield.runs.preset_file import file_hint, is_file, read_preset
 from playfield.training.request import PROTOCOL_PARTS, TAKES, Request
 
 TRAIN_EXAMPLES = """examples:
@@ -125,7 +125,8 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "--eval-every",
         type=TAKES["eval_every"].parse,
         metavar="STEPS",
-        help="evaluate every so many steps, into eval/evaluations.csv; the training stays the same",
+        help="evaluate every so many steps, at most once a rollout, into eval/evaluations.csv; the training stays "
+        "the same",
     )
     p.add_argument("--eval-games", type=TAKES["eval_games"].parse, default=10, help="games of each (default 10)")
     p.add_argument("--games", type=TAKES["games"].parse, help="games of the final evaluation (default 30)")
@@ -190,7 +191,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if is_file(a.preset):
         a.preset = str(Path(a.preset))
     elif a.preset not in catalog.presets(algo):
-        raise unknown(f"{algo} preset", a.preset, catalog.presets(algo))
+        raise unknown(f"{algo} preset", a.preset, catalog.presets(algo), file_hint(a.preset))
     catalog.agree(algo, config)
     options = {
         "env": a.env,

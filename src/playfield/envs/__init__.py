@@ -91,7 +91,9 @@ def make_from(
     """
     admit(spec.id, named_by_user=False)
     if max_steps is not None and not spec.family.cuts:
-        raise UsageError(f"{spec.id} ends every game after a number of steps of its own: leave out max_steps")
+        raise UsageError(
+            f"{spec.id} ends every game after a number of steps of its own: leave out --max-steps (max_steps)"
+        )
     try:
         options = spec.family.make_options(spec.protocol) | ({"max_steps": max_steps} if max_steps else {})
         env = make(spec.family, spec.id, num_envs, options, threads=threads, raw=raw)

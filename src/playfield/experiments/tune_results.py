@@ -16,6 +16,8 @@ from playfield.runs.storage import atomic_write
 from playfield.show import tune_plots
 
 BEST, TRIALS = "best.toml", "trials.csv"
+ENOUGH = 20
+"""Trials from which importances are worth more than a guess."""
 PICTURES = ("history", "importances", "slices")
 
 
@@ -53,6 +55,12 @@ def command(settings: Settings, best: Trial) -> str:
     return f"playfield train {words} {length}"
 
 
+def few(finished: int) -> str:
+    """What to say of importances from this number of finished trials; empty where they are enough."""
+    trials = f"{finished} trial{'s' * (finished != 1)}"
+    return f"from {trials}, too few to rely on" if finished < ENOUGH else ""
+
+
 def pictures(directory: Path, settings: Settings, study: Study, ending: str = "png") -> list[Path]:
     """Draw the history of the tuning, the importances of options, and a slice for each; the files that were made.
 
@@ -69,7 +77,8 @@ def pictures(directory: Path, settings: Settings, study: Study, ending: str = "p
     tune_plots.history(made[0], points, others, settings.higher, label, foot)
     if found := study.importances():
         made.append(directory / f"importances.{ending}")
-        tune_plots.importances(made[-1], found, foot)
+        note = few(len(finished))
+        tune_plots.importances(made[-1], found, f"{foot} {note[0].upper()}{note[1:]}." if note else foot)
     slices = []
     for name, search in settings.space.items():
         pairs = [(t.params[name], float(t.value or 0.0)) for t in finished if name in t.params]

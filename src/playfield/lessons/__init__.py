@@ -106,6 +106,34 @@ def run(
     """
     module = load(name)
     budget: Budget = module.BUDGET
+    check(name, runs=runs, episodes=episodes, steps=steps, faithful=faithful, **config)
+    request = Request(
+        runs=runs or budget.runs,
+        episodes=episodes or budget.episodes,
+        steps=steps or budget.steps,
+        faithful=faithful,
+        as_published=not config and episodes in (None, budget.episodes) and steps in (None, budget.steps),
+        progress=progress or Silent(),
+        options=config,
+    )
+    outcome: Outcome = module.run(request)
+    if 2 * request.runs >= budget.runs:
+        return outcome
+    # The mean of far fewer runs than were published, or a single one, proves nothing.
+    return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])
+
+
+def check(
+    name: str,
+    *,
+    runs: int | None = None,
+    episodes: int | None = None,
+    steps: int | None = None,
+    faithful: bool = False,
+    **config: Any,
+) -> None:
+    """Raise UsageError where a lesson has no such option, or an option no such value. See `run`."""
+    budget: Budget = load(name).BUDGET
     shown = name.replace("_", "-")
     for what, given, own in (
         ("runs", runs, budget.runs),
@@ -123,17 +151,3 @@ def run(
         if key not in known:
             raise unknown(f"option of lesson {shown}", key, [*known, "runs", "episodes", "steps", "faithful"])
         known[key].check(value)
-    request = Request(
-        runs=runs or budget.runs,
-        episodes=episodes or budget.episodes,
-        steps=steps or budget.steps,
-        faithful=faithful,
-        as_published=not config and episodes in (None, budget.episodes) and steps in (None, budget.steps),
-        progress=progress or Silent(),
-        options=config,
-    )
-    outcome: Outcome = module.run(request)
-    if 2 * request.runs >= budget.runs:
-        return outcome
-    # The mean of far fewer runs than were published, or a single one, proves nothing.
-    return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])

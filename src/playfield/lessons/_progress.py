@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -66,13 +67,19 @@ class Reporter:
             self._draw(fraction, left)
         elif now - self._shown >= PERIOD:
             self._shown = now
-            print(f"{self.title}: {fraction:.0%}, {format_seconds(left)} left", file=self.stream, flush=True)
+            told = f"{self.title}: {fraction:.0%}" + (f", {_left(left)}" if _left(left) else "")
+            print(told, file=self.stream, flush=True)
 
     def _draw(self, fraction: float, left: float) -> None:
         if self._bar is None:
-            words = TextColumn("{task.fields[left]} left  {task.fields[label]}", markup=False)
+            words = TextColumn("{task.fields[left]}  {task.fields[label]}", markup=False)
             columns = (TextColumn(self.title, markup=False), BarColumn(), TaskProgressColumn(), words)
             self._bar = Progress(*columns, console=Console(file=self.stream), transient=True)
-            self._bar.add_task("", total=1.0, left="?", label="")
+            self._bar.add_task("", total=1.0, left="", label="")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=fraction, left=format_seconds(left), label=self._label)
+        self._bar.update(self._bar.task_ids[0], completed=fraction, left=_left(left), label=self._label)
+
+
+def _left(seconds: float) -> str:
+    """The time left in words; empty before it is known."""
+    return f"{format_seconds(seconds)} left" if math.isfinite(seconds) else ""

@@ -10,6 +10,7 @@ gamma = 0.98
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,13 @@ class PresetFile:
 def is_file(preset: Any) -> bool:
     """Whether the value of `--preset` names a file, not a preset of the algorithm; what is no text does neither."""
     return isinstance(preset, str) and preset.lower().endswith(".toml")
+
+
+def file_hint(preset: Any) -> str:
+    """What to say of a name that is no preset and looks like that of a file."""
+    if isinstance(preset, str) and ("." in preset or os.sep in preset or os.path.isfile(preset)):
+        return "(the name of a preset's file must end in .toml)"
+    return ""
 
 
 def read_preset(path: Path, algo: str | None = None) -> PresetFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from rich.progress import track
 from playfield.envs import catalog
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
 from playfield.envs.atari_modes import ranges
+from playfield.envs.codec import named_states
 from playfield.envs.names import classic_games, gym_name, resolve
 from playfield.envs.scores import SCORES
 from playfield.errors import EnvError, PlayfieldError, UsageError
@@ -73,9 +75,12 @@ def print_game(name: str, json: bool = False) -> None:
     if info:
         _print_atari(output, info)
         return
+    states = " x ".join(f"{n:,}" for n in row["states"])
+    if len(row["states"]) > 1:
+        states += f" = {math.prod(row['states']):,}"
     facts = {
         "actions": _count(row["actions"]),
-        "observation size": _count(row["obs_size"]),
+        **({"states": states} if states else {"observation size": _count(row["obs_size"])}),
         "step limit": _count(row["max_steps"]),
         "solved at": _score(row["solved"]),
     }
@@ -177,11 +182,13 @@ def _gymnasium_row(env_id: str) -> dict[str, Any]:
         raise EnvError(f"Gymnasium cannot make {env_id}: {error}") from error
     actions = env.action_space.n if isinstance(env.action_space, gymnasium.spaces.Discrete) else None
     shape = env.observation_space.shape
+    states = [n for n, _ in named_states(env.observation_space)]  # networks see them as one-hot vectors
     env.close()
     return {
         "id": env_id,
         "actions": None if actions is None else int(actions),
-        "obs_size": None if shape is None else int(np.prod(shape)),
+        "states": states,
+        "obs_size": sum(states) if states else None if shape is None else int(np.prod(shape)),
         "max_steps": env.spec.max_episode_steps if env.spec else None,
         "solved": env.spec.reward_threshold if env.spec else None,
     }

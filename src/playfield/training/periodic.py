@@ -19,6 +19,7 @@ from playfield.runs.console import format_scores
 from playfield.runs.logger import EVALUATIONS, MetricsCsv
 from playfield.runs.run import Run
 from playfield.runs.storage import as_storage_error
+from playfield.training.plan import LINES
 
 COLUMNS = ("mean", "median", "min", "max", "games")
 
@@ -29,6 +30,7 @@ class Periodic:
     Args:
         directory: of the run.
         info: its `run.json`, with `eval_every` and `eval_games`.
+        module, cfg, spec: of its agent.
         step: of the checkpoint that the run goes on from: rows after it are dropped.
 
     Raises StorageError where the table cannot be written.
@@ -45,6 +47,8 @@ class Periodic:
         self.table = MetricsCsv(path)
         self.table.truncate_after(step)
         self._before = step
+        self._gap = max(self.every, -(-int(info["steps"]) // LINES))
+        self._printed: int | None = None  # step of the last line
 
     def __call__(self, run: Run) -> None:
         before, self._before = self._before, run.step
@@ -59,12 +63,19 @@ class Periodic:
         ends = {"low": low, "high": high} if found["ci95"] else {}
         self.table.log(run.step, {name: found[name] for name in COLUMNS} | ends)
         self.table.flush()
-        if run.sinks is not None:
+        if run.sinks is not None and self._worth_a_line(run):
             mean, *interval = format_scores(found["mean"], *(found["ci95"] or ()))
             of = f" ({' to '.join(interval)})" if interval else ""
             run.sinks.console.note(f"evaluation at step {run.step:,}: mean score {mean}{of} over {self.games} games")
-            if run.sinks.tensorboard is not None:
-                run.sinks.tensorboard.log(run.step, {"eval/mean_reward": found["mean"]})
+        if run.sinks is not None and run.sinks.tensorboard is not None:
+            run.sinks.tensorboard.log(run.step, {"eval/mean_reward": found["mean"]})
+
+    def _worth_a_line(self, run: Run) -> bool:
+        before = self._printed
+        if before is not None and run.step // self._gap == before // self._gap and run.step < run.total_steps:
+            return False
+        self._printed = run.step
+        return True
 
     def close(self) -> None:
         self.table.close()

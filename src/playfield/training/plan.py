@@ -24,6 +24,7 @@ from playfield.training.request import Request
 
 FAR_OFF = 3.0  # times the planned time: from here on the plan warns
 WIDE = 10_000  # numbers in an observation that is no picture
+LINES = 20  # of evaluations during a training that are printed, beside the first and the last
 PATIENCE = 10.0  # seconds after which 3 rollouts are enough to measure a training's speed
 
 
@@ -289,9 +290,23 @@ def plan_text(
             else "longer than such few steps usually take: observations are very wide"
         )
         + _then(info["after"]),
+        **({"evaluated": evaluated_text(info, cfg)} if info.get("eval_every") else {}),
         "seed": str(info["seed"]),
     }
     return "\n".join(f"{key:>10}  {value}" for key, value in rows.items())
+
+
+def evaluated_text(info: dict[str, Any], cfg: Config) -> str:
+    """How often the agent is evaluated during the training in fact: only after a rollout, or an update."""
+    every, games, rollouts = info["eval_every"], info["eval_games"], -(-info["steps"] // cfg.batch)
+    count = min(rollouts, rollouts * cfg.batch // every)
+    if every < cfg.batch:
+        often = f"every {cfg.batch:,} steps, not {every:,}: once a rollout is the most"
+    else:
+        after = f", after the rollout of {cfg.batch:,} steps that reaches them" if every % cfg.batch else ""
+        often = f"every {every:,} steps{after}"
+    listed = f"; {LINES} are printed, eval/evaluations.csv has all" if count > LINES + 2 else ""
+    return f"{often}: {count:,} time{'s' * (count != 1)}, {games:,} game{'s' * (games > 1)} each{listed}"
 
 
 def _then(after: dict[str, Any]) -> str:

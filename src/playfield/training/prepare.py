@@ -73,7 +73,8 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     if request.preset not in table and request.preset in catalog.presets(request.algo):
         raise UsageError(f"{request.algo} preset {request.preset} is not for {spec.id}: use {' or '.join(table)}")
     if request.preset not in table:
-        raise unknown(f"{request.algo} preset for {spec.kind} environments", request.preset, table)
+        what = f"{request.algo} preset for {spec.kind} environments"
+        raise unknown(what, request.preset, table, preset_file.file_hint(request.preset))
     given = {
         o.name: o.plain(request.config[o.name]) for o in catalog.options(request.algo) if o.name in request.config
     }

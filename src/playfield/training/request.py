@@ -101,7 +101,8 @@ class Request:
         config: hyper-parameters to change, fields of the algorithm's `Config`.
         save_seconds: maximum seconds between two checkpoints.
         keep: checkpoints to keep.
-        eval_every: evaluate the agent every so many steps, beside the training; None: only at the end.
+        eval_every: evaluate the agent every so many steps, at most once a rollout, beside the training; None: only at
+            the end.
         eval_games: games of each of these evaluations.
         tensorboard: write TensorBoard events.
         console: print progress.
