@@ -11,8 +11,8 @@ import pytest
 
 from playfield import compute
 from playfield.cli import main
-from playfield.errors import DataError
-from playfield.runs import fence, lock, logger, storage
+from playfield.errors import DataError, DivergedError
+from playfield.runs import divergence, fence, lock, logger, storage
 from playfield.runs.fence import FencedError
 
 C = "CartPole-v1"
@@ -176,3 +176,20 @@ def test_without_file_locks_the_later_attempt_takes_the_lock_of_a_machine_that_w
     (tmp_path / "lock").write_text(json.dumps({**held, "host": socket.gethostname(), "pid": os.getppid()}))
     with pytest.raises(DataError, match="is in use by"):  # one that is alive on this machine has it
         lock.RunLock(tmp_path).acquire()
+
+
+def test_a_fenced_process_that_diverges_leaves_run_json_as_it_is(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    fence.advance(run)
+    monkeypatch.setenv(fence.VARIABLE, f"1:{run}")
+    later = {}
+
+    def diverges(*_):
+        fence.advance(run)
+        later["run.json"] = (run / "run.json").read_text()
+        raise DivergedError("the weights are huge")
+
+    monkeypatch.setattr(divergence, "check", diverges)
+    assert main([*WORDS, "--run", str(run)]) == 4
+    assert "the weights are huge" in capsys.readouterr().err
+    assert (run / "run.json").read_text() == later["run.json"]

@@ -110,8 +110,8 @@ class AtariProtocol:
             isinstance(fewest, bool) or not isinstance(fewest, int) or not 1 <= fewest < self.skip
         ):
             raise UsageError(
-                f"protocol option skip_min must be a whole number from 1 to {self.skip - 1} (below skip), "
-                f"not {shown(fewest)}"
+                f"protocol option skip_min must be a whole number from 1 and below skip, {self.skip}, "
+                f"not {shown(fewest)} (classic and v5 have none: all steps are of {self.skip} frames)"
             )
         for part in ("maxpool", "life_loss", "fire_reset", "full_actions"):
             if not isinstance(getattr(self, part), bool):

@@ -164,9 +164,12 @@ class Tuner:
         if (found := self._next()) is None:
             return self._ask()
         active, job = found
-        active.waiting.remove(job)
         claim = RunLock(claim_of(job.directory))
-        claim.acquire()
+        try:
+            claim.acquire()
+        except DataError:  # another process took it since `_next` looked
+            return False
+        active.waiting.remove(job)
         try:
             self.running.append(Running(active, job, self.place.start(job), claim))
         except BaseException:

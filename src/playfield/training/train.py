@@ -362,7 +362,8 @@ def _go(
         raise
     except DivergedError as error:
         info["diverged"] = {"step": run.step, "why": str(error)[:1000]}
-        with contextlib.suppress(StorageError):  # what diverged is said in any case
+        with contextlib.suppress(StorageError, fence.FencedError):  # what diverged is said in any case
+            run.fence.check()
             write_info(directory, info)
         error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
         raise
