@@ -189,7 +189,8 @@ def test_every_command_in_the_package_has_a_verb_and_options_that_exist():
 
 def test_every_option_that_a_message_names_exists():
     known = frozenset().union(*(flags(verb) for verb in VERBS if verb != "completion"))
-    known |= {"--help", "--version", "--logdir"}
+    known |= {"--help", "--version", "--logdir"}  # of TensorBoard, and of SLURM:
+    known |= {"--job-name", "--array"}
     for where, text in texts():
         if where.startswith(("bench/", "cli/completion")):
             continue
