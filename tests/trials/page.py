@@ -108,7 +108,7 @@ def watched_training(ask: Ask) -> Seen:
         "--algo",
         "dqn",
         "--steps",
-        "900M",
+        "60M",  # the first row of its metrics comes within a minute
         "--capacity",
         "20000",
         "--run",
@@ -126,7 +126,7 @@ def watched_training(ask: Ask) -> Seen:
     files: dict[str, list[frozenset[tuple[str, str]]]] = {"training": [], "page": []}
     try:
         until = time.monotonic() + 120
-        while not (run_dir / "checkpoints" / "last").exists():
+        while not ((run_dir / "checkpoints" / "last").exists() and (run_dir / "metrics.csv").exists()):
             if training_process.poll() is not None or time.monotonic() > until:
                 return Seen(1, [f"the training did not start: {log.read_text(errors='replace')[-200:]}"])
             time.sleep(0.1)
