@@ -56,7 +56,7 @@ def test_which_signals_stop(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("wait", [0.15, 0.3, 0.6, 1.0, 1.6])
+@pytest.mark.parametrize("wait", [0.2, 0.3, 0.6, 1.0, 1.6])
 def test_an_early_ctrl_c_is_one_line(wait, tmp_path):
     code = (
         "import sys, time, threading, os, signal\n"
