@@ -140,6 +140,7 @@ def test_what_the_package_logs_is_told_on_standard_error(quiet, capsys, monkeypa
         logging.getLogger("playfield.anything").debug("details")
         return 0
 
+    verb.lasting = False
     monkeypatch.setitem(VERBS, "games", verb)
     for _ in range(2):
         assert main(["games", *quiet]) == 0
@@ -154,6 +155,7 @@ def test_nobody_listening_to_notices_does_not_end_the_work():
         "    logging.getLogger('playfield.x').info('half a minute')\n"
         "    print('went on')\n"
         "    return 7\n"
+        "verb.lasting = False\n"
         "c.VERBS['games'] = verb\n"
         "reader, writer = os.pipe()\n"
         "os.close(reader)\n"

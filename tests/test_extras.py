@@ -77,7 +77,7 @@ def test_a_training_whose_env_draws_nothing_ends_well(env, tmp_path, caplog):
     assert line.startswith("no film: ")
     assert env in line
     assert line in caplog.text
-    assert not list((tmp_path / "run" / "films").iterdir())
+    assert not (tmp_path / "run" / "films").exists()
 
 
 def test_pictures_that_change_their_size_are_filmed(tmp_path):

@@ -164,7 +164,7 @@ def test_its_mistakes_are_found_like_those_of_any_algorithm(site, tmp_path):
     def mistake(*words: str) -> str:
         return playfield(site, tmp_path, "train", "CartPole-v1", "--algo", *words, code=2)
 
-    assert "did you mean reinforce, " in mistake("reinforc")
+    assert "did you mean reinforce?" in mistake("reinforc")
     assert "--gamma must be between 0 and 1, not 2" in mistake("reinforce", "--gamma", "2")
     assert "no reinforce preset called 'fst': did you mean fast" in mistake("reinforce", "--preset", "fst")
     assert list(tmp_path.iterdir()) == []

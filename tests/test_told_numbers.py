@@ -158,7 +158,7 @@ def test_named_states_get_a_table(tmp_path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.directory.parts[-2] == "qlearning"
     assert result.score > -100
     assert "qlearning is the default here" in "\n".join(told)
-    with pytest.raises(UsageError, match=r"no option --clip.* \(the algorithm is qlearning here, unless --algo"):
+    with pytest.raises(UsageError, match=r"no option --clip: it is one of ppo, not of qlearning \(--algo NAME\)"):
         understand(["Taxi-v4", "--clip", "0.1"])
     assert understand(["Taxi-v4", "--lr", "0.2"])[0]["config"] == {"alpha": 0.2}
     assert understand(["CartPole-v1", "--algo", "dqn", "--learning-rate", "0.2"])[0]["config"] == {"lr": 0.2}

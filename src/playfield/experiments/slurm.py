@@ -67,7 +67,9 @@ def submit(script: Path) -> str:
     """Submit a script; returns what sbatch says. Raises UsageError without sbatch, EnvError where it refuses."""
     if shutil.which("sbatch") is None:
         raise UsageError(f"there is no sbatch here: where there is one, run sbatch {shlex.quote(str(script))}")
-    done = subprocess.run(["sbatch", str(script)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sbatch", str(script)], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
         raise EnvError(f"sbatch refuses {script}: {said[-1]}")

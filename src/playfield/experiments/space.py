@@ -13,6 +13,7 @@ from typing import Any
 
 from playfield.errors import UsageError
 from playfield.options import Option, Search
+from playfield.runs import catalog
 from playfield.runs.algorithm import Config
 from playfield.runs.toml_file import TomlFile, read_toml
 
@@ -62,7 +63,7 @@ def read_space(path: Path, known: Mapping[str, Option]) -> dict[str, Search]:
 def _search(file: TomlFile, given: str, value: Any, known: Mapping[str, Option]) -> Search:
     name = given.replace("-", "_")
     if name not in known:
-        raise file.unknown("option", given, known)
+        raise file.unknown("option", given, known, hint=catalog.likely(given, known))
     option = known[name]
     if isinstance(value, list):
         if not 1 < len(value) <= MOST_CHOICES or len({repr(v) for v in value}) != len(value):

@@ -117,6 +117,11 @@ def why_not(algo: str, name: str, known: Iterable[str]) -> str:
     if have:
         listed = have[0] if len(have) == 1 else f"{', '.join(have[:-1])} and {have[-1]}"
         return f"it is one of {listed}, not of {algo}"
+    return likely(name, known)
+
+
+def likely(name: str, known: Iterable[str]) -> str:
+    """Which of `known` may be meant by a name that is none, also by what other libraries call them."""
     own = {kebab(one): one for one in known}
     others = {alias: own[n] for alias, names in ALIASES.items() for n in reversed(names) if n in own}
     close = dict.fromkeys((others | own)[found] for found in nearest(kebab(name), [*own, *others]))
