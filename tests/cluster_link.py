@@ -9,6 +9,22 @@ import subprocess
 import sys
 from typing import Any
 
+from playfield.experiments.cluster import Cluster
+from playfield.experiments.cluster_state import Pins
+from playfield.experiments.job import Job
+
+C = "CartPole-v1"
+WORDS = (C, "--workers", "1", "--algo", "ppo")
+HERE = {
+    "versions": {"playfield": "1", "torch": "2.13.0", "processor": "AVX2"},
+    "processor": {"model": "One", "features": "avx2"},
+    "bf16": False,
+    "memory": 4_000_000_000,
+    "disk": 10**12,
+    "sees": True,
+}
+PINS = Pins("cpu", "fp32", 1, 10**9)
+
 RUN = "import sys; from playfield.experiments import node; print(node.run(sys.argv[1]))"
 
 
@@ -51,7 +67,10 @@ class Told:
         self.tasks[number] = {"do": do, "node": node, "text": json.loads(text), "cpus": cpus, "gpus": gpus}
         if do == "probe":
             given = self.nodes[node]
-            if "failed" in given:
+            if given.get("refuses", 0):
+                given["refuses"] -= 1
+                self.end(number, refused="The task is not schedulable")
+            elif "failed" in given:
                 self.end(number, failed=given["failed"])
             else:
                 facts = copy.deepcopy(self.facts)
@@ -111,3 +130,24 @@ class Processes(Told):
             if "said" not in task:
                 task["process"].kill()
                 task["process"].communicate()
+
+
+def job(root, seed=1, steps=4000, *more):
+    return Job(C, "ppo", (*WORDS, *more), seed, steps, root / "grid" / str(seed))
+
+
+def place(root, link, pins=PINS):
+    """An open place, and the lines that it said."""
+    said = []
+    made = Cluster(link, root, lambda job: pins, said.append)
+    made.open()
+    return made, said
+
+
+def begun(one, **info):
+    """Make the run directory of a job that has begun."""
+    spec = {"kind": "classic", "id": C}
+    stored = {"algo": "ppo", "spec": spec, "steps": one.steps, "processor": HERE["processor"]}
+    stored |= {"compute": {"device": "cpu", "precision": "fp32", "workers": 1}, **info}
+    one.directory.mkdir(parents=True, exist_ok=True)
+    (one.directory / "run.json").write_text(json.dumps(stored))

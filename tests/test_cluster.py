@@ -15,52 +15,19 @@ from pathlib import Path
 import pytest
 
 import playfield
-from cluster_link import Processes, Told
+from cluster_link import HERE, PINS, WORDS, C, Processes, Told, begun, job, place
 from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.experiments import cluster, local, node, ray_link
-from playfield.experiments.cluster import Cluster, Pins
-from playfield.experiments.job import Job
+from playfield.experiments.cluster import Cluster
+from playfield.experiments.cluster_state import Pins
 from playfield.experiments.places import Look
 from playfield.runs import fence
-
-C = "CartPole-v1"
-WORDS = (C, "--workers", "1", "--algo", "ppo")
-HERE = {
-    "versions": {"playfield": "1", "torch": "2.13.0", "processor": "AVX2"},
-    "processor": {"model": "One", "features": "avx2"},
-    "bf16": False,
-    "memory": 4_000_000_000,
-    "disk": 10**12,
-    "sees": True,
-}
-PINS = Pins("cpu", "fp32", 1, 10**9)
 
 
 @pytest.fixture(autouse=True)
 def _facts(monkeypatch):
     monkeypatch.setattr(node, "facts", lambda mark: HERE)
-
-
-def job(root, seed=1, steps=4000, *more):
-    return Job(C, "ppo", (*WORDS, *more), seed, steps, root / "grid" / str(seed))
-
-
-def place(root, link, pins=PINS):
-    """An open place, and the lines that it said."""
-    said = []
-    made = Cluster(link, root, lambda job: pins, said.append)
-    made.open()
-    return made, said
-
-
-def begun(one, **info):
-    """Make the run directory of a job that has begun."""
-    spec = {"kind": "classic", "id": C}
-    stored = {"algo": "ppo", "spec": spec, "steps": one.steps, "processor": HERE["processor"]}
-    stored |= {"compute": {"device": "cpu", "precision": "fp32", "workers": 1}, **info}
-    one.directory.mkdir(parents=True, exist_ok=True)
-    (one.directory / "run.json").write_text(json.dumps(stored))
 
 
 def test_a_training_runs_with_what_was_pinned(tmp_path, monkeypatch):
@@ -193,48 +160,6 @@ def test_another_processor_is_said_and_a_run_goes_on_where_it_is_the_same(tmp_pa
     assert "--device" not in link.runs()[1]["text"]["words"]
     link.lose("a")
     assert made.look(three).where == "b", "no other is left: the training itself says that bits may differ"
-
-
-def test_a_lost_node_costs_what_came_after_the_last_checkpoint(tmp_path):
-    link = Told(HERE, a={}, b={"cpus": 1})
-    made, _ = place(tmp_path, link)
-    one, two = made.start(job(tmp_path, 1)), made.start(job(tmp_path, 2))
-    first = one.node.name
-    begun(one.job)
-    (one.job.directory / "checkpoints" / "ckpt-000000002048").mkdir(parents=True)
-    link.lose(first)
-    news = made.look(one).news
-    assert f"node {first} is lost" in news
-    assert f"ppo on {C}, seed 1: lost on node {first} (its node died); it goes on from step 2,048 elsewhere" in news
-    assert made.look(one).news == ()
-    assert one.node is None
-    link.end(two.number, text='{"code": 0}')
-    made.look(two)
-    again = link.runs()[-1]
-    assert again["node"] != first
-    assert again["text"]["words"][:3] == ["train", "--resume", str(one.job.directory)]
-    assert again["text"]["variables"] == {"PLAYFIELD_ATTEMPT": f"2:{one.job.directory}"}
-    assert fence.read(one.job.directory) == 2
-    link.end(link.runs()[0]["number"], text='{"code": 3}')
-    assert made.look(one).code is None, "the end of the attempt that was given up is not its end"
-    link.lose(again["node"])
-    assert f"ppo on {C}, seed 1: waits for a node" in made.look(one).news
-    assert made.look(one).news == (), "once"
-    link.add("c")
-    made.look(one)
-    made.look(one)
-    assert made.look(one).where == "c"
-
-
-def test_a_training_that_is_lost_again_and_again_fails(tmp_path):
-    link = Told(HERE, a={})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path, 1))
-    for _ in range(cluster.PATIENCE):
-        link.end(one.number, lost="the worker died")
-        made.look(one)
-    assert one.code == 6
-    assert one.line == "it was lost 5 times without a new checkpoint, last on node a: the worker died"
 
 
 def test_stopping_asks_once_and_kills_with_a_second_interrupt(tmp_path):

@@ -73,6 +73,8 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
             "text": {"do": "options"},
             "lost": {"do": "NodeDiedError", "text": "its node died. To see more, use ray\nand more"},
             "crashed": {"do": "OutOfMemoryError", "text": "\x1b[31mtoo much\x1b[0m"},
+            "refused": {"do": "TaskUnschedulableError", "text": "The task is not schedulable: no such node"},
+            "odd": {"do": "cannot be submitted"},
             "failed": {"do": "RayTaskError", "text": "boo"},
             "uncaused": {"do": "RayTaskError", "text": "no cause"},
             "strange": {"do": "RayError", "text": ""},
@@ -87,6 +89,8 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
         }  # fmt: skip
         assert found[numbers["lost"]] == {"lost": "its node died"}
         assert found[numbers["crashed"]] == {"lost": "too much"}
+        assert found[numbers["refused"]] == {"refused": "The task is not schedulable: no such node"}
+        assert found[numbers["odd"]] == {"failed": "ValueError: cannot be submitted"}, "the others go on"
         assert found[numbers["failed"]] == {"failed": "ValueError: boo"}
         assert found[numbers["uncaused"]] == {"failed": "ValueError: no cause"}
         assert found[numbers["strange"]] == {"lost": "RayError: RayError"}

@@ -11,7 +11,8 @@ from typing import Any
 from playfield import compute
 from playfield.cli.parser import Parser
 from playfield.experiments import ray_link
-from playfield.experiments.cluster import Cluster, Pins
+from playfield.experiments.cluster import Cluster
+from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
 from playfield.experiments.places import Place
 from playfield.runs.output import complain

@@ -16,12 +16,12 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, EnvError, PlayfieldError, UsageError
 from playfield.experiments import node
+from playfield.experiments.cluster_state import Node, Pins, Task
 from playfield.experiments.job import Job, reached
 from playfield.experiments.places import LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
@@ -32,82 +32,9 @@ from playfield.runs.storage import as_storage_error, atomic_write
 
 PROBE = 120.0  # seconds that the first look at all nodes may take
 ENDING = 5.0  # seconds that a task which was ended may take to say so
+JOINING = 30.0  # seconds that a node which is there may refuse tasks: the cluster's parts learn of it one by one
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
 LOGS = ".logs"  # beside the run directories: what trainings wrote to standard error
-
-
-@dataclass(frozen=True)
-class Pins:
-    """What decides the bits of a training besides its words, and what it takes.
-
-    Attributes:
-        device, precision, workers: see `compute.Compute`.
-        memory: bytes.
-    """
-
-    device: str
-    precision: str
-    workers: int
-    memory: float = 0.0
-
-    def words(self) -> list[str]:
-        """As words of `playfield train`; of a word that is given twice the last one counts."""
-        return ["--device", self.device, "--precision", self.precision, "--workers", str(self.workers)]
-
-
-@dataclass
-class Node:
-    """A node that is there.
-
-    Attributes:
-        id, name: as the cluster knows it, and for a person.
-        cpus, gpus: that it has for tasks.
-        facts: see `node.facts`; None before they are known.
-        probe: the task that asks for them.
-        refused: why nothing runs on it; empty where it is used.
-    """
-
-    id: str
-    name: str
-    cpus: int
-    gpus: int
-    facts: dict[str, Any] | None = None
-    probe: int = 0
-    refused: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether trainings run on it."""
-        return self.facts is not None and not self.refused
-
-
-@dataclass
-class Task:
-    """A job that was started, wherever it is.
-
-    Attributes:
-        job, pins, log: what runs, and the file of its standard error.
-        node, number: where, as the cluster knows it; None and 0 while it waits for a node.
-        code, line: how it ended.
-        asked, killed: whether it was asked to end, and ended.
-        waits: whether it was said that there is no node.
-        losses, saved: how often it was lost since the last checkpoint, whose step this is.
-        news: lines for a person.
-    """
-
-    job: Job
-    pins: Pins
-    log: Path
-    node: Node | None = None
-    number: int = 0
-    code: int | None = None
-    line: str = ""
-    asked: bool = False
-    killed: bool = False
-    waits: bool = False
-    losses: int = 0
-    saved: int = -1
-    news: list[str] = field(default_factory=list)
 
 
 class Cluster:
@@ -234,7 +161,7 @@ class Cluster:
         """Compare the nodes that there are with those that were known."""
         for gone in [one for one in self.nodes.values() if one.id not in {new["id"] for new in found}]:
             del self.nodes[gone.id]
-            if gone.usable:
+            if gone.facts is not None and not gone.refused:
                 self.notes.append(f"node {gone.name} is lost")
         hosts = [one["host"] for one in found]
         for one in found:
@@ -242,8 +169,12 @@ class Cluster:
                 continue
             name = one["host"] if hosts.count(one["host"]) == 1 else f"{one['host']}-{one['id'][:4]}"
             new = Node(one["id"], name, one["cpus"], one["gpus"])
-            new.probe = self.link.submit("probe", new.id, self._text(mark=str(self.mark)))
+            self._ask(new)
             self.nodes[new.id] = new
+
+    def _ask(self, one: Node) -> None:
+        """Ask a node for its facts; it is not used until it answers."""
+        one.probe = self.link.submit("probe", one.id, self._text(mark=str(self.mark)))
 
     def _end(self, number: int, event: dict[str, Any]) -> None:
         """A task has ended, however."""
@@ -259,6 +190,11 @@ class Cluster:
             task.line = self._last_line(task) if task.code else ""
         elif task.asked:
             task.code, task.line = 143, "stopped"
+        elif "refused" in event:  # it never began
+            if task.node is not None and task.node.id in self.nodes:
+                task.node.since = time.monotonic()
+                self._ask(task.node)
+            task.node, task.number = None, 0
         elif "lost" in event or "cancelled" in event:
             self._lost(task, event.get("lost", "cancelled"))
         else:
@@ -292,8 +228,10 @@ class Cluster:
     def _judge(self, one: Node, event: dict[str, Any]) -> None:
         """Whether a node can be used: it sees the directory, and has the versions of this machine."""
         one.probe = 0
-        if "text" not in event:
-            one.refused = event.get("lost") or event.get("failed") or "no answer"
+        if "refused" in event and time.monotonic() - one.since < JOINING:
+            self._ask(one)
+        elif "text" not in event:
+            one.refused = event.get("refused") or event.get("lost") or event.get("failed") or "no answer"
         else:
             one.facts = dict(json.loads(event["text"]))
             there, here = one.facts["versions"], self.here["versions"]

@@ -29,7 +29,6 @@ NODES = 1.0  # seconds between two looks at nodes
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 LOST = (
     exceptions.NodeDiedError,
-    exceptions.TaskUnschedulableError,
     exceptions.WorkerCrashedError,
     exceptions.LocalRayletDiedError,
     exceptions.OutOfMemoryError,
@@ -94,7 +93,10 @@ class Bridge:
         function = self.functions[command["do"]].options(
             num_cpus=command.get("cpus", 0), num_gpus=command.get("gpus", 0), scheduling_strategy=where
         )
-        self.tasks[function.remote(command["text"])] = command["task"]
+        try:
+            self.tasks[function.remote(command["text"])] = command["task"]
+        except Exception as error:  # the other tasks go on
+            self.tell(task=command["task"], failed=f"{type(error).__name__}: {first_line(error)}")
 
     def look_at_nodes(self) -> None:
         """Say which nodes there are, where that has changed."""
@@ -117,11 +119,13 @@ class Bridge:
 
 
 def ended(ref: Any) -> dict[str, Any]:
-    """How a task has ended: `text`, or why it was `lost`, has `failed`, or that it was `cancelled`."""
+    """How a task has ended: `text`, or why it was `lost` or `refused`, has `failed`, or that it was `cancelled`."""
     try:
         return {"text": ray.get(ref)}
     except LOST as error:
         return {"lost": first_line(error)}
+    except exceptions.TaskUnschedulableError as error:
+        return {"refused": first_line(error)}
     except exceptions.TaskCancelledError:
         return {"cancelled": True}
     except exceptions.RayTaskError as error:

@@ -38,6 +38,8 @@ class Link(Protocol):
     def events(self) -> list[dict[str, Any]]:
         """What happened since the last call: `nodes`, or a `task` with `text`, `lost`, `failed` or `cancelled`.
 
+        A task that its node did not take, and that never began, is `refused`.
+
         `gone` with the reason, each time from then on, where there is no cluster any more.
         """
 

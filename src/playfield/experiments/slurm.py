@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError, EnvError, UsageError
-from playfield.experiments.cluster import Pins
+from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
 from playfield.runs import fence
 from playfield.runs.info import is_run

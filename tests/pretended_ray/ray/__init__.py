@@ -69,6 +69,8 @@ class Function:
         return Function(self.function, {**self.given, **more})
 
     def remote(self, text):
+        if "cannot be submitted" in text:
+            raise ValueError("cannot be submitted")
         return Ref(self.function, dict(self.given), text)
 
 

@@ -1,0 +1,87 @@
+"""Nodes of a cluster that are lost or refuse a training: what goes on where, and what gives up."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster_link import HERE, C, Told, begun, job, place
+from playfield.errors import UsageError
+from playfield.experiments import cluster, node
+from playfield.runs import fence
+
+
+@pytest.fixture(autouse=True)
+def _facts(monkeypatch):
+    monkeypatch.setattr(node, "facts", lambda mark: HERE)
+
+
+def test_a_lost_node_costs_what_came_after_the_last_checkpoint(tmp_path):
+    link = Told(HERE, a={}, b={"cpus": 1})
+    made, _ = place(tmp_path, link)
+    one, two = made.start(job(tmp_path, 1)), made.start(job(tmp_path, 2))
+    first = one.node.name
+    begun(one.job)
+    (one.job.directory / "checkpoints" / "ckpt-000000002048").mkdir(parents=True)
+    link.lose(first)
+    news = made.look(one).news
+    assert f"node {first} is lost" in news
+    assert f"ppo on {C}, seed 1: lost on node {first} (its node died); it goes on from step 2,048 elsewhere" in news
+    assert made.look(one).news == ()
+    assert one.node is None
+    link.end(two.number, text='{"code": 0}')
+    made.look(two)
+    again = link.runs()[-1]
+    assert again["node"] != first
+    assert again["text"]["words"][:3] == ["train", "--resume", str(one.job.directory)]
+    assert again["text"]["variables"] == {"PLAYFIELD_ATTEMPT": f"2:{one.job.directory}"}
+    assert fence.read(one.job.directory) == 2
+    link.end(link.runs()[0]["number"], text='{"code": 3}')
+    assert made.look(one).code is None, "the end of the attempt that was given up is not its end"
+    link.lose(again["node"])
+    assert f"ppo on {C}, seed 1: waits for a node" in made.look(one).news
+    assert made.look(one).news == (), "once"
+    link.add("c")
+    made.look(one)
+    made.look(one)
+    assert made.look(one).where == "c"
+
+
+def test_a_node_that_the_cluster_does_not_know_yet_is_asked_again(tmp_path, monkeypatch):
+    """As Ray's parts learn of a node one after the other, it may refuse tasks at first."""
+    link = Told(HERE, a={"refuses": 3})
+    made, said = place(tmp_path, link)
+    assert made.slots() == 1
+    assert len([t for t in link.tasks.values() if t["do"] == "probe"]) == 4
+    assert not [line for line in said if "not used" in line]
+    link = Told(HERE, a={"refuses": 10**6})
+    monkeypatch.setattr(cluster, "JOINING", 0.3)
+    with pytest.raises(UsageError, match="no node can be used: a: The task is not schedulable"):
+        place(tmp_path / "other", link)
+
+
+def test_a_training_that_its_node_refuses_was_not_lost_and_goes_there_once_it_takes_tasks(tmp_path):
+    link = Told(HERE, a={})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path, 1))
+    for _ in range(2 * cluster.PATIENCE):
+        assert one.node is not None
+        link.nodes["a"]["refuses"] = 1
+        link.end(one.number, refused="The task is not schedulable")
+        made.look(one)
+        assert (one.node, one.losses, made.slots()) == (None, 0, 0), "not used until it answers"
+        for _ in range(3):
+            made.look(one)
+    assert one.code is None
+    link.lose("a")
+    assert "node a is lost" in made.look(one).news
+
+
+def test_a_training_that_is_lost_again_and_again_fails(tmp_path):
+    link = Told(HERE, a={})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path, 1))
+    for _ in range(cluster.PATIENCE):
+        link.end(one.number, lost="the worker died")
+        made.look(one)
+    assert one.code == 6
+    assert one.line == "it was lost 5 times without a new checkpoint, last on node a: the worker died"
