@@ -22,21 +22,25 @@ from playfield.training.plan import LINES
 QUIET = ["--games", "0", "--no-film", "--no-tensorboard"]
 
 
+SMALL = ["train", "CartPole-v1", "--num-envs", "2", "--rollout-steps", "16", "--minibatches", "1"]
+
+
 def test_evaluations_at_most_once_a_rollout_are_planned_so_and_few_are_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [
-        "train",
-        "CartPole-v1",
+        *SMALL,
         "--steps",
         "1600",
-        "--num-envs",
-        "2",
-        "--rollout-steps",
-        "16",
-        "--minibatches",
+        "--epochs",
         "1",
+        "--run",
+        "r",
+        "--eval-every",
+        "10",
+        "--eval-games",
+        "1",
+        *QUIET,
     ]
-    words += ["--epochs", "1", "--run", "r", "--eval-every", "10", "--eval-games", "1", *QUIET]
     assert main(words) == 0
     out = capsys.readouterr().out
     said = "every 32 steps, not 10: once a rollout is the most: 50 times, 1 game each; 20 are printed, "
@@ -57,18 +61,7 @@ def test_evaluations_at_most_once_a_rollout_are_planned_so_and_few_are_printed(t
     ],
 )
 def test_the_plan_counts_evaluations(every, said, tmp_path, capsys):
-    words = [
-        "train",
-        "CartPole-v1",
-        "--steps",
-        "160",
-        "--num-envs",
-        "2",
-        "--rollout-steps",
-        "16",
-        "--minibatches",
-        "1",
-    ]
+    words = [*SMALL, "--steps", "160"]
     run = tmp_path / "r"
     assert main([*words, "--run", str(run), "--eval-every", every, "--eval-games", "3", *QUIET]) == 0
     out = capsys.readouterr().out
