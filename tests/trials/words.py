@@ -117,6 +117,7 @@ OPTIONS = [
     "--net",
     "--run",
     "--resume",
+    "--init-from",
     "--minutes",
     "--workers",
     "--device",

@@ -113,6 +113,11 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         metavar="DIR",
         help="resume a run, exactly; --steps and --target-score may change",
     )
+    p.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help="start from the weights of a run, one of its checkpoints, or a shipped agent",
+    )
     p.add_argument("--trust", action="store_true", help="with --resume: import the module that an id module:Id names")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
@@ -199,6 +204,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         "preset": a.preset,
         "minutes": a.minutes,
         "seed": a.seed,
+        "init_from": a.init_from,
         "eval_every": a.eval_every,
         "eval_games": a.eval_games,
         "run": a.run,

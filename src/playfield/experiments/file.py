@@ -62,6 +62,7 @@ SETTINGS = (
     "precision",
     "env_kwargs",
     "env_timeout",
+    "init_from",
     "eval_every",
     "eval_games",
 )
@@ -331,7 +332,7 @@ def _settings(one: Prepared) -> dict[str, Any]:
     values: dict[str, Any] = {"precision": one.compute.precision}
     if request.device != "auto":
         values["device"] = request.device
-    given = ("protocol", "view", "env_timeout")
+    given = ("protocol", "view", "env_timeout", "init_from")
     values |= {name: getattr(request, name) for name in given if getattr(request, name) is not None}
     if request.eval_every:
         values |= {"eval_every": request.eval_every, "eval_games": request.eval_games}

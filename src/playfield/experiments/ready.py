@@ -129,7 +129,8 @@ def _measuring() -> ModuleType:
 def meaning(one: Prepared) -> tuple[Any, ...]:
     """All that a training depends on but its seed and its length."""
     chosen = one.compute
-    return one.request.algo, one.cfg, one.spec, chosen.device, chosen.precision, chosen.workers
+    begins = one.begin.record["hash"] if one.begin else None
+    return one.request.algo, one.cfg, one.spec, chosen.device, chosen.precision, chosen.workers, begins
 
 
 @contextlib.contextmanager

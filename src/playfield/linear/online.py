@@ -266,6 +266,14 @@ class OnlineLearner:
         rest = {"env": self.env.state(), "random": self.random.bit_generator.state, "actions": self.actions.copy()}
         return {"weights": agent, "lanes": own, **rest}
 
+    def begin(self, weights: dict[str, Any]) -> None:
+        """Start from these weights, which `state` returned; epsilon starts as the options say."""
+        for name, a in self.shared.items():
+            if name != "epsilon":
+                a[...] = like(name, weights[name], a)
+        self.observer.restore(weights)
+        self._size = max(self._size, self._largest())
+
     def restore(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         for name, a in self.shared.items():

@@ -299,6 +299,16 @@ class Learner:
                     optimizer.state[part][key] = (value if scalar else value[s]).clone().to(where)
         self._publish(slice(0, self.size))
 
+    def begin(self, weights: dict[str, Any]) -> None:
+        """Start from these weights instead of random ones. Raises DataError where they are for another network."""
+        params = dict(self.net.named_parameters())
+        check_shapes(params, weights)
+        with torch.no_grad():
+            for name, value in weights.items():
+                params[name].copy_(value)
+        self._size = max(self._size, float(self.flat.norm()))
+        self._publish(slice(0, self.size))
+
     def _optimizer_shapes(self) -> dict[str, list[int]]:
         """Shapes of what this optimizer keeps for the flat vector, found by a step on a weight that is 0."""
         probe = torch.zeros(1, device=self.flat.device)

@@ -111,6 +111,15 @@ def _after(value: Any) -> bool:
     )
 
 
+def _init_from(value: Any) -> bool:
+    """A run, its environment and algorithm, the step and the hash of its weights."""
+    return (
+        isinstance(value, dict)
+        and all(_text(value.get(name)) for name in ("run", "env", "algo", "hash"))
+        and _whole(0)(value.get("step"))
+    )
+
+
 def _diverged(value: Any) -> bool:
     return isinstance(value, dict) and _whole(0)(value.get("step")) and _any_text(value.get("why"))
 
@@ -137,6 +146,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eval_games": (_whole(1), "a whole number of at least 1"),
     "exact": (lambda v: isinstance(v, bool), "true or false"),
     "fingerprint": (lambda v: v is None or _text(v), "text"),
+    "init_from": (_init_from, "a run, its env and algo, and step and hash of its weights"),
     "keep": (_whole(1), "a whole number of at least 1"),
     "log_period": (_whole(1), "a whole number of at least 1"),
     "preset": (_text, "a name"),

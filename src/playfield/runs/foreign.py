@@ -53,6 +53,9 @@ def changes(info: Mapping[str, Any], found: Checkpoint) -> list[str]:
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """What `run.json`, or the meta of a checkpoint, says of a run, by name."""
     out = {k: record[k] for k in ("env", "algo", "seed", "steps") if k in record}
+    if "init_from" in record:
+        begun = record["init_from"]
+        out["weights it began from"] = begun.get("hash") if isinstance(begun, Mapping) else begun
     shapes = record.get("shapes", record.get("spec"))
     if isinstance(shapes, Mapping):
         out |= {f"spec {k}": shapes[k] for k in (*SHAPES, *READING, *LABELS) if k in shapes}

@@ -19,7 +19,7 @@ MACHINE = ("device", "precision", "workers")  # of compute: other ones round dif
 
 def fingerprint(info: Mapping[str, Any]) -> str:
     """sha256 of what a new run is made of. It stays in `run.json` and in every checkpoint of the run."""
-    made = {key: info[key] for key in MADE}
+    made = {key: info[key] for key in MADE} | _began(info)
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -28,10 +28,16 @@ def meta_of(info: Mapping[str, Any], spec: Any) -> dict[str, Any]:
     meta = {k: info[k] for k in ("env", "algo", "seed", "protocol", "config")}
     meta |= {"steps": info["steps"], "shapes": {k: getattr(spec, k) for k in (*SHAPES, *READING, *LABELS)}}
     meta["compute"] = {k: info["compute"][k] for k in MACHINE}
+    meta |= _began(info)
     if "fingerprint" in info:
         meta["fingerprint"] = info["fingerprint"]
     plain: dict[str, Any] = json.loads(json.dumps(meta, default=str))
     return plain
+
+
+def _began(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The hash of the weights that the run began from, where those are another run's."""
+    return {"init_from": info["init_from"]["hash"]} if "init_from" in info else {}
 
 
 @cache

@@ -30,7 +30,8 @@ from playfield.runs.fence import Fence
 from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
 from playfield.runs.signals import caught
-from playfield.runs.tree import mismatch
+from playfield.runs.tree import mismatch, without
+from playfield.runs.weights import begin_from
 
 
 class Part(Protocol):
@@ -65,6 +66,7 @@ class Run:
         sinks: where metrics and games go; None drops the metrics, and `history` then holds (step, score) of every
             game of this session. With sinks it stays empty: monitor.csv has them, and memory does not grow.
         resume: the checkpoint to go on from.
+        begin: weights that the part `learner` starts from, by parameter name; None: random ones.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Run:
         save_seconds: float = 60.0,
         keep: int = 3,
         on_rollout: Any = None,
+        begin: Mapping[str, Any] | None = None,
     ) -> None:
         self.info, self.directory, self.sinks = info, directory, sinks
         self.make_envs, self.on_rollout = make_envs, on_rollout
@@ -99,6 +102,7 @@ class Run:
         self._signal = self._taken = 0
         self._seconds_before = 0.0
         self._saved: dict[str, Any] = {}
+        self._begin = begin
         self._envs: list[VectorEnv] = []
         self.after_save: list[Callable[[], None]] = []  # called when a checkpoint lies on the disk
         self.on_close: list[Callable[[], None]] = []
@@ -144,11 +148,13 @@ class Run:
             self._growth.append(growth)
         if close is not None:
             self.on_close.append(close)
+        if name == "learner" and self._begin is not None:
+            begin_from(part, self._begin)
         if name in self._saved:
             saved = self._saved[name]
             with stored(f"the checkpoint's part {name}"):
                 part.restore(saved)
-                if where := mismatch(_without(saved, "files"), part.state()):
+                if where := mismatch(without(saved, "files"), part.state()):
                     raise DataError(f"the checkpoint's part {name} is for another run: {where}")
         return part
 
@@ -306,7 +312,7 @@ class Run:
         tree = dict(tree or self.tree())
         # Runs of earlier versions have no metrics in their checkpoints.
         tree["run"] = {k: v for k, v in tree["run"].items() if k not in ("seconds", "metrics")}
-        tree["parts"] = _without(tree["parts"], "files")  # how saves cut the data depends on the clock
+        tree["parts"] = without(tree["parts"], "files")  # how saves cut the data depends on the clock
         return checkpoint.tree_hash(tree)
 
     def save(self) -> Path:
@@ -386,10 +392,3 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{str(value)[:40]!r} is no number")
     return value
-
-
-def _without(tree: Any, name: str) -> Any:
-    """A tree of dicts without the keys called `name`."""
-    if not isinstance(tree, dict):
-        return tree
-    return {key: _without(value, name) for key, value in tree.items() if key != name}

@@ -159,6 +159,13 @@ def mismatch(saved: Any, here: Any, path: str = "") -> str:
     return ""
 
 
+def without(tree: Any, name: str) -> Any:
+    """A tree of dicts without the keys called `name`."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: without(value, name) for key, value in tree.items() if key != name}
+
+
 def _kind(node: Any) -> str:
     """What a node of a tree is, for `mismatch`: numbers are of one kind, and so are torch's and NumPy's arrays."""
     if _is_tensor(node):

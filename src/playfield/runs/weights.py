@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from playfield.errors import DataError
 from playfield.runs import tensor_file
+from playfield.runs.info import stored
 from playfield.runs.storage import atomic_chunks, open_regular
 from playfield.runs.strict_json import dump_json, parse_json
 from playfield.runs.tree import decode, encode_plain, tree_hash
@@ -59,3 +61,12 @@ def import_weights(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     except DataError as error:
         raise DataError(f"not loaded: {path}: {error}") from None
     return tensors, meta
+
+
+def begin_from(part: Any, weights: Mapping[str, Any]) -> None:
+    """Let `part` of a run, its `learner`, start from `weights`. Raises DataError where they are for another one."""
+    with stored("what the run began from"):
+        if (begin := getattr(part, "begin", None)) is not None:
+            begin(weights)
+        else:  # another package's: its state has `weights`, see `Algorithm.load`
+            part.restore({**part.state(), "weights": weights})

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from playfield.errors import PlayfieldError
-from playfield.play.evaluate import Evaluation
+from playfield.play.evaluate import Evaluation, evaluate_and_save
 from playfield.runs.console import Say
+from playfield.training.directory import next_commands
+from playfield.training.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -56,3 +58,23 @@ def curve(
         if path is not None:
             files["curve"] = path
             say(f"learning curve: {path}")
+
+
+def finish(
+    directory: Path, info: dict[str, Any], request: Request, say: Say
+) -> tuple[dict[str, Any] | None, dict[str, Path], list[str]]:
+    """Evaluate and show a trained run: evaluation, film of its best game, learning curve, next commands.
+
+    Returns the evaluation's summary, the files, and a line for each extra that failed.
+    """
+    files: dict[str, Path] = {}
+    missing: list[str] = []
+    evaluation = None
+    if request.games:
+        result = evaluate_and_save(directory, "last", request.games, seed=0, say=say)
+        evaluation = result.summary()
+        if request.film:
+            film(directory, result, files, missing, say)
+    curve(directory, info, evaluation, files, missing, say)
+    say("\n".join(next_commands(directory, info, film=not any(line.startswith("no film") for line in missing))))
+    return evaluation, files, missing

@@ -20,6 +20,7 @@ from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
 from playfield.runs.info import VERSION, spec_from
 from playfield.runs.run import Run
+from playfield.training import init_from
 from playfield.training.request import Request
 
 FAR_OFF = 3.0  # times the planned time: from here on the plan warns
@@ -115,7 +116,14 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
     return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
 
 
-def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, steps: int) -> dict[str, Any]:
+def info_for(
+    request: Request,
+    cfg: Config,
+    spec: EnvSpec,
+    compute: Compute,
+    steps: int,
+    begin: init_from.Source | None = None,
+) -> dict[str, Any]:
     """What `run.json` holds."""
     info: dict[str, Any] = {
         "format": 1,
@@ -141,6 +149,8 @@ def info_for(request: Request, cfg: Config, spec: EnvSpec, compute: Compute, ste
         "versions": versions(),
         "processor": processor(),
     }
+    if begin is not None:
+        info["init_from"] = begin.record
     if request.preset_file is not None:
         info["preset_file"] = request.preset_file
     if module := registered.module_of(spec):
@@ -247,6 +257,8 @@ def command_line(request: Request, steps: int, compute: Compute) -> str:
     words += ["--seed", str(request.seed)]
     if target := goal.requested(request.target_score, request.target_games):
         words += [f"--target-score={target.score!r}", "--target-games", str(target.games)]
+    if request.init_from is not None:
+        words += ["--init-from", request.init_from]
     if request.eval_every:
         words += ["--eval-every", str(request.eval_every), "--eval-games", str(request.eval_games)]
     if request.preset != "default":
@@ -277,6 +289,7 @@ def plan_text(
         "protocol": protocol_line(protocol),
         **({"input": reading} if (reading := spec_from(info).reading) else {}),
         "algorithm": f"{info['algo']}, preset {info['preset']}, {cfg.summary()}",
+        **({"begins": init_from.line(info["init_from"])} if "init_from" in info else {}),
         **({"replay": replay} if replay else {}),
         **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),

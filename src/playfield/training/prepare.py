@@ -23,6 +23,7 @@ from playfield.runs import algorithm, catalog, preset_file, registered
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
+from playfield.training import init_from
 from playfield.training.request import Request
 
 MOST_WIDE = 2**17
@@ -31,7 +32,7 @@ MOST_WIDE = 2**17
 
 @dataclass(frozen=True)
 class Prepared:
-    """A valid request, with the algorithm's module, its Config, the environment's spec, device and memory."""
+    """A valid request: algorithm's module, its Config, environment's spec, device, memory, weights to begin from."""
 
     request: Request
     module: Algorithm
@@ -39,6 +40,7 @@ class Prepared:
     spec: EnvSpec
     compute: Compute
     need: Need
+    begin: init_from.Source | None = None
 
 
 def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
@@ -75,6 +77,8 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     if request.preset not in table:
         what = f"{request.algo} preset for {spec.kind} environments"
         raise unknown(what, request.preset, table, preset_file.file_hint(request.preset))
+    if request.init_from is not None:
+        init_from.check(request.init_from, request.algo, spec)
     given = {
         o.name: o.plain(request.config[o.name]) for o in catalog.options(request.algo) if o.name in request.config
     }
@@ -137,7 +141,12 @@ def prepare(request: Request) -> Prepared:
     pinned = {name: getattr(cfg, name) for name in as_kept if isinstance(getattr(cfg, name), str)}
     given = {**request.config, **{name: value for name, value in pinned.items() if name in request.config}}
     request = dataclasses.replace(request, config=given)
-    return Prepared(request, module, cfg, spec, chosen, need_of(cfg, spec, request.run or Path("runs")))
+    begin = None
+    if request.init_from is not None:
+        begin = init_from.find(request.init_from, request.algo, module, cfg, spec)
+        request = dataclasses.replace(request, init_from=begin.name)
+    need = need_of(cfg, spec, request.run or Path("runs"))
+    return Prepared(request, module, cfg, spec, chosen, need, begin)
 
 
 def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[Algorithm, Config, EnvSpec, Need]:
@@ -159,6 +168,7 @@ def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[
         raise DataError(f"{directory} cannot go on as it was made: {error}") from None
     if info["compute"]["device"] == "cuda" and not compute.has_cuda():
         raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
+    init_from.kept(directory, info)
     what = f"{directory / 'run.json'}"
     with stored(what):
         module = algorithm.load(name)

@@ -32,7 +32,7 @@ TAKES = {
         Option("games", "int", 30, "", high=1e6),
         Option("device", "str", "auto", "", choices=("auto", "cpu", "cuda")),
         Option("precision", "str", "auto", "", choices=("auto", "bf16", "fp32")),
-        *(Option(name, "str", None, "") for name in ("algo", "preset", "protocol", "view")),
+        *(Option(name, "str", None, "") for name in ("algo", "preset", "protocol", "view", "init_from")),
         *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
     )
 }
@@ -46,6 +46,7 @@ OPTIONAL = {
     "view",
     "eval_every",
     "env_timeout",
+    "init_from",
 }
 """What may be None: chosen by playfield."""
 FOUND = {"preset_file"}
@@ -106,6 +107,7 @@ class Request:
         eval_games: games of each of these evaluations.
         tensorboard: write TensorBoard events.
         console: print progress.
+        init_from: a run, one of its checkpoints or a shipped agent whose weights to start from; None: random ones.
         preset_file: what such a file said, once it is read; `preset` is then the one that it begins from.
         games: games of the evaluation at the end; 0: none.
         film: film the best of these games.
@@ -137,6 +139,7 @@ class Request:
     console: bool = True
     games: int = 30
     film: bool = True
+    init_from: str | None = None
     preset_file: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

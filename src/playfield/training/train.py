@@ -20,7 +20,6 @@ from playfield.envs.base import EnvSpec
 from playfield.envs.names import default_algo, resolve
 from playfield.envs.objects import named
 from playfield.errors import DataError, DivergedError, EnvError, StorageError, UsageError
-from playfield.play.evaluate import evaluate_and_save
 from playfield.replay import saved
 from playfield.runs import checkpoint, fence, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
@@ -32,7 +31,8 @@ from playfield.runs.output import lasting
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.runs.run import WINDOW, Run, Stopped
 from playfield.training import extras
-from playfield.training.directory import kept, last_good, make_directory, next_commands, resuming, sweep
+from playfield.training import init_from as begins
+from playfield.training.directory import kept, last_good, make_directory, resuming, sweep
 from playfield.training.periodic import Periodic
 from playfield.training.plan import (
     algo_note,
@@ -73,6 +73,7 @@ def train(
     target_games: int | None = None,
     seed: int | None = None,
     run: str | Path | None = None,
+    init_from: str | Path | None = None,
     device: str | None = None,
     precision: str | None = None,
     workers: int | None = None,
@@ -105,9 +106,9 @@ def train(
         say: called with each line of text for a person; None: silent. Where it cannot write (its file is closed or
             full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
-        preset, steps, minutes, target_score, target_games, seed, run, device, precision, workers, protocol, view,
-            env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every, eval_games, tensorboard, console,
-            games, film: see `Request`, which has the defaults.
+        preset, steps, minutes, target_score, target_games, seed, run, init_from, device, precision, workers,
+            protocol, view, env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every, eval_games,
+            tensorboard, console, games, film: see `Request`, which has the defaults.
         more: options of the algorithm and of the environment's protocol by their names on the command line, or by
             those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
@@ -132,6 +133,7 @@ def train(
         "target_games": target_games,
         "seed": seed,
         "run": run,
+        "init_from": init_from if init_from is None else str(init_from),
         "device": device,
         "precision": precision,
         "workers": workers,
@@ -205,13 +207,13 @@ def _start(request: Request, say: Say) -> Result:
             stop.args = ("stopped before the training began; nothing was written",)
             raise
     steps, slow = steps_of(request, cfg, spec, speed)
-    info = info_for(request, cfg, spec, chosen, steps)
+    info = info_for(request, cfg, spec, chosen, steps, ready.begin)
     for odd in oddities(spec):
         logger.warning("note: %s", odd)
         if "seed" in odd:
             info["exact"] = False
     say(plan_text(info, cfg, chosen, speed, ready.need.line))
-    for line in filter(None, (algo_note(request, spec), slow)):
+    for line in filter(None, (algo_note(request, spec), slow, *(ready.begin.notes if ready.begin else ()))):
         say(line)
     if steps < 10 * cfg.batch and cfg.learns:
         rollouts = -(-steps // cfg.batch)
@@ -224,6 +226,8 @@ def _start(request: Request, say: Say) -> Result:
             raise UsageError(f"{directory} holds a run already: go on with `{resuming(directory)}`")
         run_fence = fence.enter(directory)
         cfg = cfg.keep(directory)
+        if ready.begin is not None:
+            begins.keep(directory, ready.begin)
         info["command"] = command_line(request, steps, chosen)
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
@@ -326,6 +330,7 @@ def _go(
     run_fence: fence.Fence,
 ) -> Result:
     """Train, evaluate and film; the caller holds the directory's lock."""
+    begin = begins.kept(directory, info)
     target = goal.from_info(info)
     sinks = Sinks(
         directory,
@@ -339,7 +344,9 @@ def _go(
     make = envs_of(spec, Compute(**info["compute"]))
     try:
         notes = sinks.resume(found.step if found else 0)
-        run = Run({**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep)
+        run = Run(
+            {**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep, begin=begin
+        )
         run.fence = run_fence
         if info.get("eval_every"):
             run.on_rollout = Periodic(directory, info, module, cfg, spec, run.step)
@@ -375,26 +382,6 @@ def _go(
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(seconds), mean))
-    evaluation, files, missing = finish(directory, info, request, say)
+    evaluation, files, missing = extras.finish(directory, info, request, say)
     notes += missing
     return Result(directory, run.step, seconds, run.score, final, evaluation, files, run.stop, tuple(notes))
-
-
-def finish(
-    directory: Path, info: dict[str, Any], request: Request, say: Say
-) -> tuple[dict[str, Any] | None, dict[str, Path], list[str]]:
-    """Evaluate and show a trained run: evaluation, film of its best game, learning curve, next commands.
-
-    Returns the evaluation's summary, the files, and a line for each extra that failed.
-    """
-    files: dict[str, Path] = {}
-    missing: list[str] = []
-    evaluation = None
-    if request.games:
-        result = evaluate_and_save(directory, "last", request.games, seed=0, say=say)
-        evaluation = result.summary()
-        if request.film:
-            extras.film(directory, result, files, missing, say)
-    extras.curve(directory, info, evaluation, files, missing, say)
-    say("\n".join(next_commands(directory, info, film=not any(line.startswith("no film") for line in missing))))
-    return evaluation, files, missing
