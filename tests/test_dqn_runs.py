@@ -128,7 +128,7 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypat
     monkeypatch.setattr(compute, "free_memory", lambda: 2 * 10**9)
     with pytest.raises(
         UsageError,
-        match=r"\(7\.06 GB\) with what is sampled at once \(0\.0\d GB\) needs 7\.\d\d GB of memory, "
+        match=r"\(7\.06 GB\) with what is sampled at once \(\d+\.\d MB\) needs 7\.\d\d GB of memory, "
         r"and 2\.00 GB are free: use --capacity 24\d000 or",
     ):
         playfield.train("breakout", algo="dqn", steps=64, config={"capacity": 1_000_000, "packed": False})

@@ -60,7 +60,7 @@ def test_a_training_that_does_not_fit_is_refused_in_one_line(words, mend, free, 
     assert main(["train", "MountainCar-v0", *words, *features, "--steps", "1000"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("playfield: learning with ")
-    assert "GB of memory, and 0.00 GB are free: use " in error
+    assert " of memory, and 1.0 MB are free: use " in error
     assert mend in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())

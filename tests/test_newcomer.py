@@ -1,9 +1,11 @@
 """What a first session meets: a result stands for its run, long work is not silent, a stop is no failure."""
 
 import io
+import itertools
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,11 +52,14 @@ def test_an_explanation_that_takes_long_says_how_far_it_is(result, tmp_path, mon
     assert lines[-1] == "explaining moment 2 of 2"
 
 
-def test_short_work_says_nothing(result, tmp_path, capsys):
-    began = time.monotonic()
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, False), (2.0, True)])
+def test_only_work_of_two_seconds_says_how_far_it_is(seconds, told, result, tmp_path, capsys, monkeypatch):
+    clock = itertools.count(0.0, seconds)  # it is looked at before the work and at each line that could be said
+    monkeypatch.setattr(explain, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert main(["explain", str(result.directory), "--moments", "1", "--out", str(tmp_path / "why")]) == 0
-    if time.monotonic() - began < 2:
-        assert capsys.readouterr().out.startswith("wrote ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("wrote ")
+    assert (len(lines) > 1) is told
 
 
 def test_importances_of_few_trials_say_so():

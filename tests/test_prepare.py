@@ -137,7 +137,7 @@ def test_a_resume_that_does_not_fit_changes_nothing(stopped, free, capsys) -> No
     assert main(["train", "--resume", str(stopped), "--steps", "1k"]) == 2
     err = capsys.readouterr().err
     assert "a replay buffer of 2,000 observations" in err
-    assert "and 0.00 GB are free" in err
+    assert "and 10.0 kB are free" in err
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
@@ -146,7 +146,7 @@ def test_a_resume_tells_what_it_takes(stopped) -> None:
     info = json.loads((stopped / "run.json").read_text())
     module, cfg, spec, need = prepare.reopen(stopped, info)
     assert (module.__name__, cfg.capacity, spec.id) == ("playfield.algos.dqn", 2_000, "CartPole-v1")
-    assert need.line.startswith("2,000 observations, about 0.00 GB")
+    assert need.line.startswith("2,000 observations, about 44.0 kB")
     with pytest.raises(DataError, match="not here: 'dqnn'"):
         prepare.reopen(stopped, {**info, "algo": "dqnn"})
     with pytest.raises(DataError, match=r"other options of dqn: lr"):

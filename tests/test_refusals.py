@@ -163,9 +163,9 @@ def test_advice_on_memory_names_only_what_helps(monkeypatch) -> None:
     with pytest.raises(UsageError) as told:
         budget.replay_need(env, 10_000, False, 0.0, sampling=10**8)
     assert "use a smaller --batch-size or --rollout-steps" in str(told.value), "the buffer itself is small"
-    assert "0.10 GB" in str(told.value)
+    assert "100.0 MB" in str(told.value)
     assert "--mmap" not in str(told.value)
-    assert ", and 0.01 GB for sampling" in budget.replay_need(env, 10_000, False, 0.0, sampling=10**7)[2]
+    assert ", and 10.0 MB for sampling" in budget.replay_need(env, 10_000, False, 0.0, sampling=10**7)[2]
 
 
 def test_a_mapped_file_is_made_where_there_is_no_fallocate(tmp_path, monkeypatch) -> None:

@@ -68,7 +68,7 @@ def test_free_disk_is_checked_and_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(budget, "free_disk", lambda place: 8 * 10**9)
     monkeypatch.setattr(compute, "free_memory", lambda: 10**9)
     line = budget.replay_need(env, 1_000_000, True, 0.0, tmp_path)[2]
-    assert line == "1,000,000 observations in a mapped file of 7.06 GB on the disk, and about 0.01 GB of memory"
+    assert line == "1,000,000 observations in a mapped file of 7.06 GB on the disk, and about 6.0 MB of memory"
     with pytest.raises(UsageError, match="--mmap true"):
         budget.replay_need(env, 1_000_000, False, 0.0)
     with pytest.raises(StorageError, match=r"needs 10\.58 GB on the disk") as told:
@@ -76,7 +76,7 @@ def test_free_disk_is_checked_and_reported(monkeypatch: pytest.MonkeyPatch, tmp_
     fits = int(re.search(r"--capacity (\d+)", str(told.value))[1])
     assert "in a mapped file" in budget.replay_need(env, fits, True, 0.0, tmp_path)[2]
     monkeypatch.setattr(compute, "free_memory", lambda: 10**7)
-    with pytest.raises(UsageError, match=r"0\.01 GB are free"):
+    with pytest.raises(UsageError, match=r"10\.0 MB are free"):
         budget.replay_need(env, 1_000_000, True, 0.6, tmp_path)
     env.close()
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 import playfield
 from playfield.cli import main
+from playfield.compute import readable_size
 from playfield.errors import UsageError
+from playfield.replay import saved
 from playfield.replay.buffer import Replay
 from playfield.runs import checkpoint
 from playfield.runs.lock import RunLock
@@ -270,7 +272,7 @@ def test_a_damaged_file_that_all_need_is_no_silent_start_over(copy, capsys) -> N
 def test_drop_says_what_it_costs_and_a_resume_is_refused(copy, capsys) -> None:
     size = sum(p.stat().st_size for p in (copy / "replay").rglob("*.seg"))
     text = told([str(copy), "--drop"], capsys)
-    assert f"{size / 1e6:,.1f} MB" in text
+    assert readable_size(size) in text
     assert "can no longer be trained" in text
     assert not (copy / "replay").exists()
     before = files(copy)
@@ -309,7 +311,8 @@ def test_a_deletion_that_was_cut_short_can_be_finished(copy, capsys) -> None:
 def test_the_end_of_a_training_says_what_the_files_take(copy) -> None:
     said: list[str] = []
     playfield.train(resume=copy, say=said.append, games=0, film=False, console=False, tensorboard=False)
-    assert f"its replay:   playfield replay {copy} (0 MB; --drop deletes it)" in said[-1]
+    size = saved.disk_use(copy)[1]
+    assert f"its replay:   playfield replay {copy} ({readable_size(size)}; --drop deletes it)" in said[-1]
 
 
 def test_from_python_mistakes_are_usage_errors(tmp_path) -> None:

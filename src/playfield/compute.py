@@ -131,6 +131,16 @@ def processor() -> dict[str, str]:
     return {"model": " ".join(model.split()), "features": " ".join(features)}
 
 
+def readable_size(count: float) -> str:
+    """A number of bytes for people, in decimal units: "512 bytes", "7.1 kB", "32.5 MB", "1.20 GB"."""
+    if round(count) < 1000:
+        return f"{count:.0f} bytes"
+    for unit, size in (("kB", 1e3), ("MB", 1e6)):
+        if round(count / size, 1) < 1000:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e9:,.2f} GB" if count < 1e15 else f"{count / 1e9:.0e} GB"
+
+
 def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -> None:
     """Raise UsageError where `need` bytes are more than `MEMORY_SHARE` of the free memory.
 
@@ -142,8 +152,9 @@ def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -
     free = free_memory()
     if free is not None and need > MEMORY_SHARE * free:
         advice = hint if isinstance(hint, str) else hint(free)
-        size = f"{need / 1e9:,.2f}" if need < 1e15 else f"{need / 1e9:.0e}"
-        raise UsageError(f"{what} needs {size} GB of memory, and {free / 1e9:.2f} GB are free: {advice}")
+        raise UsageError(
+            f"{what} needs {readable_size(need)} of memory, and {readable_size(free)} are free: {advice}"
+        )
 
 
 def setup() -> None:

@@ -2,7 +2,7 @@
 
 The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings on the
 raw 210x160 colour screen for 10,240 steps. This trains playfield's PPO with the same settings (preset `sb3-default`)
-with the closest protocol that playfield has.
+with the same protocol.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ HOWTO: dict[str, float] = {
 HOWTO_PARAMETERS = 11_613_349
 ROLLOUTS = 5
 
-# Breakout-v4: no sticky actions, no no-op starts, no FIRE on reset, at most 10,000 steps per game.
+# Breakout-v4: each action is held for 2, 3 or 4 frames at random; no sticky actions, no no-op starts, no FIRE on
+# reset, at most 10,000 steps per game.
 PROTOCOL: dict[str, Any] = {
-    "skip": 3,
+    "skip": 4,
+    "skip_min": 2,
     "maxpool": False,
     "noop": 0,
     "cap": 30_000,
@@ -61,7 +63,7 @@ PROTOCOL: dict[str, Any] = {
 }
 
 NOTES = (
-    "The how-to's Breakout-v4 skips 2, 3 or 4 frames at random; ours always skips 3, their mean.",
+    "Each action is held for 2, 3 or 4 frames at random, as in the how-to's Breakout-v4.",
     "ep_rew_mean and ep_len_mean are over the last 100 lives, as in the how-to; a game has 5 lives.",
     "The how-to's loss is that of the last minibatch, its approx_kl that of the last epoch; ours are means.",
     "n_updates counts epochs, as in SB3. Each column is a single seed.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import directory, make, say_line, seed_list
+from playfield.compute import readable_size
 from playfield.errors import DataError, UsageError, unknown, visible
 from playfield.experiments.clean import clean, spare, whole
 from playfield.experiments.records import COLUMNS, SORTS, STATES, list_runs
@@ -151,9 +152,9 @@ def _clean(a: argparse.Namespace, folders: Sequence[Path], found: Sequence[Path]
             *[os.path.relpath(path, one.run) for path in one.paths if path != one.run],
             *["the replay buffer: it cannot be trained longer"] * one.replay,
         ]
-        say_line(visible(f"{done}: {one.run}{': ' * bool(what)}{', '.join(what)} ({one.size / 1e6:,.1f} MB)"))
+        say_line(visible(f"{done}: {one.run}{': ' * bool(what)}{', '.join(what)} ({readable_size(one.size)})"))
         freed += one.size
-    say_line(f"{len(chosen)} run{'s' * (len(chosen) > 1)}, {freed / 1e6:,.1f} MB")
+    say_line(f"{len(chosen)} run{'s' * (len(chosen) > 1)}, {readable_size(freed)}")
     if not a.yes:
         raise UsageError("nothing was removed: add --yes to do it")
     return DataError.exit_code if kept else 0

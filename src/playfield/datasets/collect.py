@@ -14,6 +14,7 @@ import numpy as np
 
 from playfield import arguments as takes
 from playfield import compute
+from playfield.compute import readable_size
 from playfield.datasets import dataset
 from playfield.envs.atari_protocol import AtariProtocol
 from playfield.envs.atari_ram import RAM_BYTES, AtariRam
@@ -247,7 +248,8 @@ def collect(
     free = compute.free_memory()
     if free is not None and 2 * need > free:
         raise StorageError(
-            f"{steps:,} steps need {2 * need / 1e9:.2f} GB of memory and {free / 1e9:.2f} GB are free: lower --steps"
+            f"{steps:,} steps need {readable_size(2 * need)} of memory and {readable_size(free)} are free: "
+            "lower --steps"
         )
     columns, scores = play(
         policy, steps, epsilon=epsilon, seed=seed, num_envs=num_envs, on_step=_progress(steps, say) if say else None
@@ -275,7 +277,7 @@ def collect(
         size = (path / dataset.DATA).stat().st_size
         say(
             f"{path}: {len(columns['frames']):,} frames of {meta['episodes']} games "
-            f"({finished}), {size / 1e6:,.0f} MB\n"
+            f"({finished}), {readable_size(size)}\n"
             f"next: playfield autoencoder {shlex.quote(str(path))}{' --split frames' * (meta['episodes'] == 1)}"
         )
     return path

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from playfield.compute import readable_size
 from playfield.errors import DataError, EnvError, PlayfieldError, UsageError
 from playfield.experiments import node
 from playfield.experiments.cluster_state import Node, Pins, Task
@@ -314,7 +315,7 @@ class Cluster:
             return "its processor has no bf16, and other numbers would give other bits (or choose --precision fp32)"
         memory = facts.get("memory")
         if memory is not None and pins.memory > 0.9 * memory:
-            return f"it takes {pins.memory / 1e9:.2f} GB of memory, and {memory / 1e9:.2f} GB are free"
+            return f"it takes {readable_size(pins.memory)} of memory, and {readable_size(memory)} are free"
         return ""
 
     def _say_why_none(self, task: Task) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playfield.compute import MEMORY_SHARE, refuse_if_larger
+from playfield.compute import MEMORY_SHARE, readable_size, refuse_if_larger
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import StorageError
 from playfield.nets import bodies
@@ -81,7 +81,7 @@ def replay_need(
         fits = int(DISK_SHARE * free / obs) // 1000 * 1000
         hint = f"use --capacity {fits} or another disk (--run)" if fits else "use another disk (--run)"
         raise StorageError(
-            f"{what} needs {disk / 1e9:.2f} GB on the disk of {mapped}: {free / 1e9:.2f} GB are free; {hint}"
+            f"{what} needs {readable_size(disk)} on the disk of {mapped}: {readable_size(free)} are free; {hint}"
         )
 
     def hint_for(free: int) -> str:
@@ -93,13 +93,13 @@ def replay_need(
         hints += ["a smaller --batch-size or --rollout-steps"] * (sampling > 0.1 * free)
         return f"use {' or '.join(hints)}" if hints else "end other programs"
 
-    parts = (
-        f" ({need / 1e9:.2f} GB) with what is sampled at once ({sampling / 1e9:.2f} GB)" if sampling >= 5e6 else ""
-    )
+    parts = ""
+    if sampling >= 5e6:
+        parts = f" ({readable_size(need)}) with what is sampled at once ({readable_size(sampling)})"
     refuse_if_larger(need + sampling, what + parts, hint_for)
     kind = " compressed" if packed else " of memory" if mapped else ""
-    file = f" in a mapped file of {disk / 1e9:.2f} GB on the disk, and" if mapped else ","
-    line = f"{capacity:,} observations{file} about {need / 1e9:.2f} GB{kind}"
+    file = f" in a mapped file of {readable_size(disk)} on the disk, and" if mapped else ","
+    line = f"{capacity:,} observations{file} about {readable_size(need)}{kind}"
     if sampling >= 5e6:
-        line += f", and {sampling / 1e9:.2f} GB for sampling"
+        line += f", and {readable_size(sampling)} for sampling"
     return need + sampling, disk, line

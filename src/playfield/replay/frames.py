@@ -18,6 +18,7 @@ import cv2
 import lz4.block
 import numpy as np
 
+from playfield.compute import readable_size
 from playfield.errors import DataError
 from playfield.runs.storage import as_storage_error
 
@@ -77,7 +78,7 @@ def _mapped(directory: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     Raises StorageError where the disk is too small: a write to a missing page would kill the process later.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    with as_storage_error(f"cannot make a replay buffer of {size / 1e9:.2f} GB in {directory}"):
+    with as_storage_error(f"cannot make a replay buffer of {readable_size(size)} in {directory}"):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
             if sys.platform == "linux":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield import arguments as takes
+from playfield.compute import readable_size
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError
 from playfield.play.agent import shipped
@@ -97,7 +98,7 @@ def closing(run: Path) -> str:
     """A line for the end of a training: the size of the replay files, and how to inspect or delete them."""
     count, size = disk_use(run)
     name = shlex.quote(str(run))
-    return f"\nits replay:   playfield replay {name} ({size / 1e6:,.0f} MB; --drop deletes it)" if count else ""
+    return f"\nits replay:   playfield replay {name} ({readable_size(size)}; --drop deletes it)" if count else ""
 
 
 def find_memory(name: str | Path) -> Memory:
@@ -174,7 +175,7 @@ def drop(name: str | Path, *, anyway: bool = False, say: Say) -> None:
             )
         count, size = disk_use(run)
         say(
-            f"deleting the replay buffer of {run}: {count} files, {size / 1e6:,.1f} MB. The run can no longer be "
+            f"deleting the replay buffer of {run}: {count} files, {readable_size(size)}. The run can no longer be "
             "trained, nor its buffer inspected; its agent can still be evaluated, watched and filmed"
         )
         forget(run)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from playfield.compute import readable_size
 from playfield.errors import DataError, StorageError
 from playfield.runs.strict_json import MAX_JSON, parse_json
 
@@ -186,10 +187,6 @@ def replace_directory(new: Path, final: Path) -> None:
         remove(old)
 
 
-def _readable(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
 def preflight(directory: Path | str, need_bytes: int) -> None:
     """Raise StorageError unless `directory` is writable and has `need_bytes` free. Creates nothing."""
     place = _existing(directory)
@@ -197,7 +194,9 @@ def preflight(directory: Path | str, need_bytes: int) -> None:
         raise StorageError(f"cannot write in {place}: no permission, or a read-only disk")
     free = free_disk(place)
     if free < need_bytes:
-        raise StorageError(f"{directory} needs {_readable(need_bytes)} but the disk has {_readable(free)} free")
+        raise StorageError(
+            f"{directory} needs {readable_size(need_bytes)} but the disk has {readable_size(free)} free"
+        )
 
 
 def free_disk(directory: Path | str) -> int:

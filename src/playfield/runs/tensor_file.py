@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from playfield.compute import free_memory
+from playfield.compute import free_memory, readable_size
 from playfield.errors import DataError
 from playfield.runs.strict_json import parse_json
 
@@ -199,7 +199,7 @@ def read(
     free = free_memory() if need > SMALL else None
     if free is not None and need > free:  # the file may be sparse: its size costs its maker nothing
         raise DataError(
-            f"{name}: it holds {need / 1e9:,.2f} GB of tensors, and {free / 1e9:.2f} GB of memory are free"
+            f"{name}: it holds {readable_size(need)} of tensors, and {readable_size(free)} of memory are free"
         )
     tensors: dict[str, Any] = {}
     scratch = bytearray(0)

@@ -11,6 +11,7 @@ from typing import Any
 import lz4.block
 import numpy as np
 
+from playfield.compute import readable_size
 from playfield.errors import DataError, UsageError
 from playfield.replay.buffer import OVER, TERMINATED, TRUNCATED
 from playfield.replay.saved import Memory, find_memory
@@ -146,8 +147,8 @@ def table(found: dict[str, Any]) -> str:
         "transitions": f"{found['length']:,} can be sampled",
         "entries": f"{found['entries']:,} of {found['capacity']:,}",
         "index": f"{index} (next to be written, in each of {found['lanes']} environments)",
-        "memory": f"{each:,.0f} bytes per transition, {held / 1e6:,.1f} MB{' compressed' * found['compressed']}",
-        "files": f"{found['files']}, {found['disk_bytes'] / 1e6:,.1f} MB",
+        "memory": f"{each:,.0f} bytes per transition, {readable_size(held)}{' compressed' * found['compressed']}",
+        "files": f"{found['files']}, {readable_size(found['disk_bytes'])}",
         "games": f"{found['games']:,}",
         "ends": f"{found['terminated']:.2%} terminated, {found['truncated']:.2%} truncated",
         "returns": f"{found['n_step']}-step, gamma {found['gamma']:g}",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.compute import Compute
+from playfield.compute import Compute, readable_size
 from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
 from playfield.errors import DataError, UsageError, unknown
@@ -190,7 +190,7 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
     """
     need = cfg.need(spec, directory)
     emulators = spec.family.env_bytes * cfg.num_envs
-    what = f"training with {cfg.num_envs:,} environments of {emulators / 1e9:.2f} GB"
+    what = f"training with {cfg.num_envs:,} environments of {readable_size(emulators)}"
     compute.refuse_if_larger(need.memory + emulators, what, "lower --num-envs")
     return dataclasses.replace(need, memory=need.memory + emulators)
 
@@ -207,6 +207,6 @@ def fit_together(needs: Sequence[Need], jobs: int, where: Path) -> None:
             continue
         fit = max((n for n in range(1, jobs) if sum(sizes[:n]) <= 0.9 * free), default=1)
         raise UsageError(
-            f"{jobs} trainings at once take up to {sum(sizes[:jobs]) / 1e9:.2f} GB of {kind}, and "
-            f"{free / 1e9:.2f} GB are free: use --jobs {fit}"
+            f"{jobs} trainings at once take up to {readable_size(sum(sizes[:jobs]))} of {kind}, and "
+            f"{readable_size(free)} are free: use --jobs {fit}"
         )
