@@ -2,7 +2,7 @@
 
 The how-to (M. Reitschuster's RLbreakout, part 1.3) trains Stable-Baselines3's PPO with its default settings on the
 raw 210x160 colour screen for 10,240 steps. This trains playfield's PPO with the same settings (preset `sb3-default`)
-with the same protocol.
+and the same protocol.
 """
 
 from __future__ import annotations
