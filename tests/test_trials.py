@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -48,6 +49,15 @@ def test_a_row_tells_what_failed_what_is_owed_and_what_was_not_run():
     assert "| 3 of 6 | held | x 1 |" in table.row(fake(), {"a": good})
     assert "not run: no root" in table.row(fake(), {"a": entry(count=0, not_run="no root")})
     assert "not run yet" in table.row(fake(), {})
+
+
+def test_what_is_owed_is_less_for_slow_parts_and_where_no_more_can_be_tried():
+    slow = dataclasses.replace(fake(100), fewer={"b": 30})
+    full, slow_one = entry(count=100), entry(count=30)
+    assert "| 130 | held |" in table.row(slow, {"a": full, "b": slow_one})
+    assert "| 129 of 130 | held |" in table.row(slow, {"a": full, "b": entry(count=29)})
+    assert "| 107 of 200 | held |" in table.row(fake(100), {"a": full, "b": entry(count=7)})
+    assert "| 107 | held |" in table.row(fake(100), {"a": full, "b": entry(count=7, all_there_is=True)})
 
 
 def test_results_of_one_part_are_merged_into_those_of_others(tmp_path):

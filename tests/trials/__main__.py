@@ -21,15 +21,15 @@ def _plan(a: argparse.Namespace) -> list[tuple[Trial, str, int]]:
     chosen = [TRIALS[name] for name in a.names] or sorted(TRIALS.values(), key=lambda t: (t.number, t.name))
     plan = []
     for found in chosen:
-        parts, count = found.parts(), found.long if a.long or a.names else found.short
+        parts = found.parts()
         if not a.long and not a.names:
             parts = list(found.short_parts) or parts[:1]
         if a.part:
             parts = [p for p in parts if p in a.part]
-        if a.count is not None:
-            count = a.count
-        plan += [(found, part, count) for part in parts if count]
-    return plan
+        for part in parts:
+            count = found.owed(part) if a.long or a.names else found.short
+            plan.append((found, part, count if a.count is None else a.count))
+    return [(found, part, count) for found, part, count in plan if count]
 
 
 def run_one(found: Trial, part: str, count: int, seconds: float) -> Seen:

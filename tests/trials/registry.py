@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ class Seen:
         failures: one line for each try that did not go as expected.
         figures: measured numbers by name.
         not_run: why nothing was tried; empty if something was.
+        all_there_is: whether no more can be tried, though these are fewer than were asked for.
     """
 
     count: int = 0
     failures: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     not_run: str = ""
+    all_there_is: bool = False
 
     def check(self, good: bool, words: str) -> bool:
         """Count a try; `words` say what was seen if it is not good."""
@@ -76,6 +78,7 @@ class Trial:
         short, long: tries in the short and in the long set; 0: not in that set.
         parts: names of what it is done for in turn, such as algorithms; one empty name otherwise.
         short_parts: those of the short set (default: the first).
+        fewer: parts whose tries take long, and how many of the long set they have.
     """
 
     number: int
@@ -86,6 +89,11 @@ class Trial:
     long: int
     parts: Parts
     short_parts: tuple[str, ...] = ()
+    fewer: Mapping[str, int] = field(default_factory=dict)
+
+    def owed(self, part: str) -> int:
+        """Tries of a part in the long set."""
+        return self.fewer.get(part, self.long)
 
 
 TRIALS: dict[str, Trial] = {}
@@ -100,11 +108,12 @@ def trial(
     long: int,
     parts: Parts = lambda: [""],
     short_parts: tuple[str, ...] = (),
+    fewer: Mapping[str, int] | None = None,
 ) -> Callable[[Callable[[Ask], Seen]], Callable[[Ask], Seen]]:
     """Register the function below as a trial."""
 
     def register(run: Callable[[Ask], Seen]) -> Callable[[Ask], Seen]:
-        TRIALS[name] = Trial(number, name, expected, run, short, long, parts, short_parts)
+        TRIALS[name] = Trial(number, name, expected, run, short, long, parts, short_parts, fewer or {})
         return run
 
     return register

@@ -115,11 +115,11 @@ def campaign(ask: Ask, seen: Seen, good: Path, kill: Kill) -> None:
     long=100,
     parts=lambda: algorithms() + ATARI,
     short_parts=("sarsa",),
+    fewer=dict.fromkeys(ATARI, 30),
 )
 def kill_anywhere(ask: Ask) -> Seen:
     """SIGKILL at a time drawn uniformly from the length of a training."""
     seen = Seen()
-    ask.count = -(-ask.count * 3 // 10) if " on " in ask.part else ask.count
     good = reference(ask, seen)
     if good is None:
         return seen

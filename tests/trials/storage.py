@@ -176,7 +176,7 @@ def failing(out: Path, at: int, number: int, hits: Path) -> Callable[[], None]:
     "the disk answers EIO from the n-th write on, for every n: exit 5, or done and said what is missing; "
     "no traceback, older checkpoints load",
     short=1,
-    long=60,
+    long=150,
     parts=verbs,
     short_parts=("eval",),
 )
@@ -185,7 +185,7 @@ def io_error(ask: Ask) -> Seen:
     seen, home = Seen(), prepare(ask)
     out, hits, log = home / "out", ask.folder / "hits", ask.folder / "log"
     out.mkdir()
-    rng, n, every = random.Random(ask.part), 0, 0
+    rng, n, last = random.Random(ask.part), 0, 0
     for _ in ask.rounds():
         fresh(out)
         hits.unlink(missing_ok=True)
@@ -194,12 +194,13 @@ def io_error(ask: Ask) -> Seen:
         if not hit:  # it ended before the n-th write
             if not seen.count:
                 seen.check(done.code == 0, f"without an error it ended with {done.code}: {done.last}")
+            seen.all_there_is = last + 1 == seen.count
             break
         wrong = judge(done, out)
         seen.check(not wrong, f"{ask.part}, write {n}: {wrong}")
-        every = n
-        n += 1 if ask.count > 40 and n < 30 else rng.randrange(1, 4)
-    seen.figures["first writes that failed"] = every + 1
+        last = n
+        n += 1 if ask.count > 40 else rng.randrange(1, 4)
+    seen.figures["first writes that failed"] = last + 1
     return seen
 
 

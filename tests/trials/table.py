@@ -74,6 +74,7 @@ def merge(found: Trial, part: str, seen: Seen, seconds: float, command: str, pat
         "failed": len(seen.failures),
         "figures": seen.figures,
         "not_run": seen.not_run,
+        "all_there_is": seen.all_there_is,
         "seconds": round(seconds, 1),
         "command": command,
         "date": datetime.date.today().isoformat(),
@@ -116,7 +117,11 @@ def _figures(parts: dict[str, dict[str, Any]]) -> str:
 def row(found: Trial, parts: dict[str, dict[str, Any]]) -> str:
     """One line of the table."""
     entries = list(parts.values())
-    owed = found.long * max(1, len(found.parts()))
+    every = found.parts() or [""]
+    owed = sum(
+        parts[part]["count"] if part in parts and parts[part].get("all_there_is") else found.owed(part)
+        for part in every
+    )
     tried = sum(e["count"] for e in entries)
     failures = [f"{part}: {line}" if part else line for part, e in parts.items() for line in e["failures"]]
     seen = _figures(parts)
