@@ -16,9 +16,9 @@ import pytest
 
 from playfield.envs.base import Episode
 from playfield.play import agent
+from playfield.play.statistics import moving_mean
 from playfield.runs.logger import Sinks, read_monitor
 from playfield.runs.storage import atomic_write
-from playfield.show.plots import moving_mean
 from playfield.show.watch import rundata
 from playfield.show.watch.game import Session, Source
 from ppo_runs import SMALL, named

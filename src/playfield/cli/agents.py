@@ -12,6 +12,7 @@ from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError, shown
 from playfield.play.agent import locate
+from playfield.play.statistics import CHOICES, named
 from playfield.runs.info import is_run, runs_under
 
 
@@ -94,10 +95,18 @@ def evaluate(words: list[str]) -> int:
         "  playfield eval best --greedy --json   the best checkpoint of the newest run\n"
         "  playfield eval breakout --sticky 0.25 another protocol than that of the training\n"
         "  playfield eval runs/pong/dqn/*        several runs, and a table\n"
+        "  playfield eval breakout --statistic mean-1std\n"
         "  playfield eval pong --agent random",
     )
     p.add_argument("--games", type=whole("--games", 1, 1e6), default=30, help="full games (default 30)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else; of several RUN a list")
+    p.add_argument(
+        "--statistic",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"tell this of the scores, too, with an interval; may be given several times: {CHOICES}",
+    )
     p.add_argument(
         "--max-steps",
         type=whole("--max-steps", 1, 1e9),
@@ -107,13 +116,15 @@ def evaluate(words: list[str]) -> int:
     p.add_argument("more", nargs="*", metavar="RUN", help="more runs, evaluated in the same way")
     protocol_options(p)
     a, who = _parse(p, words)
+    for name in a.statistic:
+        named(name, "--statistic")
     for name in a.more:
         _known(a, name)
     parts = protocol_parts(a) | ({"view": a.view} if a.view is not None else {})
     from playfield.play.evaluate import evaluate_and_save, table
 
     asked = {**who, "games": a.games, "say": None if a.json else say_line, "protocol": a.protocol, "parts": parts}
-    asked["max_steps"] = a.max_steps
+    asked |= {"max_steps": a.max_steps, "statistic": a.statistic}
     results = [evaluate_and_save(**{**asked, "source": source}) for source in (a.agent_name, *a.more)]
     if a.json:
         summaries = [result.summary() for result in results]

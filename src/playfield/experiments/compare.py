@@ -21,10 +21,9 @@ from playfield.experiments import replicates
 from playfield.experiments.grid import Kind, stored_label
 from playfield.experiments.job import finished, reached
 from playfield.experiments.replicates import LeftOut
-from playfield.play.statistics import t_interval
+from playfield.play.statistics import moving_mean, t_interval
 from playfield.runs.info import read_info, runs_under
 from playfield.runs.logger import WINDOW, read_monitor
-from playfield.show.plots import moving_mean
 
 K = TypeVar("K", bound=Hashable)
 NEARLY = 0.95  # of the longest run: scores that are compared earlier than that need a word

@@ -11,7 +11,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line
 from playfield.lessons._request import Request
 from playfield.lessons._rows import Row, mean_row
-from playfield.show.plots import moving_mean
+from playfield.play.statistics import moving_mean
 
 SOLVED_OVER = 100  # episodes in the mean, as Gymnasium defines "solved"
 

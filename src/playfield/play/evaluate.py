@@ -20,11 +20,11 @@ from playfield.errors import UsageError, shown
 from playfield.play.agent import agent_or_random, load_policy
 from playfield.play.policy import Policy, chooser
 from playfield.play.protocol import suffix, under
-from playfield.play.statistics import interval
+from playfield.play.statistics import LOWER_QUARTILE, Statistic, interval, several, some_statistics
 from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.storage import atomic_write, folder_for
 
-FEW = 5  # games; a bootstrap interval of fewer means little
+FEW = 5  # games; a bootstrap interval of the mean of fewer means little
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Evaluation:
         rule: how actions were chosen, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
         temperature: of sampling; 1 is the policy that was trained.
         max_steps: steps after which games were cut off; None: only where the protocol ends them.
+        statistics: that were asked for, beside those that are always told.
     """
 
     env: str
@@ -75,6 +76,7 @@ class Evaluation:
     rule: str = ""
     temperature: float = 1.0
     max_steps: int | None = None
+    statistics: tuple[Statistic, ...] = ()
 
     @property
     def scores(self) -> np.ndarray:
@@ -93,9 +95,12 @@ class Evaluation:
         return 0 if longest is None else sum(g.length >= longest for g in self.games)
 
     def summary(self) -> dict[str, Any]:
-        """JSON values: mean, median, min, max, 95 % interval of the mean, protocol and all scores.
+        """JSON values: mean, median, lower quartile, min, max, standard deviation (that of these games, divided by
+        their number), 95 % interval of the mean, protocol and all scores.
 
-        The interval `ci95` is None for fewer than `FEW` games: theirs would mean little.
+        The interval `ci95` is None for fewer than `FEW` games: theirs would mean little. `statistics` has those that
+        were asked for: `{"mean-1std": {"value": 12.5, "ci95": [10.0, 14.0]}}`, without an interval where a bootstrap
+        says little (lower quartile: fewer than 10 games; mean less standard deviations: fewer than 20).
         """
         s = self.scores
         return {
@@ -106,10 +111,18 @@ class Evaluation:
             "games": len(s),
             "mean": float(s.mean()),
             "median": float(np.median(s)),
+            "lower_quartile": float(LOWER_QUARTILE.of(s)),
             "min": float(s.min()),
             "max": float(s.max()),
             "std": float(s.std()),
             "ci95": list(interval(s.tolist())) if len(s) >= FEW else None,
+            "statistics": {
+                one.name: {
+                    "value": float(one.of(s)),
+                    "ci95": list(interval(s.tolist(), statistic=one)) if len(s) >= one.enough else None,
+                }
+                for one in self.statistics
+            },
             "human_normalized": self.human_normalized,
             "cut": self.cut,
             "max_steps": self.max_steps,
@@ -135,6 +148,7 @@ FIRST_LINE, NEXT_LINE = 2.0, 15.0  # seconds until something is said while games
     parts=takes.table,
     on_step=takes.function,
     max_steps=takes.whole(1, 1e9),
+    statistic=some_statistics,
 )
 def evaluate(
     policy: Policy | str | Path,
@@ -148,6 +162,7 @@ def evaluate(
     max_steps: int | None = None,
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
+    statistic: str | Sequence[str] = (),
 ) -> Evaluation:
     """Play `games` full games: all lives, raw score, by default under the protocol of the policy's training.
 
@@ -165,12 +180,15 @@ def evaluate(
             or one of more than a million. Atari games have the cap of their protocol.
         protocol: Atari only: `classic`, `v4` or `v5`, instead of that of the training.
         parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
+        statistic: one name or several: what the report and the summary also tell of the scores, with an interval:
+            `median`, `lower-quartile`, `mean-1std` (mean less one standard deviation), `mean-0.5std`, ...
 
     Returns:
         Scores of all games, with the protocol and all that replays them.
 
     Raises:
-        UsageError: `games` or `num_envs` out of range, or a protocol under which the agent cannot play.
+        UsageError: `games` or `num_envs` out of range, no such statistic, or a protocol under which the agent cannot
+            play.
         EnvError: the environment raised, or broke its contract.
     """
     if isinstance(policy, str | Path):
@@ -222,6 +240,7 @@ def evaluate(
         max_steps=most,
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
         temperature=getattr(policy, "temperature", 1.0),
+        statistics=several(statistic),
     )
 
 
@@ -239,6 +258,7 @@ def evaluate_and_save(
     max_steps: int | None = None,
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
+    statistic: str | Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
     compute.setup()
@@ -267,6 +287,7 @@ def evaluate_and_save(
         max_steps=max_steps,
         protocol=protocol,
         parts=parts,
+        statistic=statistic,
     )
     if save and home.is_dir():
         place = Path(source)
@@ -284,14 +305,17 @@ def evaluate_and_save(
 def report(result: Evaluation) -> str:
     """An evaluation as a few lines of text."""
     s = result.summary()
-    mean, median, *ends = format_scores(s["mean"], s["median"], *(s["ci95"] or ()))
+    mean, median, quartile, *ends = format_scores(s["mean"], s["median"], s["lower_quartile"], *(s["ci95"] or ()))
     spread = f"95 % interval {' to '.join(ends)}" if ends else "too few games for an interval"
     lines = [
         f"{s['env']}: mean score {mean} over {s['games']} full games "
-        f"({spread}; median {median}, min {s['min']:g}, max {s['max']:g})",
+        f"({spread}; median {median}, lower quartile {quartile}, min {s['min']:g}, max {s['max']:g})",
         f"  agent     {result.policy}",
         f"  protocol  {protocol_line(result.protocol)}; {family_of_protocol(result.protocol).score_name}",
     ]
+    for one, (value, spread) in zip(result.statistics, _asked(s), strict=True):
+        said = f"95 % interval {spread}" if spread else "too few games for an interval"
+        lines.append(f"  statistic {one.words} {value} ({said})")
     if s["human_normalized"] is not None:
         lines.append(f"  human     human-normalised score {s['human_normalized']:.2f} (0 random play, 1 a human)")
     if s["cut"]:
@@ -303,11 +327,21 @@ def report(result: Evaluation) -> str:
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Several evaluations, one line each: mean score, interval, games, rule and agent."""
-    rows = [("mean", "95 % interval", "games", "agent")]
+    """Several evaluations of the same kind, one line each: mean score, interval, median, lower quartile, the
+    statistics that were asked for with their intervals, games, rule and agent."""
+    asked = [cell for one in results[0].statistics for cell in (one.name, "95 % interval")]
+    rows = [["mean", "95 % interval", "median", "lower quartile", *asked, "games", "agent"]]
     for result in results:
         s = result.summary()
-        mean, *ends = format_scores(s["mean"], *(s["ci95"] or ()))
-        rows.append((mean, " to ".join(ends) or "-", str(s["games"]), f"{result.env}: {result.policy}"))
-    wide = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, wide, strict=False)), row[3]]) for row in rows)
+        mean, median, quartile, *ends = format_scores(s["mean"], s["median"], s["lower_quartile"], *(s["ci95"] or ()))
+        more = [cell or "-" for pair in _asked(s) for cell in pair]
+        own = [mean, " to ".join(ends) or "-", median, quartile, *more, str(s["games"])]
+        rows.append([*own, f"{result.env}: {result.policy}"])
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, wide, strict=False)), row[-1]]) for row in rows)
+
+
+def _asked(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(value, interval) of each statistic that was asked for, as text; an empty one where there is no interval."""
+    found = [format_scores(one["value"], *(one["ci95"] or ())) for one in summary["statistics"].values()]
+    return [(value, " to ".join(ends)) for value, *ends in found]

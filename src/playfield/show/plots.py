@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from playfield.envs import protocol_line as describe_protocol
 from playfield.envs.family import family
 from playfield.errors import UsageError
+from playfield.play.statistics import moving_mean
 from playfield.runs.console import format_scores
 from playfield.runs.logger import EVALUATIONS, WINDOW, read_evaluations, read_monitor
 from playfield.runs.storage import atomic_write, folder_for
@@ -41,43 +42,6 @@ _UNDATED: dict[str, dict[str, Any]] = {
 }
 
 Game = tuple[float, float]  # (step at which the game ended, raw score)
-
-
-def moving_mean(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last `window` values at each index, of all so far before that; float64 [n] for [n] values."""
-    if window < 1:
-        raise UsageError(f"the window of a moving mean must be at least 1, not {window}")
-    values = np.asarray(values, np.float64)
-    if not values.size:
-        return values
-    window = min(window, len(values))
-    least = _over_windows(values, window, np.minimum, np.inf)
-    most = _over_windows(values, window, np.maximum, -np.inf)
-    # The sum of the largest numbers would be infinite.
-    shrink = 2.0**-30 if max(-least.min(), most.max()) > 1e290 else 1.0
-    sums = _over_windows(values * shrink, window, np.add, 0.0)
-    means = sums / np.minimum(np.arange(1, len(values) + 1), window) / shrink
-    return np.asarray(np.clip(means, least, most))  # a mean of equal numbers is that number
-
-
-def _over_windows(
-    values: np.ndarray, window: int, combine: Callable[[np.ndarray, np.ndarray], np.ndarray], nothing: float
-) -> np.ndarray:
-    """`combine` over the last `window` values at each index, and over nothing else, unlike differences of long sums.
-
-    Blocks of 1, 2, 4, ... values are combined, so rounding is that of a sum in pairs. `nothing` stands before the
-    first value.
-    """
-
-    def before(block: np.ndarray, steps: int) -> np.ndarray:
-        return np.concatenate([np.full(min(steps, len(block)), nothing), block[: max(len(block) - steps, 0)]])
-
-    found, done, block, size = np.full(len(values), nothing), 0, values, 1
-    while done < window:
-        if window & size:
-            found, done = combine(found, before(block, done)), done + size
-        block, size = combine(block, before(block, size)), 2 * size
-    return found
 
 
 def learning_curve(

@@ -21,7 +21,7 @@ from playfield.runs.run import Run
 from playfield.runs.storage import as_storage_error
 from playfield.training.plan import LINES
 
-COLUMNS = ("mean", "median", "min", "max", "games")
+COLUMNS = ("mean", "median", "lower_quartile", "std", "min", "max", "games")
 
 
 class Periodic:
