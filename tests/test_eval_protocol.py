@@ -85,7 +85,7 @@ def test_several_runs(two: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert alone["scores"] == found[1]["scores"]  # a dictionary, as ever
     assert main(["eval", "r1", "--games", "5", "r2"]) == 0  # names on both sides of options
     *_, head, first, second = capsys.readouterr().out.splitlines()
-    assert head.split() == ["mean", "95", "%", "interval", "games", "agent"]
+    assert head.split() == ["mean", "95", "%", "interval", "median", "lower", "quartile", "games", "agent"]
     assert "r1, step" in first
     assert "r2, step" in second
     assert len(list(Path("r1/eval").iterdir())) == 1
