@@ -16,7 +16,18 @@ from playfield.envs import make_from
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
-from playfield.options import Count, Epsilon, EvalEpsilon, Excludes, Fraction, LearningRate, NetName, Schedule, Search
+from playfield.options import (
+    Count,
+    Epsilon,
+    EvalEpsilon,
+    Excludes,
+    Fraction,
+    LearningRate,
+    NetName,
+    Range,
+    Schedule,
+    Search,
+)
 from playfield.replay.budget import replay_need, sampling_bytes
 from playfield.runs import algorithm
 
@@ -91,7 +102,7 @@ class ReplayConfig(algorithm.Config):
 class Config(ReplayConfig):
     """Hyper-parameters that DQN and its family share."""
 
-    added = frozenset({"eval_epsilon", "epsilon"})
+    added = frozenset({"eval_epsilon", "epsilon", "replay_failures"})
     search = _search.DQN
 
     num_envs: Count = 8
@@ -159,6 +170,8 @@ class Config(ReplayConfig):
     """Collect with the target network in parallel with learning."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
+    replay_failures: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of games that start up to 200 steps before a life was lost in an earlier one (Atari; 0: none)."""
 
     @property
     def sampled(self) -> int:

@@ -36,7 +36,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
-from playfield.options import Count, Fraction, LearningRate, NetName, Scheduled
+from playfield.options import Count, Fraction, LearningRate, NetName, Range, Scheduled
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
@@ -51,7 +51,7 @@ class Config(algorithm.Config):
     budgets = BUDGETS
     search = _search.A2C
 
-    added = frozenset({"policy_trains_critic"})
+    added = frozenset({"policy_trains_critic", "replay_failures"})
 
     num_envs: Count = 16
     """Number of parallel environments."""
@@ -94,6 +94,8 @@ class Config(algorithm.Config):
     """The policy loss also trains the critic, through the advantage."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
+    replay_failures: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of games that start up to 200 steps before a life was lost in an earlier one (Atari; 0: none)."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""

@@ -50,6 +50,7 @@ class Config(algorithm.Config):
 
     budgets = BUDGETS
     search = _search.PPO
+    added = frozenset({"replay_failures"})
 
     num_envs: Count = 16
     """Number of parallel environments."""
@@ -93,6 +94,8 @@ class Config(algorithm.Config):
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
+    replay_failures: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of games that start up to 200 steps before a life was lost in an earlier one (Atari; 0: none)."""
 
     def check(self, workers: int = 1) -> None:
         """Raise UsageError where values cannot go together."""

@@ -111,7 +111,7 @@ class AtariLog(ActionLog):
             "anchors": self.anchors.copy(),
             "length": self.lengths,
             "log": self.flat(np.uint8),
-            "digest": _checksums(obs),
+            "digest": checksums(obs),
         }
 
     @classmethod
@@ -142,7 +142,7 @@ class AtariLog(ActionLog):
             RuntimeWarning: an environment did not reach the state it was saved in (another version of ale-py).
         """
         obs = execute(cls.load(state, spec.protocol, num_envs))
-        wrong = np.flatnonzero(_checksums(obs) != np.asarray(state["digest"])).tolist()
+        wrong = np.flatnonzero(checksums(obs) != np.asarray(state["digest"])).tolist()
         saved, here = state["protocol"].get("ale_py"), spec.protocol["ale_py"]
         warn_not_reached(spec, wrong, f" (saved with ale-py {saved}, this is {here})", stacklevel=4)
         return obs
@@ -158,7 +158,7 @@ class GymnasiumLog(ActionLog):
         return int(np.random.SeedSequence(first, spawn_key=(anchor,)).generate_state(1)[0] >> 1)
 
 
-def _checksums(obs: np.ndarray) -> np.ndarray:
+def checksums(obs: np.ndarray) -> np.ndarray:
     """A checksum of each environment's observation: [N, ...] -> int64 [N]."""
     return np.array([zlib.crc32(o.tobytes()) for o in obs], np.int64)
 

@@ -89,10 +89,10 @@ class AtariModes(AtariRam):
         return protocol
 
     def _emulator(self, game: str, fire: int) -> Game:
-        return _Screen(game, self.protocol, fire, self._raw)
+        return Screen(game, self.protocol, fire, self._raw)
 
 
-class _Screen(Game):
+class Screen(Game):
     """One emulator, observed as a stack of its last screens."""
 
     def __init__(self, game: str, protocol: AtariProtocol, fire: int, raw: bool) -> None:

@@ -91,10 +91,13 @@ class AtariRam:
 
         Raises UsageError for seeds of another shape or below 0.
         """
-        self._log = AtariLog(np.array(check_seeds(seeds, self.num_envs), np.int64))
+        self._log = self._new_log(np.array(check_seeds(seeds, self.num_envs), np.int64))
         for game, seed in zip(self._games, self._log.seed.tolist(), strict=True):
             game.seed(seed)
         return self._begin()
+
+    def _new_log(self, seeds: np.ndarray) -> AtariLog:
+        return AtariLog(seeds)
 
     def _begin(self) -> np.ndarray:
         self.life_lost = np.array([game.life_lost for game in self._games])
@@ -132,11 +135,8 @@ class AtariRam:
             if obs is next_obs:
                 obs, self.screens = next_obs.copy(), list(self.next_screens)
             game = self._games[i]
-            episodes.append(Episode(i, float(game.score), game.length))
-            if (seed := log.next_seed(i)) is not None:
-                game.seed(seed)
-            else:
-                game.start()
+            episodes.append(Episode(i, float(game.score), game.length, game.replayed))
+            self._next(i, log)
             obs[i] = game.observation()
             if self._keep_screens:
                 self.screens[i] = game.screen()
@@ -150,6 +150,13 @@ class AtariRam:
             truncated=capped,
             episodes=episodes,
         )
+
+    def _next(self, i: int, log: AtariLog) -> None:
+        """Start the next game of env `i`."""
+        if (seed := log.next_seed(i)) is not None:
+            self._games[i].seed(seed)
+        else:
+            self._games[i].start()
 
     def state(self) -> dict[str, Any]:
         """A snapshot: see `action_log.AtariLog.state`. Raises EnvError before the first `reset`."""
@@ -183,6 +190,7 @@ class Game:
     """One emulator under the protocol; by itself it presses FIRE only at the start of a game."""
 
     shape: tuple[int, ...] = (RAM_BYTES,)  # of an observation
+    replayed = False  # it started from a kept state, see `endgames`
 
     def __init__(self, game: str, protocol: AtariProtocol, fire: int, screens: bool) -> None:
         self.protocol, self.fire = protocol, fire
@@ -217,16 +225,21 @@ class Game:
         self.ale.reset_game()
         noops = int(self.generator.integers(max(self.protocol.noop, 1)))
         if self.fire >= 0:
-            self.ale.act(self.actions[self.fire])
+            self.act(self.fire)
             noops -= 1
         for _ in range(noops):
-            self.ale.act(0)
+            self.act(0)
             if self.ale.game_over():
                 self.ale.reset_game()
         self.before = None
         self.lives = self.ale.lives()
         self.life_lost = False
         self.score = self.length = self.frames = 0
+
+    def act(self, action: int) -> int:
+        """One frame; returns its reward."""
+        reward: int = self.ale.act(self.actions[action])
+        return reward
 
     def step(self, action: int) -> tuple[int, bool, bool]:
         """(reward, game over, cap reached) of one action held for `skip` frames, or for a random number of them."""
@@ -238,7 +251,7 @@ class Game:
         for k in range(skip):
             if self.max_pools and k:
                 self.before = self.now()
-            reward += self.ale.act(self.actions[action])
+            reward += self.act(action)
             over = self.ale.game_over()
             if over:
                 break

@@ -36,11 +36,13 @@ class Episode:
         env: index of the environment that played it.
         score: raw, undiscounted return.
         length: in steps.
+        replayed: it did not start at the beginning of a game (see `endgames`), so its score is none.
     """
 
     env: int
     score: float
     length: int
+    replayed: bool = False
 
 
 @dataclass(slots=True)

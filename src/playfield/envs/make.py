@@ -7,12 +7,16 @@ most callers only ask about names or specs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from playfield.envs import failures
 from playfield.envs.atari_protocol import protocol
-from playfield.envs.base import VectorEnv
+from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import Family
 from playfield.errors import UsageError
+
+if TYPE_CHECKING:
+    from playfield.envs.endgames import Endgames
 
 
 def make(
@@ -31,6 +35,17 @@ def make(
     """
     family.check_options(id, options)
     return MAKERS[family.kind](id, num_envs, options, threads, raw)
+
+
+def with_failures(spec: EnvSpec, num_envs: int, share: float) -> Endgames:
+    """Games under the protocol of `spec` of which that share starts shortly before a life was lost: see `endgames`.
+
+    Raises UsageError where there is no such replay of this environment.
+    """
+    from playfield.envs import endgames
+
+    failures.refuse(spec.id, spec.kind, spec.protocol)
+    return endgames.make(spec, num_envs, share)
 
 
 def _atari(id: str, num_envs: int, options: Mapping[str, Any], threads: int, raw: bool) -> VectorEnv:

@@ -247,7 +247,7 @@ def export_agent(run: Path, name: str, card: dict[str, Any], which: str = "last"
         "versions",
         "command",
     )
-    meta = {k: info[k] for k in keep} | {"step": agent.step, "card": card}
+    meta = {k: info[k] for k in (*keep, *({"init_from"} & info.keys()))} | {"step": agent.step, "card": card}
     tensors = {k: v.bfloat16() if v.dim() > 1 else v for k, v in agent.weights.items()}
     path = folder / "agent.safetensors"
     export_weights(path, tensors, meta)

@@ -102,6 +102,11 @@ class Config:
         return self.num_envs * self.rollout_steps
 
     @property
+    def failures(self) -> float:
+        """Share of games that start shortly before a life was lost in an earlier one (see `envs.endgames`)."""
+        return cast(float, getattr(self, "replay_failures", 0.0))
+
+    @property
     def first_update(self) -> int:
         """Environment steps before the first update."""
         return 0

@@ -48,6 +48,9 @@ class Part(Protocol):
 P = TypeVar("P", bound=Part)
 
 
+REPLAYED = "rollout/replayed_games"
+
+
 class Stopped(PlayfieldError):
     """SIGINT, SIGTERM or SIGHUP ended the run after it saved; `exit_code` is 130, 143 or 129."""
 
@@ -217,6 +220,9 @@ class Run:
         ended.sort(key=lambda item: (item[0], item[1], item[2].env))
         self.fence.look()
         for t, _, episode in ended:
+            if episode.replayed:  # its score is none
+                self._metrics[REPLAYED] = self._metrics.get(REPLAYED, 0) + 1
+                continue
             self.scores.append(episode.score)
             self.lengths.append(episode.length)
             self.games += 1

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from playfield.compute import Compute, cores, describe, processor, versions
-from playfield.envs import arguments, make_from, protocol_line
+from playfield.envs import arguments, failures, make_from, protocol_line
 from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.envs.family import family
+from playfield.envs.make import with_failures
 from playfield.runs import goal, origin, registered
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
@@ -106,7 +107,7 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
         if marks[-1][0] - marks[before][0] > (PATIENCE if len(marks) > before + 3 else 2 * PATIENCE):
             raise _Enough
 
-    run = Run(info, envs_of(spec, compute), on_rollout=mark)
+    run = Run(info, envs_of(spec, compute, cfg.failures), on_rollout=mark)
     try:
         with contextlib.suppress(_Enough):
             module.train(run, cfg)
@@ -201,8 +202,10 @@ def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     return {k: f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v}
 
 
-def envs_of(spec: EnvSpec, compute: Compute) -> Callable[[int], VectorEnv]:
-    """A function that makes n environments for one worker."""
+def envs_of(spec: EnvSpec, compute: Compute, share: float = 0.0) -> Callable[[int], VectorEnv]:
+    """A function that makes n environments for one worker; `share`: see `Config.failures`."""
+    if share:
+        return lambda n: with_failures(spec, n, share)
     threads = 1 if compute.workers > 1 else cores()
     return lambda n: make_from(spec, n, threads=min(threads, n))
 
@@ -290,6 +293,7 @@ def plan_text(
         **({"input": reading} if (reading := spec_from(info).reading) else {}),
         "algorithm": f"{info['algo']}, preset {info['preset']}, {cfg.summary()}",
         **({"begins": init_from.line(info["init_from"])} if "init_from" in info else {}),
+        **({"end games": failures.line(cfg.failures)} if cfg.failures else {}),
         **({"replay": replay} if replay else {}),
         **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
         "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),

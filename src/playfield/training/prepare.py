@@ -14,8 +14,9 @@ from typing import Any
 
 from playfield import compute
 from playfield.compute import Compute, readable_size
-from playfield.envs import make_envs
+from playfield.envs import failures, make_envs
 from playfield.envs.base import EnvSpec
+from playfield.envs.make import with_failures
 from playfield.errors import DataError, UsageError, unknown
 from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
@@ -82,7 +83,10 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     given = {
         o.name: o.plain(request.config[o.name]) for o in catalog.options(request.algo) if o.name in request.config
     }
-    return spec, {**table[request.preset], **catalog.agree(request.algo, given)}
+    values = {**table[request.preset], **catalog.agree(request.algo, given)}
+    if values.get("replay_failures"):
+        failures.refuse(spec.id, spec.kind, spec.protocol)
+    return spec, values
 
 
 def _check_width(algo: str, spec: EnvSpec) -> None:
@@ -124,7 +128,10 @@ def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
     module = algorithm.load(request.algo)
     cfg = module.Config(**values)
     cfg.check()
-    return module, cfg.fit(spec), spec
+    cfg = cfg.fit(spec)
+    if cfg.failures:
+        with_failures(spec, 1, cfg.failures).prove()
+    return module, cfg, spec
 
 
 def prepare(request: Request) -> Prepared:
@@ -190,6 +197,8 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
     """
     need = cfg.need(spec, directory)
     emulators = spec.family.env_bytes * cfg.num_envs
+    if cfg.failures:
+        emulators += failures.memory(spec.obs_shape, cfg.num_envs, compute.cores())
     what = f"training with {cfg.num_envs:,} environments of {readable_size(emulators)}"
     compute.refuse_if_larger(need.memory + emulators, what, "lower --num-envs")
     return dataclasses.replace(need, memory=need.memory + emulators)

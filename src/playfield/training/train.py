@@ -341,7 +341,7 @@ def _go(
         console=request.console,
     )
     spec = spec_from(info)
-    make = envs_of(spec, Compute(**info["compute"]))
+    make = envs_of(spec, Compute(**info["compute"]), cfg.failures)
     try:
         notes = sinks.resume(found.step if found else 0)
         run = Run(
