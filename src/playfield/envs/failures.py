@@ -16,8 +16,8 @@ BEFORE = 200  # steps: a kept state is at most so far before the loss of a life
 EVERY = 20  # steps between two notes of a game's state
 KEPT = 64  # states kept by each worker
 TIMES = 5  # games that start from one state
-#: Games whose emulator does not go on from a state as it did before (ale-py 0.12.1). All games were played for 40, 300
-#: and 900 random steps, then for 500 from there, and these again by the same emulator and by another: RAM, screen,
+#: Games whose emulator does not go on from a state as it did before (ale-py 0.12.1). All games were played for 40,
+#: 300 and 900 random steps, then for 500 from there, and these again by the same emulator and by another: RAM, screen,
 #: reward, lives and end of each step were compared.
 INEXACT = frozenset({"qbert", "tetris", "tic_tac_toe_3d"})
 
