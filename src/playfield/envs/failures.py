@@ -17,8 +17,8 @@ EVERY = 20  # steps between two notes of a game's state
 KEPT = 64  # states kept by each worker
 TIMES = 5  # games that start from one state
 #: Games whose emulator does not go on from a state as it did before (ale-py 0.12.1). All games were played for 40,
-#: 300 and 900 random steps, then for 500 from there, and these again by the same emulator and by another: RAM, screen,
-#: reward, lives and end of each step were compared.
+#: 300 and 900 random steps, then for 500 from there, and these again by the same emulator and by another. Compared
+#: were RAM, screen, reward, lives and end of each step.
 INEXACT = frozenset({"qbert", "tetris", "tic_tac_toe_3d"})
 
 
