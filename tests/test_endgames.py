@@ -170,6 +170,7 @@ def test_states_are_of_the_last_steps_before_a_life_was_lost_and_each_is_used_at
                 losses[paths[i]] = len(paths[i][1])
         paths, before = lines(env), env.lives
         for i in ended:
+            assert not env._notes[i]  # the state that it started from is not kept a second time
             replayed.append(env._games[i].replayed)
             if replayed[-1]:
                 starts[paths[i]] += 1
@@ -203,6 +204,9 @@ def test_the_same_in_a_new_process_from_a_snapshot():
     state = env.state()
     other = Endgames("breakout", 3, CLASSIC, 0.5)
     assert np.array_equal(other.restore(state), env._obs)
+    used = [k.used for k in env._kept]
+    assert any(used)
+    assert [k.used for k in other._kept] == used
     assert tree_hash(other.state()) == tree_hash(state)
     replayed = 0
     for _ in range(300):
