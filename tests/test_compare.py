@@ -126,7 +126,7 @@ def test_rows_by_hand(tmp_path):
     assert (row["low"], row["high"]) == (0.0, pytest.approx(6.5 + half))  # no score of CartPole is below 0
     assert row["finished"] == [True, False]
     first = compare.read(tmp_path, 2).curves[0]
-    assert (first.last, first.means[-1]) == (100, 8.0), "no game after the 100 steps that all have"
+    assert (first.last, first.values[-1]) == (100, 8.0), "no game after the 100 steps that all have"
     assert row["steps_per_second"] == pytest.approx(500)
     assert row["label"] == "dqn", "without compare.json, the directory's name"
     assert "1 of 2 runs are not finished" in drawn.caption(compare.read(tmp_path, 2), 2)

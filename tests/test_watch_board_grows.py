@@ -54,12 +54,12 @@ def same_as_the_whole(run: Path, one: board.Run) -> None:
     assert one.cells["score"] == pytest.approx(record["score"], abs=1e-12)
     whole = compare.read_curve(run, read_info(run), 100)
     means: dict[int, list[float]] = {}
-    for step, mean in zip(whole.steps.astype(int).tolist(), whole.means.tolist(), strict=True):
+    for step, mean in zip(whole.steps.astype(int).tolist(), whole.values.tolist(), strict=True):
         means.setdefault(step, []).append(mean)
     assert len(one.steps) <= rundata.POINTS + 1
     assert (one.steps[0], one.steps[-1]) == (whole.steps[0], whole.steps[-1])
     assert (np.diff(one.steps) >= 0).all()
-    assert one.means[-1] == pytest.approx(whole.means[-1], abs=1e-12)
+    assert one.means[-1] == pytest.approx(whole.values[-1], abs=1e-12)
     for step, mean in zip(one.steps.astype(int).tolist(), one.means.tolist(), strict=True):
         assert any(mean == pytest.approx(m, abs=1e-12) for m in means[step])
 

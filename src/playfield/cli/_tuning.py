@@ -19,6 +19,7 @@ from playfield.experiments.places import Place
 from playfield.experiments.study import JOURNAL, Study
 from playfield.experiments.tune_results import differing
 from playfield.experiments.tuning import Settings
+from playfield.play.statistics import named
 from playfield.runs.console import console, format_value, table
 from playfield.training.prepare import Prepared, fit_together, prepare
 from playfield.training.request import Request
@@ -72,6 +73,10 @@ def _search(
     if not a.json:
         say_line(f"{told}, {parallel} at a time, and seconds to start each")
         say_line(f"{settings.algo} on {settings.env}: {settings.objective()}")
+        if settings.prune and named(settings.statistic).less:
+            say_line(
+                "note: scores that rise fast deviate most, and early scores decide who is stopped: see --no-prune"
+            )
         say_line(f"searched: {', '.join(name.replace('_', '-') for name in settings.space)}")
     settings = tuning.save(where, settings)
     study = open_study(where, settings)
@@ -101,7 +106,8 @@ def _report(a: argparse.Namespace, where: Path, settings: Settings, study: Study
     found, finished = study.importances(), sum(t.state == "finished" for t in study.trials())
     preset = where / tune_results.BEST
     if a.json:
-        told: dict[str, Any] = {"objective": settings.objective(), "trials": tune_results.rows(settings, study)}
+        told: dict[str, Any] = {"objective": settings.objective(), "statistic": settings.statistic}
+        told |= {"trials": tune_results.rows(settings, study)}
         told |= {"best": None, "preset": None, "importances": found, "pictures": made}
         told["importances_note"] = (tune_results.few(finished) or None) if found else None
         if best is not None:

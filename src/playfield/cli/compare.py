@@ -22,6 +22,7 @@ from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
 from playfield.experiments.words import check_words, split_label
+from playfield.play.statistics import CHOICES, MEAN, named
 from playfield.runs import catalog
 from playfield.runs.lock import held
 from playfield.runs.output import complain
@@ -75,7 +76,7 @@ def compare(words: list[str]) -> int:
         type=directory("--dir"),
         help="where the runs lie (default runs/compare; of a file: what it says, or runs/NAME)",
     )
-    p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games in the mean (default 100)")
+    p.add_argument("--window", type=whole("--window", 1, 1e6), default=100, help="games that count (default 100)")
     p.add_argument("--out", type=directory("--out"), metavar="FILE", help=OUT)
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     _shown(p)
@@ -100,11 +101,12 @@ def compare(words: list[str]) -> int:
         a.env, a.file = [], files[0]
         a.dir = a.dir or given.directory or Path("runs") / Path(files[0]).stem
         a.jobs = a.jobs or given.jobs
+        a.statistic = a.statistic or given.statistic
         changed = {name: getattr(a, name) for name in ("steps", "seeds") if getattr(a, name)}
         kinds = [replace(kind, **_changes(changed)) for kind in given.kinds]
         _admit(kinds, a.trust)
         return _run(a, kinds, given, told)
-    a.dir = a.dir or Path("runs/compare")
+    a.dir, a.statistic = a.dir or Path("runs/compare"), a.statistic or MEAN
     for env in a.env:
         if env in catalog.algorithms():
             raise UsageError(f"{env} is an algorithm, and environments come first: write --algo {env}")
@@ -207,6 +209,12 @@ def _shown(p: Parser) -> None:
         help="final: of the last training games (default); eval: of the evaluation nearest to that step (see "
         "--eval-every of train); best: of fresh games of the best checkpoint",
     )
+    p.add_argument(
+        "--statistic",
+        metavar="NAME",
+        type=lambda name: named(name, "--statistic"),
+        help=f"of these games, the score of a training (default mean): {CHOICES}",
+    )
     p.add_argument("--games", type=whole("--games", 1, 1e6), help="fresh games for --score best (default 30)")
     p.add_argument(
         "--aggregate",
@@ -245,7 +253,7 @@ def _train(
                 ready.prepare(kinds)
                 prepared = {kind: ready.of(kind.train_words) for kind in kinds}
             grid.save_labels(a.dir, jobs)
-            atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now))
+            atomic_write(a.dir / file.NAME, file.resolved(a.dir, prepared, now, a.statistic))
         if a.on == SLURM:
             _queue(a, [job for job in jobs if not job.done() and not job.diverged()], ready)
             return None

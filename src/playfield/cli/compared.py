@@ -18,6 +18,7 @@ from playfield.envs.names import resolve
 from playfield.errors import PlayfieldError, UsageError
 from playfield.experiments import chosen, compare, drawn, pictures, summary, tables
 from playfield.experiments.grid import Kind
+from playfield.play.statistics import MEAN
 from playfield.runs.console import console, format_seconds, format_value, table
 from playfield.runs.output import complain, lose
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = ()) -> int:
     """Read the runs of a comparison, write its pictures and print its tables; of a file, those of its `kinds`."""
-    found = compare.choose(compare.read(a.dir, a.window), a.env, labels)
+    found = compare.choose(compare.read(a.dir, a.window, a.statistic), a.env, labels)
     if kinds:
         found = compare.of_file(found, kinds, a.file, a.dir)
     trusted = {c.env for c in found.curves} if a.trust else {resolve(env).id for env in a.env}
@@ -58,7 +59,8 @@ def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = (
         }
         ends = {env: compare.compared_at(group) for env, group in compare.grouped(found.curves, _env).items()}
         told |= {"compared_at": ends}
-        told |= {"pictures": [str(path) for path in more], "score": {"kind": choice.kind, "note": choice.note}}
+        score = {"kind": choice.kind, "statistic": choice.statistic.name, "note": choice.note}
+        told |= {"pictures": [str(path) for path in more], "score": score}
         told |= {"aggregates": together.as_dict() if together else None, "no_aggregates": why or None}
         print(json.dumps(told))
     elif a.table:
@@ -106,15 +108,17 @@ def _summary(
 def _sentence(choice: chosen.Choice, rows: Sequence[dict[str, Any]]) -> str:
     counts = sorted({len(row["seeds"]) for row in rows})
     seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts[-1] > 1)}"
+    over = "" if choice.statistic == MEAN else f", mean over {seeds}"
+    definition = f" {choice.statistic.definition}".rstrip()
     return (
-        f"{choice.note[0].upper()}{choice.note[1:]}. Interval: Student's t over {seeds}. Runs of a line differ in "
-        "nothing but the seed."
+        f"{choice.note[0].upper()}{choice.note[1:]}{over}.{definition} Interval: Student's t over {seeds}. Runs of a "
+        "line differ in nothing but the seed."
     )
 
 
 def _print(rows: Sequence[dict[str, Any]], sentence: str) -> None:
     output = console(110)  # without markup: labels may hold brackets
-    headers = ("environment", "algorithm", "seeds", "at step", "mean score", "95 % interval", "steps/s")
+    headers = ("environment", "algorithm", "seeds", "at step", tables.head_of(rows), "95 % interval", "steps/s")
     lines = table(output, *headers, "time of a run", texts=2)
     before = None
     for row in rows:

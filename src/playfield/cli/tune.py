@@ -16,6 +16,7 @@ from playfield.errors import UsageError, unknown
 from playfield.experiments.space import read_space, space_of
 from playfield.experiments.tuning import Settings, agreed, load
 from playfield.experiments.words import check_words, split_label
+from playfield.play.statistics import CHOICES, MEAN, named
 from playfield.runs import algorithm, catalog
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.training.prepare import check
@@ -24,6 +25,7 @@ from playfield.training.request import TAKES, Request
 EXAMPLES = """examples:
   playfield tune CartPole-v1 --algo ppo --trials 40 --steps 50k
   playfield tune CartPole-v1 --algo ppo --steps 100k --until 475 --seeds 3 --over lower-quartile
+  playfield tune CartPole-v1 --steps 50k --statistic lower-quartile
   playfield tune breakout --algo pqn --trials 20 --minutes 5 -- --net nips
   playfield tune CartPole-v1 --steps 50k --space space.toml    lr = {low = 1e-4, high = 1e-2, log = true}
   playfield tune --dir runs/tune/CartPole-v1/ppo               what there is
@@ -51,7 +53,13 @@ def tune(words: list[str]) -> int:
     p.add_argument(
         "--until", type=real("--until", -1e38), metavar="SCORE", help="how long it takes to this mean score"
     )
-    p.add_argument("--window", type=whole("--window", 1, 1e6), help="games in the mean (default 100)")
+    p.add_argument("--window", type=whole("--window", 1, 1e6), help="last games that count (default 100)")
+    p.add_argument(
+        "--statistic",
+        metavar="NAME",
+        type=lambda name: named(name, "--statistic"),
+        help=f"of these games, the score of a training (default mean): {CHOICES}",
+    )
     p.add_argument("--space", type=directory("--space"), metavar="FILE", help="what to search, a TOML file")
     p.add_argument("--no-prune", action="store_true", help="stop no trial early")
     p.add_argument("--seed", type=seed("--seed"), help="of the sampler (default 1)")
@@ -86,7 +94,8 @@ def _nothing_but_dir(a: argparse.Namespace, extra: Sequence[str]) -> None:
     """Raise UsageError unless there is a tuning to show, and nothing is asked of it."""
     if a.dir is None:
         raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
-    names = ("algo", "trials", "steps", "minutes", "seeds", "until", "space", "jobs", "on")
+    names = ["algo", "trials", "steps", "minutes", "seeds", "over", "objective", "until", "window", "statistic"]
+    names += ["space", "seed", "jobs", "on"]
     given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
     if given:
         raise UsageError(f"{given[0]} is for tuning: name the environment, too")
@@ -108,6 +117,8 @@ def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Re
     if (a.objective or ("time" if a.until is not None else "score")) != ("score" if a.until is None else "time"):
         why = "--objective time needs --until SCORE" if a.until is None else "--until is the objective time"
         raise UsageError(f"{why}: what is optimised is then how long it takes to that score")
+    if a.until is not None and a.statistic not in (None, MEAN):
+        raise UsageError(f"--statistic {a.statistic.name} is for the score at the end: --until waits for a mean")
     words = [a.env, "--workers", "1", "--algo", algo, *extra, *own]
     length = ["--steps", str(a.steps)] if a.steps is not None else ["--minutes", f"{a.minutes:g}"]
     options = understand([*words, *length])[0]
@@ -146,5 +157,6 @@ def _settings(a: argparse.Namespace, extra: Sequence[str]) -> tuple[Settings, Re
         space=space,
         default={name: getattr(cfg, name) for name in space},
         trials=trials,
+        statistic=(a.statistic or MEAN).name,
     )
     return agreed(where, settings), request, where

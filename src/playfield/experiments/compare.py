@@ -21,7 +21,7 @@ from playfield.experiments import replicates
 from playfield.experiments.grid import Kind, stored_label
 from playfield.experiments.job import finished, reached
 from playfield.experiments.replicates import LeftOut
-from playfield.play.statistics import moving_mean, t_interval
+from playfield.play.statistics import MEAN, Statistic, t_interval
 from playfield.runs.info import read_info, runs_under
 from playfield.runs.logger import WINDOW, read_monitor
 
@@ -34,17 +34,18 @@ UNPLACED = 1_000_000  # the place of runs that no comparison has trained: after 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The learning curve of one run: the moving mean of the scores of its games.
+    """The learning curve of one run: the moving mean, or another statistic, of the scores of its games.
 
     Attributes:
         env, label, place, seed: of the run; runs with the same environment and label are replicates.
         asked: the label that `playfield compare` trained it under; None for other runs.
         directory, info: the run directory and its run.json.
         steps: [n] steps at which games ended; the last one is how far the run is.
-        means: [n] moving mean of the scores.
+        values: [n] moving statistic of the scores.
         speed: steps per second of training.
         seconds: of training.
         clock: [n] seconds of training at `steps`.
+        statistic: that the values are.
     """
 
     env: str
@@ -54,20 +55,21 @@ class LearningCurve:
     directory: Path
     info: dict[str, Any]
     steps: np.ndarray
-    means: np.ndarray
+    values: np.ndarray
     speed: float
     seconds: float
     clock: np.ndarray
     asked: str | None = None
+    statistic: Statistic = MEAN
 
     @property
     def last(self) -> int:
         """How far the run is, steps; 0 before its first game has ended."""
         return int(self.steps[-1]) if self.steps.size else 0
 
-    def mean_at(self, step: int) -> float:
-        """The moving mean at a step; before the end of the first game, the score of that game."""
-        return float(self.means[max(int(np.searchsorted(self.steps, step, side="right")) - 1, 0)])
+    def value_at(self, step: int) -> float:
+        """The moving statistic at a step; before the end of the first game, that of this game."""
+        return float(self.values[max(int(np.searchsorted(self.steps, step, side="right")) - 1, 0)])
 
     @property
     def finished(self) -> bool:
@@ -138,7 +140,7 @@ class Found:
         return found
 
 
-def read(root: Path, window: int = WINDOW) -> Found:
+def read(root: Path, window: int = WINDOW, statistic: Statistic = MEAN) -> Found:
     """The learning curves of the runs in `root`, in groups of replicates with one run for each seed.
 
     `root` is a run itself, or has runs in it at any depth, as `runs/ENV/ALGO/1`; links are not followed. The
@@ -153,7 +155,7 @@ def read(root: Path, window: int = WINDOW) -> Found:
             left.append(LeftOut(directory, "", "", why, "of tunings"))
             continue
         info = read_info(directory)
-        curve = read_curve(directory, info, window)
+        curve = read_curve(directory, info, window, statistic)
         if replicates.edited(info):
             why = "its run.json was changed by hand, so it does not say what was trained"
             left.append(LeftOut(directory, curve.env, curve.label, why, "whose run.json was changed by hand"))
@@ -203,18 +205,24 @@ def pooled(found: Sequence[LearningCurve], left_out: Sequence[LeftOut] = ()) -> 
     return Found(tuple(kept), tuple(left), tuple(same))
 
 
-def read_curve(directory: Path, info: dict[str, Any], window: int) -> LearningCurve:
+def read_curve(directory: Path, info: dict[str, Any], window: int, statistic: Statistic = MEAN) -> LearningCurve:
     """The learning curve of a run; without steps before its first game has ended."""
     games = sorted(read_monitor(directory / "monitor.csv")) if (directory / "monitor.csv").exists() else []
     total = info.get("steps", 0)
     games = [g for g in games if g[0] <= total]  # the last rollout may go beyond; all runs have equal steps
     steps = np.array([g[0] for g in games], float)
-    means = moving_mean([g[1] for g in games], window)
-    return curve_of(directory, info, steps, means, np.maximum.accumulate(np.array([g[3] for g in games], float)))
+    values = statistic.moving([g[1] for g in games], window)
+    clock = np.maximum.accumulate(np.array([g[3] for g in games], float))
+    return curve_of(directory, info, steps, values, clock, statistic)
 
 
 def curve_of(
-    directory: Path, info: dict[str, Any], steps: np.ndarray, means: np.ndarray, clock: np.ndarray
+    directory: Path,
+    info: dict[str, Any],
+    steps: np.ndarray,
+    values: np.ndarray,
+    clock: np.ndarray,
+    statistic: Statistic = MEAN,
 ) -> LearningCurve:
     """The learning curve of a run with these points [n], up to where the run is; see `LearningCurve`."""
     total = info.get("steps", 0)
@@ -226,7 +234,7 @@ def curve_of(
     if "diverged" in info:
         at = total  # its last score counts to the end: to leave it out would flatter the algorithm
     if steps.size and at > steps[-1]:
-        steps, means = np.append(steps, at), np.append(means, means[-1])
+        steps, values = np.append(steps, at), np.append(values, values[-1])
         clock = np.append(clock, max(seconds, clock[-1]))
     return LearningCurve(
         str(info.get("env", directory.parent.parent.name)),
@@ -236,11 +244,12 @@ def curve_of(
         directory,
         info,
         steps,
-        means,
+        values,
         speed,
         seconds,
         clock,
         told["label"],
+        statistic,
     )
 
 
@@ -321,16 +330,17 @@ def of_file(found: Found, kinds: Sequence[Kind], file: str, root: Path) -> Found
 def rows(
     curves: Sequence[LearningCurve], window: int = WINDOW, chosen: Mapping[Path, float] | None = None
 ) -> list[dict[str, Any]]:
-    """The table: per environment and label, the mean score at the last step that all runs of the environment reached.
+    """The table: per environment and label, the score at the last step that all runs of the environment reached.
 
-    `chosen`: another score of each run directory (see `chosen.choose`).
+    The score of a run is its curve there: a moving mean, or the other `statistic` of the curve. `mean` is over seeds.
+    `chosen`: another score of each run directory, by the same statistic (see `chosen.choose`).
     `low` and `high` are Student's 95 % interval over seeds, within the possible scores; None for a single seed.
     """
     made = []
     for env, in_env in grouped(curves, lambda c: c.env).items():
         at = compared_at(in_env)["step"]
         for label, group in grouped(in_env, lambda c: c.label).items():
-            scores = np.array([c.mean_at(at) if chosen is None else chosen[c.directory] for c in group])
+            scores = np.array([c.value_at(at) if chosen is None else chosen[c.directory] for c in group])
             low, high = t_interval(scores, limits=limits(env, group[0]))
             speeds = [c.speed for c in group if c.speed]
             made.append(
@@ -341,6 +351,7 @@ def rows(
                     "seeds": [c.seed for c in group],
                     "step": at,
                     "window": window,
+                    "statistic": group[0].statistic.name,
                     "mean": float(scores.mean()),
                     "low": float(low) if len(group) > 1 else None,
                     "high": float(high) if len(group) > 1 else None,
@@ -356,8 +367,8 @@ def rows(
 
 
 def limits(env: str, curve: LearningCurve) -> tuple[float, float]:
-    """The lowest and highest possible score."""
-    return family(curve.info["spec"]["kind"]).score_limits(env)
+    """The lowest and highest possible value of the statistic of a curve."""
+    return curve.statistic.limits(*family(curve.info["spec"]["kind"]).score_limits(env))
 
 
 def grouped(curves: Sequence[LearningCurve], key: Callable[[LearningCurve], K]) -> dict[K, list[LearningCurve]]:

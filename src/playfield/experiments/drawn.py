@@ -9,6 +9,7 @@ from playfield.envs import protocol_line
 from playfield.envs.family import family
 from playfield.errors import UsageError
 from playfield.experiments.compare import Found, LearningCurve, grouped, limits
+from playfield.play.statistics import MEAN
 from playfield.runs.logger import WINDOW
 from playfield.show.compare_plot import BAND, FEW, Line, Panel, comparison
 from playfield.show.plots import on_common_steps
@@ -25,14 +26,24 @@ def plot(found: Found, out: Path, window: int = WINDOW) -> None:
     for env, in_env in grouped(curves, lambda c: c.env).items():
         lines = []
         for label, group in grouped(in_env, lambda c: c.label).items():
-            grid, values = on_common_steps([(c.steps, c.means) for c in group])
+            grid, values = on_common_steps([(c.steps, c.values) for c in group])
             if not grid.size:
                 raise UsageError(f"the runs of {label} on {env} have no step in common yet")
             lines.append(Line(label, places[label], grid, values))
-        known = {family(c.info["spec"]["kind"]).reference_scores(env, c.info["protocol"]) for c in in_env}
+        known = {reference_scores(c) for c in in_env}
         low, high = known.pop() if len(known) == 1 else (None, None)  # two games: whose would they be?
         panels.append(Panel(env, lines, human=high, random=low, limits=limits(env, in_env[0])))
-    comparison(out, panels, foot=caption(found, window), ylabel=f"score, mean of the last {window} games")
+    comparison(
+        out,
+        panels,
+        foot=caption(found, window),
+        ylabel=f"score, {curves[0].statistic.words} of the last {window} games",
+    )
+
+
+def reference_scores(curve: LearningCurve) -> tuple[float | None, float | None]:
+    """The mean scores of random play and of a human under the protocol of a run."""
+    return family(curve.info["spec"]["kind"]).reference_scores(curve.env, curve.info["protocol"])
 
 
 def caption(found: Found, window: int) -> str:
@@ -40,12 +51,15 @@ def caption(found: Found, window: int) -> str:
     curves = found.curves
     counts = sorted({len(g) for g in grouped(curves, lambda c: (c.env, c.label)).values()})
     seeds = " or ".join(str(n) for n in counts) + (" seeds" if counts[-1] > 1 else " seed")
-    line = f"Line: mean over {seeds} of the mean raw score of the last {window} full training games"
+    statistic = curves[0].statistic
+    line = f"Line: mean over {seeds} of the {statistic.raw} of the last {window} full training games"
     band = "; band: 95 % interval of that mean over seeds, Student's t" if counts[-1] >= BAND else ""
     thin = "; thin: each seed" if any(1 < n <= FEW for n in counts) else ""
     two = " (no band for two)" if 2 in counts else ""
     sentences = [line + band + thin + two + "."]
-    sentences += protocols(curves)
+    sentences += [statistic.definition] * bool(statistic.definition) + protocols(curves)
+    if statistic != MEAN and any(reference_scores(c) != (None, None) for c in curves):
+        sentences.append("The scores of human and random play are means.")
     if unfinished := sum(not c.finished and "diverged" not in c.info for c in curves):
         sentences.append(f"{unfinished} of {len(curves)} runs are not finished.")
     sentences += found.notes

@@ -5,6 +5,7 @@ envs = ["CartPole-v1", "Acrobot-v1"]
 seeds = 10                      # or a list of seeds
 steps = "50k"                   # or a table by environment, or minutes = 5
 dir = "runs/classic"
+statistic = "median"            # of its games, the score of a training; the mean without it
 
 [options]                       # of `playfield train`, for all
 num_envs = 8
@@ -42,6 +43,7 @@ from playfield.errors import DataError, UsageError, unknown
 from playfield.experiments.grid import FIRST_SEEDS, Kind
 from playfield.experiments.words import check_words
 from playfield.options import Option
+from playfield.play.statistics import MEAN, Statistic, named
 from playfield.runs import catalog
 from playfield.runs.console import Say
 from playfield.runs.info import VERSION, is_run
@@ -51,20 +53,13 @@ from playfield.training.request import PROTOCOL_PARTS, TAKES
 
 NAME = "experiment.toml"
 """The file beside the results."""
-TOP = ("envs", "algorithms", "seeds", "steps", "minutes", "dir", "jobs", "options", "evaluation", "versions")
-OWN = ("algo", "label", "envs", "seeds", "steps", "minutes", "games", "plays")
+SHARED = ("envs", "seeds", "steps", "minutes")
+TOP = (*SHARED, "algorithms", "dir", "jobs", "statistic", "options", "evaluation", "versions")
+OWN = (*SHARED, "algo", "label", "games", "plays")
 """Keys of an algorithm that are no options of `playfield train`."""
 SETTINGS = (
-    "preset",
-    "protocol",
-    "view",
-    "device",
-    "precision",
-    "env_kwargs",
-    "env_timeout",
-    "init_from",
-    "eval_every",
-    "eval_games",
+    *("preset", "protocol", "view", "device", "precision", "env_kwargs", "env_timeout", "init_from"),
+    *("eval_every", "eval_games"),
 )
 EVALUATION = {"games": "games", "every": "eval_every", "every_games": "eval_games"}
 
@@ -77,6 +72,7 @@ class Experiment:
         kinds: what is to be trained.
         directory: where; None: the file does not say.
         jobs: trainings at once; None: the file does not say.
+        statistic: of its games, the score of a training.
         plays: (environment, label) -> the protocol line that was resolved when the file was written.
         versions: of packages, when it was written.
     """
@@ -84,6 +80,7 @@ class Experiment:
     kinds: tuple[Kind, ...]
     directory: Path | None = None
     jobs: int | None = None
+    statistic: Statistic = MEAN
     plays: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -124,10 +121,14 @@ class _Reader:
         if directory is not None and (not isinstance(directory, str) or not directory.strip()):
             raise self.file.wrong("dir", "dir takes the path of a directory")
         jobs = self._whole("jobs", self.top, 0, 1, 1024)
+        try:
+            statistic = named(self.top.get("statistic", "mean"))
+        except UsageError as error:
+            raise self.file.wrong("statistic", str(error)) from None
         versions = self.top.get("versions", {})
         if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
             raise self.file.wrong("versions", "versions is a table of texts")
-        return Experiment(tuple(kinds), Path(directory) if directory else None, jobs, plays, versions)
+        return Experiment(tuple(kinds), Path(directory) if directory else None, jobs, statistic, plays, versions)
 
     def _kinds(self, table: Mapping[str, Any], after: int) -> list[Kind]:
         """One algorithm, for each of its environments."""
@@ -279,19 +280,23 @@ class _Reader:
         return value
 
 
-def resolved(directory: Path, ready: Mapping[Kind, Prepared], before: Experiment | None) -> str:
+def resolved(
+    directory: Path, ready: Mapping[Kind, Prepared], before: Experiment | None, statistic: Statistic = MEAN
+) -> str:
     """The text of the file beside the results: every option of every kind of training, to the last default.
 
     Args:
         directory: of the experiment.
         ready: what is trained.
         before: what the file there says so far; its other kinds stay in it.
+        statistic: that is the score of a training.
     """
     kinds = [*ready, *(before.kinds if before else ())]
     trust = " --trust" if any(":" in kind.env for kind in kinds) else ""
     lines = [
         f"# Written by `playfield compare`, which repeats it: playfield compare {NAME}{trust}",
         f"dir = {toml_value(str(directory))}",
+        *([] if statistic == MEAN else [f"statistic = {toml_value(statistic.name)}"]),
         "",
         "[versions]",
         *(f"{toml_key(name)} = {toml_value(str(version))}" for name, version in _versions().items()),

@@ -131,7 +131,7 @@ class Reader:
                     label,
                     places[label] if curve else None,
                     curve.steps if curve else NOTHING,
-                    curve.means if curve else NOTHING,
+                    curve.values if curve else NOTHING,
                 )
             )
         self._looked = Looked(runs, list(_groups([c for c in curves.curves if c.steps.size], places)))
@@ -208,7 +208,7 @@ def _groups(curves: Sequence[LearningCurve], places: dict[str, int]) -> Iterator
         for label, group in grouped(in_env, lambda c: c.label).items():
             if len(group) < 2:
                 continue
-            grid, values = on_common_steps([(c.steps, c.means) for c in group])
+            grid, values = on_common_steps([(c.steps, c.values) for c in group])
             if not grid.size:
                 continue
             enough = len(group) >= BAND

@@ -12,6 +12,7 @@ from playfield.experiments import aggregate as stats
 from playfield.experiments import drawn
 from playfield.experiments.compare import LearningCurve
 from playfield.experiments.summary import NAMES, Scale, Summary, curves_of
+from playfield.play.statistics import MEAN
 from playfield.runs.console import format_value
 from playfield.show import aggregate_plot as show
 from playfield.show.aggregate_plot import Band, Interval
@@ -53,7 +54,8 @@ def draw(summary: Summary, curves: Sequence[LearningCurve], out: Path, window: i
         foot=line + foot,
     )
     protocols = "\n".join(_foot(summary, score=False))
-    of = f"IQM of normalised scores, mean of the last {window} training games; band: {summary.interval}. "
+    words = f"{summary.choice.statistic.words} of the last {window} training games"
+    of = f"IQM of normalised scores, {words}; band: {summary.interval}. "
     told = {
         "steps": ("Sample efficiency", "steps (agent decisions)", "All runs of a line are at the same step.\n"),
         "time": (
@@ -82,7 +84,8 @@ def _foot(summary: Summary, score: bool = True) -> list[str]:
     """What all pictures say: seeds, score, normalisation, protocols, and what is left out."""
     count = len(summary.scales)
     shown = f"; score: {summary.choice.note}" if score else ""
-    first = f"{count} environment{'s' * (count > 1)}, {summary.seeds}{shown}."
+    definition = summary.choice.statistic.definition
+    first = f"{count} environment{'s' * (count > 1)}, {summary.seeds}{shown}. {definition}".rstrip()
     used = [c for rows in summary.runs.values() for row in rows for c in row]
     return [first, summary.normalisation, *drawn.protocols(used), *summary.left_out]
 
@@ -144,7 +147,9 @@ def _scores(out: Path, summary: Summary, own: Sequence[int], foot: str) -> None:
     texts = []
     for one, row in zip(summary.scales.values(), shades, strict=True):
         texts.append([f"{format_value(float(_raw(one, v)))}\n{v:.2f}" for v in row])
-    line = "Cell: mean raw score over seeds; below it and as shade: mean normalised score.\n"
+    statistic = summary.choice.statistic
+    what = "mean raw score" if statistic == MEAN else f"mean of the {statistic.words} of the raw scores"
+    line = f"Cell: {what} over seeds; below it and as shade: mean normalised score.\n"
     show.matrix(
         out,
         found.tasks,

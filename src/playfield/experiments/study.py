@@ -51,7 +51,7 @@ class Trial:
         value: what is optimised, where it is finished; where that is the score, also of one that is pruned, so far.
         note: why it failed or where it was pruned.
         seeds: of each training, its seed and its own value.
-        reported: early mean scores, by the ninths of the budget after which they were reported.
+        reported: early scores, by the ninths of the budget after which they were reported.
         passed: ninths after which it was compared with others and went on.
     """
 
@@ -212,7 +212,7 @@ class Study:
         )
 
     def _signed(self, value: float | None) -> float | None:
-        """A mean score from what the pruner sees, and back: it compares in the direction of the study."""
+        """A score from what the pruner sees, and back: it compares in the direction of the study."""
         return value if value is None or self.higher else -value
 
     def next(self, most: int) -> tuple[Trial, RunLock] | None:
@@ -278,7 +278,7 @@ class Study:
         return any(t.state == "running" and t.number not in mine for t in self.trials())
 
     def prunes(self, number: int, part: int, score: float) -> bool:
-        """Report the mean score of a trial after `part` ninths of its budget; whether it is to be pruned.
+        """Report the score of a trial after `part` ninths of its budget; whether it is to be pruned.
 
         Asynchronous successive halving (Li et al. 2020): the best third of those that have come as far goes on. It is
         computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is killed

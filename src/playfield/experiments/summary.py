@@ -18,6 +18,7 @@ from playfield.experiments import aggregate as stats
 from playfield.experiments import chosen, compare, drawn
 from playfield.experiments.aggregate import DRAWS, LEVEL, Aggregates
 from playfield.experiments.compare import LearningCurve, grouped
+from playfield.play.statistics import MEAN, named, one_statistic
 from playfield.runs.logger import WINDOW
 from playfield.show.plots import on_common_steps
 
@@ -50,7 +51,7 @@ class Scale:
 def scale(env: str, curves: Sequence[LearningCurve]) -> Scale:
     """The scale of an environment with these runs; raises UsageError for one that has none."""
     kind = family(curves[0].info["spec"]["kind"])
-    known = {kind.reference_scores(env, c.info["protocol"]) for c in curves}
+    known = {drawn.reference_scores(c) for c in curves}
     random, human = known.pop() if len(known) == 1 else (None, None)
     if random is not None and human is not None:
         return Scale(random, human, True)
@@ -93,6 +94,7 @@ class Summary:
         if human:
             told.append(
                 f"(score - random) / (human - random) on {', '.join(human)}, reference scores of Wang et al. 2016"
+                + ", which are means" * (self.choice.statistic != MEAN)
             )
         if others:
             told.append(f"(score - lowest) / (highest - lowest possible score) on {', '.join(others)}")
@@ -122,7 +124,9 @@ class Summary:
         intervals = f"In brackets: {self.interval}."
         fewest = min(map(len, self.runs.values()))
         few = [f"Of {fewest} seeds a bootstrap interval is too narrow: use {ENOUGH} or more."] * (1 < fewest < ENOUGH)
-        return [first, self.normalisation, intervals, *few, *drawn.protocols(curves), *self.left_out]
+        definition = self.choice.statistic.definition
+        told = [first, *([definition] if definition else []), self.normalisation, intervals, *few]
+        return [*told, *drawn.protocols(curves), *self.left_out]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -191,7 +195,8 @@ def _normalised(
     """[S, T] normalised scores."""
     raw = np.array([[choice.scores[c.directory] for c in row] for row in rows])
     for t, (env, one) in enumerate(scales.items()):
-        if not one.human and not ((one.zero <= raw[:, t]) & (raw[:, t] <= one.one)).all():
+        low, high = choice.statistic.limits(one.zero, one.one)
+        if not one.human and not ((low <= raw[:, t]) & (raw[:, t] <= high)).all():
             raise UsageError(
                 f"{label} has a score on {env} outside the possible {one.zero:g} to {one.one:g}: was the environment "
                 "changed? Its scores cannot be normalised"
@@ -226,7 +231,7 @@ def curves_of(summary: Summary, axis: str = "steps") -> list[Curve]:
     how: dict[str, Any] = {k: getattr(summary.aggregates, k) for k in ("level", "draws", "seed")}
     for label, rows in summary.runs.items():
         longest = max(c.clock[-1] for row in rows for c in row)
-        lines = [(c.steps if axis == "steps" else _clock(c, longest), c.means) for row in rows for c in row]
+        lines = [(c.steps if axis == "steps" else _clock(c, longest), c.values) for row in rows for c in row]
         at, values = on_common_steps(lines, POINTS)
         if not at.size:
             continue
@@ -265,6 +270,7 @@ def _tasks(name: str, value: Any) -> None:
     score=takes.text(*chosen.KINDS),
     games=takes.whole(1, 1e6),
     window=takes.whole(1, 1e6),
+    statistic=one_statistic,
 )
 def aggregate(
     source: str | Path | Mapping[str, ArrayLike],
@@ -278,6 +284,7 @@ def aggregate(
     score: str = "final",
     games: int = chosen.GAMES,
     window: int = WINDOW,
+    statistic: str = "mean",
 ) -> Aggregates:
     """Aggregate statistics of several algorithms on several tasks (Agarwal et al. 2021), with bootstrap intervals.
 
@@ -293,11 +300,13 @@ def aggregate(
         level: confidence level of the intervals.
         draws: samples of the bootstrap.
         seed: of the bootstrap; the same seed gives the same intervals.
-        score: of runs: `final`, the mean of the last training games at the same step; `eval`, the evaluation nearest
-            to it; `best`, fresh games of the best checkpoint. They are normalised: by human and random play where
+        score: of runs: `final`, that of the last training games at the same step; `eval`, the evaluation nearest to
+            it; `best`, fresh games of the best checkpoint. They are normalised: by human and random play where
             reference scores exist, else by the lowest and highest possible score.
         games: that a best checkpoint plays.
-        window: training games in the mean.
+        window: training games that count.
+        statistic: of the games of a run, which is its score: `mean`, `median`, `lower-quartile`, `mean-1std` (mean
+            less one standard deviation), `mean-0.5std`, ...
 
     Returns:
         The statistics; `rows()` gives a record for each algorithm, as `pandas.DataFrame` takes them.
@@ -314,6 +323,8 @@ def aggregate(
     how: dict[str, Any] = {"baseline": baseline, "gamma": gamma, "level": level, "draws": draws, "seed": seed}
     if isinstance(source, Mapping):
         try:
+            if named(statistic) != MEAN:
+                raise UsageError("statistic is for the games of runs; scores are aggregated as they are")
             return stats.aggregates(source, tasks, **how)
         except UsageError as error:
             raise UsageError(f"source: {error}" if str(error).startswith("scores") else str(error)) from None
@@ -321,5 +332,5 @@ def aggregate(
         raise UsageError("tasks names those of scores; the tasks of runs are their environments")
     if not Path(source).is_dir():
         raise UsageError(f"source: there is no directory {source}")
-    curves = compare.read(Path(source), window).curves
+    curves = compare.read(Path(source), window, named(statistic)).curves
     return summarise(curves, chosen.choose(curves, score, window, games=games), **how).aggregates

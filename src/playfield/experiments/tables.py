@@ -10,6 +10,7 @@ from typing import Any
 
 from playfield.experiments.aggregate import Estimate
 from playfield.experiments.summary import NAMES, Summary
+from playfield.play.statistics import MEAN, named
 from playfield.runs.console import format_value
 
 FORMATS = ("md", "csv", "latex")
@@ -64,13 +65,18 @@ def text(kind: str, rows: Rows, notes: Sequence[str], summary: Summary | None) -
 
 
 def _by_environment(rows: Rows) -> tuple[list[str], list[list[str]]]:
-    heads = ["environment", "algorithm", "seeds", "step", "mean score", "95 % interval"]
+    heads = ["environment", "algorithm", "seeds", "step", head_of(rows), "95 % interval"]
     cells = []
     for row in rows:
         interval = "-" if row["low"] is None else f"{format_value(row['low'])} to {format_value(row['high'])}"
         own = [row["env"], row["label"], seeds(row), f"{row['step']:,}", format_value(row["mean"]), interval]
         cells.append(own)
     return heads, cells
+
+
+def head_of(rows: Rows) -> str:
+    """The head of the column of scores, which names the statistic of a training's games that they are."""
+    return named(rows[0]["statistic"]).title if rows else MEAN.title
 
 
 def seeds(row: dict[str, Any]) -> str:
@@ -158,7 +164,7 @@ def _csv(rows: Rows, notes: Sequence[str], summary: Summary | None) -> str:
     for row in rows:
         numbers = {"value": row["mean"], "low": row["low"], "high": row["high"], "seeds": len(row["seeds"])}
         own = {"table": "environment", "environment": row["env"], "algorithm": row["label"], "step": row["step"]}
-        writer.writerow({**own, "statistic": "mean score", **_plain(numbers), "note": note})
+        writer.writerow({**own, "statistic": head_of(rows), **_plain(numbers), "note": note})
     if summary is not None:
         found, note = summary.aggregates, _one_line(" ".join(summary.notes))
         for name in found.algorithms:

@@ -4,8 +4,9 @@ The journal and the run directories are the only state: the same call goes on af
 share the trials. A trial belongs to the process that holds the lock of its directory; where that process has died,
 another takes the trial over, with the parameters in the journal, and its trainings go on from their checkpoints.
 
-Successive halving: after 1/9 and 3/9 of the budget of the first seed's training, the mean score of its last games is
-compared with those of the other trials at that point, once there are three. The best third goes on. The others are
+Successive halving: after 1/9 and 3/9 of the budget of the first seed's training, the score of its last games (the
+statistic that is optimised, else their mean) is compared with those of the other trials at that point, once there are
+three. The best third goes on. The others are
 stopped; their run directories stay, and can be resumed. The scores are those at exactly these steps, whenever they
 are looked at, so what is pruned does not depend on the machine where trials run one after another.
 """
@@ -13,7 +14,6 @@ are looked at, so what is pruned does not depend on the machine where trials run
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -268,9 +268,9 @@ class Tuner:
             if fraction * PARTS < part or part in active.trial.passed:
                 continue
             total = self.settings.steps or self._total(job)
-            scores = games_of(job.directory, total * part / PARTS)[-self.settings.window :]
-            active.trial.reported[part] = statistics.fmean(scores) if scores else 0.0
-            if scores and self.study.prunes(active.trial.number, part, active.trial.reported[part]):
+            score = self.settings.score(games_of(job.directory, total * part / PARTS))
+            active.trial.reported[part] = score or 0.0
+            if score is not None and self.study.prunes(active.trial.number, part, active.trial.reported[part]):
                 active.pruned = True
                 return
             active.trial.passed.add(part)

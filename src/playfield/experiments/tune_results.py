@@ -71,7 +71,9 @@ def pictures(directory: Path, settings: Settings, study: Study, ending: str = "p
         return []
     points = [(t.number, float(t.value or 0.0)) for t in finished]
     foot = f"{settings.algo} on {settings.env}: {settings.objective()}."
-    label = {"score": "mean score", "steps": "steps to the target", "seconds": "seconds to the target"}[settings.unit]
+    label = (
+        "mean score" if settings.unit == "score" else settings.unit + ("" if settings.higher else " to the target")
+    )
     made = [directory / f"history.{ending}"]
     others = [t.number for t in study.trials() if t.state in ("pruned", "failed")]
     tune_plots.history(made[0], points, others, settings.higher, label, foot)

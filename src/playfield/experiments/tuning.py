@@ -3,8 +3,9 @@
 Trial N's trainings are the run directories `trials/N/SEED`. Its value is the median, or the lower quartile, over
 seeds of one number for each training:
 
-- score: the mean raw score of the last games of the training, 100 unless asked otherwise;
-- time: how long it took until that mean reached a target. A training that does not reach it counts as more than its
+- score: the mean raw score of the last games of the training, 100 unless asked otherwise, or another statistic of
+  them;
+- time: how long it took until their mean reached a target. A training that does not reach it counts as more than its
   budget, up to twice (as PAR2 does in the configuration of algorithms): the more, the further its last mean is from
   the target on the way from its first one, so that there is something to follow where no trial gets there. Time is
   counted in steps where the budget is in steps, which repeats exactly, and in seconds of training where it is in
@@ -27,6 +28,7 @@ import numpy as np
 from playfield.errors import DataError, UsageError
 from playfield.experiments.job import Job
 from playfield.options import Option, Search
+from playfield.play.statistics import named
 from playfield.runs import catalog
 from playfield.runs.info import WRONG, read_info, unusable
 from playfield.runs.logger import read_monitor
@@ -46,7 +48,7 @@ class Settings:
         preset, config: what the tuning begins from: a preset, and options that are given beside it.
         steps, minutes: length of a training; one of them is None.
         until: the target of the time objective; None: the objective is the score.
-        window: games in the mean.
+        window: games that count.
         over: how the trainings of a trial become one number, see `OVER`.
         seeds: one training of a trial for each.
         seed: of the sampler.
@@ -55,6 +57,7 @@ class Settings:
         space: what is searched.
         default: of these options, the values that trial 0 has.
         trials: how many there are to be; the one setting that may grow.
+        statistic: of the games of a training, which is its score; see `play.statistics.named`.
     """
 
     env: str
@@ -74,6 +77,7 @@ class Settings:
     space: dict[str, Search]
     default: dict[str, Any]
     trials: int
+    statistic: str = "mean"
 
     @property
     def higher(self) -> bool:
@@ -82,15 +86,22 @@ class Settings:
 
     @property
     def unit(self) -> str:
-        """What a value is counted in: score, steps or seconds."""
-        return "score" if self.until is None else "steps" if self.steps is not None else "seconds"
+        """What a value is counted in: score (which names its statistic, unless it is the mean), steps or seconds."""
+        score = "score" if self.statistic == "mean" else named(self.statistic).title
+        return score if self.until is None else "steps" if self.steps is not None else "seconds"
+
+    def score(self, games: Sequence[float]) -> float | None:
+        """The statistic of the last of these games; None of none."""
+        last = games[-self.window :]
+        return named(self.statistic).value(last) if last else None
 
     def objective(self) -> str:
         """What is optimised, in words."""
         over = f", {self.over.replace('-', ' ')} over {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         length = f"{self.steps:,} steps" if self.steps is not None else f"{self.minutes:g} minutes"
         if self.until is None:
-            return f"mean score of the last {self.window} games after {length}{over}"
+            what = "mean score" if self.statistic == "mean" else f"{named(self.statistic).words} of the scores"
+            return f"{what} of the last {self.window} games after {length}{over}"
         return f"{self.unit} until the mean of {self.window} games reaches {self.until:g}, at most {length}{over}"
 
     def options(self) -> dict[str, Option]:
@@ -149,7 +160,8 @@ def save(directory: Path, settings: Settings) -> Settings:
         return settings
     with as_storage_error(f"create {directory}"):
         directory.mkdir(parents=True, exist_ok=True)
-    atomic_write(directory / FILE, json.dumps({"format": 1, **_plain(settings)}, indent=2) + "\n")
+    told = {k: v for k, v in _plain(settings).items() if (k, v) != ("statistic", "mean")}  # earlier versions read it
+    atomic_write(directory / FILE, json.dumps({"format": 1, **told}, indent=2) + "\n")
     return settings
 
 
@@ -197,6 +209,8 @@ def _check(s: Settings) -> None:
         and all(type(n) is int and n >= 0 for n in (s.seed, *s.seeds))
         and all(v is None or math.isfinite(v) for v in (s.minutes, s.until))
         and s.over in OVER
+        and named(s.statistic).name == s.statistic
+        and (s.until is None or s.statistic == "mean")
         and isinstance(s.prune, bool)
         and isinstance(s.config, dict)
         and bool(s.seeds)
@@ -217,8 +231,7 @@ def value_of(settings: Settings, job: Job) -> float | None:
     info = read_info(job.directory)
     result = info["result"]
     if settings.until is None:
-        scores = games_of(job.directory, info["steps"])[-settings.window :]
-        return statistics.fmean(scores) if scores else None
+        return settings.score(games_of(job.directory, info["steps"]))
     if result.get("stop") != "target":
         budget = settings.steps if settings.steps is not None else 60 * (settings.minutes or 0.0)
         return budget * (1 + _missing(settings, games_of(job.directory, info["steps"])))

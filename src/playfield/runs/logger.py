@@ -306,14 +306,25 @@ def read_evaluations(path: Path) -> list[tuple[int, float, float, float]]:
 
     Raises DataError for a damaged table.
     """
+    return [
+        (int(row["step"]), row["mean"], row.get("low", row["mean"]), row.get("high", row["mean"]))
+        for row in evaluation_rows(path)
+    ]
+
+
+def evaluation_rows(path: Path) -> list[dict[str, float]]:
+    """The evaluations during a training: `step`, `mean` and the other columns of each that are filled in.
+
+    Raises DataError for a damaged table.
+    """
     if not path.exists():
         return []
     found = []
     table = MetricsCsv(path)
     try:
         for row in table.rows():
-            mean = float(row["mean"])
-            found.append((whole_number(row["step"]), mean, float(row.get("low", mean)), float(row.get("high", mean))))
+            step, mean = whole_number(row["step"]), float(row["mean"])
+            found.append({name: float(text) for name, text in row.items()} | {"step": step, "mean": mean})
     except (KeyError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     finally:
