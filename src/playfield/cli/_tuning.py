@@ -75,7 +75,7 @@ def _search(
         say_line(f"{settings.algo} on {settings.env}: {settings.objective()}")
         if settings.prune and named(settings.statistic).less:
             say_line(
-                "note: scores that rise fast deviate most, and early scores decide who is stopped: see --no-prune"
+                "note: scores that rise fast deviate most, and early ones decide what is stopped: see --no-prune"
             )
         say_line(f"searched: {', '.join(name.replace('_', '-') for name in settings.space)}")
     settings = tuning.save(where, settings)
