@@ -63,6 +63,15 @@ def test_they_are_those_of_another_implementation_also_moving(scores, name, wind
     assert one.moving(scores, window) == pytest.approx(moving, **near)
 
 
+@pytest.mark.parametrize("window", [1, 3, 10, 100])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_window_moves_on(name, window):
+    scores = np.random.default_rng(5).normal(10, 30, 40).round(1).tolist() + [7.0] * 12
+    moving = [expected(name, scores[max(0, i + 1 - window) : i + 1]) for i in range(len(scores))]
+    assert named(name).moving(scores, window) == pytest.approx(moving, rel=1e-9, abs=1e-9)
+    assert named(name).moving(np.array(scores), window)[-1] == pytest.approx(named(name).value(scores[-window:]))
+
+
 def test_a_moving_deviation_loses_nothing_after_large_scores():
     scores = [1e9, -1e9] * 500 + [0.1, 0.3] * 5
     assert named("mean-1std").moving(scores, 10)[-1] == pytest.approx(0.2 - 0.1, abs=1e-15)

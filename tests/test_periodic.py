@@ -46,6 +46,9 @@ def test_the_rows_are_evaluations_of_the_weights_of_then(tmp_path: Path) -> None
     for row in found:
         again = playfield.evaluate(load_policy(tmp_path / "r", row["step"]), games=5).summary()
         assert (float(row["mean"]), float(row["low"]), float(row["high"])) == (again["mean"], *again["ci95"])
+        assert [float(row[k]) for k in ("median", "lower_quartile", "std")] == [
+            again[k] for k in ("median", "lower_quartile", "std")
+        ]
     assert [e[:2] for e in read_evaluations(tmp_path / "r" / EVALUATIONS)] == [
         (int(row["step"]), float(row["mean"])) for row in found
     ]

@@ -19,6 +19,7 @@ from playfield.cli import main
 from playfield.errors import DataError, UsageError
 from playfield.experiments import chosen, compare, drawn, file, tune, tune_results, tuning
 from playfield.play.statistics import named
+from playfield.runs.logger import MetricsCsv, evaluation_rows
 from test_tune import DEFAULT, go, settings
 from tune_place import C, Instant, score
 
@@ -138,6 +139,24 @@ def test_of_evaluations_during_a_training(tmp_path, capsys):
     err = capsys.readouterr().err
     assert f"{tmp_path / C / 'dqn' / '2'} has evaluations that do not tell the mean less 1 standard deviation" in err
     assert err.count("\n") == 1
+
+
+def test_a_table_that_an_earlier_version_began_goes_on_with_what_it_lacks(tmp_path):
+    path = tmp_path / "evaluations.csv"
+    path.write_text("step,mean,median,min,max,games\n50,9,8,1,20,5\n")
+    table = MetricsCsv(path)
+    table.log(
+        100, {"mean": 10.0, "median": 8.0, "lower_quartile": 6.0, "std": 2.0, "min": 0.0, "max": 20.0, "games": 5}
+    )
+    table.close()
+    first, second = evaluation_rows(path)
+    assert [named(name).told(first) for name in ("mean", "median", "lower-quartile", "mean-1std")] == [
+        9,
+        8,
+        None,
+        None,
+    ]
+    assert [named(name).told(second) for name in ("mean", "median", "lower-quartile", "mean-1std")] == [10, 8, 6, 8]
 
 
 def kept(run, name, scores, more=()):
