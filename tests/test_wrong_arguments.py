@@ -60,12 +60,12 @@ WRONG: dict[str, dict[str, list[object]]] = {
         "tasks": ["ab", 5, [1, 2], ["t"], ["t", "u", "v"], {}, object()],
         "baseline": [*NAME, "b"], "gamma": ["1", math.nan, math.inf, True, [1], object(), 10**400],
         "level": [*real(0), 0, 1, 95], "draws": whole(10), "seed": SEED, "score": [*NAME, "max", None],
-        "games": whole(1), "window": whole(1),
+        "games": whole(1), "window": whole(1), "statistic": NAME,
     },
     "evaluate": {
         "policy": [*PATH, None, "nope", playfield], "games": whole(1), "seed": SEED, "num_envs": whole(0),
         "threads": whole(0), "on_game": FUNCTION, "on_step": FUNCTION, "max_steps": whole(1),
-        "protocol": NAME, "parts": TABLE,
+        "protocol": NAME, "parts": TABLE, "statistic": [3, None, "", "max", ["median", "max"], {"median": 1}],
     },
     "list_runs": {
         "folder": [*(p for p in PATH if p != []), None, "nope", [5]], "env": NAME[:-1], "algo": NAME[:-1],
