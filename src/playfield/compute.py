@@ -1,6 +1,6 @@
 """Device, precision, threads, free memory and the allocator.
 
-On a CPU, playfield runs one worker thread per core with one intra-op thread each. More intra-op threads are faster
+On a CPU, playfield runs one worker per core with one intra-op thread each. More intra-op threads are faster
 only on an idle machine: while another program is busy, they wait for each other at every barrier.
 """
 
@@ -27,12 +27,12 @@ _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max":
 
 @dataclass(frozen=True)
 class Compute:
-    """Device, precision and worker threads of a training.
+    """Device, precision and workers of a training.
 
     Attributes:
         device: `cpu` or `cuda`.
         precision: `bf16` or `fp32`, of network bodies (heads, losses and the optimizer are always fp32).
-        workers: threads, each with its own environments and a share of every minibatch. Another number of workers
+        workers: each with its own environments and a share of every minibatch. Another number of workers
             gives other (equally good) weights for the same seed.
         note: why these were chosen, for the log.
     """

@@ -120,6 +120,7 @@ OPTIONS = [
     "--init-from",
     "--minutes",
     "--workers",
+    "--workers-as",
     "--device",
     "--precision",
     "--keep",

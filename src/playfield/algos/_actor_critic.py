@@ -17,6 +17,7 @@ from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DivergedError
 from playfield.nets import bodies
 from playfield.nets.learner import load_weights
+from playfield.nets.team import Team
 from playfield.play.policy import log_softmax, sample
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
@@ -173,6 +174,23 @@ def compute_advantages(rollout: Rollout, gamma: float, lam: float) -> None:
     terminated = rollout.terminated[:taken]
     rollout.advantages = gae(rollout.rewards[:taken], values, after, terminated, truncated, gamma, lam)
     rollout.returns = rollout.advantages + values
+
+
+def team_plays(team: Team, rollouts: list[Rollout], play: Callable[[int], None]) -> None:
+    """Let every worker collect its rollout; what is recorded of it becomes known to all."""
+    team.run(play)
+    team.tell(rollouts, "episodes", "seconds", "taken")
+
+
+def share_advantages(team: Team, rollouts: list[Rollout], gamma: float, lam: float) -> None:
+    """`compute_advantages` of all rollouts, known to all workers."""
+    team.each(lambda k: compute_advantages(rollouts[k], gamma, lam))
+    team.tell(rollouts, "values", "advantages", "returns")
+
+
+def shuffled(team: Team, rollouts: list[Rollout], share: int, minibatches: int) -> list[np.ndarray]:
+    """For each worker the indices of its `share` samples in random order, [minibatches, share // minibatches]."""
+    return team.each(lambda k: rollouts[k].shuffle.permutation(share).reshape(minibatches, -1))
 
 
 def values_explained(rollouts: list[Rollout]) -> float:

@@ -27,9 +27,10 @@ from playfield.algos._actor_critic import (
     ActorCritic,
     Rollout,
     collect,
-    compute_advantages,
     load_network,
     make_rollouts,
+    share_advantages,
+    team_plays,
     values_explained,
 )
 from playfield.envs.base import EnvSpec
@@ -49,6 +50,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of A2C."""
 
     budgets = BUDGETS
+    processes = True
     search = _search.A2C
 
     added = frozenset({"policy_trains_critic", "replay_failures"})
@@ -231,7 +233,7 @@ def train(run: Run, cfg: Config) -> None:
             return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.eps, fused=True)
         return torch.optim.RMSprop(params, cfg.at("lr", 0.0), alpha=0.99, eps=cfg.eps)
 
-    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
+    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
@@ -239,14 +241,15 @@ def train(run: Run, cfg: Config) -> None:
         lr, ent_coef = (cfg.at(name, progress, run.step) for name in ("lr", "ent_coef"))
 
         with run.phase("rollout"):
-            learner.team.run(
-                lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games)
+            team_plays(
+                learner.team,
+                rollouts,
+                lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward, stop_at_end=cfg.whole_games),
             )
         run.record(rollouts, rollouts[0].taken * cfg.num_envs)
 
         with run.phase("training"):
-            for r in rollouts:
-                compute_advantages(r, cfg.gamma, cfg.gae_lambda)
+            share_advantages(learner.team, rollouts, cfg.gamma, cfg.gae_lambda)
             if cfg.norm_returns:
                 normalise(rollouts, "returns")
                 for r in rollouts:

@@ -22,9 +22,11 @@ from playfield.algos._actor_critic import (
     ActorCritic,
     Rollout,
     collect,
-    compute_advantages,
     load_network,
     make_rollouts,
+    share_advantages,
+    shuffled,
+    team_plays,
     values_explained,
 )
 from playfield.envs.base import EnvSpec
@@ -49,6 +51,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of PPO."""
 
     budgets = BUDGETS
+    processes = True
     search = _search.PPO
     added = frozenset({"replay_failures"})
 
@@ -239,27 +242,25 @@ def train(run: Run, cfg: Config) -> None:
     def adam(params: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps, fused=True)
 
-    learner = Learner(net, adam, compute, cfg.max_grad_norm)
+    learner = Learner(net, adam, compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
     share = cfg.batch // compute.workers  # samples of a worker in a rollout
-    part = share // cfg.minibatches  # and in a minibatch
 
     for progress in run.steps(cfg.batch):
         lr, clip, ent_coef = (cfg.at(name, progress, run.step) for name in ("lr", "clip", "ent_coef"))
 
         with run.phase("rollout"):
-            learner.team.run(lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward))
+            team_plays(learner.team, rollouts, lambda k: collect(learner.replicas[k], rollouts[k], cfg.clip_reward))
         run.record(rollouts)
 
         metrics: list[dict[str, float]] = []
         with run.phase("training"):
-            for r in rollouts:
-                compute_advantages(r, cfg.gamma, cfg.gae_lambda)
+            share_advantages(learner.team, rollouts, cfg.gamma, cfg.gae_lambda)
             for _ in range(cfg.epochs):
-                order = [r.shuffle.permutation(share) for r in rollouts]
-                for start in range(0, share, part):
-                    index = [o[start : start + part] for o in order]
+                order = shuffled(learner.team, rollouts, share, cfg.minibatches)
+                for m in range(cfg.minibatches):
+                    index = [samples[m] for samples in order]
                     metrics.append(update(learner, rollouts, index, cfg, lr=lr, clip=clip, ent_coef=ent_coef))
                 if cfg.target_kl and metrics[-1]["approx_kl"] > cfg.target_kl:
                     break

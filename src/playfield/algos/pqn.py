@@ -26,7 +26,15 @@ from torch import Tensor, nn
 
 from playfield.algos import _search
 from playfield.algos._actor import linear
-from playfield.algos._actor_critic import Rollout, collect, compute_advantages, make_rollouts, values_explained
+from playfield.algos._actor_critic import (
+    Rollout,
+    collect,
+    make_rollouts,
+    share_advantages,
+    shuffled,
+    team_plays,
+    values_explained,
+)
 from playfield.algos._dqn_config import check_epsilon
 from playfield.algos._q_network import QNetwork, identity, policy
 from playfield.envs.base import EnvSpec
@@ -46,6 +54,7 @@ class Config(algorithm.Config):
     """Hyper-parameters of PQN."""
 
     budgets = BUDGETS
+    processes = True
     search = _search.PQN
 
     added = frozenset({"eval_epsilon", "epsilon"})
@@ -216,7 +225,7 @@ def train(run: Run, cfg: Config) -> None:
             return torch.optim.RAdam(params, cfg.at("lr", 0.0))
         return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=1e-5, fused=True)
 
-    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm)
+    learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
 
@@ -227,17 +236,16 @@ def train(run: Run, cfg: Config) -> None:
             collect(lambda obs: epsilon_greedy(learner.replicas[k](obs), epsilon), rollouts[k], cfg.clip_reward)
 
         with run.phase("rollout"):
-            learner.team.run(play)
+            team_plays(learner.team, rollouts, play)
         run.record(rollouts)
 
         metrics: list[dict[str, float]] = []
         with run.phase("training"):
-            for r in rollouts:
-                # With the greedy action's value for each observation, the lambda-returns of GAE are Peng's Q(lambda):
-                # traces are not cut where an action was not greedy.
-                compute_advantages(r, cfg.gamma, cfg.q_lambda)
+            # With the greedy action's value for each observation, the lambda-returns of GAE are Peng's Q(lambda):
+            # traces are not cut where an action was not greedy.
+            share_advantages(learner.team, rollouts, cfg.gamma, cfg.q_lambda)
             for _ in range(cfg.epochs):
-                order = [r.shuffle.permutation(cfg.batch // workers).reshape(cfg.minibatches, -1) for r in rollouts]
+                order = shuffled(learner.team, rollouts, cfg.batch // workers, cfg.minibatches)
                 for m in range(cfg.minibatches):
                     metrics.append(update(learner, rollouts, [samples[m] for samples in order], lr))
 

@@ -121,7 +121,12 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument("--trust", action="store_true", help="with --resume: import the module that an id module:Id names")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto, bf16 or fp32 (network bodies)")
-    p.add_argument("--workers", type=TAKES["workers"].parse, default=0, help="worker threads (0: choose)")
+    p.add_argument("--workers", type=TAKES["workers"].parse, default=0, help="workers (0: choose)")
+    p.add_argument(
+        "--workers-as",
+        choices=TAKES["workers_as"].choices,
+        help="what workers are: threads (auto) or processes, which end with the same bits; also with --resume",
+    )
     p.add_argument(
         "--save-seconds", type=TAKES["save_seconds"].parse, help="maximum seconds between checkpoints (default 60)"
     )
@@ -176,7 +181,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
     common = {"steps": a.steps, "console": not a.quiet}
-    asked = ("save_seconds", "keep", "target_score", "target_games", "games", "film", "tensorboard")
+    asked = ("save_seconds", "keep", "target_score", "target_games", "games", "film", "tensorboard", "workers_as")
     common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
     if a.resume is not None:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from playfield.envs.traces import stack
@@ -70,11 +70,16 @@ class Call:
             raise Hang from None
 
 
+def _print(text: str, _code: int) -> None:
+    print(f"playfield: {text}", file=sys.stderr, flush=True)
+
+
 class _State:
     """What the watching thread knows."""
 
     def __init__(self) -> None:
         self.limit, self.process_may_end = LIMIT, False
+        self.last_words: Callable[[str, int], None] = _print
         self.text, self.code = "", EnvError.exit_code
         self.signum, self.signalled = 0, 0.0  # the user asked the process to stop, and when
         self.pipe = -1  # numbers of signals, where the main thread does not come to handle them
@@ -129,6 +134,19 @@ def of_command_line() -> Iterator[None]:
             yield
     finally:
         _state.process_may_end = before
+
+
+def time_limit() -> float:
+    """Seconds that a call may take at present; 0: as many as it likes."""
+    return _state.limit
+
+
+def of_worker(last_words: Callable[[str, int], None]) -> None:
+    """This process is a worker's: before a call that cannot be interrupted ends it, `last_words` are said.
+
+    They are given the text and the exit code.
+    """
+    _state.process_may_end, _state.last_words = True, last_words
 
 
 def raise_if_ended() -> None:
@@ -235,7 +253,7 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
     time.sleep(GRACE)
     if call.began == began and _state.process_may_end:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(f"playfield: {text}", file=sys.stderr, flush=True)
+            _state.last_words(text, code)
         os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Data-parallel updates of one network by worker threads.
+"""Data-parallel updates of one network by workers: threads, or processes that share memory.
 
 Each worker runs PyTorch with one intra-op thread and computes the gradient of its own share of a minibatch on a
 replica of the network. Replicas share their weights: all parameters are views of one flat float32 vector (or of a
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -21,77 +19,15 @@ from torch import Tensor, nn
 
 from playfield.compute import Compute
 from playfield.errors import DataError, DivergedError
+from playfield.nets.team import Processes
+from playfield.nets.team import Team as Team
+from playfield.runs.group import Group
 
 _ALIGN = 32  # elements: every parameter starts on a cache line
 _LARGE = 2**18  # elements from which taking over a parameter's gradient is faster than adding it to zeros
 
 R = TypeVar("R")
 N = TypeVar("N", bound=nn.Module)
-
-
-class Team:
-    """`size` worker threads that run the same function, each with its own number (0 to size - 1).
-
-    A team of one runs the function in the caller's thread, unless `background` is set: `start` needs a thread.
-    """
-
-    def __init__(self, size: int, *, background: bool = False) -> None:
-        self.size, self._inline = size, size == 1 and not background
-        self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
-        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, args=(k,), name=f"worker-{k}", daemon=True)
-            for k in range(0 if self._inline else size)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self, k: int) -> None:
-        torch.set_num_threads(1)
-        while (fn := self._jobs[k].get()) is not None:
-            try:
-                self._done.put((k, fn(k), None))
-            except BaseException as error:
-                self._done.put((k, None, error))
-
-    def run(self, fn: Callable[[int], R]) -> list[R]:
-        """Compute [fn(0), ..., fn(size - 1)] in parallel. Raises the error of the lowest-numbered failed worker."""
-        if self._inline:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # like any worker: results must not depend on the caller's setting
-            try:
-                return [fn(0)]
-            finally:
-                torch.set_num_threads(threads)
-        self.start(fn)
-        return self.wait()
-
-    def start(self, fn: Callable[[int], Any]) -> None:
-        """Start fn(0), ..., fn(size - 1) in the background; call `wait` for the results."""
-        if self._closed:
-            raise RuntimeError("this team of workers is closed")
-        for jobs in self._jobs:
-            jobs.put(fn)
-
-    def wait(self) -> list[Any]:
-        """The results of what was started, once all are done. Raises as `run` does."""
-        out: list[Any] = [None] * self.size
-        errors: list[BaseException | None] = [None] * self.size
-        for _ in range(self.size):
-            k, out[k], errors[k] = self._done.get()
-        for error in errors:
-            if error is not None:
-                raise error
-        return out
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._closed = True
-        for jobs in self._jobs:
-            jobs.put(None)
-        for thread in self._threads:
-            thread.join(timeout=10)
 
 
 def _layout(params: Iterable[Tensor]) -> tuple[list[int], int]:
@@ -114,7 +50,9 @@ def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:
 
 
 class Learner:
-    """One network, its optimizer, and the worker threads that compute its gradients.
+    """One network, its optimizer, and the workers that compute its gradients.
+
+    Of processes each has a Learner, which has the share of its worker; weights and gradients are the same memory.
 
     Args:
         net: parameters under `net.body` and `net.critic_body` use the precision of `compute` (bfloat16 or float32);
@@ -122,11 +60,12 @@ class Learner:
         optimizer: makes the optimizer for a list of flat tensors; called once for each worker's slice.
         compute: device, precision and number of workers.
         max_grad_norm: maximum global gradient norm (0: no clipping).
+        group: the processes of the workers, where they are no threads of this one.
 
     Attributes:
         net: the network with the float32 weights.
         replicas: the networks of the workers, which share its weights (in `compute`'s precision).
-        team: the worker threads.
+        team: the workers.
         seconds: time spent in `update` so far, by part.
     """
 
@@ -136,9 +75,12 @@ class Learner:
         optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
         compute: Compute,
         max_grad_norm: float,
+        group: Group | None = None,
     ) -> None:
         self.compute, self.max_grad_norm, self._make_optimizer = compute, max_grad_norm, optimizer
-        self.team = Team(compute.workers)
+        self.team = Team(compute.workers) if group is None else Processes(group)
+        self._group, workers = group, compute.workers
+        self._own = range(workers) if group is None else range(group.rank, group.rank + 1)
         self.seconds = {"gradient": 0.0, "optimizer": 0.0}
         device = torch.device(compute.device)
         named = list(net.named_parameters())
@@ -150,24 +92,30 @@ class Learner:
         self.body_size = next((s for s, b in zip(self.starts, in_body, strict=True) if not b), self.size)
         if compute.dtype == torch.float32:
             self.body_size = 0
-        self.flat = torch.zeros(self.size, device=device)
-        self.flat_body = torch.zeros(self.body_size, dtype=compute.dtype, device=device)
+        self.flat = self._zeros(self.size)
+        self.flat_body = self._zeros(self.body_size, compute.dtype)
         self.net = net.to(device)
         for (_, p), start in zip(named, self.starts, strict=True):
             view = _view(self.flat, start, p)
-            view.copy_(p.data)
+            if 0 in self._own:  # the others would overwrite what the first may have restored by then
+                view.copy_(p.data)
             p.data = view
+        if 0 in self._own:
+            self.flat_body.copy_(self.flat[: self.body_size])
         self._size = max(float(self.flat.norm()), 1e-6)
-        self.flat_body.copy_(self.flat[: self.body_size])
         self.replicas: list[nn.Module] = []
         self._grad_body: list[Tensor] = []
         self._grad_head: list[Tensor] = []
         self._large: list[list[tuple[nn.Parameter, Tensor]]] = []
-        for _ in range(compute.workers):
+        for k in range(workers):
+            grad_body = self._zeros(self.body_size, compute.dtype)
+            grad_head = self._zeros(self.size - self.body_size)
+            self._grad_body.append(grad_body)
+            self._grad_head.append(grad_head)
+            if k not in self._own:
+                continue
             replica = copy.deepcopy(net)
             params = dict(replica.named_parameters())
-            grad_body = torch.zeros_like(self.flat_body)
-            grad_head = torch.zeros(self.size - self.body_size, device=device)
             for name, start in zip(self.names, self.starts, strict=True):
                 p = params[name]
                 if start < self.body_size:
@@ -179,9 +127,9 @@ class Learner:
             self.replicas.append(replica)
             large = [p for p in params.values() if p.numel() >= _LARGE]
             self._large.append([(p, slot) for p in large if (slot := p.grad) is not None])
-            self._grad_body.append(grad_body)
-            self._grad_head.append(grad_head)
-        edges = [round(k * self.size / compute.workers / _ALIGN) * _ALIGN for k in range(compute.workers)]
+        if group is not None:
+            self.replicas, self._large = workers * self.replicas, workers * self._large
+        edges = [round(k * self.size / workers / _ALIGN) * _ALIGN for k in range(workers)]
         self._slices = [slice(a, b) for a, b in zip(edges, [*edges[1:], self.size], strict=True)]
         self.flat.grad = torch.zeros_like(self.flat)
         self._parts = []
@@ -190,6 +138,17 @@ class Learner:
             part.grad = self.flat.grad[s]
             self._parts.append(part)
         self.optimizers = [optimizer([part]) for part in self._parts]
+        self._shared: dict[str, Tensor] = {}  # what processes' optimizers keep for the flat vector
+        if group is not None:
+            shapes = self._optimizer_shapes()
+            self._shared = {key: self._zeros(self.size) for key in sorted(shapes) if shapes[key]}
+        self.team.run(lambda k: None)  # the weights are there
+
+    def _zeros(self, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A vector of zeros; of processes all have the same one."""
+        if self._group is None or not size:
+            return torch.zeros(size, dtype=dtype, device=self.compute.device)
+        return torch.frombuffer(self._group.memory(size * dtype.itemsize), dtype=dtype, count=size)
 
     def update(self, loss: Callable[[int, nn.Module], tuple[Tensor, R]], lr: float) -> tuple[list[R], float]:
         """One optimizer step on the sum of the workers' losses.
@@ -233,6 +192,7 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
+            self._share_state(k)
             self._publish(self._slices[k])
 
         self.team.run(apply)
@@ -259,6 +219,15 @@ class Learner:
                     total[cut:].add_(head)
         return float(torch.dot(total, total))
 
+    def _share_state(self, k: int) -> None:
+        """Let the optimizer of worker k keep its state where all processes see it."""
+        state = self.optimizers[k].state[self._parts[k]]
+        for key, whole in self._shared.items():
+            part = whole[self._slices[k]]
+            if state[key].data_ptr() != part.data_ptr():
+                part.copy_(state[key])
+                state[key] = part
+
     def _publish(self, s: slice) -> None:
         """Copy slice `s` of the new weights to the replicas' bfloat16 copy, where there is one."""
         stop = min(s.stop, self.body_size)
@@ -268,10 +237,13 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Weights by name, and the optimizer's state as flat vectors; all float32 copies."""
         optim: dict[str, Any] = {}
-        states = [o.state[p] for o, p in zip(self.optimizers, self._parts, strict=True)]
+        states = [self.optimizers[k].state[self._parts[k]] for k in self._own]
         for key in states[0] if all(states) else ():
             values = [s[key] for s in states]
-            optim[key] = values[0].clone() if values[0].dim() == 0 else torch.cat(values)
+            whole = (
+                self._shared[key].clone() if key in self._shared else torch.cat(values) if values[0].dim() else None
+            )
+            optim[key] = values[0].clone() if whole is None else whole
         weights = {n: p.detach().clone().contiguous() for n, p in self.net.named_parameters()}
         return {"weights": weights, "optimizer": optim}
 
@@ -291,12 +263,15 @@ class Learner:
         with torch.no_grad():
             for name, value in state["weights"].items():
                 params[name].copy_(value)
-            for optimizer, part, s in zip(self.optimizers, self._parts, self._slices, strict=True):
+            for k in self._own:
+                optimizer, part, s = self.optimizers[k], self._parts[k], self._slices[k]
                 fused = optimizer.defaults.get("fused") or optimizer.defaults.get("capturable")
                 for key, value in state["optimizer"].items():
                     scalar = value.dim() == 0  # the count of steps, which only fused optimizers keep on the GPU
                     where = "cpu" if scalar and not fused else self.flat.device
                     optimizer.state[part][key] = (value if scalar else value[s]).clone().to(where)
+                if state["optimizer"]:
+                    self._share_state(k)
         self._publish(slice(0, self.size))
 
     def begin(self, weights: dict[str, Any]) -> None:
@@ -326,7 +301,7 @@ class Learner:
         return float(self.flat.norm()) / self._size
 
     def close(self) -> None:
-        """Stop the worker threads."""
+        """Stop the workers."""
         self.team.close()
 
 

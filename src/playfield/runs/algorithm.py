@@ -67,7 +67,8 @@ class Config:
     Class attributes:
         learns: False for an agent without weights.
         uses_replay: it keeps a replay buffer in the run directory.
-        most_workers: worker threads that it can use; 0: any number.
+        most_workers: workers that it can use; 0: any number.
+        processes: its workers may be processes as well as threads: `train` gives `run.group` to its `Learner`.
         evaluation_temperature: of sampling when its agents are evaluated and shown; 1 is the policy that was trained.
         budgets: length of a training by default, by kind of environment as in `PRESETS`, or `KIND/PRESET`; of kinds
             that are not there, see `BUDGETS`. It is the same on every machine: schedules depend on it.
@@ -78,6 +79,7 @@ class Config:
     learns: ClassVar[bool] = True
     uses_replay: ClassVar[bool] = False
     most_workers: ClassVar[int] = 0
+    processes: ClassVar[bool] = False
     evaluation_temperature: ClassVar[float] = 1.0
     budgets: ClassVar[Mapping[str, Budget]] = {}
     search: ClassVar[Mapping[str, Search]] = {}

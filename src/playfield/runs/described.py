@@ -102,10 +102,11 @@ def _result(value: Any) -> bool:
 
 
 def _after(value: Any) -> bool:
-    """Games of the final evaluation; and whether to film, and to write TensorBoard events."""
+    """Games of the final evaluation; whether to film, and to write TensorBoard events; and what workers are."""
     return (
         isinstance(value, dict)
-        and value.keys() <= {"games", "film", "tensorboard"}
+        and value.keys() <= {"games", "film", "tensorboard", "workers_as"}
+        and value.get("workers_as", "auto") in ("auto", "threads", "processes")
         and _whole(0)(value.get("games", 0))
         and all(isinstance(value.get(name, True), bool) for name in ("film", "tensorboard"))
     )
@@ -134,7 +135,7 @@ def _preset_file(value: Any) -> bool:
 
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "after": (_after, "games, film and tensorboard"),
+    "after": (_after, "games, film, tensorboard and workers_as"),
     "algo": (_text, "a name"),
     "command": (lambda v: isinstance(v, str), "text"),
     "compute": (_compute, "device, precision and workers"),

@@ -27,11 +27,13 @@ from playfield.envs.base import EnvSpec, VectorEnv
 from playfield.errors import DataError, DivergedError, PlayfieldError, StorageError
 from playfield.runs import checkpoint, divergence, goal, origin
 from playfield.runs.fence import Fence
+from playfield.runs.group import Elsewhere, Group, Leader
 from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
+from playfield.runs.seeding import seeded
 from playfield.runs.signals import caught
-from playfield.runs.tree import mismatch, without
-from playfield.runs.weights import begin_from
+from playfield.runs.tree import number, without
+from playfield.runs.weights import begin_from, restore
 
 
 class Part(Protocol):
@@ -70,6 +72,7 @@ class Run:
             game of this session. With sinks it stays empty: monitor.csv has them, and memory does not grow.
         resume: the checkpoint to go on from.
         begin: weights that the part `learner` starts from, by parameter name; None: random ones.
+        group: the processes of the workers; None: they are threads of this one.
     """
 
     def __init__(
@@ -83,7 +86,10 @@ class Run:
         keep: int = 3,
         on_rollout: Any = None,
         begin: Mapping[str, Any] | None = None,
+        group: Leader | None = None,
     ) -> None:
+        self._leader = group
+        self.group: Group | None = group
         self.info, self.directory, self.sinks = info, directory, sinks
         self.make_envs, self.on_rollout = make_envs, on_rollout
         self.fence = Fence(Path(), 0)  # asked before anything is written; this one lets everything through
@@ -122,7 +128,7 @@ class Run:
 
     def seeded(self) -> contextlib.AbstractContextManager[Any]:
         """Weights made inside come from the run's seed; torch's own generator is left as it was."""
-        return _seeded(self.seed)
+        return seeded(self.seed)
 
     def track(
         self,
@@ -154,11 +160,9 @@ class Run:
         if name == "learner" and self._begin is not None:
             begin_from(part, self._begin)
         if name in self._saved:
-            saved = self._saved[name]
-            with stored(f"the checkpoint's part {name}"):
-                part.restore(saved)
-                if where := mismatch(without(saved, "files"), part.state()):
-                    raise DataError(f"the checkpoint's part {name} is for another run: {where}")
+            restore(name, part, self._saved[name])
+            if self._leader is not None:
+                self._leader.ask_all("restore", self._saved[name])
         return part
 
     @property
@@ -170,13 +174,20 @@ class Run:
         self, name: str, num_envs: int, make: Callable[[VectorEnv, np.random.SeedSequence, int], P]
     ) -> list[P]:
         """A tracked part for each worker, which `make` makes of its environments, its seed and its number."""
-        count = self.compute.workers
+        count, leader = self.compute.workers, self._leader
         seeds = np.random.SeedSequence(self.seed).spawn(count)
-        made = []
-        for k in range(count):
+        saved = [self._saved.get(f"{name}-{k}") for k in range(count)]
+        made: list[Any] = [Elsewhere(num_envs // count) for _ in range(count)]
+        if leader is not None:
+            self._parts |= leader.remote_parts(name, saved)
+        for k in range(count if leader is None else 1):
             env = self.make_envs(num_envs // count)
             self._envs.append(env)
-            made.append(self.track(f"{name}-{k}", make(env, seeds[k], k)))
+            made[k] = self._parts[f"{name}-{k}"] = make(env, seeds[k], k)
+            if saved[k] is not None:
+                restore(f"{name}-{k}", made[k], saved[k])
+        if leader is not None:
+            leader.receive([k for k in range(1, count) if saved[k] is not None])
         return made
 
     def steps(self, per_rollout: int) -> Iterator[float]:
@@ -193,6 +204,8 @@ class Run:
         with caught(self._stop, "finishing this update, then saving"):
             while not self.stop:
                 self._taken = per_rollout
+                if self._leader is not None:
+                    self._leader.order("go", self.step)
                 yield self.step / self.total_steps
                 self.step += self._taken
                 self._after_rollout(self._taken)
@@ -354,15 +367,17 @@ class Run:
 
     def _restore_counters(self, counters: dict[str, Any]) -> None:
         self.step, self.updates, self.games = (operator.index(counters[k]) for k in ("step", "updates", "games"))
-        self.scores.extend(map(_number, counters["scores"]))
+        self.scores.extend(map(number, counters["scores"]))
         self.lengths.extend(map(operator.index, counters["lengths"]))
-        self._seconds_before = float(_number(counters["seconds"]))
-        self._metrics.update({str(k): _number(v) for k, v in counters.get("metrics", {}).items()})
+        self._seconds_before = float(number(counters["seconds"]))
+        self._metrics.update({str(k): number(v) for k, v in counters.get("metrics", {}).items()})
         if min(self.step, self.updates, self.games, self._seconds_before) < 0 or not self._seconds_before < 1e12:
             raise DataError("the checkpoint's counters are out of range")
 
     def _stop(self, signum: int) -> None:
         self._signal = signum
+        if self._leader is not None:
+            self._leader.forward(signum)
 
     def end(self) -> None:
         """Stop the workers and close the sinks; training is over."""
@@ -379,22 +394,6 @@ class Run:
         finally:
             while self._envs:
                 self._envs.pop(0).close()
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrix decomposition behind orthogonal weights rounds by the number of threads
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _number(value: Any) -> float:
-    """A logged number as it was saved. Raises TypeError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{str(value)[:40]!r} is no number")
-    return value
+            if self._leader is not None:
+                self._leader.end()
+                self._leader = None

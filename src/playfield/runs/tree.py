@@ -178,6 +178,13 @@ def _kind(node: Any) -> str:
     return f"{len(node)} values" if isinstance(node, list | tuple) else f"a {type(node).__name__}"
 
 
+def number(value: Any) -> float:
+    """A logged number as it was saved. Raises TypeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} is no number")
+    return value
+
+
 def tree_hash(tree: Mapping[str, Any] | Any) -> str:
     """The sha256 of a tree: paths, dtypes, shapes and bytes of tensors, and all other values, dict keys
     sorted.

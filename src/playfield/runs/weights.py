@@ -12,7 +12,7 @@ from playfield.runs import tensor_file
 from playfield.runs.info import stored
 from playfield.runs.storage import atomic_chunks, open_regular
 from playfield.runs.strict_json import dump_json, parse_json
-from playfield.runs.tree import decode, encode_plain, tree_hash
+from playfield.runs.tree import decode, encode_plain, mismatch, tree_hash, without
 
 FORMAT = 1
 
@@ -70,3 +70,11 @@ def begin_from(part: Any, weights: Mapping[str, Any]) -> None:
             begin(weights)
         else:  # another package's: its state has `weights`, see `Algorithm.load`
             part.restore({**part.state(), "weights": weights})
+
+
+def restore(name: str, part: Any, saved: Any) -> None:
+    """Let a part go on from what a checkpoint holds of it. Raises DataError where that is of another run."""
+    with stored(f"the checkpoint's part {name}"):
+        part.restore(saved)
+        if where := mismatch(without(saved, "files"), part.state()):
+            raise DataError(f"the checkpoint's part {name} is for another run: {where}")

@@ -19,6 +19,7 @@ from playfield.envs.make import with_failures
 from playfield.runs import goal, origin, registered
 from playfield.runs.algorithm import Algorithm, Config
 from playfield.runs.console import format_seconds
+from playfield.runs.group import Leader
 from playfield.runs.info import VERSION, spec_from
 from playfield.runs.run import Run
 from playfield.training import init_from
@@ -30,8 +31,8 @@ LINES = 20  # of evaluations during a training that are printed, beside the firs
 PATIENCE = 10.0  # seconds after which 3 rollouts are enough to measure a training's speed
 
 
-AFTER = ("games", "film", "tensorboard")
-"""What is made beside the training and after it. A resume makes the same, unless it says otherwise."""
+AFTER = ("games", "film", "tensorboard", "workers_as")
+"""What is made beside the training and after it, and how. A resume does the same, unless it says otherwise."""
 
 
 def remember(info: dict[str, Any], options: dict[str, Any]) -> bool:
@@ -79,12 +80,20 @@ def snap(steps: float) -> int:
     return int(max(steps, 1) // power * power)
 
 
+Begin = Callable[[dict[str, Any], Config], Leader]
+"""Begins a training in worker processes."""
+
+
 class _Enough(Exception):
     """The speed is measured."""
 
 
-def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Compute, seed: int) -> float:
+def measure_speed(
+    module: Algorithm, cfg: Config, spec: EnvSpec, compute: Compute, seed: int, begin: Begin | None = None
+) -> float:
     """Steps per second of this training on this machine, after warm-up. Writes nothing.
+
+    `begin` begins it in worker processes, where workers are such.
 
     It takes 1,024 steps and at least 3 rollouts; fewer steps where those take longer than `PATIENCE`, and one rollout
     where that takes twice as long.
@@ -107,7 +116,8 @@ def measure_speed(module: Algorithm, cfg: Config, spec: EnvSpec, compute: Comput
         if marks[-1][0] - marks[before][0] > (PATIENCE if len(marks) > before + 3 else 2 * PATIENCE):
             raise _Enough
 
-    run = Run(info, envs_of(spec, compute, cfg.failures), on_rollout=mark)
+    make = envs_of(spec, compute, cfg.failures)
+    run = Run(info, make, on_rollout=mark, group=begin(info, cfg) if begin else None)
     try:
         with contextlib.suppress(_Enough):
             module.train(run, cfg)
@@ -282,9 +292,14 @@ def command_line(request: Request, steps: int, compute: Compute) -> str:
 
 
 def plan_text(
-    info: dict[str, Any], cfg: Config, compute: Compute, speed: float | None, replay: str | None = None
+    info: dict[str, Any],
+    cfg: Config,
+    compute: Compute,
+    speed: float | None,
+    replay: str | None = None,
+    apart: bool = False,
 ) -> str:
-    """What is going to happen, in one block."""
+    """What is going to happen, in one block; `apart`: workers are processes."""
     protocol, target = info["protocol"], goal.from_info(info)
     frames = family(info["spec"]["kind"]).frames_per_step(protocol)
     rows = {
@@ -296,7 +311,9 @@ def plan_text(
         **({"end games": failures.line(cfg.failures)} if cfg.failures else {}),
         **({"replay": replay} if replay else {}),
         **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
-        "device": describe(compute) + (f" ({compute.note})" if compute.note else ""),
+        "device": describe(compute)
+        + (", processes" if apart else "")
+        + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,.0f} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),
         "at most" if target else "expected": (

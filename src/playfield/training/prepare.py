@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,16 @@ from playfield.runs.storage import free_disk
 from playfield.training import init_from
 from playfield.training.request import Request
 
+PROCESS_BYTES = 350_000_000
+"""Memory of its own that a worker process takes: 270 to 330 MB were measured, of PPO on Breakout, by far the most for
+Python with torch."""
 MOST_WIDE = 2**17
 """Numbers in an observation that is no picture, of which networks are made: with more, an update takes minutes."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A valid request: algorithm's module, its Config, environment's spec, device, memory, weights to begin from."""
+    """A valid request: algorithm's module, its Config, environment's spec, device, memory, workers, first weights."""
 
     request: Request
     module: Algorithm
@@ -41,6 +45,7 @@ class Prepared:
     spec: EnvSpec
     compute: Compute
     need: Need
+    workers_as: str
     begin: init_from.Source | None = None
 
 
@@ -152,8 +157,32 @@ def prepare(request: Request) -> Prepared:
     if request.init_from is not None:
         begin = init_from.find(request.init_from, request.algo, module, cfg, spec)
         request = dataclasses.replace(request, init_from=begin.name)
-    need = need_of(cfg, spec, request.run or Path("runs"))
-    return Prepared(request, module, cfg, spec, chosen, need, begin)
+    how = workers_as(request.workers_as, request.algo, cfg, spec, chosen)
+    need = need_of(cfg, spec, request.run or Path("runs"), chosen.workers - 1 if how == "processes" else 0)
+    return Prepared(request, module, cfg, spec, chosen, need, how, begin)
+
+
+def workers_as(asked: str, algo: str, cfg: Config, spec: EnvSpec, chosen: Compute) -> str:
+    """`threads` or `processes`, which end with the same bits.
+
+    `auto` means threads: see docs/design/workers.md for what was measured.
+
+    Raises UsageError where processes are asked for and cannot be.
+    """
+    if asked != "processes" or chosen.workers == 1:
+        return "threads"
+    why = (
+        f"{algo} trains with threads only"
+        if not cfg.processes
+        else "workers share the GPU as threads"
+        if chosen.device != "cpu"
+        else "this system has no memory that processes share as playfield needs it"
+        if os.name != "posix"
+        else ""
+    )
+    if why:
+        raise UsageError(f"--workers-as processes: {why}: leave it out")
+    return "processes"
 
 
 def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[Algorithm, Config, EnvSpec, Need]:
@@ -190,8 +219,8 @@ def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[
         raise unusable(what, error) from error
 
 
-def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
-    """Memory and disk that a training takes, its environments included.
+def need_of(cfg: Config, spec: EnvSpec, directory: Path, processes: int = 0) -> Need:
+    """Memory and disk that a training takes, its environments and so many worker processes besides this one included.
 
     Raises UsageError where the algorithm's part, or emulators beside it, do not fit into the memory that is free.
     """
@@ -201,7 +230,11 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path) -> Need:
         emulators += failures.memory(spec.obs_shape, cfg.num_envs, compute.cores())
     what = f"training with {cfg.num_envs:,} environments of {readable_size(emulators)}"
     compute.refuse_if_larger(need.memory + emulators, what, "lower --num-envs")
-    return dataclasses.replace(need, memory=need.memory + emulators)
+    own = processes * PROCESS_BYTES
+    if processes:
+        what = f"{what} and {processes:,} worker processes more"
+        compute.refuse_if_larger(need.memory + emulators + own, what, "lower --workers, or leave out --workers-as")
+    return dataclasses.replace(need, memory=need.memory + emulators + own)
 
 
 def fit_together(needs: Sequence[Need], jobs: int, where: Path) -> None:

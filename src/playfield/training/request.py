@@ -32,6 +32,7 @@ TAKES = {
         Option("games", "int", 30, "", high=1e6),
         Option("device", "str", "auto", "", choices=("auto", "cpu", "cuda")),
         Option("precision", "str", "auto", "", choices=("auto", "bf16", "fp32")),
+        Option("workers_as", "str", "auto", "", choices=("auto", "threads", "processes")),
         *(Option(name, "str", None, "") for name in ("algo", "preset", "protocol", "view", "init_from")),
         *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
     )
@@ -93,7 +94,8 @@ class Request:
         run: run directory; None: the next free number under `runs/ENV/ALGO/`.
         device: `auto`, `cpu` or `cuda`.
         precision: of network bodies: `auto`, `bf16` or `fp32`.
-        workers: worker threads; 0: chosen by the number of cores.
+        workers: how many share the environments and every minibatch; 0: chosen by the number of cores.
+        workers_as: `threads` or `processes`, which end with the same bits; `auto`: see `prepare.workers_as`.
         protocol: Atari only: `classic`, `v4` or `v5`; None: the one that the name of the environment implies.
         view: Atari only: an observation view such as `mono,trim`.
         env_kwargs: not Atari: arguments of the environment, such as `{"is_slippery": False}`.
@@ -125,6 +127,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     workers: int = 0
+    workers_as: str = "auto"
     protocol: str | None = None
     view: str | None = None
     env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)

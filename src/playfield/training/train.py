@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.runs.run import WINDOW, Run, Stopped
-from playfield.training import extras
 from playfield.training import init_from as begins
 from playfield.training.directory import kept, last_good, make_directory, resuming, sweep
+from playfield.training.extras import finish
 from playfield.training.periodic import Periodic
 from playfield.training.plan import (
     algo_note,
@@ -49,7 +50,8 @@ from playfield.training.plan import (
     steps_of,
     went_on,
 )
-from playfield.training.prepare import prepare, reopen
+from playfield.training.prepare import Prepared, prepare, reopen, workers_as
+from playfield.training.processes import Pool, started
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
 from playfield.training.waiting import learn, measuring
@@ -77,6 +79,7 @@ def train(
     device: str | None = None,
     precision: str | None = None,
     workers: int | None = None,
+    workers_as: str | None = None,
     protocol: str | None = None,
     view: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
@@ -107,8 +110,8 @@ def train(
             full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
         preset, steps, minutes, target_score, target_games, seed, run, init_from, device, precision, workers,
-            protocol, view, env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every, eval_games,
-            tensorboard, console, games, film: see `Request`, which has the defaults.
+            workers_as, protocol, view, env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every,
+            eval_games, tensorboard, console, games, film: see `Request`, which has the defaults.
         more: options of the algorithm and of the environment's protocol by their names on the command line, or by
             those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
@@ -137,6 +140,7 @@ def train(
         "device": device,
         "precision": precision,
         "workers": workers,
+        "workers_as": workers_as,
         "protocol": protocol,
         "view": view,
         "env_kwargs": env_kwargs,
@@ -162,7 +166,7 @@ def train(
     if algo is None and env is not None:
         algo = default_algo(env)
     check_values({"algo": algo or "ppo", **options})
-    told = _silent if quiet or say is None else lasting(say)
+    told = (lambda _line: None) if quiet or say is None else lasting(say)
     if resume is not None:
         check_directory("resume", resume)
         if env is not None:
@@ -181,10 +185,6 @@ def train(
         return _start(request, told)
 
 
-def _silent(_line: str) -> None:
-    return None
-
-
 def _start(request: Request, say: Say) -> Result:
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
@@ -194,15 +194,21 @@ def _start(request: Request, say: Say) -> Result:
 
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
-    request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
     if note := resolve(request.env).note:
         say(note)
+    with started(ready.workers_as, request.algo, ready.spec, ready.compute, say) as pool:
+        return _start_with(pool, ready, say)
+
+
+def _start_with(pool: Pool | None, ready: Prepared, say: Say) -> Result:
+    request, module, cfg, spec, chosen = ready.request, ready.module, ready.cfg, ready.spec, ready.compute
     speed = None
     if request.minutes is not None or (request.console and (request.steps is None or request.steps > 20 * cfg.batch)):
         say("measuring the speed of this machine ...")
         try:
             with measuring(cfg, request.console):
-                speed = measure_speed(module, cfg, spec, chosen, request.seed)
+                begin = None if pool is None else partial(pool.begin, request.algo)
+                speed = measure_speed(module, cfg, spec, chosen, request.seed, begin)
         except Stopped as stop:
             stop.args = ("stopped before the training began; nothing was written",)
             raise
@@ -212,7 +218,7 @@ def _start(request: Request, say: Say) -> Result:
         logger.warning("note: %s", odd)
         if "seed" in odd:
             info["exact"] = False
-    say(plan_text(info, cfg, chosen, speed, ready.need.line))
+    say(plan_text(info, cfg, chosen, speed, ready.need.line, pool is not None))
     for line in filter(None, (algo_note(request, spec), slow, *(ready.begin.notes if ready.begin else ()))):
         say(line)
     if steps < 10 * cfg.batch and cfg.learns:
@@ -232,7 +238,7 @@ def _start(request: Request, say: Say) -> Result:
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
         checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
-        return _go(directory, info, module, cfg, request, None, say, run_fence)
+        return _go(directory, info, module, cfg, request, None, say, run_fence, pool)
 
 
 def _resume(
@@ -244,7 +250,7 @@ def _resume(
     target_games: int | None = None,
     **options: Any,
 ) -> Result:
-    fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film"}
+    fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film", "workers_as"}
     for name in options:
         if name not in fixed:
             raise UsageError(f"--{name.replace('_', '-')} is part of the run and cannot change with --resume")
@@ -315,7 +321,10 @@ def _resume_locked(
         "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
-    result = _go(directory, {**info, "spec": dataclasses.asdict(spec)}, module, cfg, request, found, say, run_fence)
+    chosen, info = Compute(**info["compute"]), {**info, "spec": dataclasses.asdict(spec)}
+    how = workers_as(request.workers_as, info["algo"], cfg, spec, chosen)
+    with started(how, info["algo"], spec, chosen, say) as pool:
+        result = _go(directory, info, module, cfg, request, found, say, run_fence, pool)
     return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
 
 
@@ -328,6 +337,7 @@ def _go(
     found: checkpoint.Checkpoint | None,
     say: Say,
     run_fence: fence.Fence,
+    pool: Pool | None,
 ) -> Result:
     """Train, evaluate and film; the caller holds the directory's lock."""
     begin = begins.kept(directory, info)
@@ -344,9 +354,9 @@ def _go(
     make = envs_of(spec, Compute(**info["compute"]), cfg.failures)
     try:
         notes = sinks.resume(found.step if found else 0)
-        run = Run(
-            {**info, "spec": spec}, make, directory, sinks, found, request.save_seconds, request.keep, begin=begin
-        )
+        whole, parts = {**info, "spec": spec}, found.tree["parts"] if found else ()
+        group = None if pool is None else pool.begin(request.algo, whole, cfg, directory, request.keep, parts)
+        run = Run(whole, make, directory, sinks, found, request.save_seconds, request.keep, None, begin, group)
         run.fence = run_fence
         if info.get("eval_every"):
             run.on_rollout = Periodic(directory, info, module, cfg, spec, run.step)
@@ -379,9 +389,11 @@ def _go(
         raise
     finally:
         run.close()  # what was trained is saved by then
+        if pool is not None:
+            pool.close()
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(seconds), mean))
-    evaluation, files, missing = extras.finish(directory, info, request, say)
+    evaluation, files, missing = finish(directory, info, request, say)
     notes += missing
     return Result(directory, run.step, seconds, run.score, final, evaluation, files, run.stop, tuple(notes))

@@ -1,0 +1,110 @@
+"""What more workers cost: PPO on Breakout with CleanRL's sizes and 16 environments, workers as threads and processes.
+
+Processor time is that of all workers together. On a machine with fewer cores than workers they take turns, so their
+speed says little, and what caches lose by the turns is part of the processor time. Both kinds end with the same bits,
+which is checked. Starting the processes does not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from playfield.algos import ppo
+from playfield.bench._progress import Progress
+from playfield.bench._run import breakout_spec, measured_run
+from playfield.bench._sides import plain_console
+from playfield.compute import choose, cores, setup
+from playfield.errors import PlayfieldError, UsageError
+from playfield.runs.run import Run
+from playfield.training.processes import Pool
+
+ENVS, ROLLOUT = 16, 128
+WORKERS = (1, 2, 4, 8, 16)
+TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def run(*, steps: int = 0, rounds: int = 0, json: bool = False) -> dict[str, Any]:
+    """Train with each number and kind of workers in turn; prints a table (with `json`, one JSON object).
+
+    Args:
+        steps: of each measurement, after a rollout of warm-up (0: two rollouts of 2,048).
+        rounds: measurements of each (0: 3).
+
+    Raises UsageError where `steps` is no whole number of rollouts, PlayfieldError where bits differ.
+    """
+    batch = ENVS * ROLLOUT
+    steps, rounds = steps or 2 * batch, rounds or 3
+    if steps % batch:
+        raise UsageError(f"--steps must be a multiple of {batch:,}, a rollout")
+    if not Path("/proc/self/stat").exists():
+        raise UsageError("this system does not tell the processor time of other processes: bench scaling needs Linux")
+    setup()
+    sides = [(n, kind) for n in WORKERS for kind in ("threads", "processes") if n > 1 or kind == "threads"]
+    names = {f"{n} {kind}": f"{n} worker{'s' * (n > 1)}, {kind}" for n, kind in sides}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    order = [side for n in range(rounds) for side in (list(reversed(sides)) if n % 2 else sides)]
+    with Progress([f"{n} {kind}" for n, kind in order], names) as progress:
+        for n, kind in order:
+            progress.begin()
+            found[f"{n} {kind}"].append(_measure(n, kind, steps))
+            progress.end()
+    for n in WORKERS:
+        if len({one["hash"] for side in (f"{n} threads", f"{n} processes") for one in found.get(side, [])}) > 1:
+            raise PlayfieldError(f"{n} workers ended with other bits as threads than as processes")
+    table = {
+        name: {key: statistics.median(one[key] for one in values) for key in ("processor_ms", "speed")}
+        for name, values in found.items()
+    }
+    out = {"bench": "scaling", "steps": steps, "rounds": rounds, "cores": cores(), "sides": table}
+    if json:
+        print(jsonlib.dumps(out, indent=1))
+        return out
+    shown = Table(f"PPO on breakout, {cores()} cores", "processor time of 1,000 steps", "steps/s", box=None)
+    for name, side in table.items():
+        shown.add_row(names[name], f"{side['processor_ms']:,.0f} ms", f"{side['speed']:,.0f}")
+    plain_console().print(shown)
+    return out
+
+
+def _measure(workers: int, kind: str, steps: int) -> dict[str, Any]:
+    """Processor time of all workers, ms for 1,000 steps; steps per second; the final hash."""
+    cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], num_envs=ENVS, rollout_steps=ROLLOUT)
+    chosen, spec = choose("cpu", workers=workers, num_envs=ENVS), breakout_spec()
+    marks: list[tuple[float, float]] = []
+    pool = Pool(workers) if kind == "processes" else None
+    pids = [] if pool is None else pool.pids
+
+    def tick(_: Run) -> None:
+        marks.append((time.process_time() + sum(map(_processor_seconds, pids)), time.perf_counter()))
+
+    try:
+        more: dict[str, Any] = {"on_rollout": tick}
+        if pool is not None:
+            pool.ready("ppo", spec)
+            info = measured_run("ppo", cfg, spec, chosen, steps + cfg.batch).info
+            more["group"] = pool.begin("ppo", info, cfg)
+        made = measured_run("ppo", cfg, spec, chosen, steps + cfg.batch, **more)
+        try:
+            ppo.train(made, cfg)
+            final = made.final_hash()
+        finally:
+            made.close()
+    finally:
+        if pool is not None:
+            pool.close()
+    (before, start), (after, end) = marks[0], marks[-1]
+    return {"processor_ms": 1e6 * (after - before) / steps, "speed": steps / (end - start), "hash": final}
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

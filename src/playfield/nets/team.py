@@ -1,0 +1,126 @@
+"""Workers that run the same function, each with its own number: threads, or processes in lockstep."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from playfield.runs.group import Ended, Group
+
+R = TypeVar("R")
+
+
+class Team:
+    """`size` worker threads that run the same function, each with its own number (0 to size - 1).
+
+    A team of one runs the function in the caller's thread, unless `background` is set: `start` needs a thread.
+    """
+
+    def __init__(self, size: int, *, background: bool = False) -> None:
+        self.size, self._inline = size, size == 1 and not background
+        self._jobs: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(k,), name=f"worker-{k}", daemon=True)
+            for k in range(0 if self._inline else size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, k: int) -> None:
+        torch.set_num_threads(1)
+        while (fn := self._jobs[k].get()) is not None:
+            try:
+                self._done.put((k, fn(k), None))
+            except BaseException as error:
+                self._done.put((k, None, error))
+
+    def run(self, fn: Callable[[int], R]) -> list[R]:
+        """Compute [fn(0), ..., fn(size - 1)] in parallel. Raises the error of the lowest-numbered failed worker."""
+        if self._inline:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # like any worker: results must not depend on the caller's setting
+            try:
+                return [fn(0)]
+            finally:
+                torch.set_num_threads(threads)
+        self.start(fn)
+        return self.wait()
+
+    def start(self, fn: Callable[[int], Any]) -> None:
+        """Start fn(0), ..., fn(size - 1) in the background; call `wait` for the results."""
+        if self._closed:
+            raise RuntimeError("this team of workers is closed")
+        for jobs in self._jobs:
+            jobs.put(fn)
+
+    def wait(self) -> list[Any]:
+        """The results of what was started, once all are done. Raises as `run` does."""
+        out: list[Any] = [None] * self.size
+        errors: list[BaseException | None] = [None] * self.size
+        for _ in range(self.size):
+            k, out[k], errors[k] = self._done.get()
+        for error in errors:
+            if error is not None:
+                raise error
+        return out
+
+    def each(self, fn: Callable[[int], R]) -> list[R]:
+        """As `run`, for what would only hold the interpreter's lock: threads leave it to the caller's."""
+        return [fn(k) for k in range(self.size)]
+
+    def tell(self, parts: Sequence[Any], *names: str) -> None:
+        """Each worker's part becomes known to all by these attributes. Threads share them in any case."""
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._closed = True
+        for jobs in self._jobs:
+            jobs.put(None)
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+
+class Processes(Team):
+    """The workers of a `Group`, as one of them: a function runs here with the own number, elsewhere with others."""
+
+    def __init__(self, group: Group) -> None:
+        self.group, self.size = group, group.size
+
+    def run(self, fn: Callable[[int], R]) -> list[R]:
+        """[fn(0), ..., fn(size - 1)]: computed in their processes and gathered in all of them."""
+        value, failed = None, None
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            value = fn(self.group.rank)
+        except Ended:
+            raise
+        except BaseException as error:
+            failed = error
+        finally:
+            torch.set_num_threads(threads)
+        return self.group.gather(value, failed)
+
+    def each(self, fn: Callable[[int], R]) -> list[R]:
+        """As `run`."""
+        return self.run(fn)
+
+    def tell(self, parts: Sequence[Any], *names: str) -> None:
+        """Each worker's part becomes known to all by these attributes."""
+        own = parts[self.group.rank]
+        for part, told in zip(parts, self.group.gather([getattr(own, name) for name in names]), strict=True):
+            for name, value in zip(names, told, strict=True):
+                setattr(part, name, value)
+
+    def start(self, fn: Callable[[int], Any]) -> None:
+        """Not for processes."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The group ends with the training."""
