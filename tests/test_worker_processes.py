@@ -21,7 +21,7 @@ import playfield
 from playfield.algos import a2c, ppo, pqn
 from playfield.cli import main
 from playfield.compute import Compute
-from playfield.envs import hang, make_envs, make_from
+from playfield.envs import hang, make_envs
 from playfield.envs.base import Episode
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.runs import checkpoint
@@ -29,6 +29,7 @@ from playfield.runs.algorithm import load
 from playfield.runs.group import packed, unpacked
 from playfield.runs.run import Run
 from playfield.runs.wire import from_bytes, to_bytes
+from playfield.training.plan import envs_of
 from playfield.training.prepare import PROCESS_BYTES, prepare
 from playfield.training.processes import Pool
 from playfield.training.request import Request
@@ -46,6 +47,7 @@ Q = dataclasses.replace(pqn.VECTOR, num_envs=6, rollout_steps=8)
 TRAININGS = [
     ("ppo", "CartPole-v1", SMALL, "fp32"),
     ("ppo", "breakout", PIXELS, "bf16"),
+    ("ppo", "breakout", dataclasses.replace(PIXELS, replay_failures=0.5), "fp32"),
     ("a2c", "CartPole-v1", dataclasses.replace(VECTOR, num_envs=6), "fp32"),
     ("a2c", "CartPole-v1", BATCH, "fp32"),
     ("pqn", "CartPole-v1", Q, "fp32"),
@@ -70,13 +72,14 @@ def trained(algo, env, cfg, fmt="fp32", rounds=4, pool=None, resume=None, worker
     """A run after training, with threads or in `pool`, still open."""
     spec = spec_of(env)
     info = {"env": spec.id, "algo": algo, "spec": spec, "seed": 1, "steps": rounds * cfg.batch}
-    info |= {"compute": dataclasses.asdict(Compute("cpu", fmt, workers))}
+    compute = Compute("cpu", fmt, workers)
+    info |= {"compute": dataclasses.asdict(compute)}
     info |= {"config": dataclasses.asdict(cfg), "protocol": spec.protocol}
     if pool is not None:
         pool.ready(algo, spec)
         saved = resume.tree["parts"] if resume else ()
         more["group"] = pool.begin(algo, info, cfg, more.get("directory"), 3, saved)
-    run = Run(info, lambda n: make_from(spec, n), resume=resume, **more)
+    run = Run(info, envs_of(spec, compute, cfg.failures), resume=resume, **more)
     try:
         load(algo).train(run, cfg)
     except BaseException:
