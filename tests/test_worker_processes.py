@@ -230,7 +230,8 @@ def test_memory_of_the_processes_is_counted():
 
 SCRIPT = """
 import playfield
-playfield.train("CartPole-v1", steps=5_000_000, workers=2, workers_as="processes", run="a", console=False)
+quiet = {"run": "a", "console": False, "env_timeout": 0, "num_envs": 2}
+playfield.train("worker_envs:Hangs-v0", steps=4096, workers=2, workers_as="processes", **quiet)
 """  # without `if __name__ == "__main__"`
 
 
@@ -244,16 +245,23 @@ def until(condition, seconds=60.0):
 def started(words, folder):
     child = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: (folder / "a" / "metrics.csv").exists() and (folder / "a" / "metrics.csv").stat().st_size > 500)
-    found = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    return child, [Path("/proc") / pid for pid in found]
+    return child, children(child.pid)
 
 
-def test_no_worker_outlives_a_script_that_is_killed(tmp_path):
-    child, workers = started([sys.executable, "-c", SCRIPT], tmp_path)
-    assert len(workers) == 1
-    child.kill()
-    child.communicate()
-    until(lambda: not any(worker.exists() for worker in workers), 10.0)
+def children(pid):
+    return [Path("/proc") / child for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_no_worker_outlives_a_script_that_is_killed_even_where_it_hangs(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    words = [sys.executable, "-c", SCRIPT]
+    script = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
+    with script:
+        assert any(line == b"hangs now\n" for line in script.stdout)
+        workers = children(script.pid)
+        assert len(workers) == 1
+        script.kill()
+        until(lambda: not any(worker.exists() for worker in workers), 10.0)
 
 
 def test_ctrl_c_saves_and_ends_all(tmp_path):

@@ -41,6 +41,7 @@ class Odd(gymnasium.Env):
 
     def hangs(self):
         """A wait in C that no signal ends."""
+        print("hangs now", flush=True)
         libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
         libc.pthread_mutex_lock(lock)
         libc.pthread_mutex_lock(lock)
