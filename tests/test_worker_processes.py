@@ -276,10 +276,6 @@ def test_ctrl_c_saves_and_ends_all(tmp_path):
     assert not any(worker.exists() for worker in workers)
 
 
-@pytest.mark.skipif(
-    sys.gettrace() is not None and sys.version_info < (3, 12),
-    reason="CPython 3.11 never leaves a traced call while an exception waits for a thread that hangs",
-)
 def test_a_worker_that_hangs_in_c_is_ended():
     pool = Pool(2)
     cfg = dataclasses.replace(SMALL, num_envs=2)
