@@ -260,8 +260,8 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
 def raise_in(thread: int, error: type[Hang] | None) -> None:
     """Raise in another thread, at its next line of Python; None takes back what it did not come to.
 
-    Not where threads are traced, as for coverage, by CPython 3.11: while an exception waits for a thread that does not
-    run, that one enters no traced function in any thread.
+    Not where threads are traced, as for coverage, by CPython 3.11: while an exception waits for a thread that does
+    not run, that one enters no traced function in any thread.
     """
     if sys.version_info < (3, 12) and threading.gettrace() is not None:
         return
