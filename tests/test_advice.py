@@ -102,7 +102,12 @@ def test_a_resume_makes_what_the_start_asked_for(tmp_path, monkeypatch):
     text = trained("--resume", "r", "--steps", "5000", "--games", "1", "--tensorboard")
     assert "over 1 full games" in text
     assert list(Path("r").glob("events*"))
-    assert read_info(Path("r"))["after"] == {"games": 1, "film": False, "tensorboard": True}
+    assert read_info(Path("r"))["after"] == {
+        "games": 1,
+        "film": False,
+        "tensorboard": True,
+        "workers_as": "auto",
+    }
 
 
 def test_hints_of_mistakes_work(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from playfield.envs.atari_facts import LIVES_AND_ACTIONS
+from playfield.envs.family import family
 from playfield.errors import UsageError
 
 FLAG = "--replay-failures"
@@ -24,7 +25,7 @@ INEXACT = frozenset({"qbert", "tetris", "tic_tac_toe_3d"})
 
 def refuse(id: str, kind: str, protocol: dict[str, Any]) -> None:
     """Raise UsageError where games cannot start from kept states; arguments are those of an `EnvSpec`."""
-    if kind != "atari":
+    if not family(kind).has_roms:
         raise UsageError(f"{FLAG} is for Atari games, and {id} is none")
     if protocol.get("view"):
         raise UsageError(f"{FLAG} does not keep what a view remembers: leave out --view")
