@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from multiprocessing import Pipe
 from pathlib import Path
 
 import gymnasium as gym
@@ -26,11 +28,11 @@ from playfield.envs.base import Episode
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.runs import checkpoint
 from playfield.runs.algorithm import load
-from playfield.runs.group import packed, unpacked
+from playfield.runs.group import answer, packed, unpacked
 from playfield.runs.run import Run
 from playfield.runs.wire import from_bytes, to_bytes
 from playfield.training.plan import envs_of
-from playfield.training.prepare import PROCESS_BYTES, prepare
+from playfield.training.prepare import PROCESS_BYTES, prepare, reopen
 from playfield.training.processes import Pool
 from playfield.training.request import Request
 
@@ -219,6 +221,53 @@ def test_an_environment_that_only_this_process_knows_keeps_threads(tmp_path, mon
 def test_what_cannot_be_is_refused(capsys):
     assert main(["train", "CartPole-v1", "--algo", "dqn", "--workers", "2", "--workers-as", "processes"]) == 2
     assert "dqn trains with threads only: leave it out" in capsys.readouterr().err
+
+
+def small_run(tmp_path, monkeypatch, algo="dqn"):
+    monkeypatch.chdir(tmp_path)
+    words = f"train CartPole-v1 --algo {algo} --steps 512 --run r --games 0 --no-film --no-tensorboard --quiet"
+    assert main(words.split()) == 0
+    return tmp_path / "r" / "run.json"
+
+
+def test_what_cannot_be_in_a_run_that_goes_on_is_refused_and_leaves_it_as_it_was(tmp_path, monkeypatch, capsys):
+    path = small_run(tmp_path, monkeypatch)
+    before = path.read_bytes()
+    assert main(["train", "--resume", "r", "--steps", "1024", "--workers-as", "processes"]) == 2
+    assert "dqn trains with threads only" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_run_that_remembers_what_cannot_be_here_goes_on_with_threads(tmp_path, monkeypatch, capsys):
+    path = small_run(tmp_path, monkeypatch)
+    info = json.loads(path.read_text())
+    info["after"]["workers_as"] = "processes"  # as on another system
+    path.write_text(json.dumps(info))
+    assert main(["train", "--resume", "r", "--steps", "1024"]) == 0
+    assert "note: workers are threads: dqn trains with threads only" in capsys.readouterr().out
+
+
+def test_a_single_worker_is_no_process_and_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = "train CartPole-v1 --steps 1024 --workers 1 --workers-as processes --run r --games 0 --no-film"
+    assert main([*words.split(), "--no-tensorboard"]) == 0
+    assert "note: workers are threads: there is only one" in capsys.readouterr().out
+
+
+def test_a_resume_counts_the_memory_of_the_processes(tmp_path, monkeypatch):
+    path = small_run(tmp_path, monkeypatch, "ppo --workers 2")
+    info = json.loads(path.read_text())
+    needs = [reopen(path.parent, info, asked=asked)[3].memory for asked in (None, "processes")]
+    assert needs[1] - needs[0] == PROCESS_BYTES
+
+
+def test_a_value_that_cannot_be_sent_is_an_error_and_no_silence():
+    here, there = Pipe()
+    with here, there:
+        answer(there, object(), None, [])
+        kind, value, _ = from_bytes(here.recv_bytes())
+    assert kind == "failed"
+    assert "object" in str(unpacked(value))
 
 
 def test_memory_of_the_processes_is_counted():

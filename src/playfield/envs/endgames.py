@@ -40,7 +40,7 @@ UNSEEN = np.zeros((1, 1), np.uint8)
 COUNTS = ("last", "lives", "life_lost", "score", "length", "frames", "held")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The state of one game, in memory.
 
@@ -115,7 +115,7 @@ class _ExactScreen(_Exact, Screen):
             super()._push()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # two may be alike: games that start from one state may go on in the same way
 class _Kept:
     """A state from which games start: what it is, what leads to it, and how many games have started from it."""
 

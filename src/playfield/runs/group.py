@@ -25,7 +25,7 @@ from typing import Any
 
 from playfield import errors
 from playfield.envs import hang
-from playfield.errors import EnvError, PlayfieldError
+from playfield.errors import EnvError, PlayfieldError, StorageError
 from playfield.runs.wire import from_bytes, to_bytes
 
 PATIENCE = 5.0  # seconds that a worker may take to end, beside what closing an environment may take
@@ -64,10 +64,13 @@ class Group:
         if self.rank == 0:
             try:
                 os.ftruncate(self._file, self._end + length)
-                if hasattr(os, "posix_fallocate"):  # none left is an error here, not a signal later
+                if hasattr(os, "posix_fallocate"):  # none left is an error here: mostly, no signal later
                     os.posix_fallocate(self._file, self._end, length)
             except OSError as error:
-                failed = MemoryError(f"no memory for {length:,} bytes that workers share: {error.strerror}")
+                failed = StorageError(
+                    f"no memory for {length:,} bytes that workers share: {error.strerror}; lower --workers, or leave "
+                    "out --workers-as"
+                )
         self.gather(None, failed)
         mapped = mmap.mmap(self._file, length, offset=self._end)
         self._end += length
@@ -283,8 +286,12 @@ def answer(connection: Connection, value: Any, error: BaseException | None, note
     """Send a worker's answer; nothing where the leader is gone, which ends this process in any case."""
     message = ("done", value, tuple(notes)) if error is None else ("failed", packed(error), tuple(notes))
     notes.clear()
+    try:
+        data = to_bytes(message)
+    except (TypeError, ValueError) as problem:  # too large, or no plain value: the leader waits for an answer
+        data = to_bytes(("failed", packed(problem), ()))
     with contextlib.suppress(OSError, ValueError):
-        connection.send_bytes(to_bytes(message))
+        connection.send_bytes(data)
 
 
 def packed(error: BaseException) -> tuple[str, str, int, str]:

@@ -85,12 +85,15 @@ def find(name: str, algo: str, module: Algorithm, cfg: Config, spec: EnvSpec) ->
     record = {"run": home, "step": agent.step, "hash": found}
     record |= {key: agent.info[key] for key in KEPT if agent.info.get(key) is not None}
     theirs, here = agent.info["config"].get("net"), getattr(cfg, "net", None)
-    notes = (
-        (f"note: the network of {home} is called {theirs}, here {here}: the weights fit, what it computes may not",)
-        if theirs != here
-        else ()
-    )
-    return Source(f"{home}{MARK}{found[:16]}", agent.weights, record, notes)
+    notes = []
+    if theirs != here:
+        notes.append(
+            f"note: the network of {home} is called {theirs}, here {here}: the weights fit, what it computes may not"
+        )
+    if (other := spec_from(agent.info)).id != spec.id:
+        names = "" if other.action_names == spec.action_names else ", whose actions mean something else"
+        notes.append(f"note: these weights were learnt on {other.id}{names}")
+    return Source(f"{home}{MARK}{found[:16]}", agent.weights, record, tuple(notes))
 
 
 def _check_fit(home: str, algo: str, cfg: Config | None, spec: EnvSpec, info: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,39 +157,49 @@ def prepare(request: Request) -> Prepared:
     if request.init_from is not None:
         begin = init_from.find(request.init_from, request.algo, module, cfg, spec)
         request = dataclasses.replace(request, init_from=begin.name)
-    how = workers_as(request.workers_as, request.algo, cfg, spec, chosen)
+    how = workers_as(request.workers_as, request.algo, cfg, chosen)
     need = need_of(cfg, spec, request.run or Path("runs"), chosen.workers - 1 if how == "processes" else 0)
     return Prepared(request, module, cfg, spec, chosen, need, how, begin)
 
 
-def workers_as(asked: str, algo: str, cfg: Config, spec: EnvSpec, chosen: Compute) -> str:
+def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute) -> str:
     """`threads` or `processes`, which end with the same bits.
 
     `auto` means threads: see docs/design/workers.md for what was measured.
 
     Raises UsageError where processes are asked for and cannot be.
     """
-    if asked != "processes" or chosen.workers == 1:
+    if asked != "processes":
         return "threads"
-    why = (
-        f"{algo} trains with threads only"
-        if not cfg.processes
-        else "workers share the GPU as threads"
-        if chosen.device != "cpu"
-        else "this system has no memory that processes share as playfield needs it"
-        if os.name != "posix"
-        else ""
-    )
-    if why:
+    if why := no_processes(algo, cfg, chosen):
         raise UsageError(f"--workers-as processes: {why}: leave it out")
-    return "processes"
+    return "threads" if chosen.workers == 1 else "processes"
 
 
-def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[Algorithm, Config, EnvSpec, Need]:
+def no_processes(algo: str, cfg: Config, chosen: Compute) -> str:
+    """Why the workers of a training cannot be processes; empty where they can."""
+    if not cfg.processes:
+        return f"{algo} trains with threads only"
+    if chosen.device != "cpu":
+        return "workers share the GPU as threads"
+    return "" if os.name == "posix" else "this system has no memory that processes share as playfield needs it"
+
+
+def remembered_workers(info: Mapping[str, Any], algo: str, cfg: Config, chosen: Compute) -> str:
+    """What workers are in a run that goes on: as before, or threads where processes cannot be here."""
+    asked = info.get("after", {}).get("workers_as", "auto")
+    return "threads" if no_processes(algo, cfg, chosen) else workers_as(asked, algo, cfg, chosen)
+
+
+def reopen(
+    directory: Path, info: dict[str, Any], trust: bool = False, asked: str | None = None
+) -> tuple[Algorithm, Config, EnvSpec, Need]:
     """(algorithm module, its Config, spec, need) of a run that is to go on; with `trust` its module may be imported.
 
-    Raises DataError for a `run.json` that does not fit this version or this machine, or names a module to import
-    without `trust`; UsageError where it needs a CUDA device and there is none.
+    `asked`: what workers are to be, see `workers_as`; None: what the run remembers, if that can be here.
+
+    Raises UsageError where that cannot be, or the run needs a CUDA device and there is none; DataError for a
+    `run.json` that does not fit this version or this machine, or names a module to import without `trust`.
     """
     spec = spec_from(info)
     registered.require(info, spec, trust)
@@ -213,8 +223,10 @@ def reopen(directory: Path, info: dict[str, Any], trust: bool = False) -> tuple[
             if option.names == "net":
                 net_names.net(getattr(cfg, option.name))
         cfg.check(info["compute"]["workers"])
+        chosen = Compute(**info["compute"])
+    how = remembered_workers(info, name, cfg, chosen) if asked is None else workers_as(asked, name, cfg, chosen)
     try:
-        return module, cfg, spec, need_of(cfg, spec, directory)
+        return module, cfg, spec, need_of(cfg, spec, directory, chosen.workers - 1 if how == "processes" else 0)
     except WRONG as error:
         raise unusable(what, error) from error
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -122,13 +123,14 @@ class Pool:
         self._closed = True
         for link in self._links:
             link.send(("exit",))
+            link.close()  # so that one which waits for another word ends too
+        end = time.monotonic() + PATIENCE
         for link in self._links:
             try:
-                link.process.wait(timeout=PATIENCE)
+                link.process.wait(timeout=max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 link.process.kill()
                 link.process.wait()
-            link.close()
         self._links.clear()
         os.close(self._file)
         os.close(self._life)
@@ -140,6 +142,12 @@ def _shared_file() -> int:
         return os.memfd_create("playfield", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def tell_threads(asked: str, how: str, why: str, say: Say) -> None:
+    """A line where workers are threads though processes were asked for: `why`, or since there is one worker."""
+    if asked == "processes" and how == "threads":
+        say(f"note: workers are threads: {why or 'there is only one'}")
 
 
 @contextlib.contextmanager

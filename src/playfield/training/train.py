@@ -50,8 +50,8 @@ from playfield.training.plan import (
     steps_of,
     went_on,
 )
-from playfield.training.prepare import Prepared, prepare, reopen, workers_as
-from playfield.training.processes import Pool, started
+from playfield.training.prepare import Prepared, no_processes, prepare, remembered_workers, reopen
+from playfield.training.processes import Pool, started, tell_threads
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
 from playfield.training.waiting import learn, measuring
@@ -191,11 +191,11 @@ def _start(request: Request, say: Say) -> Result:
     if request.run is not None and is_run(request.run):
         raise UsageError(f"{request.run} holds a run already: go on with `{resuming(request.run)}`")
     ready = prepare(request)
-
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
     if note := resolve(request.env).note:
         say(note)
+    tell_threads(request.workers_as, ready.workers_as, "", say)
     with started(ready.workers_as, request.algo, ready.spec, ready.compute, say) as pool:
         return _start_with(pool, ready, say)
 
@@ -263,7 +263,7 @@ def _resume(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
     saved.refuse_dropped(directory, info)
-    opened = reopen(directory, info, trust)
+    opened = reopen(directory, info, trust, options.get("workers_as"))
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
@@ -322,7 +322,8 @@ def _resume_locked(
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
     chosen, info = Compute(**info["compute"]), {**info, "spec": dataclasses.asdict(spec)}
-    how = workers_as(request.workers_as, info["algo"], cfg, spec, chosen)
+    how = remembered_workers(info, info["algo"], cfg, chosen)
+    tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
     with started(how, info["algo"], spec, chosen, say) as pool:
         result = _go(directory, info, module, cfg, request, found, say, run_fence, pool)
     return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
