@@ -259,7 +259,9 @@ class Endgames(AtariRam):
         Warns:
             RuntimeWarning: a game did not reach the state it was saved in (another version of ale-py).
         """
-        check_snapshot(state["share"] == self.share, state, len(state["replayed"]), self.spec.protocol, self.num_envs)
+        if state["share"] != self.share:
+            raise DataError(f"the snapshot has --replay-failures {state['share']}, this is {self.share:g}")
+        check_snapshot(True, state, len(state["replayed"]), self.spec.protocol, self.num_envs)
         self._random.bit_generator.state = state["random"]
         return _Log.replay(state["games"], self.spec, self.num_envs, lambda log: self._play_again(log, state))
 

@@ -71,16 +71,13 @@ class Follower(Run):
     def steps(self, per_rollout: int) -> Iterator[float]:
         """One iteration whenever the leader says so."""
         while True:
-            word, *content = self._member.listen("go", "state", "saved")
+            word, *content = self._member.listen("go", "state")
             if word == "go":
                 (self.step,) = content
                 yield self.step / self.total_steps
-            elif word == "state":
+            else:
                 part = self._parts[content[0]]
                 self._answer(part.state)
-            else:
-                for notify in self.after_save:
-                    notify()
 
     def record(self, rollouts: list[Any], taken: int | None = None) -> None:
         """The leader records."""

@@ -21,6 +21,7 @@ def tie(life: int, parent: int) -> None:
         life: a file descriptor of a pipe whose other end only the parent holds: it closes with the parent.
         parent: its process id.
     """
+    os.set_inheritable(life, False)
     if sys.platform.startswith("linux"):  # also where C code keeps the interpreter's lock
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_wait, args=(life,), name="playfield-tied", daemon=True).start()

@@ -184,6 +184,8 @@ def started(how: str, algo: str, spec: EnvSpec, chosen: Compute, say: Say) -> It
 
 def serve(link: int, file: int) -> None:
     """A worker process: does what the leader says until that ends it."""
+    for descriptor in (link, file):  # what an environment starts must not hold them
+        os.set_inheritable(descriptor, False)
     connection, notes = Connection(link), list[Note]()
     collect_notes(notes)
 
@@ -213,6 +215,8 @@ def serve(link: int, file: int) -> None:
             elif word == "train":
                 (task,) = content
                 _train(task, Member(task["rank"], task["size"], file, connection, notes))
+            elif word == "end":  # of a training that this process could not begin
+                answer(connection, "ended", None, notes)
         except Exception as error:
             answer(connection, None, error, notes)
 
@@ -241,7 +245,9 @@ def _train(task: dict[str, Any], member: Member) -> None:
             member.answer(None, error)
             with contextlib.suppress(Ended):
                 while True:
-                    member.listen("all", "go", "state", "restore", "saved")
-        finally:
+                    member.listen("all", "go", "state", "restore")
+        try:
             run.close()
+        except Exception as error:
+            member.answer(None, error)
     member.answer("ended")
