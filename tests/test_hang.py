@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -103,3 +104,37 @@ def test_one_signal_ends_a_training_whose_environment_hangs(tmp_path, how, signu
     assert time.monotonic() - sent < 10  # about 4 s where nothing else runs
     assert "Traceback" not in errors
     assert "it hangs in" in errors
+
+
+AFTER = """
+import cProfile, sys, threading
+from playfield.envs import hang
+hangs = threading.Thread(target=threading.Event().wait, daemon=True)
+hangs.start()
+hang.raise_in(hangs.ident, hang.Hang)
+hang.raise_in(threading.get_ident(), None)
+sys.settrace(lambda *event: None)
+cProfile.Profile().runcall(lambda: threading.Thread(target=print, args=("over",)).start())
+"""
+
+
+def test_others_can_be_traced_and_profiled_while_one_hangs():
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", AFTER], capture_output=True, text=True, timeout=20, env=env)
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+def test_a_thread_that_runs_is_left_at_once():
+    left = threading.Event()
+
+    def work():
+        try:
+            while True:
+                time.sleep(0.01)
+        except hang.Hang:
+            left.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    hang.raise_in(thread.ident, hang.Hang)
+    assert left.wait(5)

@@ -260,14 +260,23 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
 def raise_in(thread: int, error: type[Hang] | None) -> None:
     """Raise in another thread, at its next line of Python; None takes back what it did not come to.
 
-    Not where threads are traced, as for coverage, by CPython 3.11: while an exception waits for a thread that does
-    not run, that one enters no traced function in any thread.
+    While an exception waits for a thread that does not run, or was taken back, CPython 3.11 keeps a flag for which it
+    enters no traced or profiled function in any thread. An exception that arrives takes the flag away: so one is
+    raised here, too. No Python function is called in between. The other thread looks at its own exception all the
+    same, as soon as it gives way to another.
     """
-    if sys.version_info < (3, 12) and threading.gettrace() is not None:
+    raise_later, own = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(threading.get_ident())
+    other, sent, raised = ctypes.c_ulong(thread), error and ctypes.py_object(error), ctypes.py_object(Hang)
+    try:
+        raise_later(other, sent)
+        raise_later(own, raised)
+        while True:
+            pass
+    except Hang:
         return
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
-    )
+    except BaseException:
+        raise_later(own, None)
+        raise
 
 
 def _debugged(frame: FrameType | None) -> bool:
