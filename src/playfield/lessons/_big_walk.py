@@ -11,11 +11,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from playfield.lessons._panels import Line
+from playfield.lessons._request import Request
+from playfield.lessons._tabular import play_all
 from playfield.linear.jit import Bools, Floats, jit, kernel
 from playfield.linear.kernels import sample_uniform
 
 STATES, REACH = 1_000, 100
 START = STATES // 2 - 1  # the book's state 500
+POINTS = 100  # of a curve
 Ints = NDArray[np.int64]
 
 
@@ -161,3 +165,19 @@ def td_lambda(
                 w[i] += change * trace[i]
             state = following
         errors[episode] = error_of(index, factor, w, truth, share)
+
+
+def learnt(
+    request: Request, label: str, alpha: float, index: Ints, factor: Floats, truth: Floats, share: Floats
+) -> tuple[Line, float]:
+    """Errors of gradient Monte Carlo in all runs, as a curve over the episodes, and the seconds that they took."""
+    every = max(1, request.episodes // POINTS)
+    points = request.episodes // every
+
+    def play(rng: np.random.Generator, stop: Bools) -> Floats:
+        errors, w = np.zeros(points), np.zeros(int(index.max()) + 1)
+        monte_carlo(alpha, every, rng, stop, index, factor, w, truth, share, errors)
+        return errors
+
+    found, seconds = play_all(request, label, play)
+    return Line(label, every * np.arange(1, points + 1), np.stack(found)), seconds

@@ -9,52 +9,33 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from playfield.lessons import _big_walk as walk
 from playfield.lessons._outcome import Outcome
-from playfield.lessons._panels import Curves, Line
+from playfield.lessons._panels import Curves
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row, mean_row
-from playfield.lessons._tabular import play_all
-from playfield.linear.jit import Bools, Floats
 
 BUDGET = Budget(runs=30, episodes=5_000)
 COUNTS = (1, 50)
 ALPHA = 1e-4  # of all tilings together
-POINTS = 100  # of a curve
 
 
 def run(request: Request) -> Outcome:
     """30 runs of 5000 episodes for one tiling and for fifty."""
     request.progress.parts(len(COUNTS))
     truth, share = walk.exact()
-    every = max(1, request.episodes // POINTS)
-    points = request.episodes // every
     lines, rows, last = [], list[Row](), list[float]()
     for count in COUNTS:
         index, factor = walk.tilings(count)
         limit = walk.best_error(index, factor, truth, share)
-
-        def play(
-            rng: np.random.Generator,
-            stop: Bools,
-            index: walk.Ints = index,
-            factor: Floats = factor,
-            count: int = count,
-        ) -> Floats:
-            errors, w = np.zeros(points), np.zeros(int(index.max()) + 1)
-            walk.monte_carlo(ALPHA / count, every, rng, stop, index, factor, w, truth, share, errors)
-            return errors
-
         label = f"{count} tiling{'s' * (count > 1)}"
-        found, seconds = play_all(request, label, play)
-        errors = np.stack(found)
-        lines.append(Line(label, every * np.arange(1, points + 1), errors))
-        last.append(float(errors[:, -1].mean()))
-        measure = f"error after {every * points:,} episodes"
+        line, seconds = walk.learnt(request, label, ALPHA / count, index, factor, truth, share)
+        lines.append(line)
+        errors = line.y[:, -1]
+        last.append(float(errors.mean()))
+        measure = f"error after {line.x[-1]:,} episodes"
         lower = {"claim": "at most 0.8 of one tiling", "holds": last[-1] <= 0.8 * last[0]} if count > 1 else {}
-        rows.append(mean_row(label, measure, None, errors[:, -1], seconds_here=seconds, **lower))
+        rows.append(mean_row(label, measure, None, errors, seconds_here=seconds, **lower))
         rows.append(Row(label, "lowest error of any weights", None, limit))
     claim = "one tiling is within 10% of its limit, and 50 are below it"
     holds = last[0] < 1.1 * rows[1].ours and last[1] < rows[1].ours
