@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 from playfield.experiments.cluster import Cluster
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
+from playfield.experiments.store import Store
 
 C = "CartPole-v1"
 WORDS = (C, "--workers", "1", "--algo", "ppo")
@@ -26,6 +32,70 @@ HERE = {
 PINS = Pins("cpu", "fp32", 1, 10**9)
 
 RUN = "import sys; from playfield.experiments import node; print(node.run(sys.argv[1]))"
+AWAY = """
+import sys
+from cluster_link import asking
+from playfield.experiments import node
+print(node.run_with(sys.argv[1], asking(int(sys.argv[2]))))
+"""
+
+
+def send(sock, text, data):
+    sock.sendall(struct.pack("<II", len(text.encode()), len(data)) + text.encode() + data)
+
+
+def receive(file):
+    """What was sent, None at the end of the connection."""
+    head = file.read(8)
+    if len(head) < 8:
+        return None
+    text, data = (file.read(size) for size in struct.unpack("<II", head))
+    return text.decode(), data
+
+
+def asking(port):
+    """Asks the store behind a port of this machine, a connection for each question."""
+
+    def ask(text, data):
+        with socket.create_connection(("127.0.0.1", port)) as sock, sock.makefile("rb") as file:
+            send(sock, text, data)
+            told = receive(file)
+            if told is None:
+                raise ConnectionError("the store hung up")
+            return told
+
+    return ask
+
+
+class Stores:
+    """Stores behind a port, each question answered in turn, as by the driver.
+
+    Attributes:
+        cut: attempts whose questions get no answer: they are cut off.
+        asked: the questions, in order.
+    """
+
+    def __init__(self, store):
+        self.store, self.cut, self.asked = store, set(), []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                sock, _ = self.listening.accept()
+            except OSError:
+                return
+            with sock, sock.makefile("rb") as file:
+                found = receive(file)
+                if found is None or json.loads(found[0])["attempt"] in self.cut:
+                    continue
+                self.asked.append(json.loads(found[0]) | {"bytes": len(found[1])})
+                send(sock, *self.store.answer(*found))
+
+    def close(self):
+        self.listening.close()
 
 
 class Told:
@@ -94,6 +164,9 @@ class Told:
     def interrupt(self, task: int) -> None:
         self.interrupted.append(task)
 
+    def serve(self, root: str) -> None:
+        self.stores = Stores(Store(Path(root), lambda line: self.waiting.append({"note": line})))
+
     def events(self) -> list[dict[str, Any]]:
         found, self.waiting = self.waiting, []
         return found
@@ -103,7 +176,7 @@ class Told:
 
     def runs(self) -> list[dict[str, Any]]:
         """What was started on nodes, in order."""
-        return [{"number": n, **task} for n, task in self.tasks.items() if task["do"] == "run"]
+        return [{"number": n, **task} for n, task in self.tasks.items() if task["do"].startswith("run")]
 
 
 class Processes(Told):
@@ -111,8 +184,12 @@ class Processes(Told):
 
     def begin(self, number: int) -> None:
         task = self.tasks[number]
+        code = (RUN,) if task["do"] == "run" else (AWAY,)
+        port = () if task["do"] == "run" else (str(self.stores.port),)
+        words = [sys.executable, "-c", *code, json.dumps(task["text"]), *port]
+        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         task["process"] = subprocess.Popen(
-            [sys.executable, "-c", RUN, json.dumps(task["text"])], stdout=subprocess.PIPE, text=True
+            words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
         )
 
     def interrupt(self, task: int) -> None:
@@ -120,7 +197,7 @@ class Processes(Told):
 
     def events(self) -> list[dict[str, Any]]:
         for number, task in self.tasks.items():
-            if task["do"] == "run" and "said" not in task and task["process"].poll() is not None:
+            if task["do"].startswith("run") and "said" not in task and task["process"].poll() is not None:
                 task["said"] = json.loads(task["process"].communicate()[0])
                 self.end(number, text=json.dumps(task["said"]))
         return super().events()
@@ -130,16 +207,18 @@ class Processes(Told):
             if "said" not in task:
                 task["process"].kill()
                 task["process"].communicate()
+        if hasattr(self, "stores"):
+            self.stores.close()
 
 
 def job(root, seed=1, steps=4000, *more):
     return Job(C, "ppo", (*WORDS, *more), seed, steps, root / "grid" / str(seed))
 
 
-def place(root, link, pins=PINS):
+def place(root, link, pins=PINS, store="auto"):
     """An open place, and the lines that it said."""
     said = []
-    made = Cluster(link, root, lambda job: pins, said.append)
+    made = Cluster(link, root, lambda job: pins, said.append, store)
     made.open()
     return made, said
 

@@ -76,7 +76,6 @@ def test_trainings_take_the_cores_that_there_are_and_wait_for_others(tmp_path):
     ("given", "why"),
     [
         ({"versions": {"torch": "2.12.0"}}, "other versions would give other bits: torch 2.12.0 there, 2.13.0 here"),
-        ({"sees": False}, "it does not see {root}, which all nodes must share"),
         ({"failed": "ModuleNotFoundError: No module named 'playfield'"}, "No module named 'playfield'"),
     ],
 )
@@ -91,7 +90,7 @@ def test_a_node_that_would_give_other_results_is_not_used(tmp_path, given, why):
 
 def test_nothing_is_left_where_nothing_was_trained(tmp_path):
     root = tmp_path / "runs" / "new"
-    made = Cluster(Told(HERE, bad={"sees": False}), root, lambda job: PINS, print)
+    made = Cluster(Told(HERE, bad={"sees": False}), root, lambda job: PINS, print, "shared")
     with pytest.raises(UsageError):
         made.open()
     made.forget()
@@ -191,6 +190,10 @@ def test_a_failure_is_told_with_its_node_and_its_log(tmp_path, monkeypatch):
     outcome = made.collect(one) if made.look(one) else None
     assert (outcome.code, outcome.line) == (5, f"the disk is full (node a, {one.log})")
     assert one.log.exists()
+    six = made.start(job(tmp_path, 6))
+    link.end(six.number, text='{"code": 5, "line": "the store is full"}')
+    made.look(six)
+    assert six.line == "the store is full (node a)"
     two = made.start(job(tmp_path, 2))
     link.end(two.number, failed="FileNotFoundError: no such directory")
     made.look(two)

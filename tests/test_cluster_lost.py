@@ -22,10 +22,12 @@ def test_a_lost_node_costs_what_came_after_the_last_checkpoint(tmp_path):
     first = one.node.name
     begun(one.job)
     (one.job.directory / "checkpoints" / "ckpt-000000002048").mkdir(parents=True)
+    (one.job.directory / "metrics.csv").write_text("step\n2048\n2560\n")
     link.lose(first)
     news = made.look(one).news
     assert f"node {first} is lost" in news
-    assert f"ppo on {C}, seed 1: lost on node {first} (its node died); it goes on from step 2,048 elsewhere" in news
+    went_on = "it goes on from step 2,048 elsewhere, 512 steps again"
+    assert f"ppo on {C}, seed 1: lost on node {first} (its node died); {went_on}" in news
     assert made.look(one).news == ()
     assert one.node is None
     link.end(two.number, text='{"code": 0}')

@@ -56,7 +56,7 @@ class Nodes:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def nodes(token):
     found = Nodes(2, token)
     yield found
@@ -92,11 +92,12 @@ def wait_until(true, process):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("store", ["shared", "driver"])
 def test_the_driver_is_killed_then_a_node_is_lost_and_the_bits_are_those_of_this_machine(
-    nodes, token, here, tmp_path
+    store, nodes, token, here, tmp_path
 ):
     log = tmp_path / "log"
-    words = command(tmp_path, "--on", nodes.address)
+    words = command(tmp_path, "--on", nodes.address, "--store", store)
     with open(log, "wb") as errors:
         driver = subprocess.Popen(words, env=token, stdout=subprocess.DEVNULL, stderr=errors)
         wait_until(lambda: len(list(tmp_path.glob("*/ppo/*/checkpoints/ckpt-*"))) > 2, driver)
@@ -121,6 +122,8 @@ def test_the_driver_is_killed_then_a_node_is_lost_and_the_bits_are_those_of_this
     assert "elsewhere" in told
     assert "Traceback" not in told
     assert hashes(tmp_path) == here
+    assert ("files go through a store" in told) == (store == "driver")
+    assert not (tmp_path / ".store").exists()
 
 
 def test_a_cluster_of_its_own_fails_on_one_line(token, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from playfield import compute
 from playfield.errors import UsageError
 from playfield.experiments import node, ray_link
 from playfield.experiments.ray_link import RayLink
+from playfield.runs import fence
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,36 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
     finally:
         link.close()
     assert link._process.poll() == 7
+
+
+def test_questions_of_nodes_reach_the_store_and_are_answered(tmp_path):
+    kept = tmp_path / "grid" / "1"
+    fence.advance(kept)
+    link = RayLink("local")
+    try:
+        link.serve(str(tmp_path))
+
+        def ask(do, size=0, times=1, **more):
+            text = json.dumps({"do": do, "run": "grid/1", "bytes": size, "times": times, "more": more})
+            number = link.submit("run_away", "n1", text)
+            return json.loads(ends(link, {number})[number]["text"])
+
+        how, told = ask("begin")
+        assert how == {"max_restarts": -1, "num_cpus": 0, "node": "n1", "soft": False}, "beside the driver"
+        assert json.loads(told) == {"files": []}
+        ask("put", 4_000_000, path="x", offset=0, sha256=hashlib.sha256(b"x" * 4_000_000).hexdigest())
+        assert ask("publish")[1] == "{}"
+        assert (kept / "x").read_bytes() == b"x" * 4_000_000
+        _, *told = ask("append", 3_000_000, 9, path="x", offset=0)
+        assert told == ['{"has": 4000000}'] * 9
+        number = link.submit(
+            "run_away", "n1", json.dumps({"do": "read", "run": "..", "bytes": 0, "times": 1, "more": {}})
+        )
+        note, _ = events(link, 2)
+        assert note == {"note": "..: what its node sends is not kept: '..' is no file of a run"}
+        assert number
+    finally:
+        link.close()
 
 
 def test_it_ends_with_the_process_that_asks(tmp_path):

@@ -116,7 +116,7 @@ def compare(words: list[str]) -> int:
     labels = [" ".join(text.split()) for text in a.algo]
     if labels:
         return _run(a, _kinds_of(a, labels, extra), None, told, labels)
-    for_training = ("steps", "seeds", "jobs", "on", "extend", "yes")
+    for_training = ("steps", "seeds", "jobs", "on", "store", "extend", "yes")
     training = [f"--{n}" for n in for_training if getattr(a, n)] + ["--"] * bool(extra)
     if training:
         raise UsageError(f"{training[0]} is for training: name what to train, as in --algo dqn --algo pqn")

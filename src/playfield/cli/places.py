@@ -10,8 +10,9 @@ from typing import Any
 
 from playfield import compute
 from playfield.cli.parser import Parser
+from playfield.errors import UsageError
 from playfield.experiments import ray_link
-from playfield.experiments.cluster import Cluster
+from playfield.experiments.cluster import STORES, Cluster
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
 from playfield.experiments.places import Place
@@ -29,6 +30,12 @@ def add_on(p: Parser) -> None:
         help="where trainings run: local (default); ray: a Ray cluster, that of RAY_ADDRESS or one on this machine; "
         "HOST:PORT or ray://HOST:PORT: that cluster; slurm: write the script of a job array",
     )
+    p.add_argument(
+        "--store",
+        choices=STORES,
+        help="how the files of runs reach the nodes of a cluster; shared: --dir is on a disk that all see; driver: "
+        "they are sent to and from this machine; auto: driver for nodes that do not see --dir (default)",
+    )
 
 
 def check_on(a: argparse.Namespace) -> None:
@@ -36,6 +43,8 @@ def check_on(a: argparse.Namespace) -> None:
     if a.on not in (None, HERE, SLURM):
         ray_link.asked(a.on)
         ray_link.require_ray()
+    elif a.store is not None:
+        raise UsageError(f"--store is for a cluster: --on ray or --on HOST:PORT, not {a.on or HERE}")
 
 
 def pins_of(prepared: Prepared) -> Pins:
@@ -61,7 +70,7 @@ def opened(
     complain(f"{'starting Ray here' if address == 'local' else f'joining {address}'} ...")
 
     with contextlib.closing(ray_link.RayLink(address)) as link:
-        cluster = Cluster(link, root, lambda job: pins_of(prepared(job)), complain)
+        cluster = Cluster(link, root, lambda job: pins_of(prepared(job)), complain, a.store or STORES[0])
         try:
             cluster.open()
             yield cluster, cluster.slots

@@ -95,7 +95,7 @@ def _nothing_but_dir(a: argparse.Namespace, extra: Sequence[str]) -> None:
     if a.dir is None:
         raise UsageError("which environment? For example: playfield tune CartPole-v1 --algo ppo --steps 50k")
     names = ["algo", "trials", "steps", "minutes", "seeds", "over", "objective", "until", "window", "statistic"]
-    names += ["space", "seed", "jobs", "on"]
+    names += ["space", "seed", "jobs", "on", "store"]
     given = [f"--{n}" for n in names if getattr(a, n) is not None] + ["--"] * bool(extra)
     if given:
         raise UsageError(f"{given[0]} is for tuning: name the environment, too")

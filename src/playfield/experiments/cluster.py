@@ -4,8 +4,9 @@ What decides bits is fixed before a training begins: workers, number format, dev
 A node with other versions is not used, one whose processor lacks the number format not for such trainings, and a
 training that has begun goes on where the processor is of the same kind, as long as there is such a node.
 
-All nodes see the directory of the experiment. Where a node is lost, its trainings go on elsewhere from their last
-checkpoints, each under the next attempt number (see `runs.fence`), so that a node that comes back writes nothing.
+A node either sees the directory of the experiment, or its files go through the store, see `store`. Where one is lost,
+its trainings go on elsewhere from their last checkpoints, each under the next attempt number (see `runs.fence`), so
+that a node that comes back writes nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from playfield.compute import readable_size
 from playfield.errors import DataError, EnvError, PlayfieldError, UsageError
 from playfield.experiments import node
 from playfield.experiments.cluster_state import Node, Pins, Task
-from playfield.experiments.job import Job, reached
+from playfield.experiments.job import Job, log_of, reached
 from playfield.experiments.places import LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
+from playfield.experiments.store import Store
 from playfield.runs import fence
 from playfield.runs.console import Say
 from playfield.runs.info import is_run, read_info
@@ -35,7 +37,8 @@ PROBE = 120.0  # seconds that the first look at all nodes may take
 ENDING = 5.0  # seconds that a task which was ended may take to say so
 JOINING = 30.0  # seconds that a node which is there may refuse tasks: the cluster's parts learn of it one by one
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
-LOGS = ".logs"  # beside the run directories: what trainings wrote to standard error
+STORES = ("auto", "shared", "driver")
+"""How files reach a node: by the directory if it sees it, else by the store; only by the one; only by the other."""
 
 
 class Cluster:
@@ -43,13 +46,15 @@ class Cluster:
 
     Args:
         link: to the cluster.
-        root: directory of the experiment; all nodes see it.
+        root: directory of the experiment.
         pins: what decides the bits of a job that has not begun.
         say: receives lines for a person, until the first job is started; from then on `look` has them.
+        store: one of `STORES`.
     """
 
-    def __init__(self, link: Link, root: Path, pins: Callable[[Job], Pins], say: Say) -> None:
+    def __init__(self, link: Link, root: Path, pins: Callable[[Job], Pins], say: Say, store: str = STORES[0]) -> None:
         self.link, self.root, self.pins, self.say = link, Path(os.path.abspath(root)), pins, say
+        self.store, self._served = store, False
         self.nodes: dict[str, Node] = {}
         self.tasks: list[Task] = []
         self.gone = ""
@@ -73,6 +78,10 @@ class Cluster:
             time.sleep(POLL)
         if cores := self.slots():
             used = [one for one in self.nodes.values() if one.usable]
+            away = [one.name for one in used if one.away]
+            if away:
+                whose = "no node sees" if len(away) == len(used) else f"{', '.join(away)}: cannot see"
+                self.notes.append(f"{whose} {self.root}: files go through a store on this machine")
             for line in (*self.notes, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores"):
                 self.say(line)
             self.notes = []
@@ -86,10 +95,9 @@ class Cluster:
 
     def start(self, job: Job) -> Task:
         """See `Place`. The job waits for a node that can take it."""
-        logs = job.directory.parent / LOGS
-        with as_storage_error(f"create {logs}"):
-            logs.mkdir(parents=True, exist_ok=True)
-        log = logs / f"{job.directory.name}.txt"
+        log = log_of(job.directory)
+        with as_storage_error(f"create {log.parent}"):
+            log.parent.mkdir(parents=True, exist_ok=True)
         try:
             task = Task(job, self._pins_of(job), log)
         except DataError as error:
@@ -134,6 +142,8 @@ class Cluster:
     def forget(self) -> None:
         """Remove what was made so that nodes can be asked whether they see the directory, itself if nothing came."""
         self.mark.unlink(missing_ok=True)
+        if self._served:
+            Store(self.root).forget()
         for one in self._made:
             with contextlib.suppress(OSError):  # trainings are in it
                 one.rmdir()
@@ -145,6 +155,8 @@ class Cluster:
         for event in self.link.events():
             if "gone" in event:
                 self.gone = event["gone"]
+            elif "note" in event:
+                self.notes.append(event["note"])
             elif "nodes" in event:
                 self._see(event["nodes"])
             else:
@@ -187,8 +199,9 @@ class Cluster:
         if task is None:
             return
         if "text" in event:
-            task.code = int(json.loads(event["text"])["code"])
-            task.line = self._last_line(task) if task.code else ""
+            told = json.loads(event["text"])
+            task.code = int(told["code"])
+            task.line = self._last_line(task, told.get("line", "")) if task.code else ""
         elif task.asked:
             task.code, task.line = 143, "stopped"
         elif "refused" in event:  # it never began
@@ -202,15 +215,16 @@ class Cluster:
             name = task.node.name if task.node else "?"
             task.code, task.line = EnvError.exit_code, f"node {name}: {event['failed']}"
 
-    def _last_line(self, task: Task) -> str:
-        """The last line that a training wrote to standard error, and where all of it is."""
+    def _last_line(self, task: Task, told: str) -> str:
+        """The last line that a training wrote to standard error, as its node told it, and where all of it is."""
         try:
             data = task.log.read_bytes()[-LAST:]
         except OSError:
             data = b""
-        lines = data.decode(errors="replace").strip().splitlines()
-        said = lines[-1].removeprefix("playfield: ") if lines else f"exit status {task.code}"
-        return said if task.code == 143 else f"{said} (node {task.node.name if task.node else '?'}, {task.log})"
+        lines = [] if told else data.decode(errors="replace").strip().splitlines()
+        said = lines[-1].removeprefix("playfield: ") if lines else told or f"exit status {task.code}"
+        where = f", {task.log}" if task.log.exists() else ""
+        return said if task.code == 143 else f"{said} (node {task.node.name if task.node else '?'}{where})"
 
     def _lost(self, task: Task, why: str) -> None:
         """A training was lost with its node or its process: it goes on from its last checkpoint."""
@@ -224,7 +238,8 @@ class Cluster:
             task.line = f"it was lost {task.losses} times without a new checkpoint, last on node {name}: {why}"
             return
         where = "begins again" if step is None else f"goes on from step {step:,}"
-        task.news.append(f"{task.job.name}: lost on node {name} ({why}); it {where} elsewhere")
+        twice = max(0, reached(task.job.directory)[0] - (step or 0))
+        task.news.append(f"{task.job.name}: lost on node {name} ({why}); it {where} elsewhere, {twice:,} steps again")
 
     def _judge(self, one: Node, event: dict[str, Any]) -> None:
         """Whether a node can be used: it sees the directory, and has the versions of this machine."""
@@ -238,10 +253,14 @@ class Cluster:
             there, here = one.facts["versions"], self.here["versions"]
             differ = [f"{k} {there.get(k)} there, {here.get(k)} here" for k in here if there.get(k) != here[k]]
             differ = [line for line in differ if not line.startswith("processor ")]
-            if not one.facts["sees"]:
-                one.refused = f"it does not see {self.root}, which all nodes must share"
+            one.away = self.store == "driver" or not one.facts["sees"]
+            if one.away and self.store == "shared":
+                one.refused = f"it does not see {self.root}, which --store shared asks of all nodes"
             elif differ:
                 one.refused = f"other versions would give other bits: {', '.join(differ)}"
+            elif one.away and not self._served:
+                self.link.serve(str(self.root))
+                self._served = True
         if one.refused:
             self.notes.append(f"node {one.name} is not used: {one.refused}")
         elif one.facts is not None and _kind(one.facts) != _kind(self.here):
@@ -278,14 +297,17 @@ class Cluster:
         one = max(able, key=lambda n: (self._free(n)[0], n.id))
         number = fence.advance(task.job.directory)
         words = [*task.job.command(), *([] if begun else task.pins.words())]
-        text = self._text(
-            words=words,
-            cwd=os.getcwd(),
-            log=os.path.abspath(task.log),
-            variables=fence.told(number, Path(os.path.abspath(task.job.directory))),
-        )
+        directory = os.path.abspath(task.job.directory)
+        if one.away:
+            name = Path(os.path.relpath(directory, self.root)).as_posix()
+            store = {"run": name, "attempt": number, "directory": str(task.job.directory)}
+            text = self._text(words=words, cwd=os.getcwd(), store=store)
+        else:
+            variables = fence.told(number, Path(directory))
+            text = self._text(words=words, cwd=os.getcwd(), log=os.path.abspath(task.log), variables=variables)
         gpus = int(task.pins.device == "cuda")
-        task.node, task.number = one, self.link.submit("run", one.id, text, task.pins.workers, gpus)
+        do = "run_away" if one.away else "run"
+        task.node, task.number = one, self.link.submit(do, one.id, text, task.pins.workers, gpus)
 
     def _text(self, **told: Any) -> str:
         return json.dumps({"threads": node.threads(), **told})

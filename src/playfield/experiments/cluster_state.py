@@ -40,6 +40,7 @@ class Node:
         probe: the task that asks for them; 0 while none does.
         since: when it was seen first, or when it last refused a training, by the monotonic clock.
         refused: why nothing runs on it; empty where it is used.
+        away: whether files reach it through the store; it does not see the directory of the experiment.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Node:
     probe: int = 0
     since: float = field(default_factory=time.monotonic)
     refused: str = ""
+    away: bool = False
 
     @property
     def usable(self) -> bool:

@@ -112,6 +112,11 @@ def claim_of(directory: Path) -> Path:
     return directory.parent / ".claims" / directory.name
 
 
+def log_of(directory: Path) -> Path:
+    """The file of what a training on another machine writes to standard error, beside the run directories."""
+    return directory.parent / ".logs" / f"{directory.name}.txt"
+
+
 def finished(info: dict[str, Any]) -> bool:
     """Whether the run of this `run.json` has all its steps, or has reached its target score."""
     result = info.get("result")

@@ -12,16 +12,21 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from playfield import compute
+from playfield.errors import DataError, EnvError, PlayfieldError, StorageError
+from playfield.experiments import away
+from playfield.runs import fence
 from playfield.runs.info import VERSION
 from playfield.runs.storage import free_disk
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Variables that decide how sums are split: on every node as on the machine of the experiment."""
 POLL = 0.1  # seconds between two looks at a child
+PATIENCE = 120.0  # seconds that the store may take to answer
 LAST = 4096  # bytes of a failed probe's standard error that are looked at
 
 
@@ -33,7 +38,7 @@ def facts(mark: Path) -> dict[str, Any]:
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
         "memory": memory,
-        "disk": free_disk(mark.parent) if sees else None,
+        "disk": free_disk(mark.parent if sees else tempfile.gettempdir()),
         "sees": sees,
     }
 
@@ -59,27 +64,91 @@ def run(text: str) -> str:
             `variables` of the environment, and `threads`, the values of `THREADS` where they are set.
     """
     told = json.loads(text)
-    command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *told["words"]]
-    child, asked = None, False
+    code, _ = _wait_for(told, told["words"], told["cwd"], Path(told["log"]))
+    return json.dumps({"code": code})
+
+
+def run_away(text: str, mailbox: Any) -> str:
+    """`run_with` a store that is asked through a `Mailbox`, an actor."""
+
+    def ask(question: str, data: bytes) -> tuple[str, bytes]:
+        found = mailbox.ask.remote(question, data).future().result(PATIENCE)
+        return str(found[0]), bytes(found[1])
+
+    return run_with(text, ask)
+
+
+def run_with(text: str, ask: away.Ask) -> str:
+    """`run` on a node that does not see the directory of the experiment: the run's files come from the store.
+
+    Args:
+        text: as for `run`, without `log`. In `words` the directory stands for the one on this node. `store` has the
+            `run`, its name below the directory of the experiment; its `directory`; and the number of the `attempt`.
+        ask: the store.
+
+    Returns:
+        JSON with the exit `code`, and `line`, the last on standard error, or why files could not be sent or fetched.
+    """
+    told = json.loads(text)
+    run, attempt, known = (told["store"][name] for name in ("run", "attempt", "directory"))
     try:
-        with open(told["log"], "wb") as log:
+        with away.room() as home:
+            there = away.Away(ask, run, attempt, home / "run", home / "log.txt", known)
+            there.fetch()
+            words = [str(there.run) if word == known else word for word in told["words"]]
+            told["variables"] = {**told.get("variables", {}), **fence.told(attempt, there.run)}
+            cwd = told["cwd"] if os.path.isdir(told["cwd"]) else str(home)
+            code, error = _wait_for(told, words, cwd, there.log, there)
+            line = there.last_line()
+    except Exception as failure:
+        code, error, line = 0, failure, ""
+    if isinstance(error, away.LaterError):
+        return json.dumps({"code": DataError.exit_code, "line": f"{known}{fence.ELSEWHERE}{error}"})
+    if error is not None and code in (0, 143):
+        code, line = _why(error)
+    return json.dumps({"code": code, "line": line})
+
+
+def _why(error: Exception) -> tuple[int, str]:
+    """The exit code and a line for what kept files from being fetched or sent."""
+    if isinstance(error, PlayfieldError):
+        return error.exit_code, f"its files were not kept where the command was typed: {error}"
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError):
+        return StorageError.exit_code, f"its files cannot be kept on this node: {error.strerror or error}"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return EnvError.exit_code, f"where the command was typed nothing takes its files: {type(error).__name__} {first}"
+
+
+def _wait_for(
+    told: dict[str, Any], words: list[str], cwd: str, log: Path, there: away.Away | None = None
+) -> tuple[int, Exception | None]:
+    """Train; returns the exit code, and what went wrong with sending last."""
+    command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *words]
+    child, asked, sending = None, False, None
+    try:
+        with open(log, "wb") as errors:
             child = subprocess.Popen(
                 command,
-                cwd=told["cwd"],
+                cwd=cwd,
                 env=_environment(told),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=log,
+                stderr=errors,
                 start_new_session=True,
             )
+        sending = None if there is None else away.Sending(there)
         while True:
             try:
                 while child.poll() is None:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         child.wait(POLL)
-                return json.dumps({"code": child.returncode})
+                while sending is not None and not sending.end():
+                    pass
+                return child.returncode, None if sending is None else sending.error
             except KeyboardInterrupt:
                 child.kill() if asked else child.terminate()
+                if asked and sending is not None:
+                    sending.give_up()
                 asked = True
     finally:
         if child is not None and child.poll() is None:

@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +23,8 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from playfield.experiments import node
+from playfield.experiments.mailbox import Mailbox
+from playfield.experiments.store import Store
 
 STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
 POLL = 0.2  # seconds between two looks at tasks
@@ -49,15 +52,19 @@ class Bridge:
         self.tasks: dict[Any, int] = {}
         self.functions = {
             "run": ray.remote(max_retries=0)(node.run),
+            "run_away": ray.remote(max_retries=0)(node.run_away),
             "probe": ray.remote(max_retries=0)(node.probe),
         }
+        self.mailbox: Any = None
+        self._telling = threading.Lock()
         self._nodes: list[dict[str, Any]] = []
         self._looked = 0.0
 
     def tell(self, **what: Any) -> None:
         """Write a line."""
-        self.out.write(json.dumps(what) + "\n")
-        self.out.flush()
+        with self._telling:
+            self.out.write(json.dumps(what) + "\n")
+            self.out.flush()
 
     def read(self) -> None:
         """Take up commands until there are no more: the other side is gone."""
@@ -87,16 +94,38 @@ class Bridge:
         """Start a task, or interrupt one."""
         if command["do"] == "interrupt":
             for ref in [ref for ref, number in self.tasks.items() if number == command["task"]]:
-                ray.cancel(ref, force=False)
+                ray.cancel(ref, force=False, recursive=False)  # what it asks the store is still answered
+            return
+        if command["do"] == "serve":
+            self.serve(command["root"])
             return
         where = NodeAffinitySchedulingStrategy(node_id=command["node"], soft=False)
         function = self.functions[command["do"]].options(
             num_cpus=command.get("cpus", 0), num_gpus=command.get("gpus", 0), scheduling_strategy=where
         )
         try:
-            self.tasks[function.remote(command["text"])] = command["task"]
+            given = (self.mailbox,) if command["do"] == "run_away" else ()
+            self.tasks[function.remote(command["text"], *given)] = command["task"]
         except Exception as error:  # the other tasks go on
             self.tell(task=command["task"], failed=f"{type(error).__name__}: {first_line(error)}")
+
+    def serve(self, root: str) -> None:
+        """Take up what nodes ask of the store of this directory."""
+        # Beside this process: a mailbox that is lost with a node would be lost for all others, too.
+        here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox = ray.remote(max_restarts=-1)(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        store = Store(Path(root), lambda line: self.tell(note=line))
+        threading.Thread(target=self.answer, args=(store,), daemon=True).start()
+
+    def answer(self, store: Store) -> None:
+        """Answer until this process ends."""
+        while True:
+            try:
+                for number, text, data in ray.get(self.mailbox.take.remote()):
+                    self.mailbox.answer.remote(number, *store.answer(text, data))
+            except Exception as error:  # it is started again, and nodes ask again
+                self.tell(note=f"store: {type(error).__name__}: {first_line(error)}")
+                time.sleep(NODES)
 
     def look_at_nodes(self) -> None:
         """Say which nodes there are, where that has changed."""

@@ -35,8 +35,11 @@ class Link(Protocol):
     def interrupt(self, task: int) -> None:
         """Raise KeyboardInterrupt in a task; one that has not begun is dropped."""
 
+    def serve(self, root: str) -> None:
+        """Answer what nodes ask about the runs below this directory, see `store.Store`; `run_away` needs it."""
+
     def events(self) -> list[dict[str, Any]]:
-        """What happened since the last call: `nodes`, or a `task` with `text`, `lost`, `failed` or `cancelled`.
+        """What happened since the last call: `nodes`; a `note`; a `task` with `text`, `lost`, `failed` ... .
 
         A task that its node did not take, and that never began, is `refused`.
 
@@ -150,6 +153,10 @@ class RayLink:
     def interrupt(self, task: int) -> None:
         """See `Link`."""
         self._say(do="interrupt", task=task)
+
+    def serve(self, root: str) -> None:
+        """See `Link`."""
+        self._say(do="serve", root=root)
 
     def events(self) -> list[dict[str, Any]]:
         """See `Link`."""

@@ -1,0 +1,224 @@
+"""Trainings on nodes that do not see the directory of the experiment, one cut off, and each failure's line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+
+import pytest
+
+from cluster_link import HERE, PINS, Processes, Told, job, place
+from playfield.cli import main
+from playfield.errors import UsageError
+from playfield.experiments import away, local, node
+from playfield.experiments.store import Store
+from playfield.runs import fence, lock, storage
+
+AWAY = {"sees": False}
+
+
+@pytest.fixture(autouse=True)
+def _facts(monkeypatch):
+    monkeypatch.setattr(node, "facts", lambda mark: HERE)
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """Where nodes put what they have."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_those_of_this_machine(
+    tmp_path, there, capfd
+):
+    """With replay files, which checkpoints need."""
+    options = ("--algo", "dqn", "--learning-starts", "500", "--save-seconds", "0.1")
+    alone = job(tmp_path / "alone", 1, 6_000, *options)
+    assert main(alone.command()) == 0
+    link = Processes(HERE, a=AWAY, b=AWAY)
+    root = tmp_path / "root"
+    made, said = place(root, link)
+    assert said[0] == f"no node sees {root}: files go through a store on this machine"
+    one = job(root, 1, 6_000, *options)
+    lost, saved, seen = [], [], set()
+
+    def slots():
+        found = sorted(one.directory.glob("checkpoints/ckpt-*"))
+        seen.add(one.directory.joinpath("metrics.csv").is_file())
+        if not lost and found:
+            lost.append(link.runs()[0])
+            saved.append(int(found[-1].name[5:]))
+            link.nodes.pop(lost[0]["node"])
+            link.waiting.append({"task": lost[0]["number"], "lost": "no heartbeat"})
+            link.tell_nodes()
+        return 1
+
+    try:
+        assert local.run_jobs([one], slots, made) == []
+        told = capfd.readouterr().err
+        assert f"lost on node {lost[0]['node']} (no heartbeat); it goes on from step" in told
+        deadline = time.monotonic() + 60
+        while "said" not in link.tasks[lost[0]["number"]] and time.monotonic() < deadline:
+            link.events()
+            time.sleep(0.05)
+        said = link.tasks[lost[0]["number"]]["said"]
+        assert said["code"] == 3, "the one cut off was fenced"
+        assert fence.ELSEWHERE in said["line"]
+    finally:
+        link.close()
+        made.forget()
+    hashes = {json.loads((j.directory / "run.json").read_text())["result"]["hash"] for j in (alone, one)}
+    assert len(hashes) == 1
+    assert 0 < saved[0] < 6_000
+    assert True in seen, "the live table has rows to show"
+    assert not list(there.glob("playfield-*")), "nodes are left clean"
+    assert not (root / ".store").exists()
+    assert not (one.directory / "lock").exists()
+    games = [
+        [row.split(",")[0] for row in (j.directory / "monitor.csv").read_text().splitlines()[1:]]
+        for j in (alone, one)
+    ]
+    assert games[0] == games[1]
+
+
+CHILD = """#!/bin/sh
+# Instead of a training: -P -m playfield.cli._child PARENT WORDS...
+for word in "$@"; do run=$word; done
+echo "playfield: of $run" >&2
+echo '{}' > "$run/run.json"
+printf 'step\\n1\\n' > "$run/metrics.csv"
+exit ${CODE:-0}
+"""
+
+
+class Child:
+    """A node in this process, whose trainings are a script; `code`: that it ends with."""
+
+    def __init__(self, folder, monkeypatch, code=0):
+        (folder / "child").write_text(CHILD)
+        (folder / "child").chmod(0o755)
+        monkeypatch.setattr(node.sys, "executable", str(folder / "child"))
+        monkeypatch.setenv("CODE", str(code))
+        monkeypatch.setattr(away, "AGAIN", 0.01)
+        self.kept = folder / "root" / "grid" / "1"
+        fence.advance(self.kept)
+        self.store = Store(folder / "root")
+
+    def run(self, ask=None):
+        known = "shown/grid/1"
+        told = {"words": ["train", "--run", known], "cwd": "/there/is/none", "threads": {}}
+        told["store"] = {"run": "grid/1", "attempt": fence.read(self.kept), "directory": known}
+        return json.loads(node.run_with(json.dumps(told), ask or self.store.answer))
+
+
+def test_what_a_node_says_of_a_training(tmp_path, there, monkeypatch):
+    one = Child(tmp_path, monkeypatch, 4)
+    assert one.run() == {"code": 4, "line": "of shown/grid/1"}, "paths are those of where the command was typed"
+    assert (tmp_path / "root/grid/.logs/1.txt").read_text() == "playfield: of shown/grid/1\n"
+    assert (one.kept / "metrics.csv").read_text() == "step\n1\n"
+    fence.advance(one.kept)
+    monkeypatch.setenv("CODE", "0")
+    assert one.run()["code"] == 0
+    assert not list(there.iterdir()), "nodes are left clean"
+
+
+def test_a_full_disk_of_the_driver_is_a_line_with_exit_code_5(tmp_path, there, monkeypatch):
+    one = Child(tmp_path, monkeypatch)
+    asked = []
+
+    def full(text, data):
+        asked.append(text)
+        if len(asked) > 1:
+            monkeypatch.setattr(storage, "fault_point", no_room)
+        return one.store.answer(text, data)
+
+    def no_room(point):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    told = one.run(full)
+    assert told["code"] == 5
+    assert told["line"].startswith("its files were not kept where the command was typed: cannot write ")
+    assert told["line"].endswith("No space left on device")
+    assert 5 < len(asked) < 20, "it was tried again"
+    assert not list(there.iterdir())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_store_that_is_gone_is_a_line_with_exit_code_6(tmp_path, there, monkeypatch, begun):
+    one = Child(tmp_path, monkeypatch)
+
+    def ask(text, data):
+        if begun and '"begin"' in text:
+            return one.store.answer(text, data)
+        raise ConnectionError("the actor died\nwith more lines")
+
+    assert one.run(ask) == {
+        "code": 6, "line": "where the command was typed nothing takes its files: ConnectionError the actor died"
+    }  # fmt: skip
+
+
+def test_a_full_disk_of_a_node_is_a_line_with_exit_code_5(tmp_path, there, monkeypatch):
+    one = Child(tmp_path, monkeypatch)
+    (one.kept / "run.json").write_text("{}")
+
+    def ask(text, data):
+        if '"read"' in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return one.store.answer(text, data)
+
+    assert one.run(ask) == {"code": 5, "line": "its files cannot be kept on this node: No space left on device"}
+
+
+def test_a_run_that_went_on_elsewhere_ends_its_attempt_here(tmp_path, there, monkeypatch):
+    one = Child(tmp_path, monkeypatch)
+
+    def ask(text, data):
+        if '"begin"' not in text and fence.read(one.kept) == 1:
+            fence.advance(one.kept)
+        return one.store.answer(text, data)
+
+    told = one.run(ask)
+    assert told == {"code": 3, "line": "shown/grid/1 went on elsewhere as attempt 2"}
+    assert not (one.kept / "run.json").exists()
+
+
+def test_what_a_killed_node_left_is_removed_later(there, monkeypatch):
+    left, mine, young = (there / f"{away.PREFIX}{name}" for name in ("left", "mine", "young"))
+    for one in (left, mine, young):
+        (one / "run").mkdir(parents=True)
+        os.utime(one, (0, 0) if one != young else None)
+    with lock.RunLock(mine / "run"), away.room() as home:  # of a training that outlived its task
+        assert home.parent == there
+        assert sorted(there.iterdir()) == sorted([mine, young, home])
+    assert not home.exists()
+
+
+def test_which_nodes_use_the_store(tmp_path):
+    link = Told(HERE, a=AWAY, b={})
+    made, said = place(tmp_path, link)
+    assert said[0] == f"a: cannot see {tmp_path}: files go through a store on this machine"
+    tasks = [made.start(job(tmp_path, seed)) for seed in (1, 2)]
+    assert {t.node.name: link.tasks[t.number]["do"] for t in tasks} == {"a": "run_away", "b": "run"}
+    link.stores.close()
+    link = Told(HERE, a=AWAY, b={})
+    made, said = place(tmp_path, link, store="driver")
+    assert made.slots() == 2
+    assert all(one.away for one in made.nodes.values())
+    link.stores.close()
+    made, said = place(tmp_path, Told(HERE, a=AWAY, b={}), store="shared")
+    assert made.slots() == 1
+    assert said[0] == f"node a is not used: it does not see {tmp_path}, which --store shared asks of all nodes"
+    with pytest.raises(UsageError, match="no node can be used: a: it does not see"):
+        place(tmp_path, Told(HERE, a=AWAY), PINS, "shared")
+
+
+def test_the_word_is_for_clusters(tmp_path, capsys):
+    words = ["compare", "CartPole-v1", "--algo", "ppo", "--steps", "1000", "--dir", str(tmp_path / "x")]
+    assert main([*words, "--store", "driver"]) == 2
+    assert capsys.readouterr().err == ("playfield: --store is for a cluster: --on ray or --on HOST:PORT, not local\n")
+    assert not (tmp_path / "x").exists()
