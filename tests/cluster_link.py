@@ -96,6 +96,7 @@ class Stores:
 
     def close(self):
         self.listening.close()
+        self.store.forget()
 
 
 class Told:

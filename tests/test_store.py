@@ -181,6 +181,57 @@ def test_a_torn_transfer_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch,
     assert not (one.root / ".store").exists()
 
 
+def test_a_checkpoint_whose_place_a_newer_one_takes_is_left_out(tmp_path):
+    """Files that it needs may be gone by then."""
+    one = Run(tmp_path).begun()
+    one.save(10)
+    newest = one.away._newest
+    told = iter(["checkpoints/ckpt-000000000010", "checkpoints/ckpt-000000000020"])
+    one.away._newest = lambda: next(told)
+    one.away.send()
+    assert not list(one.kept.glob("checkpoints/ckpt-*"))
+    one.away._newest = newest
+    one.away.send()
+    assert same(one.run, one.kept)
+
+
+def test_the_result_comes_after_its_checkpoint(tmp_path):
+    """Else a node that is lost in between would leave a run that looks finished."""
+    one = Run(tmp_path).begun()
+    one.away.send()
+    one.save(10)
+    one.write("run.json", '{"result": 10}')
+    one.fails = {"publish"}
+    with pytest.raises(ConnectionError):
+        one.away.send()
+    assert (one.kept / "run.json").read_text() == "{}"
+    one.fails = set()
+    publish, order = one.store._publish, []
+
+    def published(directory, names=None):
+        told = publish(directory, names)
+        order.append((names is not None, (one.kept / "run.json").read_text()))
+        return told
+
+    one.store._publish = published
+    one.away.send()
+    assert order[0] == (True, "{}")
+    assert order[-1] == (False, '{"result": 10}')
+
+
+def test_what_nobody_completes_is_removed_at_the_end_and_that_of_others_stays(tmp_path):
+    one = Run(tmp_path).begun()
+    other = one.root / store.ASIDE / "other"
+    other.mkdir(parents=True)
+    one.save(10)
+    one.fails = {"publish"}
+    with pytest.raises(ConnectionError):
+        one.away.send()
+    assert len(list((one.root / store.ASIDE).iterdir())) == 2
+    one.store.forget()
+    assert list((one.root / store.ASIDE).iterdir()) == [other]
+
+
 def test_what_was_changed_on_its_way_is_not_published(tmp_path):
     one = Run(tmp_path).begun()
     one.save(10)

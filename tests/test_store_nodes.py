@@ -43,7 +43,7 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
     link = Processes(HERE, a=AWAY, b=AWAY)
     root = tmp_path / "root"
     made, said = place(root, link)
-    assert said[0] == f"no node sees {root}: files go through a store on this machine"
+    assert said[0] == f"all nodes, which cannot see {root}: files go through a store on this machine"
     one = job(root, 1, 6_000, *options)
     lost, saved, seen = [], [], set()
 
@@ -201,7 +201,7 @@ def test_what_a_killed_node_left_is_removed_later(there, monkeypatch):
 def test_which_nodes_use_the_store(tmp_path):
     link = Told(HERE, a=AWAY, b={})
     made, said = place(tmp_path, link)
-    assert said[0] == f"a: cannot see {tmp_path}: files go through a store on this machine"
+    assert said[0] == f"node a, which cannot see {tmp_path}: files go through a store on this machine"
     tasks = [made.start(job(tmp_path, seed)) for seed in (1, 2)]
     assert {t.node.name: link.tasks[t.number]["do"] for t in tasks} == {"a": "run_away", "b": "run"}
     link.stores.close()
@@ -209,6 +209,7 @@ def test_which_nodes_use_the_store(tmp_path):
     made, said = place(tmp_path, link, store="driver")
     assert made.slots() == 2
     assert all(one.away for one in made.nodes.values())
+    assert said[0] == "all nodes: files go through a store on this machine"
     link.stores.close()
     made, said = place(tmp_path, Told(HERE, a=AWAY, b={}), store="shared")
     assert made.slots() == 1

@@ -165,8 +165,8 @@ class Away:
         # A result in run.json is that of a checkpoint that is there by now: its text must be no newer than the
         # checkpoint that is sent. A run begins with it.
         info = self.run / "run.json"
-        written = info.read_bytes() if info.is_file() else None
         mark = self._mark(info)
+        written = info.read_bytes() if info.is_file() else None
         if written is None:
             return self._send_log()
         if "run.json" not in self._sent:
@@ -189,18 +189,17 @@ class Away:
         files.sort(key=lambda path: path.endswith("/manifest.json"))
         with contextlib.ExitStack() as stack:
             try:
-                opened = [(p, stack.enter_context(open(self.run / p, "rb"))) for p in files if not self._same(p)]
+                opened = self._opened(stack, [path for path in files if not self._same(path)])
             except FileNotFoundError:
                 return  # a newer one has taken its place
             if self._newest() != newest:  # else nothing that it needs was removed so far
                 return
             self._send_tables()  # they have the rows up to it
             self._tell("clear")
-            for path, file in opened:
-                self._put(path, file)
+            for path, file, mark in opened:
+                self._put(path, file, mark[2])
             self._tell("publish", names=names)
-            for path, file in opened:
-                self._sent[path] = _identity(os.fstat(file.fileno()))
+            self._sent |= {path: mark for path, _, mark in opened}
             self._sent = {path: mark for path, mark in self._sent.items() if not path or self._same(path)}
 
     def _send_others(self) -> None:
@@ -213,25 +212,24 @@ class Away:
         if not new:
             return
         new.sort(key=lambda path: path.endswith("/manifest.json"))
-        mark = self._mark(self.run / BEST / "manifest.json")
+        best = self._mark(self.run / BEST / "manifest.json")
         with contextlib.ExitStack() as stack:
             try:
-                opened = [(path, stack.enter_context(open(self.run / path, "rb"))) for path in new]
+                opened = self._opened(stack, new)
             except FileNotFoundError:
                 return
-            if self._mark(self.run / BEST / "manifest.json") != mark:
+            if self._mark(self.run / BEST / "manifest.json") != best:
                 return  # it was replaced while its files were opened
             self._tell("clear")
             twins = {mark: path for path, mark in self._sent.items() if path.startswith("checkpoints/ckpt-")}
-            for path, file in opened:
-                twin = twins.get(_identity(os.fstat(file.fileno())))
+            for path, file, mark in opened:
+                twin = twins.get(mark)
                 if twin is not None and self._same(twin):  # a link to the file of a checkpoint
                     self._tell("link", path=twin, to=path)
                 else:
-                    self._put(path, file)
+                    self._put(path, file, mark[2])
             self._tell("publish")
-            for path, file in opened:
-                self._sent[path] = _identity(os.fstat(file.fileno()))
+            self._sent |= {path: mark for path, _, mark in opened}
 
     def _send_tables(self) -> None:
         """Send the new rows of tables, or all where earlier ones were dropped."""
@@ -284,10 +282,15 @@ class Away:
             raise RefusedError(told["error"], told["code"])
         return told, out
 
-    def _put(self, path: str, file: IO[bytes], most: int | None = None) -> None:
-        """Put a file aside at the store, in pieces; of one that grows only the first `most` bytes."""
+    def _opened(
+        self, stack: contextlib.ExitStack, paths: list[str]
+    ) -> list[tuple[str, IO[bytes], tuple[int, int, int]]]:
+        files = [(path, stack.enter_context(open(self.run / path, "rb"))) for path in paths]  # noqa: SIM115 - the stack closes
+        return [(path, file, _identity(os.fstat(file.fileno()))) for path, file in files]
+
+    def _put(self, path: str, file: IO[bytes], size: int) -> None:
+        """Put a file aside at the store, in pieces; of one that grows only the first `size` bytes."""
         file.seek(0)
-        size = os.fstat(file.fileno()).st_size if most is None else most
         digest, at = hashlib.sha256(), 0
         while True:
             data = file.read(min(PIECE, size - at))

@@ -27,7 +27,6 @@ from playfield.experiments.cluster_state import Node, Pins, Task
 from playfield.experiments.job import Job, log_of, reached
 from playfield.experiments.places import LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
-from playfield.experiments.store import Store
 from playfield.runs import fence
 from playfield.runs.console import Say
 from playfield.runs.info import is_run, read_info
@@ -80,8 +79,9 @@ class Cluster:
             used = [one for one in self.nodes.values() if one.usable]
             away = [one.name for one in used if one.away]
             if away:
-                whose = "no node sees" if len(away) == len(used) else f"{', '.join(away)}: cannot see"
-                self.notes.append(f"{whose} {self.root}: files go through a store on this machine")
+                whose = "all nodes" if len(away) == len(used) else f"node{'s' * (len(away) > 1)} {', '.join(away)}"
+                why = "" if self.store == "driver" else f", which cannot see {self.root}"
+                self.notes.append(f"{whose}{why}: files go through a store on this machine")
             for line in (*self.notes, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores"):
                 self.say(line)
             self.notes = []
@@ -142,8 +142,6 @@ class Cluster:
     def forget(self) -> None:
         """Remove what was made so that nodes can be asked whether they see the directory, itself if nothing came."""
         self.mark.unlink(missing_ok=True)
-        if self._served:
-            Store(self.root).forget()
         for one in self._made:
             with contextlib.suppress(OSError):  # trainings are in it
                 one.rmdir()

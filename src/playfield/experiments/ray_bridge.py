@@ -56,6 +56,7 @@ class Bridge:
             "probe": ray.remote(max_retries=0)(node.probe),
         }
         self.mailbox: Any = None
+        self.store: Store | None = None
         self._telling = threading.Lock()
         self._nodes: list[dict[str, Any]] = []
         self._looked = 0.0
@@ -114,8 +115,8 @@ class Bridge:
         # Beside this process: a mailbox that is lost with a node would be lost for all others, too.
         here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = ray.remote(max_restarts=-1)(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        store = Store(Path(root), lambda line: self.tell(note=line))
-        threading.Thread(target=self.answer, args=(store,), daemon=True).start()
+        self.store = Store(Path(root), lambda line: self.tell(note=line))
+        threading.Thread(target=self.answer, args=(self.store,), daemon=True).start()
 
     def answer(self, store: Store) -> None:
         """Answer until this process ends."""
@@ -207,6 +208,8 @@ def main() -> int:
     try:
         bridge.work()
     finally:
+        if bridge.store is not None:
+            bridge.store.forget()
         ray.shutdown()
     return 0
 

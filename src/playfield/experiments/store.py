@@ -46,6 +46,7 @@ class Store:
         self.root, self.tell = Path(root), tell
         self._told: dict[str, str] = {}
         self._sums: dict[Path, Any] = {}  # of files that are put aside, so far
+        self._runs: set[Path] = set()
 
     def answer(self, text: str, data: bytes = b"") -> tuple[str, bytes]:
         """What a node is told.
@@ -65,6 +66,7 @@ class Store:
             directory = _inside(self.root, run)
             if (now := fence.read(directory)) != attempt:
                 return json.dumps({"fenced": now}), b""
+            self._runs.add(directory)
             told, out = self._do(do, directory, asked | ({"data": data} if data else {}))
         except PlayfieldError as error:
             if self._told.get(run) != str(error):
@@ -94,7 +96,8 @@ class Store:
 
     def forget(self) -> None:
         """Remove what was put aside, which nobody will complete."""
-        shutil.rmtree(self.root / ASIDE, ignore_errors=True)
+        for directory in self._runs:
+            self._clear(directory)
 
     # What nodes ask for ----------------------------------------------------------------------------------
 
