@@ -48,6 +48,30 @@ def test_a_lost_node_costs_what_came_after_the_last_checkpoint(tmp_path):
     assert made.look(one).where == "c"
 
 
+def test_the_folder_of_logs_stays_while_a_training_needs_it(tmp_path):
+    """The end of another one removed it as empty, before the node of this one had written its first byte."""
+    link = Told(HERE, a={"cpus": 2})
+    made, _ = place(tmp_path, link)
+    one, two = made.start(job(tmp_path, 1)), made.start(job(tmp_path, 2))
+    link.end(one.number, text='{"code": 0}')
+    made.look(one)
+    made.collect(one)
+    assert two.log.parent.is_dir()
+    link.end(two.number, text='{"code": 4}')
+    made.look(two)
+    assert made.collect(two).line == "exit status 4 (node a)"
+    assert not two.log.parent.exists(), "an empty log says nothing"
+
+
+def test_what_the_store_says_reaches_the_person(tmp_path):
+    link = Told(HERE, a={})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path))
+    link.waiting.append({"note": "grid/1: what its node sends is not kept: No space left on device"})
+    assert made.look(one).news == ("grid/1: what its node sends is not kept: No space left on device",)
+    assert made.look(one).news == ()
+
+
 def test_a_node_that_the_cluster_does_not_know_yet_is_asked_again(tmp_path, monkeypatch):
     """As Ray's parts learn of a node one after the other, it may refuse tasks at first."""
     link = Told(HERE, a={"refuses": 3})

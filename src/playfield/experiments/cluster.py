@@ -98,6 +98,7 @@ class Cluster:
         log = log_of(job.directory)
         with as_storage_error(f"create {log.parent}"):
             log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()  # so that nobody takes the folder away as empty before its node writes to it
         try:
             task = Task(job, self._pins_of(job), log)
         except DataError as error:
@@ -133,8 +134,10 @@ class Cluster:
             time.sleep(POLL)
         self.tasks.remove(started)
         code = -9 if started.code is None else started.code
-        if code in (0, 143):
-            started.log.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if code in (0, 143) or not started.log.stat().st_size:
+                started.log.unlink()
+        if not started.log.exists():
             with contextlib.suppress(OSError):  # other logs are in it
                 started.log.parent.rmdir()
         return Outcome(code, started.line or f"exit status {code}", stored_result(started.job))
@@ -221,7 +224,7 @@ class Cluster:
             data = b""
         lines = [] if told else data.decode(errors="replace").strip().splitlines()
         said = lines[-1].removeprefix("playfield: ") if lines else told or f"exit status {task.code}"
-        where = f", {task.log}" if task.log.exists() else ""
+        where = f", {task.log}" if data else ""
         return said if task.code == 143 else f"{said} (node {task.node.name if task.node else '?'}{where})"
 
     def _lost(self, task: Task, why: str) -> None:
