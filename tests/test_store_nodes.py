@@ -109,11 +109,14 @@ class Child:
         fence.advance(self.kept)
         self.store = Store(folder / "root")
 
-    def run(self, ask=None):
+    def text(self, **more):
         known = "shown/grid/1"
-        told = {"words": ["train", "--run", known], "cwd": "/there/is/none", "threads": {}}
+        told = {"words": ["train", "--run", known], "cwd": "/there/is/none", "threads": {}, **more}
         told["store"] = {"run": "grid/1", "attempt": fence.read(self.kept), "directory": known}
-        return json.loads(node.run_with(json.dumps(told), ask or self.store.answer))
+        return json.dumps(told)
+
+    def run(self, ask=None):
+        return json.loads(node.run_with(self.text(), ask or self.store.answer))
 
 
 def test_what_a_node_says_of_a_training(tmp_path, there, monkeypatch):
@@ -125,6 +128,27 @@ def test_what_a_node_says_of_a_training(tmp_path, there, monkeypatch):
     monkeypatch.setenv("CODE", "0")
     assert one.run()["code"] == 0
     assert not list(there.iterdir()), "nodes are left clean"
+
+
+def test_a_file_of_a_preset_goes_along(tmp_path, there, monkeypatch):
+    link = Told({**HERE, "memory": None}, a={**AWAY, "cpus": 3})
+    made, _ = place(tmp_path / "root", link)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "mine.toml").write_text("algo = 'ppo'")
+    made.start(job(tmp_path / "root", 1, 4000, "--preset", "sets/mine.toml"))
+    made.start(job(tmp_path / "root", 2, 4000, "--preset=sets/mine.toml"))
+    made.start(job(tmp_path / "root", 3, 4000, "--preset", "long"))
+    given = [task["text"]["given"] for task in link.tasks.values() if task["do"] == "run_away"]
+    assert given == [{"sets/mine.toml": "algo = 'ppo'"}] * 2 + [{}]
+    link.stores.close()
+    one, seen = Child(tmp_path, monkeypatch), []
+    monkeypatch.setattr(node, "_wait_for", lambda told, words, cwd, *more: (seen.append(cwd), 0, None)[1:])
+    for cwd, names in (("/there/is/none", ["sets/mine.toml"]), (str(tmp_path), ["sets/mine.toml"]), (str(there), [])):
+        text = one.text(cwd=cwd, given=dict.fromkeys(names, "algo"))
+        assert json.loads(node.run_with(text, one.store.answer))["code"] == 0
+    assert seen[0].parent == there
+    assert seen[1:] == [tmp_path, there]
 
 
 def test_a_full_disk_of_the_driver_is_a_line_with_exit_code_5(tmp_path, there, monkeypatch):

@@ -12,6 +12,7 @@ that a node that comes back writes nothing.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -30,7 +31,7 @@ from playfield.experiments.ray_link import Link
 from playfield.runs import fence
 from playfield.runs.console import Say
 from playfield.runs.info import is_run, read_info
-from playfield.runs.storage import as_storage_error, atomic_write
+from playfield.runs.storage import MAX_LINE, as_storage_error, atomic_write, read_bytes
 
 PROBE = 120.0  # seconds that the first look at all nodes may take
 ENDING = 5.0  # seconds that a task which was ended may take to say so
@@ -302,7 +303,7 @@ class Cluster:
         if one.away:
             name = Path(os.path.relpath(directory, self.root)).as_posix()
             store = {"run": name, "attempt": number, "directory": str(task.job.directory)}
-            text = self._text(words=words, cwd=os.getcwd(), store=store)
+            text = self._text(words=words, cwd=os.getcwd(), store=store, given=_given(words))
         else:
             variables = fence.told(number, Path(directory))
             text = self._text(words=words, cwd=os.getcwd(), log=os.path.abspath(task.log), variables=variables)
@@ -354,6 +355,13 @@ class Cluster:
 
 def _kind(facts: dict[str, Any]) -> tuple[Any, Any]:
     return facts["processor"], facts["versions"].get("processor")
+
+
+def _given(words: list[str]) -> dict[str, str]:
+    """The texts of the files that the words of a training name, by their names: presets."""
+    named = [name for word, name in itertools.pairwise(words) if word == "--preset"]
+    named += [word.removeprefix("--preset=") for word in words if word.startswith("--preset=")]
+    return {name: read_bytes(Path(name), MAX_LINE).decode(errors="replace") for name in named if os.path.isfile(name)}
 
 
 def _last_step(run: Path) -> int | None:

@@ -64,7 +64,7 @@ def run(text: str) -> str:
             `variables` of the environment, and `threads`, the values of `THREADS` where they are set.
     """
     told = json.loads(text)
-    code, _ = _wait_for(told, told["words"], told["cwd"], Path(told["log"]))
+    code, _ = _wait_for(told, told["words"], Path(told["cwd"]), Path(told["log"]))
     return json.dumps({"code": code})
 
 
@@ -84,6 +84,7 @@ def run_with(text: str, ask: away.Ask) -> str:
     Args:
         text: as for `run`, without `log`. In `words` the directory stands for the one on this node. `store` has the
             `run`, its name below the directory of the experiment; its `directory`; and the number of the `attempt`.
+            `given` has the texts of files that the words name.
         ask: the store.
 
     Returns:
@@ -97,7 +98,7 @@ def run_with(text: str, ask: away.Ask) -> str:
             there.fetch()
             words = [str(there.run) if word == known else word for word in told["words"]]
             told["variables"] = {**told.get("variables", {}), **fence.told(attempt, there.run)}
-            cwd = told["cwd"] if os.path.isdir(told["cwd"]) else str(home)
+            cwd = _with_given(told.get("given", {}), Path(told["cwd"]), home)
             code, error = _wait_for(told, words, cwd, there.log, there)
             line = there.last_line()
     except Exception as failure:
@@ -107,6 +108,18 @@ def run_with(text: str, ask: away.Ask) -> str:
     if error is not None and code in (0, 143):
         code, line = _why(error)
     return json.dumps({"code": code, "line": line})
+
+
+def _with_given(given: dict[str, str], cwd: Path, home: Path) -> Path:
+    """The directory to train in, in which these files are: that of the command, or else one of this node's own."""
+    if cwd.is_dir() and all((cwd / name).is_file() for name in given):
+        return cwd
+    for name, text in given.items():
+        path = home / name
+        if path.is_relative_to(home) and ".." not in path.parts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    return home
 
 
 def _why(error: Exception) -> tuple[int, str]:
@@ -120,7 +133,7 @@ def _why(error: Exception) -> tuple[int, str]:
 
 
 def _wait_for(
-    told: dict[str, Any], words: list[str], cwd: str, log: Path, there: away.Away | None = None
+    told: dict[str, Any], words: list[str], cwd: Path, log: Path, there: away.Away | None = None
 ) -> tuple[int, Exception | None]:
     """Train; returns the exit code, and what went wrong with sending last."""
     command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *words]
