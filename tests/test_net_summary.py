@@ -142,8 +142,8 @@ def test_the_list_names_every_body_that_fits(capsys):
     out = told([], capsys)
     assert {row[0] for row in numbers(out)} == set(names.nets())
     assert (
-        "Options: width=FLOAT [1.0], norm=none|dense|layer [dense], init=orthogonal|uniform|glorot [orthogonal]."
-        in out
+        "Options: width=FLOAT [1.0], norm=none|dense|layer [dense], init=orthogonal|uniform|glorot [orthogonal], "
+        "motion=FLOAT [0.0]." in out
     )
     out = told(["--shape", "4", "--actions", "2"], capsys)
     assert numbers(out) == [["mlp", "4,610", "4,480"], ["relu128", "898", "768"]]

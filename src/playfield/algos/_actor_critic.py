@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from playfield.algos._returns import explained_variance, gae, next_values
+from playfield.algos._reward_scale import RewardScale
 from playfield.compute import Compute
 from playfield.envs.base import EnvSpec, Episode, VectorEnv, env_seeds
 from playfield.errors import DivergedError
@@ -59,10 +60,18 @@ class Rollout:
         advantages, returns: [T, n], see `compute_advantages`.
         taken: steps collected, at most T.
         episodes: (step within the rollout, finished episode), until `Run.record` takes them.
+        scale: divides rewards by their running size, where there is one.
     """
 
-    def __init__(self, env: VectorEnv, steps: int, seed: np.random.SeedSequence, compute: Compute) -> None:
-        self.env, self.steps, n = env, steps, env.num_envs
+    def __init__(
+        self,
+        env: VectorEnv,
+        steps: int,
+        seed: np.random.SeedSequence,
+        compute: Compute,
+        scale: RewardScale | None = None,
+    ) -> None:
+        self.env, self.steps, self.scale, n = env, steps, scale, env.num_envs
         spec = env.spec
         self.device = torch.device(compute.device)
         env_seed, action_seed, shuffle_seed = seed.spawn(3)
@@ -106,18 +115,28 @@ class Rollout:
             "env": self.env.state(),
             "random": self.random.bit_generator.state,
             "shuffle": self.shuffle.bit_generator.state,
-        }
+        } | ({} if self.scale is None else {"scale": self.scale.state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         self.next_obs = self.env.restore(state["env"])
         self.random.bit_generator.state = state["random"]
         self.shuffle.bit_generator.state = state["shuffle"]
+        if self.scale is not None:
+            self.scale.restore(state["scale"])
 
 
-def make_rollouts(run: Run, num_envs: int, steps: int) -> list[Rollout]:
-    """A `Rollout` for each worker, tracked by the run, with its share of `num_envs` environments."""
-    return run.workers("rollout", num_envs, lambda env, seed, _: Rollout(env, steps, seed, run.compute))
+def make_rollouts(run: Run, num_envs: int, steps: int, scale_gamma: float | None = None) -> list[Rollout]:
+    """A `Rollout` for each worker, tracked by the run, with its share of `num_envs` environments.
+
+    With `scale_gamma`, each scales its rewards by their sum with this discount factor.
+    """
+
+    def make(env: VectorEnv, seed: np.random.SeedSequence, _: int) -> Rollout:
+        scale = None if scale_gamma is None else RewardScale(env.num_envs, scale_gamma)
+        return Rollout(env, steps, seed, run.compute, scale)
+
+    return run.workers("rollout", num_envs, make)
 
 
 def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool = False) -> None:
@@ -149,7 +168,8 @@ def collect(net: Acting, rollout: Rollout, clip_reward: bool, stop_at_end: bool 
         rollout.actions[t] = actions
         rollout.logprobs[t] = np.take_along_axis(logprobs, actions[:, None], 1)[:, 0]
         rollout.values[t] = values
-        rollout.rewards[t] = np.sign(step.reward) if clip_reward else step.reward
+        reward = np.sign(step.reward) if clip_reward else step.reward
+        rollout.rewards[t] = rollout.scale(reward, step.terminated | step.truncated) if rollout.scale else reward
         rollout.terminated[t] = step.terminated
         rollout.truncated[t] = step.truncated
         if step.truncated.any():

@@ -53,7 +53,7 @@ class Config(algorithm.Config):
     budgets = BUDGETS
     processes = True
     search = _search.PPO
-    added = frozenset({"replay_failures"})
+    added = frozenset({"replay_failures", "norm_reward"})
 
     num_envs: Count = 16
     """Number of parallel environments."""
@@ -97,6 +97,8 @@ class Config(algorithm.Config):
     """Network body (`playfield nets` lists them) with its options, as in nature:width=2,norm=layer."""
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
+    norm_reward: bool = False
+    """Divide rewards by the running standard deviation of their discounted sum; scores are not divided."""
     replay_failures: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of games that start up to 200 steps before a life was lost in an earlier one (Atari; 0: none)."""
 
@@ -244,7 +246,7 @@ def train(run: Run, cfg: Config) -> None:
 
     learner = Learner(net, adam, compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
-    rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps)
+    rollouts = make_rollouts(run, cfg.num_envs, cfg.rollout_steps, cfg.gamma if cfg.norm_reward else None)
     share = cfg.batch // compute.workers  # samples of a worker in a rollout
 
     for progress in run.steps(cfg.batch):

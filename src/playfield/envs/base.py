@@ -103,6 +103,11 @@ class EnvSpec:
         return self.obs_dtype == "uint8" and len(self.obs_shape) == 3
 
     @property
+    def frames(self) -> int:
+        """Frames in the channels of an observation of pixels, the newest last; 1 where the protocol says none."""
+        return int(self.protocol.get("stack", 1))
+
+    @property
     def reading(self) -> str:
         """What is made of the environment's own observations before they are learnt from; empty: as usual."""
         if self.states:

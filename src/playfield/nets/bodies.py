@@ -9,6 +9,8 @@ impala(shape, width=2.0, norm="layer").
 
 `width` multiplies the channels of all convolutions, whose dense layers keep their size, and the layers of `mlp`.
 `norm` is `none`, `dense` (LayerNorm after the dense layer) or `layer` (after every convolution as well).
+`motion` above 0 lets the first layer see the differences between the newest frame and each earlier one, times this
+factor, in place of the earlier ones (`layers.Pixels`): the ball, not the bricks.
 `init` gives the initial weights, of the algorithm's heads as well: `orthogonal` with gain sqrt(2) (heads then have
 the algorithm's own), `uniform` in +-1/sqrt(fan in) (DQN's code), or `glorot` (Keras).
 """
@@ -46,6 +48,8 @@ from playfield.runs import catalog
 
 Width = Annotated[float, Range(0.25, 8)]
 """A factor on the sizes of a body's layers."""
+Motion = Annotated[float, Range(0, 16)]
+"""The factor on differences of frames, or 0 for the frames themselves."""
 Init = Literal["orthogonal", "uniform", "glorot"]
 """Initial weights, see above."""
 _INITS = {"orthogonal": None, "uniform": init_uniform, "glorot": init_glorot}
@@ -94,8 +98,8 @@ def _wide(channels: int, width: float) -> int:
     return max(round(channels * width), 1)
 
 
-def _first(channels: int, width: int, kernel: int, stride: int, padding: int = 0) -> Pixels:
-    layer = Pixels(channels, width, kernel, stride, padding)
+def _first(channels: int, width: int, kernel: int, stride: int, padding: int = 0, motion: float = 0.0) -> Pixels:
+    layer = Pixels(channels, width, kernel, stride, padding, motion)
     init_orthogonal(layer.conv)
     return layer
 
@@ -135,6 +139,7 @@ def nips(
     width: Width = 1.0,
     norm: Literal["none", "dense", "layer"] = "dense",
     init: Init = "orthogonal",
+    motion: Motion = 0.0,
 ) -> Body:
     """The small net of Mnih et al. 2013: conv 16/8/4, 32/4/2, dense 256; LayerNorm before the last ReLU."""
     h, w, channels = _need_pixels(shape, "nips", 36)
@@ -142,7 +147,7 @@ def nips(
     a, b = _wide(16, width), _wide(32, width)
     flat = b * _out(h, *layers) * _out(w, *layers)
     return Body(
-        _first(channels, a, 8, 4),
+        _first(channels, a, 8, 4, motion=motion),
         *norm2d(norm, a),
         nn.ReLU(),
         init_orthogonal(nn.Conv2d(a, b, 4, 2)),
@@ -163,6 +168,7 @@ def nature(
     width: Width = 1.0,
     norm: Literal["none", "dense", "layer"] = "none",
     init: Init = "orthogonal",
+    motion: Motion = 0.0,
 ) -> Body:
     """The net of Mnih et al. 2015: conv 32/8/4, 64/4/2, 64/3/1, dense 512."""
     h, w, channels = _need_pixels(shape, "nature", 36)
@@ -170,7 +176,7 @@ def nature(
     a, b = _wide(32, width), _wide(64, width)
     flat = b * _out(h, *layers) * _out(w, *layers)
     return Body(
-        _first(channels, a, 8, 4),
+        _first(channels, a, 8, 4, motion=motion),
         *norm2d(norm, a),
         nn.ReLU(),
         init_orthogonal(nn.Conv2d(a, b, 4, 2)),
@@ -254,6 +260,9 @@ def for_spec(name: str, spec: EnvSpec) -> Body:
     A body without a layer of this package that could scale them gets bytes spread over 0..255, as those of pictures.
     """
     body = make(name, spec.obs_shape)
+    for layer in body.modules():
+        if isinstance(layer, Pixels):
+            layer.frames = spec.frames
     if spec.obs_bounds is None:
         for layer in body.modules():
             if isinstance(layer, Vector):

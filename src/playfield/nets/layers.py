@@ -84,14 +84,37 @@ class Pixels(Scaled):
 
     0..255 are exact in bfloat16, so the division by 255 is applied to the (small) weight instead of the (large)
     batch. Returns [N, width, H', W'], channels-last in memory.
+
+    With `motion` above 0 the weights are for other channels: the newest frame, and `motion` times the difference
+    between it and each earlier one. What moves then stands out from the first update on. The differences are taken
+    of the weights, since both are linear: no other picture is made. Unlike scaling, this is no other function of the
+    pixels, only another start and other steps for the same one.
+
+    Attributes:
+        frames: frames in the channels of an observation, the newest last (0: each channel is one).
     """
 
-    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int = 0) -> None:
+    frames = 0
+
+    def __init__(
+        self, channels: int, width: int, kernel: int, stride: int, padding: int = 0, motion: float = 0.0
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, width, kernel, stride, padding)
+        self.motion = motion
+
+    def weight(self) -> Tensor:
+        """The convolution's weights [width, C, kernel, kernel] for the pixels as they are."""
+        w = self.conv.weight
+        planes = w.shape[1] // (self.frames or w.shape[1])
+        if not self.motion or planes == w.shape[1]:
+            return w
+        past = self.motion * w[:, :-planes].float()
+        newest = w[:, -planes:].float() + past.unflatten(1, (-1, planes)).sum(1)
+        return torch.cat([-past, newest], 1).to(w.dtype)
 
     def forward(self, obs: Tensor) -> Tensor:
-        w = self.conv.weight
+        w = self.weight()
         if self.scaled:
             x = self.to_unit(obs).to(w.dtype).permute(0, 3, 1, 2)
             return F.conv2d(x, w, self.conv.bias, self.conv.stride, self.conv.padding)
