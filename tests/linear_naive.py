@@ -118,6 +118,25 @@ def online_lambda_return(xs, rewards, terminal: bool, w0, alpha: float, gamma: f
     return weights[1:]
 
 
+def offline_lambda_return(
+    xs, rewards, terminal: bool, w0, alpha: float, gamma: float, lam: float, sums: bool = False
+) -> np.ndarray:
+    """Equation 12.4, at the end of an episode: updates from the first state to the last towards lambda-returns.
+
+    These are returns by the values of `w0`. `sums`: every error too, so the updates are only added up.
+    """
+    w0, last = np.array(w0, float), len(rewards)
+    w = w0.copy()
+
+    def then(at: int) -> float:
+        return 0.0 if terminal and at == last else float((w0 * xs[at]).sum())
+
+    for t in range(last):
+        goal = truncated_lambda_return(rewards, then, t, last, gamma, lam)
+        w = w + alpha * (goal - ((w0 if sums else w) * xs[t]).sum()) * xs[t]
+    return w
+
+
 # Whole algorithms. `act(q, rng)` chooses among action values [A]; it uses random numbers in the package's order.
 
 Act = Callable[[np.ndarray, np.random.Generator], int]

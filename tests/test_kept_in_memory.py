@@ -146,7 +146,7 @@ def test_the_means_of_metrics_stand_in_where_there_are_no_games(tmp_path: Path) 
     atomic_write(path, "step,a,rollout/ep_rew_mean\n10,0,1.5\n40,0,2.25\n50,0,3.5\n")  # a new column
     assert curve.look() == {"points": [[10, 1.5], [40, 2.25], [50, 3.5]], "games": 0, "step": 50}
     (tmp_path / "monitor.csv").write_text(FIRST + games(1, 2))
-    assert curve.look() == {"points": [[5, 1.5]], "games": 1, "step": 5}
+    assert curve.look() == {"points": [[5, 1.5]], "is": "mean score", "games": 1, "step": 5}
 
 
 def test_a_checkpoint_that_is_followed_frees_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,37 @@ def test_index_hash_table_is_tiles3(dims, tilings, tiles, seed):
     assert theirs.overfull == shared
 
 
+@given(dims=st.integers(1, 3), cells=st.integers(1, 30), seed=st.integers(0, 99))
+@QUICK
+def test_a_grid_has_a_feature_for_each_cell(dims, cells, seed):
+    """Cells of equal width; the upper bound is in the last one, and so is what lies beyond it."""
+    bounds = box(dims)
+    coder = features.grid(bounds, cells=cells)
+    assert (coder.size, coder.active) == (cells**dims, 1)
+    edges = np.linspace(bounds.low, bounds.high, cells + 1)
+    for x in [*points(bounds, 60, seed), bounds.low - 5, bounds.high + 5]:
+        place = [min(max(np.searchsorted(edges[:, d], x[d], "right") - 1, 0), cells - 1) for d in range(dims)]
+        near = np.abs(edges[1:-1] - x).min() < 1e-9 if cells > 1 else False  # which side of an edge is rounding
+        assert near or encode(coder, x) == ([int(np.ravel_multi_index(place, [cells] * dims))], [1.0])
+
+
+def test_a_grid_has_one_cell_where_there_is_one_value_and_holds_far_from_zero():
+    flat = features.Bounds(np.array([2.0, 1e9]), np.array([2.0, 1e9 + 1]), np.array([0.0, 1.0]))
+    coder = features.grid(flat, cells=5)
+    assert coder.size == 5
+    assert [encode(coder, [2.0, 1e9 + x])[0] for x in (0.0, 0.3, 0.99, 1.0)] == [[0], [1], [4], [4]]
+
+
+def test_a_grid_of_the_walk_is_a_table_of_its_states():
+    coder = features.grid(bounds_of("random-walk"), cells=19)
+    assert [encode(coder, [float(state)])[0] for state in range(19)] == [[state] for state in range(19)]
+
+
+def test_too_many_cells_are_refused():
+    with pytest.raises(UsageError, match=r"grid would have 25,600,000,000 cells: use fewer, or tilings"):
+        features.grid(box(4), cells=400)
+
+
 def test_a_full_table_shares_and_counts():
     mine, theirs = features.iht(UNIT, tilings=4, tiles=8, size=40), Tiles3(40)
     seen: dict[tuple, int] = {}

@@ -46,10 +46,10 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("algo", METHODS)
-def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo):
+@pytest.mark.parametrize(("algo", "own"), [*((algo, {}) for algo in METHODS), ("td_lambda", {"offline": True})])
+def test_a_resumed_run_ends_with_the_same_hash(tmp_path, algo, own):
     """Stopped in the middle of episodes, with traces, a table of tiles and random numbers in use."""
-    more = {"n_step": 4} if algo == "sarsa" else {"lam": 0.8}
+    more = {"n_step": 4} if algo == "sarsa" else {"lam": 0.8, **own}
     cfg = config(algo, **more)
     whole = train(started(algo, cfg, 1000), algo, cfg)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from linear_driven import ACTIONS, CLOSE, SIZE, Driven, episodes, started
-from linear_naive import online_lambda_return, td_lambda
+from linear_naive import offline_lambda_return, online_lambda_return, td_lambda
 from playfield.algos import linear_ac
 from playfield.algos import td_lambda as algo
 from playfield.errors import UsageError
@@ -45,6 +47,41 @@ def test_accumulating_td(lam):
             mine.play(episode)
             td_lambda(episode.xs, episode.rewards, episode.terminal, w[0], 0.06, 0.95, lam)
             assert mine.w == pytest.approx(w, **CLOSE)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("gamma", [0.9, 1.0])
+def test_offline_true_online_td_is_the_offline_lambda_return_algorithm(lam, gamma):
+    """Nothing before the end of an episode; then one update after another towards lambda-returns of old weights."""
+    for seed in range(10):
+        mine, w = started(algo, seed, lam=lam, alpha=0.06, gamma=gamma, trace="dutch", offline=True)
+        for episode in episodes(seed):
+            _, seen = mine.play(episode)
+            assert all(before == pytest.approx(w, **CLOSE) for before in seen[:-1])
+            w = offline_lambda_return(episode.xs, episode.rewards, episode.terminal, w[0], 0.06, gamma, lam)[None]
+            assert mine.w == pytest.approx(w, **CLOSE)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
+def test_offline_accumulating_td_adds_all_updates_from_the_same_weights(lam):
+    """As equation 12.4 with the weights of the start in every update: the sum of them (section 12.2, off-line)."""
+    for seed in range(10):
+        mine, w = started(algo, seed, lam=lam, alpha=0.06, gamma=0.95, trace="accumulating", offline=True)
+        for episode in episodes(seed):
+            mine.play(episode)
+            w = offline_lambda_return(
+                episode.xs, episode.rewards, episode.terminal, w[0], 0.06, 0.95, lam, sums=True
+            )[None]
+            assert mine.w == pytest.approx(w, **CLOSE)
+
+
+def test_the_offline_oracle_by_hand():
+    """As below: both returns by w = 1/2 are known before the first update, the second of 2 + 0."""
+    xs = [np.array([x]) for x in (1.0, 2.0, 1.0)]
+    # the first state moves to half of 2 + 1 and half of 2, then the second, now worth 1.4, to 0
+    assert offline_lambda_return(xs, [2.0, 0.0], True, [0.5], 0.1, 1.0, 0.5) == pytest.approx([0.7 - 0.1 * 1.4 * 2])
+    summed = offline_lambda_return(xs, [2.0, 0.0], True, [0.5], 0.1, 1.0, 0.5, sums=True)
+    assert summed == pytest.approx([0.5 + 0.2 - 0.1 * 1.0 * 2])
 
 
 def test_both_traces_are_td_0_where_lambda_is_0():
@@ -148,8 +185,8 @@ def test_td_samples_random_actions_uniformly():
 def test_truncated_episodes_bootstrap_and_terminated_ones_do_not():
     x, y = np.eye(SIZE)[:2]
     for end, goal in ((TERMINATED, 1.0), (TRUNCATED, 1.0 + 0.9 * 10)):
-        for trace in algo.TRACES:
-            mine = Driven(algo, alpha=0.5, gamma=0.9, trace=trace)
+        for trace, offline in itertools.product(algo.TRACES, (False, True)):
+            mine = Driven(algo, alpha=0.5, gamma=0.9, trace=trace, offline=offline)
             mine.w[0, 1] = 10
             mine.begin(x)
             mine.learn(1.0, y, end)
@@ -161,9 +198,9 @@ def test_truncated_episodes_bootstrap_and_terminated_ones_do_not():
         assert mine.memory.critic[0, :2] == pytest.approx([0.5 * goal, 10])
 
 
-@pytest.mark.parametrize("module", [algo, linear_ac])
-def test_compiled_is_plain_python_bit_for_bit(module):
-    both = [Driven(module, 2, compiled, alpha=0.1, gamma=0.9, lam=0.7) for compiled in (True, False)]
+@pytest.mark.parametrize(("module", "more"), [(algo, {}), (algo, {"offline": True}), (linear_ac, {})])
+def test_compiled_is_plain_python_bit_for_bit(module, more):
+    both = [Driven(module, 2, compiled, alpha=0.1, gamma=0.9, lam=0.7, **more) for compiled in (True, False)]
     for episode in episodes(2, count=8):
         (actions, weights), (others, plain) = (driven.play(episode) for driven in both)
         assert actions == others

@@ -13,8 +13,20 @@ algorithm, with x for the features of a state:
         w = w + alpha (delta + V - V_old) z - alpha (V - V_old) x
         V_old = V'; x = x'
 
+With `offline` the weights change only where an episode ends: what they change by is collected in d, which is 0 at its
+start. With dutch traces, V and V' by the weights w of the start, and a reset of d:
+
+        z = gamma lambda z + (1 - alpha gamma lambda z.x) x
+        d = d + alpha delta z - alpha (d.x) x
+    at the end: w = w + d
+
+That computes exactly what the offline lambda-return algorithm would (section 12.1), one update after another towards
+the lambda-returns, without keeping the episode. With accumulating traces d = d + alpha delta z: the same updates, all
+of them from the weights of the start.
+
 1. The policy acts at random (`random`), or is an agent's (a run's, or a shipped one); it does not change.
 2. Truncated episodes bootstrap; terminated ones do not.
+3. With `offline` and several environments, the end of one's episode changes the weights within those of the others.
 """
 
 from __future__ import annotations
@@ -32,6 +44,7 @@ from playfield.linear.episodes import episode_loop
 from playfield.linear.features import Coder, encode
 from playfield.linear.jit import Floats, Ints, kernel
 from playfield.linear.kernels import (
+    ONGOING,
     TERMINATED,
     add,
     add_traces,
@@ -61,6 +74,8 @@ class Config(online.Config):
     """Lambda, the decay of eligibility traces; 0 is TD(0)."""
     trace: Literal["dutch", "accumulating"] = "dutch"
     """dutch (true online) or accumulating."""
+    offline: bool = False
+    """Change the weights only where an episode ends; with dutch traces: the offline lambda-return algorithm."""
     policy: PolicyName = "random"
     """The policy to evaluate: random, a run directory, or a shipped agent."""
 
@@ -84,7 +99,7 @@ class Config(online.Config):
 
     def numbers(self, actions: int, coder: Coder) -> tuple[int, int]:
         """How many numbers `memory` has: of what environments share, and of each one's own."""
-        return coder.size, 2 * coder.size + 2 * coder.active
+        return coder.size, (2 + self.offline) * coder.size + 2 * coder.active
 
 
 PRESETS = online.presets(Config)
@@ -101,6 +116,7 @@ class Memory(NamedTuple):
     values: Floats  # [K] and their values
     active: Ints  # [1] how many they are
     v_old: Floats  # [1] V_old
+    change: Floats  # [1, F] by which the weights will change at the end of the episode; [1, 0] unless `offline`
     actions: Ints  # [1] number of actions to sample from
     truth: Floats  # [states] true values, where they are known
     errors: Floats  # [episodes] RMS error after each episode, where `truth` is known
@@ -114,6 +130,7 @@ class Rates(NamedTuple):
     gamma: float
     lam: float
     trace: int
+    offline: bool
 
 
 def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
@@ -127,6 +144,7 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
         values=np.zeros(coder.active),
         active=np.zeros(1, np.int64),
         v_old=np.zeros(1),
+        change=np.zeros((1, coder.size if cfg.offline else 0)),
         actions=np.full(1, actions),
         truth=np.zeros(0),
         errors=np.zeros(0),
@@ -136,12 +154,14 @@ def memory(actions: int, coder: Coder, cfg: Config) -> Memory:
 
 def rates(cfg: Config, progress: float = 0.0, step: int = 0) -> Rates:
     """The `Rates` of a Config when `progress` of the training is done, at a step."""
-    return Rates(cfg.at("alpha", progress, step), cfg.gamma, cfg.lam, TRACES.index(cfg.trace))
+    return Rates(cfg.at("alpha", progress, step), cfg.gamma, cfg.lam, TRACES.index(cfg.trace), cfg.offline)
 
 
 @kernel
 def begin(m: Memory, h: Rates, rng: np.random.Generator, index: Ints, value: Floats, active: int) -> int:
-    """Reset the traces and V_old; returns the first action, at random."""
+    """Reset the traces, V_old and the change; returns the first action, at random."""
+    for i in range(m.change.shape[1]):
+        m.change[0, i] = 0.0
     decay_traces(m.z, m.nonzero, m.length, 0.0)
     m.v_old[0] = 0.0
     return store(m, rng, index, value, active)
@@ -173,16 +193,22 @@ def learn(
     v_next = dot(m.w, 0, index, value, active) if ended != TERMINATED else 0.0
     v = dot(m.w, 0, m.indices, m.values, last_active)
     delta = reward + h.gamma * v_next - v
-    decay = h.gamma * h.lam
+    decay, gain = h.gamma * h.lam, 1.0
     if h.trace == DUTCH:
-        gain = 1.0 - h.alpha * decay * dot(m.z, 0, m.indices, m.values, last_active)
-        decay_traces(m.z, m.nonzero, m.length, decay)
-        update_traces(m.z, m.nonzero, m.length, 0, m.indices, m.values, last_active, gain, False)
+        gain -= h.alpha * decay * dot(m.z, 0, m.indices, m.values, last_active)
+    decay_traces(m.z, m.nonzero, m.length, decay)
+    update_traces(m.z, m.nonzero, m.length, 0, m.indices, m.values, last_active, gain, False)
+    if h.offline:
+        before = dot(m.change, 0, m.indices, m.values, last_active) if h.trace == DUTCH else 0.0
+        add_traces(m.change, m.z, m.nonzero, m.length, h.alpha * delta)
+        add(m.change, 0, m.indices, m.values, last_active, -h.alpha * before)
+        if ended != ONGOING:
+            for i in range(m.change.shape[1]):
+                m.w[0, i] += m.change[0, i]
+    elif h.trace == DUTCH:
         add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * (delta + v - m.v_old[0]))
         add(m.w, 0, m.indices, m.values, last_active, -h.alpha * (v - m.v_old[0]))
     else:
-        decay_traces(m.z, m.nonzero, m.length, decay)
-        update_traces(m.z, m.nonzero, m.length, 0, m.indices, m.values, last_active, 1.0, False)
         add_traces(m.w, m.z, m.nonzero, m.length, h.alpha * delta)
     m.v_old[0] = v_next
     return store(m, rng, index, value, active)

@@ -260,6 +260,8 @@ def _areas(axes: Any, panel: Areas) -> None:
     axes.grid(False)
     count = len(panel.names)
     colors = [_style(i)[0] for i in range(count)] if panel.text is None else list(PALE[:count])
+    if panel.none >= 0:
+        colors[panel.none] = PALE[0]
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     axes.pcolormesh(panel.x, panel.y, panel.chosen, cmap=ListedColormap(colors), norm=norm, shading="nearest")
     if panel.text is not None:

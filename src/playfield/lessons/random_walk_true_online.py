@@ -10,7 +10,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._walk import predict
 
-BUDGET = Budget(runs=100, episodes=10, methods=("td_lambda",), own=("alpha", "lam", "trace"))
+BUDGET = Budget(runs=100, episodes=10, methods=("td_lambda",), own=("alpha", "lam", "trace", "offline"))
 
 
 def run(request: Request) -> Outcome:

@@ -22,6 +22,7 @@ import numpy as np
 from playfield.errors import UsageError
 from playfield.linear.bounds import Bounds, check_bounds, readable
 from playfield.linear.jit import Floats, Ints, kernel
+from playfield.linear.tiles import clip, legendre_at, number_of, tiles_of
 
 TABLE, FIRST_COME, ADDITIVE, FOURIER, POLYNOMIAL, LEGENDRE, BITS, IDENTITY, STATES = range(9)
 MAX_FEATURES = 2**22  # or tiles of a table
@@ -113,6 +114,23 @@ def tilings(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, displace: str =
     return _coder(TABLE, count, tilings, bounds, cells=np.arange(count), **grid)
 
 
+def grid(bounds: Bounds, *, cells: int = 20) -> Coder:
+    """A table for numbers within bounds: as many equal cells along each dimension, a feature for each of all cells.
+
+    As one tiling, but the cells end at the bounds: nothing that is learnt in one cell is known in the next.
+    """
+    bounds = check_bounds(bounds)
+    width = bounds.high - bounds.low
+    dims = np.where(width > 0, cells, 1).astype(np.int64)
+    count = math.prod(int(d) for d in dims)
+    if count > MAX_FEATURES:
+        raise UsageError(f"--features grid would have {readable(count)} cells: use fewer, or tilings")
+    scale = dims / np.where(width > 0, width, 1.0)
+    inside = bounds._replace(high=bounds.high - 0.5 / scale)  # the middle of the last cell, which the bound is in
+    shifts = np.zeros(len(dims), np.int64)
+    return _coder(TABLE, count, 1, inside, scale=scale, dims=dims, shifts=shifts, cells=np.arange(count))
+
+
 def iht(bounds: Bounds, *, tilings: int = 8, tiles: int = 8, size: int = 4096, displace: str = "") -> Coder:
     """Tile coding with an index hash table: tiles get indices when first visited, at most `size` of them."""
     grid = _grid(bounds, tilings, tiles, displace)
@@ -202,7 +220,7 @@ def identity(bounds: Bounds) -> Coder:
 def table(bounds: Bounds) -> Coder:
     """One feature for each state, of `Discrete` observations and products of them: a table of values."""
     if not bounds.states:
-        raise UsageError("--features table takes named states, which are Discrete observations: use tilings")
+        raise UsageError("--features table takes named states, which are Discrete observations: use grid or tilings")
     count = math.prod(bounds.states)
     if count > MAX_FEATURES:
         raise UsageError(f"--features table would have {readable(count)} states: use identity")
@@ -255,18 +273,10 @@ def encode(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
 
 
 @kernel
-def _clip(x: float, low: float, high: float) -> float:
-    """`x` between its bounds; NaN is `low`, so that no number of a tile is outside of its table."""
-    if x >= high:
-        return high
-    return x if x > low else low
-
-
-@kernel
 def _additive(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     low, high, scale, first = c.low, c.high, c.scale, c.cells
     for d in range(len(low)):
-        index[d] = first[d] + math.floor((_clip(x[d], low[d], high[d]) - low[d]) * scale[d])
+        index[d] = first[d] + math.floor((clip(x[d], low[d], high[d]) - low[d]) * scale[d])
         value[d] = 1.0
     return len(low)
 
@@ -311,25 +321,16 @@ def _bits(x: Floats, index: Ints, value: Floats) -> int:
 
 
 @kernel
-def _legendre(n: int, x: float) -> float:
-    """Legendre polynomial n at x, by Bonnet's recursion."""
-    before, now = 0.0, 1.0
-    for k in range(n):
-        before, now = now, ((2 * k + 1) * x * now - k * before) / (k + 1)
-    return now
-
-
-@kernel
 def _basis(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     low, high, scale, powers, gains, kind = c.low, c.high, c.scale, c.powers, c.gains, c.kind
     for i in range(len(powers)):
         angle, product = 0.0, 1.0
         for d in range(len(low)):
-            unit = (_clip(x[d], low[d], high[d]) - low[d]) * scale[d]
+            unit = (clip(x[d], low[d], high[d]) - low[d]) * scale[d]
             if kind == FOURIER:
                 angle += powers[i, d] * unit
             elif kind == LEGENDRE:
-                product *= _legendre(int(powers[i, d]), 2 * unit - 1)
+                product *= legendre_at(int(powers[i, d]), 2 * unit - 1)
             else:
                 product *= unit ** powers[i, d]
         index[i] = i
@@ -340,7 +341,7 @@ def _basis(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
 @kernel
 def _table(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     cells, tilings = c.cells, c.tilings
-    _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
+    tiles_of(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
         index[k] = cells[index[k]]
         value[k] = 1.0
@@ -350,48 +351,8 @@ def _table(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
 @kernel
 def _first_come(c: Coder, x: Floats, index: Ints, value: Floats) -> int:
     keys, numbers, counts, size, tilings = c.cells, c.numbers, c.counts, c.size, c.tilings
-    _tiles(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
+    tiles_of(c.low, c.high, c.scale, c.dims, c.shifts, tilings, x, index)
     for k in range(tilings):
-        index[k] = _number(keys, numbers, counts, size, index[k])
+        index[k] = number_of(keys, numbers, counts, size, index[k])
         value[k] = 1.0
     return tilings
-
-
-@kernel
-def _tiles(
-    low: Floats, high: Floats, scale: Floats, dims: Ints, shifts: Ints, tilings: int, x: Floats, index: Ints
-) -> None:
-    """The flat number of the tile in each tiling, into `index`."""
-    for k in range(tilings):
-        index[k] = k
-    for d in range(len(dims)):
-        part = math.floor((_clip(x[d], low[d], high[d]) - low[d]) * scale[d])
-        cell = part // tilings
-        left = part - cell * tilings
-        for k in range(tilings):  # cell is (part + k * shifts[d]) // tilings, without a division for each
-            index[k] = index[k] * dims[d] + cell
-            left += shifts[d]
-            while left >= tilings:
-                left -= tilings
-                cell += 1
-
-
-@kernel
-def _number(keys: Ints, numbers: Ints, counts: Ints, size: int, tile: int) -> int:
-    """The index of a tile: its own if it was visited before or one is free, else one that it must share."""
-    mixed = (tile % 2147483647) * 48271 % 2147483647  # never beyond 64 bits, so plain Python computes the same
-    mask = len(keys) - 1
-    slot = mixed & mask
-    for _ in range(len(keys)):
-        if keys[slot] == tile:
-            return int(numbers[slot])
-        if keys[slot] < 0:
-            break
-        slot = (slot + 1) & mask
-    if counts[0] < size:
-        keys[slot] = tile
-        numbers[slot] = counts[0]
-        counts[0] += 1
-        return int(numbers[slot])
-    counts[1] += 1
-    return mixed % size

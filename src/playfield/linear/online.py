@@ -87,8 +87,8 @@ class Config(algorithm.Config):
     rollout_steps: Count = 500
     """Steps per environment between two rows of metrics."""
     features: FeaturesName = "tilings:tilings=8,tiles=8"
-    """Features and their options: tilings, iht, onehot, modulo, hashed, fourier, legendre, polynomial, bits,
-    identity, table (of Discrete observations); of pictures: pixels, or autoencoder:PATH."""
+    """Features and their options: tilings, iht, grid, onehot, modulo, hashed, fourier, legendre, polynomial,
+    bits, identity, table (of Discrete observations); of pictures: pixels, or autoencoder:PATH."""
     alpha: LearningRate = 0.0
     """Step size; 0: correction / squared length of the features (n with n tilings); with dutch traces also divided
     by the number of environments."""
@@ -208,6 +208,12 @@ SAVED_AS = {
     "v_old": "old",
     "discount": "shrunk",
 }
+OPTIONAL = ("change",)  # of an option that is off: empty, and not in checkpoints, as before there was the option
+
+
+def kept(name: str, array: np.ndarray) -> bool:
+    """Whether a field of a `Memory` is in checkpoints, as that of one environment."""
+    return name not in SHARED and (name not in OPTIONAL or array.size > 0)
 
 
 class OnlineLearner:
@@ -260,7 +266,7 @@ class OnlineLearner:
         """`weights`, which are all that an agent needs; traces, environments, random numbers, next actions."""
         agent = {name: a.copy() for name, a in self.shared.items()} | self.observer.state()
         own = {
-            str(k): {SAVED_AS.get(name, name): a.copy() for name, a in m._asdict().items() if name not in SHARED}
+            str(k): {SAVED_AS.get(name, name): a.copy() for name, a in m._asdict().items() if kept(name, a)}
             for k, m in enumerate(self.memories)
         }
         rest = {"env": self.env.state(), "random": self.random.bit_generator.state, "actions": self.actions.copy()}
@@ -283,7 +289,7 @@ class OnlineLearner:
             arrays, saved = m._asdict(), state["lanes"][str(k)]
             most = ranges(self.env.spec.num_actions, self.coder.size, self.coder.active, arrays)
             for name, a in arrays.items():
-                if name not in SHARED:
+                if kept(name, a):
                     a[...] = check(name, saved[SAVED_AS.get(name, name)], a, most)
         self.obs = self.env.restore(state["env"])
         self.inputs = self.observer(self.obs)
