@@ -69,7 +69,7 @@ def by_run(state):
 def test_the_table_and_the_curves_are_those_of_the_files(folder, board):
     with served(board) as page:
         hello, news = talk(page, first_two)
-    assert hello == {"kind": "board", "folder": str(folder)}
+    assert hello == {"kind": "board", "folder": str(folder), "statistic": "mean", "words": "mean"}
     assert news["kind"] == "runs"
     rows = {row["run"]: row for row in news["rows"]}
     records = playfield.list_runs(folder)

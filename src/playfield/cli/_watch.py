@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from playfield.experiments.live import Reader
+from playfield.play.statistics import Statistic
 from playfield.show.watch.server import watch
 
 
-def serve(source: str, folder: bool, **options: Any) -> None:
+def serve(source: str, folder: bool, statistic: Statistic, **options: Any) -> None:
     """Serve the live page of an agent, or of all runs of a folder."""
-    watch(source, look=Reader(Path(source)).look if folder else None, **options)
+    watch(source, look=Reader(Path(source), statistic).look if folder else None, statistic=statistic, **options)

@@ -12,7 +12,7 @@ from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError, shown
 from playfield.play.agent import locate
-from playfield.play.statistics import CHOICES, named
+from playfield.play.statistics import CHOICES, MEAN, named
 from playfield.runs.info import is_run, runs_under
 
 
@@ -178,6 +178,7 @@ def watch(words: list[str]) -> int:
         "  playfield watch breakout\n"
         "  playfield watch last        follows the newest run while it trains\n"
         "  playfield watch runs        all runs of a folder: a table, and their learning curves together\n"
+        "  playfield watch runs --statistic median\n"
         "  playfield watch CartPole-v1 --agent random --port 8000",
         "; or a folder of runs, at any depth",
     )
@@ -185,6 +186,13 @@ def watch(words: list[str]) -> int:
     p.add_argument("--port", type=whole("--port", 0, 65535), default=0, help="port (default: a free one)")
     p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
+    p.add_argument(
+        "--statistic",
+        metavar="NAME",
+        type=lambda name: named(name, "--statistic"),
+        default=MEAN,
+        help=f"of a run's games, its score and what learning curves show: {CHOICES} (default mean)",
+    )
     a, who, folder = _watched(p, words)
     from playfield.cli._watch import serve
 
@@ -195,6 +203,7 @@ def watch(words: list[str]) -> int:
         port=a.port,
         allow_host=tuple(a.allow_host),
         open_browser=not a.no_browser,
+        statistic=a.statistic,
     )
     return 0
 

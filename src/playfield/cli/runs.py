@@ -16,13 +16,15 @@ from playfield.cli.parser import directory, make, say_line, seed_list
 from playfield.compute import readable_size
 from playfield.errors import DataError, UsageError, unknown, visible
 from playfield.experiments.clean import clean, spare, whole
-from playfield.experiments.records import COLUMNS, SORTS, STATES, list_runs
+from playfield.experiments.records import COLUMNS, SORTS, STATES, list_runs, other_games
+from playfield.play.statistics import CHOICES, MEAN, Statistic, named
 from playfield.runs.console import console, format_scores, format_seconds, table
 
 EXAMPLES = """examples:
   playfield runs                                  every run under runs/
   playfield runs --env breakout --sort score      those of one game, the best first
   playfield runs runs/compare --state stopped     what is not finished
+  playfield runs --statistic median               the median of each run's games, not their mean
   playfield runs --csv > runs.csv                 for a spreadsheet; --json for programs
   playfield runs --state diverged --remove        says what would be removed; --yes removes it
   playfield runs --prune --yes                    keeps the newest and the best checkpoint of each run
@@ -48,6 +50,13 @@ def runs(words: list[str]) -> int:
     p.add_argument("--state", help=f"only {', '.join(STATES)}")
     p.add_argument("--sort", default="run", metavar="KEY", help=f"by {', '.join(SORTS)} (default run)")
     p.add_argument("--reverse", action="store_true", help="in the opposite order")
+    p.add_argument(
+        "--statistic",
+        metavar="NAME",
+        type=lambda name: named(name, "--statistic"),
+        default=MEAN,
+        help=f"of its games, the score of a run: {CHOICES} (default mean)",
+    )
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     p.add_argument("--csv", action="store_true", help="CSV on standard output, nothing else")
     p.add_argument("--remove", action="store_true", help="remove the runs that are listed; never a running one")
@@ -74,7 +83,7 @@ def runs(words: list[str]) -> int:
         if not folder.is_dir():
             raise UsageError(f"there is no directory {folder}: train first, or name where the runs are")
     filters = {"env": a.env, "algo": a.algo, "preset": a.preset, "seed": a.seed, "state": a.state}
-    found = list_runs(folders, **filters, sort=a.sort, reverse=a.reverse)
+    found = list_runs(folders, **filters, sort=a.sort, reverse=a.reverse, statistic=a.statistic.name)
     if a.json:
         print(json.dumps(found))
     elif a.csv:
@@ -86,16 +95,17 @@ def runs(words: list[str]) -> int:
     elif a.remove or a.prune:
         return _clean(a, folders, [Path(r["run"]) for r in found])
     else:
-        _print(found, folders)
+        _print(found, folders, a.statistic)
     return 0
 
 
-def _print(found: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
+def _print(found: Sequence[dict[str, Any]], folders: Sequence[Path], statistic: Statistic) -> None:
     if not found:
         say_line(f"no such run under {', '.join(map(str, folders))}")
         return
     output = console(150)
-    headers = ("run", "environment", "algorithm", "state", "seed", "steps", "score", "95 % interval", "over")
+    score = "score" if statistic == MEAN else statistic.title
+    headers = ("run", "environment", "algorithm", "state", "seed", "steps", score, "95 % interval", "over")
     lines = table(output, *headers, "time", texts=4)
     for r in found:
         score, *ends = _scores(r)
@@ -103,9 +113,7 @@ def _print(found: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
         lines.add_row(
             visible(r["run"]),
             visible(str(r["env"] or "-")),
-            visible(f"{r['algo']}" + (f", preset {r['preset']}" if r["preset"] not in (None, "default") else ""))
-            if r["algo"]
-            else "-",
+            visible(_algorithm(r)),
             r["state"],
             "-" if r["seed"] is None else str(r["seed"]),
             _steps(r),
@@ -119,6 +127,14 @@ def _print(found: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
     say_line(f"{len(found)} run{'s' * (len(found) > 1)}: " + ", ".join(f"{n} {s}" for s, n in counts.items()))
     for r in [r for r in found if r["note"]][:10]:
         say_line(visible(f"  {r['run']}: {r['state']}: {r['note']}"))
+
+
+def _algorithm(r: dict[str, Any]) -> str:
+    """The algorithm, its preset, and options by which a score means something else than that of a whole training."""
+    if not r["algo"]:
+        return "-"
+    preset = [f"preset {r['preset']}"] if r["preset"] not in (None, "default") else []
+    return ", ".join([r["algo"], *preset, *other_games(r)])
 
 
 def _scores(r: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from playfield.errors import DataError, PlayfieldError, cut
 from playfield.experiments import compare, drawn, records, replicates
 from playfield.experiments.compare import LearningCurve, grouped
-from playfield.play.statistics import t_interval
+from playfield.play.statistics import MEAN, Statistic, t_interval
 from playfield.runs.console import format_scores, format_seconds
 from playfield.runs.info import WRONG, read_info
 from playfield.runs.lock import holder
@@ -28,7 +28,7 @@ from playfield.runs.monitor import Game, MonitorLines
 from playfield.show.compare_plot import BAND
 from playfield.show.plots import on_common_steps
 from playfield.show.watch.board import Group, Looked, Run
-from playfield.show.watch.rundata import Growing, Line, mean_of
+from playfield.show.watch.rundata import Growing, Line, value_of
 
 NOTHING = np.empty(0)
 FILES = ("run.json", "monitor.csv", "metrics.csv", "eval", "../compare.json")
@@ -41,8 +41,8 @@ class _Games:
     Games that ended at the same step are ordered by their scores, as `sorted` does it, once the step is over.
     """
 
-    def __init__(self, total: float) -> None:
-        self.total = total
+    def __init__(self, total: float, statistic: Statistic) -> None:
+        self.total, self._statistic = total, statistic
         self.scores: deque[float] = deque(maxlen=WINDOW)  # of all games
         self._line, self._window = Line(), deque[float](maxlen=WINDOW)  # of those up to the total
         self._parser, self._same = MonitorLines(), list[Game]()
@@ -61,7 +61,7 @@ class _Games:
             self.scores.append(score)
             if step <= self.total:
                 self._window.append(score)
-                self._line.add(step, lambda: mean_of(self._window))
+                self._line.add(step, lambda: value_of(self._statistic, self._window))
         self._same.clear()
 
     def end(self) -> None:
@@ -69,7 +69,7 @@ class _Games:
         self._add()
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """(steps [n], moving means [n])."""
+        """(steps [n], moving statistic [n])."""
         found = self._line.points()
         return np.array([step for step, _ in found], float), np.array([mean for _, mean in found], float)
 
@@ -97,10 +97,11 @@ class Reader:
 
     Args:
         folder: where the runs are, at any depth.
+        statistic: of a run's games, its score and its curve.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, statistic: Statistic = MEAN) -> None:
+        self.folder, self._statistic = folder, statistic
         self._read: dict[Path, _Read] = {}
         self._looked: Looked | None = None
 
@@ -110,7 +111,7 @@ class Reader:
         for run in records.find(self.folder):
             before, now = self._read.get(run), _signature(run)
             same = before is not None and before.signature == now and not before.behind
-            found[run] = before if before is not None and same else _read(run, now, before)
+            found[run] = before if before is not None and same else _read(run, now, before, self._statistic)
         if self._looked is not None and list(found.items()) == list(self._read.items()):
             return self._looked
         self._read, self._looked = found, None  # no old answer where this one fails
@@ -150,7 +151,7 @@ def _signature(run: Path) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _read(run: Path, signature: tuple[Any, ...], before: _Read | None) -> _Read:
+def _read(run: Path, signature: tuple[Any, ...], before: _Read | None, statistic: Statistic) -> _Read:
     told, curve = {**dict.fromkeys(records.COLUMNS), "run": str(run), "state": "damaged", "note": ""}, None
     games = None if before is None else before.games
     try:
@@ -158,20 +159,20 @@ def _read(run: Path, signature: tuple[Any, ...], before: _Read | None) -> _Read:
         total = info.get("steps", 0)
         seen = None if games is None else games.look()
         if games is None or (seen is not None and seen.total != total):  # it is to be longer now
-            games = Growing(run, "monitor.csv", lambda: _Games(total))
+            games = Growing(run, "monitor.csv", lambda: _Games(total, statistic))
             seen = games.look()
         if seen is not None:
             seen.end()
             if not seen.scores and not signature[0] and os.path.lexists(run / "monitor.csv"):
                 read_monitor(run / "monitor.csv")  # without a whole line it may be anything
-        told = records.record(run, lambda: _whole(run, seen).scores)
+        told = records.record(run, lambda: _whole(run, seen).scores, statistic)
         if told["state"] != "damaged":
             seen = _whole(run, seen)
             if replicates.edited(info):
                 told["note"] = "not drawn: its run.json was changed by hand, so it does not say what was trained"
             else:
-                steps, means = seen.points()
-                curve = compare.curve_of(run, info, steps, means, np.zeros(len(steps)))
+                steps, values = seen.points()
+                curve = compare.curve_of(run, info, steps, values, np.zeros(len(steps)), statistic)
                 replicates.labels([(None, info)])  # raises what would else end the look at all runs
     except (PlayfieldError, OSError, *WRONG) as error:
         told, curve = {**told, "state": "damaged", "note": str(error) or type(error).__name__}, None
@@ -198,6 +199,7 @@ def _cells(told: records.Record) -> dict[str, Any]:
         "shown": score,
         "interval": ends,
         "over": f"{told['games']} {kind}" if told["games"] else "",
+        "options": ", ".join(records.other_games(told)),
         "time": None if told["seconds"] is None else format_seconds(told["seconds"]),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from playfield.envs.names import resolve
 from playfield.errors import PlayfieldError, UsageError, unknown
 from playfield.experiments.job import evaluation, finished, reached
 from playfield.play.evaluate import FEW
-from playfield.play.statistics import t_interval
+from playfield.play.statistics import MEAN, Statistic, interval, named, one_statistic, t_interval
 from playfield.runs import origin
 from playfield.runs.info import read_info, runs_under
 from playfield.runs.lock import holder
@@ -37,9 +38,12 @@ COLUMNS = (
     "high",
     "games",
     "scored",
+    "statistic",
     "seconds",
     "state",
     "protocol",
+    "init_from",
+    "replay_failures",
     "playfield",
     "created",
     "note",
@@ -70,6 +74,7 @@ def _seeds(name: str, value: Any) -> None:
     state=takes.text(*STATES),
     sort=takes.text(*SORTS),
     reverse=takes.switch,
+    statistic=one_statistic,
 )
 def list_runs(
     folder: str | Path | Sequence[str | Path] = "runs",
@@ -81,6 +86,7 @@ def list_runs(
     state: str | None = None,
     sort: str = "run",
     reverse: bool = False,
+    statistic: str = "mean",
 ) -> list[Record]:
     """The runs under a directory, one dictionary each; `pandas.DataFrame` takes the list.
 
@@ -92,22 +98,26 @@ def list_runs(
             seeds), or state: `running`, `finished`, `stopped`, `diverged` or `damaged`.
         sort: by which key; runs by their names, scores from the best on.
         reverse: the other way round.
+        statistic: of its games, the score of a run: `mean`, `median`, `lower-quartile`, or such as `mean-1std`.
 
     Returns:
         Dictionaries with the keys `run` (its directory), `env`, `algo`, `preset`, `seed`, `step` (reached), `steps`
         (asked for), `score` with the 95 % interval `low` to `high`, `games` of that score, `scored` (`evaluation`:
         full games of the evaluation of the last checkpoint over the most games; `training`: the last 100 training
-        games), `seconds` of training, `state`, `protocol`, `playfield` (version), `created` and `note` (what is wrong
-        with a damaged or diverged run). What is not known is None.
+        games), `statistic` (what of these games the score is), `seconds` of training, `state`, `protocol`,
+        `init_from` (the run or agent whose weights the training began from), `replay_failures` (the share of training
+        games that begin shortly before a lost life), `playfield` (version), `created` and `note` (what is wrong with
+        a damaged or diverged run). What is not known, or is no option of the algorithm, is None.
 
     Raises:
-        UsageError: no such directory.
+        UsageError: no such directory, or no such statistic.
 
     Example:
         >>> pandas.DataFrame(playfield.list_runs("runs", env="breakout", sort="score"))
     """
     folders = [folder] if isinstance(folder, str | Path) else list(folder)
-    records = [record(run) for run in dict.fromkeys(run for one in folders for run in find(Path(one)))]
+    runs = dict.fromkeys(run for one in folders for run in find(Path(one)))
+    records = [record(run, statistic=named(statistic)) for run in runs]
     wanted: dict[str, Callable[[Any], bool]] = {}
     if env is not None:
         same = {env, _canonical(env)}
@@ -160,7 +170,9 @@ def find(folder: Path) -> Iterator[Path]:
     yield from runs_under(folder)
 
 
-def record(run: Path, last_scores: Callable[[], Sequence[float]] | None = None) -> Record:
+def record(
+    run: Path, last_scores: Callable[[], Sequence[float]] | None = None, statistic: Statistic = MEAN
+) -> Record:
     """What there is to say about one run; see `list_runs`.
 
     `last_scores` gives the scores of its last `WINDOW` training games, where they are known already.
@@ -176,6 +188,9 @@ def record(run: Path, last_scores: Callable[[], Sequence[float]] | None = None) 
             found["playfield"] = origin.made_with(info, "playfield")
         found["env"] = found["env"] or info["spec"].get("id")
         found["protocol"] = protocol_line(info["protocol"]) if "protocol" in info else None
+        found["init_from"] = info["init_from"]["run"] if "init_from" in info else None
+        share = info["config"].get("replay_failures")
+        found["replay_failures"] = share if _finite(share) else None
         found["step"], found["seconds"] = reached(run)
         if isinstance(result := info.get("result"), dict) and not busy:
             found["step"], found["seconds"] = result["steps"], result.get("seconds")
@@ -185,10 +200,18 @@ def record(run: Path, last_scores: Callable[[], Sequence[float]] | None = None) 
         )
         if diverged and found["state"] == "diverged":
             found |= {"step": diverged["step"], "note": diverged["why"]}
-        found |= _score(run, info, found["state"] == "finished", last_scores or (lambda: _last_scores(run)))
+        scores = last_scores or (lambda: _last_scores(run))
+        found |= _score(run, info, found["state"] == "finished", scores, statistic)
     except (PlayfieldError, OSError) as error:
         found |= {"state": "damaged", "note": str(error)}
     return found
+
+
+def other_games(record: Record) -> list[str]:
+    """The options of a record by which its training was another one than its algorithm's alone: for tables."""
+    begun = [f"init-from {record['init_from']}"] if record["init_from"] else []
+    share = [f"replay-failures {record['replay_failures']:g}"] if record["replay_failures"] else []
+    return begun + share
 
 
 def _last_scores(run: Path) -> list[float]:
@@ -197,24 +220,51 @@ def _last_scores(run: Path) -> list[float]:
     return [score for _, score, _, _ in sorted(read_monitor(run / "monitor.csv"))][-WINDOW:]
 
 
-def _score(run: Path, info: dict[str, Any], ended: bool, last_scores: Callable[[], Sequence[float]]) -> Record:
+def _score(
+    run: Path,
+    info: dict[str, Any],
+    ended: bool,
+    last_scores: Callable[[], Sequence[float]],
+    statistic: Statistic,
+) -> Record:
     """The evaluation at the end of a finished run, or else the last training games."""
     if ended and (told := evaluation(run, info["result"]["steps"])) is not None:
-        low, high = told["ci95"] or (None, None)
-        return {"score": told["mean"], "low": low, "high": high, "games": told["games"], "scored": "evaluation"}
+        value, ends = _evaluated(told, statistic)
+        if value is not None:
+            low, high = ends or (None, None)
+            found = {"score": value, "low": low, "high": high, "games": told["games"], "scored": "evaluation"}
+            return found | {"statistic": statistic.name}
     games = last_scores()
     if not games:
         return {}
     limits = family(info["spec"]["kind"]).score_limits(str(info.get("env", "")))
+    many = len(games) >= max(FEW, 0 if statistic == MEAN else statistic.enough)
+    low, high = (None, None) if not many else _ends(games, statistic, limits)
+    value = float(np.mean(games)) if statistic == MEAN else statistic.value(games)
+    found = {"score": value, "low": low, "high": high, "games": len(games), "scored": "training"}
+    return found | {"statistic": statistic.name}
+
+
+def _ends(games: Sequence[float], statistic: Statistic, limits: tuple[float, float]) -> tuple[float, float]:
+    """Student's interval of a mean, a bootstrap interval of another statistic."""
+    if statistic != MEAN:
+        return interval(games, statistic=statistic)
     low, high = t_interval(np.array(games), limits=limits)
-    few = len(games) < FEW
-    return {
-        "score": float(np.mean(games)),
-        "low": None if few else float(low),
-        "high": None if few else float(high),
-        "games": len(games),
-        "scored": "training",
-    }
+    return float(low), float(high)
+
+
+def _evaluated(told: dict[str, Any], statistic: Statistic) -> tuple[float | None, Sequence[float] | None]:
+    """The statistic of an evaluation and its interval; no value where the evaluation does not say it."""
+    if statistic == MEAN:
+        return told["mean"], told["ci95"]
+    scores = told.get("scores")
+    if not isinstance(scores, list) or len(scores) != told["games"] or not all(_finite(one) for one in scores):
+        return statistic.told(told), None
+    return statistic.value(scores), interval(scores, statistic=statistic) if len(scores) >= statistic.enough else None
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def size(run: Path) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from starlette.websockets import WebSocket
 
 from playfield.errors import PlayfieldError, UsageError, cut
+from playfield.play.statistics import MEAN, Statistic
 from playfield.runs.info import is_run
 from playfield.show.compare_plot import STYLES
 from playfield.show.plots import CYCLE
@@ -115,10 +116,17 @@ class Board:
         name: of the folder.
         look: reads it. May raise PlayfieldError.
         options: of the agents, arguments of `Source`.
+        statistic: of a run's games, what the scores and curves are.
     """
 
-    def __init__(self, name: str, look: Callable[[], Looked], options: dict[str, Any] | None = None) -> None:
-        self.name, self._look, self._options = name, look, options or {}
+    def __init__(
+        self,
+        name: str,
+        look: Callable[[], Looked],
+        options: dict[str, Any] | None = None,
+        statistic: Statistic = MEAN,
+    ) -> None:
+        self.name, self._look, self._options, self.statistic = name, look, options or {}, statistic
         self._numbers: dict[Path, int] = {}
         self._runs: list[Path] = []  # by number
         self._sources: dict[int, Source] = {}
@@ -171,7 +179,7 @@ class Board:
                 if not kept_steps(self._runs[n]) and is_run(self._runs[n]):
                     raise UsageError(f"{self._runs[n]} has no checkpoint that can be read yet: look again later")
                 # A run called `last` is meant, not the newest one.
-                self._sources[n] = Source(os.path.join(".", self._runs[n]), **self._options)
+                self._sources[n] = Source(os.path.join(".", self._runs[n]), **self._options, statistic=self.statistic)
                 while len(self._sources) > OPEN:
                     del self._sources[next(iter(self._sources))]
             return self._sources[n]
@@ -199,7 +207,8 @@ class BoardClient:
 
     async def run(self) -> None:
         """Serve the tab until it disconnects. Raises BadMessage, WebSocketDisconnect, TimeoutError or OSError."""
-        await self._send({"kind": "board", "folder": self.board.name})
+        one = self.board.statistic
+        await self._send({"kind": "board", "folder": self.board.name, "statistic": one.name, "words": one.words})
         await together(self._send_changes, self._receive)
 
     async def _send(self, message: dict[str, Any]) -> None:

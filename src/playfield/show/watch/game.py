@@ -23,6 +23,7 @@ from playfield.errors import PlayfieldError
 from playfield.play.agent import agent_or_random, find_agent, load_policy
 from playfield.play.player import Moment, Player, fps_of, lives_of
 from playfield.play.policy import Policy, explainer
+from playfield.play.statistics import MEAN, Statistic
 from playfield.show import saliency
 from playfield.show.watch import rundata
 
@@ -38,6 +39,7 @@ class Source:
         temperature: of the sampled actions, 0 is greedy; None: the agent's default.
         seed: of the policies' own sampling.
         trust: import the module of an environment that only the run's files name.
+        statistic: of the last games, what the learning curve shows.
 
     Raises:
         UsageError: no such agent. DataError: a damaged one.
@@ -51,6 +53,7 @@ class Source:
         temperature: float | None = None,
         seed: int = 0,
         trust: bool = False,
+        statistic: Statistic = MEAN,
     ) -> None:
         self.temperature, self.seed = temperature, seed
         policy, home = agent_or_random(source, which, agent, temperature, seed, trust)
@@ -58,7 +61,7 @@ class Source:
         self.run: Path | None = home if (home / "run.json").is_file() else None
         self.random = agent is not None
         self.first = "follow" if which == "last" and self.run is not None and not self.random else str(which)
-        self.curve = None if self.run is None else rundata.Curve(self.run)
+        self.curve = None if self.run is None else rundata.Curve(self.run, statistic)
         self._cache: dict[str, Policy] = {}
         self._first_policy = policy
         self._lock = threading.Lock()

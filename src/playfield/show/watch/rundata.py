@@ -13,6 +13,7 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from playfield.errors import DataError, PlayfieldError
+from playfield.play.statistics import MEAN, Statistic
 from playfield.runs import checkpoint
 from playfield.runs.csv_table import cells_of
 from playfield.runs.logger import WINDOW
@@ -46,15 +47,17 @@ class Curve:
     """The learning curve of a run that may be training; each look reads only what was written since the one before.
 
     What it keeps does not grow with the run, and it may be used by several threads. Scores come from monitor.csv, as
-    means over `WINDOW` games; without games there, the means come from metrics.csv.
+    means (or another `statistic`) over `WINDOW` games; without games there, the means come from metrics.csv.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._monitor, self._metrics = Growing(run, "monitor.csv", _Games), Growing(run, "metrics.csv", _Means)
+    def __init__(self, run: Path, statistic: Statistic = MEAN) -> None:
+        self.statistic = statistic
+        self._monitor = Growing(run, "monitor.csv", lambda: _Games(statistic))
+        self._metrics = Growing(run, "metrics.csv", _Means)
         self._lock = threading.Lock()
 
     def look(self) -> dict[str, Any] | None:
-        """`points` [[step, mean score], ...], number of `games` and last `step`; None while there is nothing to show.
+        """`points` [[step, score], ...], what it `is`, number of `games`, last `step`; None: nothing to show yet.
 
         A file that cannot be read, or is malformed, gives None: the page works without the curve.
         """
@@ -63,11 +66,12 @@ class Curve:
             if games is None:
                 return None
             found, count = games.line, games.line.count
-            if not count:
+            if not count and self.statistic == MEAN:  # metrics.csv has means only
                 means = self._metrics.look()
                 found = means.line if means is not None else found
             points = [[step, round(mean, 3)] for step, mean in found.points()]
-        return {"points": points, "games": count, "step": points[-1][0]} if points else None
+        is_ = self.statistic.title
+        return {"points": points, "is": is_, "games": count, "step": points[-1][0]} if points else None
 
 
 class Line:
@@ -107,10 +111,16 @@ def mean_of(scores: Collection[float]) -> float:
     return min(max(math.fsum(scores) / len(scores), min(scores)), max(scores))
 
 
-class _Games:
-    """The moving mean of the games of a monitor.csv."""
+def value_of(statistic: Statistic, scores: Collection[float]) -> float:
+    """The statistic of one score or more; a mean lies between the lowest and the highest, see `mean_of`."""
+    return mean_of(scores) if statistic == MEAN else statistic.value(list(scores))
 
-    def __init__(self) -> None:
+
+class _Games:
+    """The moving statistic of the games of a monitor.csv."""
+
+    def __init__(self, statistic: Statistic) -> None:
+        self._statistic = statistic
         self.line = Line()
         self._parser = MonitorLines()
         self._scores: deque[float] = deque(maxlen=WINDOW)
@@ -120,7 +130,7 @@ class _Games:
         game = self._parser.game(line)
         if game is not None:
             self._scores.append(game[1])
-            self.line.add(game[0], lambda: mean_of(self._scores))
+            self.line.add(game[0], lambda: value_of(self._statistic, self._scores))
 
 
 class _Means:

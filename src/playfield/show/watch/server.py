@@ -30,6 +30,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from playfield.errors import PlayfieldError, UsageError
 from playfield.play.player import fps_of
+from playfield.play.statistics import MEAN, Statistic
 from playfield.show.watch.board import Board, BoardClient, Looked
 from playfield.show.watch.connection import BadMessage, received, together
 from playfield.show.watch.game import KEYS, Session, Source, pack
@@ -287,6 +288,7 @@ def watch(
     agent: str | None = None,
     trust: bool = False,
     open_browser: bool = True,
+    statistic: Statistic = MEAN,
 ) -> None:
     """Serve the live page until Ctrl-C (KeyboardInterrupt) or SIGTERM.
 
@@ -302,6 +304,7 @@ def watch(
         agent: `random` for random play.
         trust: import the module of an environment `module:Id` that only the run's files name.
         open_browser: open the page in a browser, where there is a display.
+        statistic: of a run's last games, what its learning curve shows; with `look`, what that reads.
 
     Raises:
         UsageError: no such agent, or the port is taken. DataError: a damaged checkpoint.
@@ -312,7 +315,9 @@ def watch(
     with contextlib.closing(listening):
         options: dict[str, Any] = {"which": which, "temperature": temperature, "seed": seed, "trust": trust}
         chosen: Source | Board = (
-            Source(source, agent=agent, **options) if look is None else Board(source, look, options)
+            Source(source, agent=agent, statistic=statistic, **options)
+            if look is None
+            else Board(source, look, options, statistic)
         )
         number = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)

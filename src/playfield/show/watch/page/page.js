@@ -373,7 +373,7 @@ function drawStrip() {
 function drawCurve() {
   const [context, width, height] = chart($("curve"));
   if (curve && curve.points.length > 1) {
-    $("curve-title").textContent = `Learning curve: mean score of the last 100 games, ${short(curve.step)} steps so far`;
+    $("curve-title").textContent = `Learning curve: ${curve.is} of the last 100 games, ${short(curve.step)} steps so far`;
     line(context, width, height, curve.points);
     return;
   }

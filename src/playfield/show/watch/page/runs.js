@@ -8,12 +8,13 @@ const COLUMNS = [ // title, key to sort by, is it a number?
   ["time", "seconds", true], ["run", "run", false],
 ];
 const DASHES = [[], [6, 3], [2, 2.5]];
-const board = { rows: new Map(), curves: new Map(), groups: [], more: 0, sort: "env", down: false, filter: "", near: null };
+const board = { rows: new Map(), curves: new Map(), groups: [], more: 0, sort: "env", down: false, filter: "", near: null, statistic: "mean", words: "mean" };
 
 function showBoard(message) {
   document.body.className = "boarding";
   document.title = `${message.folder} · playfield`;
   $("env").textContent = message.folder;
+  [board.statistic, board.words] = [message.statistic, message.words];
   $("label").textContent = "";
   board.rows.clear();
   board.curves.clear();
@@ -25,7 +26,7 @@ function boardNews(message) {
   for (const n of message.gone) { board.rows.delete(n); board.curves.delete(n); }
   for (const row of message.rows) {
     board.rows.set(row.n, row);
-    row.text = [row.env, row.label, `seed ${row.seed}`, row.state, row.run, row.note].join(" ").toLowerCase();
+    row.text = [row.env, row.label, `seed ${row.seed}`, row.state, row.run, row.options, row.note].join(" ").toLowerCase();
   }
   for (const [n, points] of message.curves) board.curves.set(n, points);
   if (message.groups) board.groups = message.groups;
@@ -57,9 +58,10 @@ function drawHead() {
     const cell = make("th", number ? "number" : "");
     cell.scope = "col";
     if (!key) { cell.textContent = title; return cell; }
+    const name = key === "score" && board.statistic !== "mean" ? `${board.statistic} score` : title;
     const chosen = board.sort === key;
     cell.setAttribute("aria-sort", chosen ? (board.down ? "descending" : "ascending") : "none");
-    const button = make("button", "", `${title}${chosen ? (board.down ? " ▾" : " ▴") : ""}`);
+    const button = make("button", "", `${name}${chosen ? (board.down ? " ▾" : " ▴") : ""}`);
     button.onclick = () => {
       board.down = chosen ? !board.down : key === "score";
       board.sort = key;
@@ -82,6 +84,7 @@ function cells(row) {
   const label = make("td");
   if (row.color) label.append(swatch(row));
   label.append(row.label || "–");
+  if (row.options) label.append(make("p", "row-note", row.options));
   const state = make("td");
   state.append(make("span", `state ${row.state}`, row.state));
   const steps = make("td", "number steps");
@@ -158,7 +161,7 @@ function drawCharts() {
       const card = make("article");
       card.dataset.env = env;
       const title = make("h2", "", env);
-      title.append(make("small", "", "score, mean of the last 100 training games"));
+      title.append(make("small", "", `score, ${board.words} of the last 100 training games`));
       const canvas = make("canvas", "chart");
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `learning curves on ${env}`);
