@@ -144,7 +144,7 @@ def test_the_means_of_metrics_stand_in_where_there_are_no_games(tmp_path: Path) 
     path.write_text("step,rollout/ep_rew_mean\n10,1.5\n20,nan\n30,\nx,1\n40,2.25\n50,2")
     assert curve.look() == {"points": [[10, 1.5], [40, 2.25]], "is": "mean score", "games": 0, "step": 40}
     atomic_write(path, "step,a,rollout/ep_rew_mean\n10,0,1.5\n40,0,2.25\n50,0,3.5\n")  # a new column
-    assert curve.look() == {"points": [[10, 1.5], [40, 2.25], [50, 3.5]], "games": 0, "step": 50}
+    assert curve.look() == {"points": [[10, 1.5], [40, 2.25], [50, 3.5]], "is": "mean score", "games": 0, "step": 50}
     (tmp_path / "monitor.csv").write_text(FIRST + games(1, 2))
     assert curve.look() == {"points": [[5, 1.5]], "is": "mean score", "games": 1, "step": 5}
 
