@@ -29,6 +29,9 @@ ELSEWHERE = {
     "playfield compare": "test_compare.py",
     "playfield lesson --table": "test_lessons.py",
     "playfield lesson breakout-features": "test_lesson_features.py",
+    "playfield lesson schedules": "test_lesson_ablations.py",
+    "playfield lesson batch-size": "test_lesson_ablations.py",
+    "playfield lesson views": "test_lesson_ablations.py",
     "playfield train breakout": "test_train.py and .ci/run",
 }
 # Commands of other programs.

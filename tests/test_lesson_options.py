@@ -14,7 +14,9 @@ from playfield.linear import many
 
 
 def linear() -> list[str]:
-    return [n for n in lessons.names() if lessons.options(n) and n != "dqn"]
+    return [
+        n for n in lessons.names() if lessons.options(n) and not {"dqn", "ppo"} & {*lessons.load(n).BUDGET.methods}
+    ]
 
 
 @pytest.fixture

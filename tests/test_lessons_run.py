@@ -28,7 +28,8 @@ BUDGETS = {
     "dqn": {"steps": "64"},
     "preprocessing": {"steps": "40"},
 }
-SLOW = {"autoencoder", "breakout-features"}  # they have test files of their own
+DEEP = {"batch-size", "schedules", "views"}
+SLOW = {"autoencoder", "breakout-features", *DEEP}  # they have test files of their own
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   playfield lesson figure-10-3 --runs 5 --gif        fewer runs; and a film of a game played by what was learnt
   playfield lesson cartpole-sarsa --gamma 0.9 --alpha 0.01   other values of the method's options
   playfield lesson figure-10-3 --format pdf          the picture as PDF or SVG: for a paper
+  playfield lesson schedules --steps 1M --runs 3     trains networks: stop it at any time, the same command goes on
   playfield lesson figure-10-1 --show                in a window, where surfaces can be turned
   playfield lesson --table lessons                   all that was run, in one table"""
 
@@ -34,10 +35,16 @@ def lesson(words: list[str]) -> int:
         "--table", type=directory("--table"), metavar="DIR", help="one table, for a page, of what was run into DIR"
     )
     p.add_argument(
-        "--runs", type=whole("--runs", 1, 10_000), help="runs of each setting, each with a seed of its own"
+        "--runs",
+        "--seeds",
+        type=whole("--runs", 1, 10_000),
+        metavar="N",
+        help="runs of each setting, each with a seed of its own: 1 to N",
     )
     p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (no comparison then)")
-    p.add_argument("--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then)")
+    p.add_argument(
+        "--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then, or none with fewer)"
+    )
     p.add_argument(
         "--out",
         type=directory("--out"),

@@ -61,8 +61,9 @@ def run_jobs(
     parallel: int | Callable[[], int],
     place: Place[Any] | None = None,
     share: Path | None = None,
+    quiet: bool = False,
 ) -> list[Failure]:
-    """Run the jobs that are not done, `parallel` at a time, in order. Shows progress on standard error.
+    """Run the jobs that are not done, `parallel` at a time, in order. Progress is on standard error unless `quiet`.
 
     `parallel` is asked again and again where it is a function: nodes come and go.
 
@@ -79,7 +80,7 @@ def run_jobs(
         Interrupted: such a signal was received.
         StorageError: a directory cannot be created.
     """
-    with signals() as received, Progress(jobs) as progress:
+    with signals() as received, Progress(jobs, quiet) as progress:
         schedule = Schedule(jobs, parallel, Local() if place is None else place, progress, share)
         try:
             while schedule.running or (schedule.left and not received):

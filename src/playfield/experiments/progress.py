@@ -23,10 +23,13 @@ NUMBERS = ("seed", "", "score", "steps/s", "left")
 
 
 class Progress(Terminal):
-    """Steps of all jobs on standard error: a table that stays in place, a row each; in a pipe a line per event."""
+    """Steps of all jobs on standard error: a table that stays in place, a row each; in a pipe a line per event.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        super().__init__(stays=False)
+    Nothing at all where it is `quiet`.
+    """
+
+    def __init__(self, jobs: Sequence[Job], quiet: bool = False) -> None:
+        super().__init__(stays=False, quiet=quiet)
         self.jobs, self.total = jobs, sum(job.steps for job in jobs)
         self.finished_runs = sum(job.done() for job in jobs)
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}

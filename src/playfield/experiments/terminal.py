@@ -21,11 +21,13 @@ class Terminal:
 
     Args:
         stays: whether the last table is still there in the end.
+        quiet: write nothing.
     """
 
-    def __init__(self, stays: bool) -> None:
+    def __init__(self, stays: bool, quiet: bool = False) -> None:
         self.console = console(stderr=True)
-        in_place = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.console.quiet = quiet
+        in_place = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
         self.live = Live(console=self.console, auto_refresh=False, transient=not stays) if in_place else None
         self._shown, self._taken = 0.0, (0, 0)
 

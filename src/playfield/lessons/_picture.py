@@ -158,6 +158,10 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
         mean = y.mean(axis=0)
         if panel.bars:
             axes.bar(x, mean, width=0.7, color=color, alpha=0.75)
+            if len(y) >= BAND:
+                low, high = t_interval(y)
+                ends = np.maximum([mean - np.maximum(low, np.minimum(0.0, y.min(axis=0))), high - mean], 0.0)
+                axes.errorbar(x, mean, yerr=ends, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
             axes.set_xticks(x, panel.names or None)
             continue
         if not np.isfinite(mean).any():  # no game was finished

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -259,43 +259,55 @@ def film_mosaic(
 ) -> int:
     """Film `count` games in a square grid, game i from seed `seed + i`. Returns the number of frames.
 
-    Finished games stay, dimmed. The caption names environment and agent, the one of each game its score.
-
     Args:
         count: a square number, up to 100.
         steps: frames at most; by default until all games are over.
         fps, on_frame: see `film_moments`.
     """
     check_mosaic(count)
+    written = 0
+    grids = mosaic_frames(policy, count, seed, steps)
+    with contextlib.closing(grids), Film(path, fps or fps_of(policy.spec)) as film:
+        for grid in grids:
+            film.add(grid)
+            for call in on_frame:
+                call(grid)
+            written += 1
+    return written
+
+
+def mosaic_frames(
+    policy: Policy, count: int, seed: int = 0, steps: int | None = None
+) -> Generator[np.ndarray, None, None]:
+    """Frames uint8 [H, W, 3] of `count` games in a square grid, game i from seed `seed + i`; see `film_mosaic`.
+
+    Finished games stay, dimmed. The caption names environment and agent, the one of each game its score.
+    """
+    check_mosaic(count)
     players = [Player(policy, seed + i) for i in range(count)]
     games = [p.moments(0, 0) for p in players]
     last: list[np.ndarray | None] = [None] * count
-    written = 0
+    made = 0
     try:
-        with Film(path, fps or fps_of(policy.spec)) as film:
-            while steps is None or written < steps:
-                alive = False
-                for i, game in enumerate(games):
-                    moment = next(game, None)
-                    if moment is not None:
-                        alive = True
-                        tv = policy.spec.family.tv_frames
-                        small = panels.upscale(moment.frame, (1, 2)) if tv else moment.frame
-                        picture = panels.dim(small) if moment.over else small
-                        which = f"game {i + 1}{', over' if moment.over else ''}"
-                        last[i] = panels.caption(picture, f"score {moment.score:g}", which)
-                if not alive:
-                    break
-                grid = panels.mosaic([f for f in last if f is not None])
-                grid = panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {written:,}")
-                film.add(grid)
-                for call in on_frame:
-                    call(grid)
-                written += 1
+        while steps is None or made < steps:
+            alive = False
+            for i, game in enumerate(games):
+                moment = next(game, None)
+                if moment is not None:
+                    alive = True
+                    tv = policy.spec.family.tv_frames
+                    small = panels.upscale(moment.frame, (1, 2)) if tv else moment.frame
+                    picture = panels.dim(small) if moment.over else small
+                    which = f"game {i + 1}{', over' if moment.over else ''}"
+                    last[i] = panels.caption(picture, f"score {moment.score:g}", which)
+            if not alive:
+                break
+            grid = panels.mosaic([f for f in last if f is not None])
+            yield panels.caption(grid, f"{policy.spec.id} · {policy.label}", f"step {made:,}")
+            made += 1
     finally:
         for p in players:
             p.close()
-    return written
 
 
 def progress_callback(say: Say, path: Path, steps: int | None) -> FrameCallback:
