@@ -1,4 +1,4 @@
-"""The panels that a lesson's picture is made of: curves, surfaces, areas and images."""
+"""The panels that a lesson's picture is made of: curves, surfaces, areas, grids and images."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ class Areas:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table of numbers as a coloured grid, values [len(rows), len(columns)]; `labels` of rows and columns."""
+
+    title: str
+    values: np.ndarray
+    rows: Sequence[str]
+    columns: Sequence[str]
+    labels: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image, uint8 [H, W, 3], shown unchanged."""
 
@@ -92,7 +103,7 @@ class Picture:
     pixels: np.ndarray
 
 
-Panel = Curves | Surface | Areas | Picture
+Panel = Curves | Surface | Areas | Grid | Picture
 
 
 def read_picture(path: Path) -> Picture:

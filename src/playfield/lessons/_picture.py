@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from playfield.errors import UsageError
-from playfield.lessons._panels import Areas, Curves, Panel, Picture, Surface
+from playfield.lessons._panels import Areas, Curves, Grid, Panel, Picture, Surface
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
 from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, figure_bytes, render, style_axes
@@ -135,6 +135,8 @@ def _panel(axes: Any, panel: Panel) -> list[Any]:
         _surface(axes, panel)
     elif isinstance(panel, Areas):
         _areas(axes, panel)
+    elif isinstance(panel, Grid):
+        _grid(axes, panel)
     else:
         _picture(axes, panel)
     return []
@@ -279,6 +281,23 @@ def _areas(axes: Any, panel: Areas) -> None:
     axes.legend(
         handles=patches, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=count, frameon=False
     )
+
+
+def _grid(axes: Any, panel: Grid) -> None:
+    axes.set_title(panel.title, loc="left", fontsize=10, color=INK, weight="bold", parse_math=False)
+    known = panel.values[np.isfinite(panel.values)]
+    top = float(known.max()) if known.size and known.max() > 0 else 1.0
+    axes.imshow(panel.values, cmap="Blues", vmin=0, vmax=1.6 * top, aspect="auto")  # pale: numbers stay readable
+    for (row, column), value in np.ndenumerate(panel.values):
+        text = f"{value:.3g}" if math.isfinite(value) else "-"
+        axes.text(column, row, text, ha="center", va="center", fontsize=12, color=INK)
+    axes.set_xticks(range(len(panel.columns)), panel.columns)
+    axes.set_yticks(range(len(panel.rows)), panel.rows)
+    axes.tick_params(length=0, labelsize=9)
+    axes.set_ylabel(panel.labels[0], fontsize=8.5, color=INK)
+    axes.set_xlabel(panel.labels[1], fontsize=8.5, color=INK)
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 def _picture(axes: Any, panel: Picture) -> None:

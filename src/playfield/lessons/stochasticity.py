@@ -1,0 +1,271 @@
+"""PPO on Breakout trained with and without randomness, and played under the other rules; what it memorises.
+
+Three games, as the Breakout how-to (mreitschuster 2022, part 4) compared them: v4 holds each action for 2 to 4 frames
+at random, NoFrameskip (our protocol `classic`) for always 4, and v5 repeats the last action with probability 0.25 in
+every frame. The how-to trained an agent in each for 10M steps and played it in all three. It found that training
+where nothing is random gives the highest score there and a useless agent elsewhere: that agent has learnt one
+sequence of actions by heart, and its nine games look the same. Scores were read off its picture by eye.
+
+Here every agent is played over 30 games under each protocol. Then each plays nine games in which nothing is random
+but its own sampling (`classic` without no-ops at the start): how alike are they, and what is left of the score after
+10, 30 and 100 random actions at the start? Two games are as alike as the share of the longer one that passes before
+their actions first differ. `--gif` films these nine games of the first agent trained on `classic`.
+
+The protocols are those of `--protocol`, so v5 differs in more than its sticky actions: no no-ops at the start, the
+agent presses FIRE itself, and a lost life does not end an episode for the learner. The shares of the how-to's scores
+are computed from its nine numbers. At 10M steps (`--steps 10M`) the nine scores are compared with it, below that the
+claims only, and below 300,000 steps nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playfield.errors import DataError
+from playfield.lessons import _ablation, _alike
+from playfield.lessons._deep import Setting, Trained, below_row, difference_row, judged, notes, train_all
+from playfield.lessons._outcome import Frames, Outcome
+from playfield.lessons._panels import Curves, Grid, Line
+from playfield.lessons._request import Budget, Request
+from playfield.lessons._rows import Row, mean_row
+from playfield.play.agent import load_policy
+from playfield.play.evaluate import evaluate_and_save
+from playfield.play.statistics import interval
+from playfield.runs.info import read_info
+from playfield.runs.storage import read_json
+from playfield.show.film import mosaic_frames
+
+BUDGET = Budget(runs=3, steps=300_000, film=True, methods=("ppo",))
+PROTOCOLS = ("v4", "classic", "v5")
+PUBLISHED = np.array([[268, 225, 175], [45, 355, 40], [203, 222, 158]], float)
+"""Mean scores of the how-to: row: trained on, column: played on, both in the order of PROTOCOLS."""
+LONG = 10_000_000  # steps of the how-to
+READ = 0.25  # relative difference from the how-to's scores that passes at its steps
+GAMES, ALIKE = 30, 9
+FIRST = (0, 10, 30, 100)  # random steps at the start
+COMPARED = 30  # of these
+CAP = 18_000  # frames of a game in which nothing is random, five minutes
+LONGEST = 10_000  # of equal beginnings that are drawn
+FILM = 450  # frames
+KEPT_HALF = 0.5  # a share of a score below which an agent has lost what it knew
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the games of the agents trained under one protocol say of memorising.
+
+    Attributes:
+        alike: [runs] how alike the nine games are, see `_alike.alike`.
+        scores: [runs, len(FIRST)] mean scores after random first steps.
+        actions: for each run the actions of its nine games.
+    """
+
+    alike: np.ndarray
+    scores: np.ndarray
+    actions: Sequence[Sequence[np.ndarray]]
+
+    @property
+    def left(self) -> np.ndarray:
+        """[runs, len(FIRST)] what is left of the score without random steps; NaN where that is 0."""
+        return shares(self.scores, self.scores[:, :1])
+
+
+def run(request: Request) -> Outcome:
+    """Three protocols, three seeds; nine kinds of evaluation; and the nine games."""
+    settings = [Setting(name, {"protocol": name}) for name in PROTOCOLS]
+    found = train_all(request, "stochasticity", settings, {})
+    request.progress.parts(2 * len(found))
+    matrix = np.stack([_played(request, one) for one in found])
+    memory = [_remembered(request, one) for one in found]
+    compared = judged(request, BUDGET.steps)
+    rows = [*matrix_rows(found, matrix, request), *kept_rows(matrix, compared), *memory_rows(memory, compared)]
+    return Outcome(
+        "stochasticity",
+        "Trained with and without randomness (PPO, Breakout)",
+        rows,
+        _panels(request, found, matrix, memory),
+        notes=[
+            f"Played over {GAMES} games; nine games of at most {CAP:,} frames where nothing is random but the agent.",
+            "Intervals are over seeds; of a single seed over its games (bootstrap).",
+            *notes(found, "stochasticity", request.steps),
+        ],
+        columns=2,
+        film=partial(_film, found[PROTOCOLS.index("classic")].runs[0]),
+        fps=15,
+        data={
+            "alike": {name: one.alike.tolist() for name, one in zip(PROTOCOLS, memory, strict=True)},
+            "scores_after_random_steps": {
+                name: {str(n): one.scores[:, i].tolist() for i, n in enumerate(FIRST)}
+                for name, one in zip(PROTOCOLS, memory, strict=True)
+            },
+        },
+    )
+
+
+def _played(request: Request, one: Trained) -> np.ndarray:
+    """Raw scores [protocols, runs, games] of the agents of a setting, played under each protocol."""
+    done = request.progress.part(f"playing agents of {one.setting.label}")
+    scores = np.zeros((len(PROTOCOLS), len(one.runs), GAMES))
+    for k, place in enumerate(one.runs):
+        for i, protocol in enumerate(PROTOCOLS):
+            scores[i, k] = scores_under(place, protocol, GAMES)
+            done(k * len(PROTOCOLS) + i + 1, len(one.runs) * len(PROTOCOLS))
+    return scores
+
+
+def scores_under(run: Path, protocol: str, games: int) -> np.ndarray:
+    """Raw scores [games] of a run's last agent under a protocol; what was played before is read from its `eval/`."""
+    steps = int(read_info(run)["result"]["steps"]) if "result" in read_info(run) else -1
+    name = f"last-t1-seed0-{games}-{protocol}.json"
+    try:
+        told = read_json(run / "eval", name)[1]
+        if told["protocol"]["name"] == protocol and f", step {steps:,}" in told["policy"]:
+            found = np.asarray(told["scores"], float)
+            if found.shape == (games,) and np.isfinite(found).all():
+                return found
+    except (DataError, OSError, KeyError, TypeError, ValueError, json.JSONDecodeError):
+        pass
+    return np.asarray(evaluate_and_save(run, "last", games, protocol=protocol).scores, float)
+
+
+def _remembered(request: Request, one: Trained) -> Memory:
+    """Nine games of each agent of a setting where nothing is random, and again after random first steps."""
+    done = request.progress.part(f"nine games of agents of {one.setting.label}")
+    likeness, actions = [], []
+    scores = np.zeros((len(one.runs), len(FIRST)))
+    for k, place in enumerate(one.runs):
+        for i, steps in enumerate(FIRST):
+            games = _alike.play(load_policy(place), ALIKE, CAP, steps).games
+            scores[k, i] = np.mean([game.score for game in games])
+            if not steps:
+                actions.append([game.actions for game in games])
+                likeness.append(_alike.alike(actions[-1]))
+            done(k * len(FIRST) + i + 1, len(one.runs) * len(FIRST))
+    return Memory(np.array(likeness), scores, actions)
+
+
+def shares(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """`scores` divided by `own`; NaN where that is 0: nothing can be left of nothing."""
+    empty = np.full(np.broadcast(scores, own).shape, np.nan)
+    return np.asarray(np.divide(scores, own, out=empty, where=own > 0))
+
+
+def kept(means: np.ndarray, own: int) -> np.ndarray:
+    """What agents keep of their score elsewhere, the mean of the others: means [protocols, ...] -> [...]."""
+    others = np.delete(means, own, axis=0).mean(axis=0)
+    return shares(others, means[own])
+
+
+def matrix_rows(found: Sequence[Trained], matrix: np.ndarray, request: Request) -> list[Row]:
+    """The nine scores beside the how-to's; raw scores [trained on, played on, runs, games]."""
+    rows = []
+    for one, games, published in zip(found, matrix, PUBLISHED, strict=True):
+        for protocol, scores, there in zip(PROTOCOLS, games, published, strict=True):
+            more: dict[str, Any] = {"compared": request.steps >= LONG and not request.options, "tolerance": READ}
+            if protocol == one.setting.label:
+                more["seconds_here"] = one.seconds
+            if len(scores) > 1:
+                made = mean_row(
+                    f"trained on {one.setting.label}", f"score on {protocol}", there, scores.mean(1), **more
+                )
+            else:
+                low, high = interval(scores[0].tolist())
+                made = Row(
+                    f"trained on {one.setting.label}",
+                    f"score on {protocol}",
+                    there,
+                    float(scores.mean()),
+                    low,
+                    high,
+                    few=True,
+                    **more,
+                )
+            rows.append(made)
+    return rows
+
+
+def kept_rows(matrix: np.ndarray, compared: bool) -> list[Row]:
+    """What is kept of a score under the other protocols, and that a random game is learnt slower."""
+    means = matrix.mean(axis=-1)  # [trained on, played on, runs]
+    ours = [kept(means[i], i) for i in range(len(PROTOCOLS))]
+    there = [float(kept(PUBLISHED[i], i)) for i in range(len(PROTOCOLS))]
+    v4, classic, v5 = range(3)
+    share = "share of its score kept on the others"
+    return [
+        mean_row("trained on v4", share, there[v4], ours[v4], compared=False),
+        below_row("trained on classic", share, ours[classic], KEPT_HALF, compared=compared, published=there[classic]),
+        mean_row("trained on v5", share, there[v5], ours[v5], compared=False),
+        difference_row(
+            "trained on v5 less classic", share, ours[v5], ours[classic], compared=compared,
+            published=there[v5] - there[classic],
+        ),
+        difference_row(
+            "classic less v5, each on its own", "score", means[classic, classic], means[v5, v5], compared=compared,
+            published=float(PUBLISHED[classic, classic] - PUBLISHED[v5, v5]),
+        ),
+    ]  # fmt: skip
+
+
+def memory_rows(memory: Sequence[Memory], compared: bool) -> list[Row]:
+    """How alike the nine games are, and what is left after random first steps."""
+    rows = []
+    for name, one in zip(PROTOCOLS, memory, strict=True):
+        rows.append(mean_row(f"trained on {name}", "nine games alike", None, one.alike))
+        for i, steps in enumerate(FIRST):
+            rows.append(mean_row(f"trained on {name}", f"score after {steps} random steps", None, one.scores[:, i]))
+    _, classic, v5 = memory
+    rows.append(
+        difference_row(
+            "trained on classic less v5", "nine games alike", classic.alike, v5.alike, compared=compared
+        )
+    )  # fmt: skip
+    at = FIRST.index(COMPARED)
+    what = f"share of the score left after {COMPARED} random steps"
+    rows.append(
+        difference_row("trained on v5 less classic", what, v5.left[:, at], classic.left[:, at], compared=compared)
+    )
+    return rows
+
+
+def _panels(
+    request: Request, found: Sequence[Trained], matrix: np.ndarray, memory: Sequence[Memory]
+) -> list[Curves | Grid]:
+    longest = max(len(game) for one in memory for games in one.actions for game in games)
+    k = np.unique(np.geomspace(1, min(longest, LONGEST), 60).astype(int))
+    beginnings = [
+        Line(name, k.astype(float), np.stack([_alike.equal_share(games, k) for games in one.actions]))
+        for name, one in zip(PROTOCOLS, memory, strict=True)
+    ]
+    left = [Line(name, np.array(FIRST, float), one.scores) for name, one in zip(PROTOCOLS, memory, strict=True)]
+    labels = ("trained on", "played on")
+    of_runs = f"({request.runs_text()})"
+    return [
+        Grid(f"Score, {request.steps:,} steps", matrix.mean(axis=(-1, -2)), PROTOCOLS, PROTOCOLS, labels),
+        Grid(f"Score, the how-to, {LONG:,} steps", PUBLISHED, PROTOCOLS, PROTOCOLS, labels),
+        _ablation.curves(request, found, "Training, each under its own protocol"),
+        Curves(
+            "Pairs of nine games that begin with the same actions",
+            f"first actions {of_runs}",
+            "share of pairs",
+            beginnings,
+            ylim=(0, 1),
+        ),
+        Curves(
+            "After random actions at the start, where nothing else is random",
+            f"random actions {of_runs}",
+            "score",
+            left,
+        ),
+    ]
+
+
+def _film(run: Path) -> Frames:
+    """Nine games of the agent of a run where nothing is random but the agent, at most 450 frames."""
+    return mosaic_frames(_alike.deterministic(load_policy(run), CAP), ALIKE, steps=FILM)
