@@ -29,6 +29,7 @@ ELSEWHERE = {
     "playfield compare": "test_compare.py",
     "playfield lesson --table": "test_lessons.py",
     "playfield lesson breakout-features": "test_lesson_features.py",
+    "playfield lesson stochasticity": "test_lesson_stochasticity.py",
     "playfield lesson schedules": "test_lesson_ablations.py",
     "playfield lesson batch-size": "test_lesson_ablations.py",
     "playfield lesson views": "test_lesson_ablations.py",
@@ -190,7 +191,7 @@ def test_command(command, home, monkeypatch, capsys):
         more = ["--trials", "2", "--dir", fresh("runs/tune"), "--seeds", "1"]
         more += ["--steps", "900"] if "--minutes" not in words else ["--minutes", "0.01"]
         words = [*words[:cut], *more, *words[cut:]]  # the last of two counts
-    elif verb == "lesson" and len(words) > 1 and words[1] not in ("--table", "breakout-features"):
+    elif verb == "lesson" and len(words) > 1 and f"playfield lesson {words[1]}" not in ELSEWHERE:
         budget = lessons.load(words[1]).BUDGET
         small = (("runs", "1"), ("episodes", "3")) if budget.runs else (("episodes", "3"), ("steps", "99"))
         words += [w for what, n in small if getattr(budget, what) for w in (f"--{what}", n)]

@@ -28,7 +28,7 @@ BUDGETS = {
     "dqn": {"steps": "64"},
     "preprocessing": {"steps": "40"},
 }
-DEEP = {"batch-size", "schedules", "views"}
+DEEP = {"batch-size", "schedules", "stochasticity", "views"}
 SLOW = {"autoencoder", "breakout-features", *DEEP}  # they have test files of their own
 
 

@@ -23,6 +23,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,6 @@ GAMES, ALIKE = 30, 9
 FIRST = (0, 10, 30, 100)  # random steps at the start
 COMPARED = 30  # of these
 CAP = 18_000  # frames of a game in which nothing is random, five minutes
-LONGEST = 10_000  # of equal beginnings that are drawn
 FILM = 450  # frames
 KEPT_HALF = 0.5  # a share of a score below which an agent has lost what it knew
 
@@ -96,7 +96,7 @@ def run(request: Request) -> Outcome:
             "Intervals are over seeds; of a single seed over its games (bootstrap).",
             *notes(found, "stochasticity", request.steps),
         ],
-        columns=2,
+        columns=3,
         film=partial(_film, found[PROTOCOLS.index("classic")].runs[0]),
         fps=15,
         data={
@@ -237,13 +237,17 @@ def memory_rows(memory: Sequence[Memory], compared: bool) -> list[Row]:
 def _panels(
     request: Request, found: Sequence[Trained], matrix: np.ndarray, memory: Sequence[Memory]
 ) -> list[Curves | Grid]:
-    longest = max(len(game) for one in memory for games in one.actions for game in games)
-    k = np.unique(np.geomspace(1, min(longest, LONGEST), 60).astype(int))
+    # As far as any two games are alike, and a little further.
+    longest = (
+        max(_alike.common_prefix(a, b) for one in memory for g in one.actions for a, b in combinations(g, 2)) + 2
+    )
+    k = np.unique(np.linspace(0, longest, min(longest, 100) + 1).astype(int))
     beginnings = [
         Line(name, k.astype(float), np.stack([_alike.equal_share(games, k) for games in one.actions]))
         for name, one in zip(PROTOCOLS, memory, strict=True)
     ]
     left = [Line(name, np.array(FIRST, float), one.scores) for name, one in zip(PROTOCOLS, memory, strict=True)]
+    top = max(float(one.scores.mean(axis=0).max()) for one in memory)
     labels = ("trained on", "played on")
     of_runs = f"({request.runs_text()})"
     return [
@@ -251,17 +255,18 @@ def _panels(
         Grid(f"Score, the how-to, {LONG:,} steps", PUBLISHED, PROTOCOLS, PROTOCOLS, labels),
         _ablation.curves(request, found, "Training, each under its own protocol"),
         Curves(
-            "Pairs of nine games that begin with the same actions",
-            f"first actions {of_runs}",
-            "share of pairs",
+            "Pairs of games that begin alike",
+            f"first actions that are equal {of_runs}",
+            f"share of the pairs of {ALIKE} games",
             beginnings,
             ylim=(0, 1),
         ),
         Curves(
-            "After random actions at the start, where nothing else is random",
+            "After random first actions",
             f"random actions {of_runs}",
-            "score",
+            f"score, mean of {ALIKE} games",
             left,
+            ylim=(0, 1.1 * top if top > 0 else 1),
         ),
     ]
 
