@@ -19,7 +19,6 @@ claims only, and below 300,000 steps nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -122,15 +121,16 @@ def _played(request: Request, one: Trained) -> np.ndarray:
 
 def scores_under(run: Path, protocol: str, games: int) -> np.ndarray:
     """Raw scores [games] of a run's last agent under a protocol; what was played before is read from its `eval/`."""
-    steps = int(read_info(run)["result"]["steps"]) if "result" in read_info(run) else -1
+    result = read_info(run).get("result")  # none of a training that diverged
+    steps = int(result["steps"]) if result else -1
     name = f"last-t1-seed0-{games}-{protocol}.json"
     try:
         told = read_json(run / "eval", name)[1]
-        if told["protocol"]["name"] == protocol and f", step {steps:,}" in told["policy"]:
+        if told["protocol"]["name"] == protocol and f", step {steps:,}, " in told["policy"]:
             found = np.asarray(told["scores"], float)
             if found.shape == (games,) and np.isfinite(found).all():
                 return found
-    except (DataError, OSError, KeyError, TypeError, ValueError, json.JSONDecodeError):
+    except (DataError, OSError, KeyError, TypeError, ValueError):
         pass
     return np.asarray(evaluate_and_save(run, "last", games, protocol=protocol).scores, float)
 
