@@ -28,7 +28,8 @@ from playfield.envs.base import Episode
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.runs import checkpoint
 from playfield.runs.algorithm import load
-from playfield.runs.group import answer, packed, unpacked
+from playfield.runs.line import Near
+from playfield.runs.notes import answer, packed, unpacked
 from playfield.runs.run import Run
 from playfield.runs.wire import from_bytes, to_bytes
 from playfield.training.plan import envs_of
@@ -264,8 +265,8 @@ def test_a_resume_counts_the_memory_of_the_processes(tmp_path, monkeypatch):
 def test_a_value_that_cannot_be_sent_is_an_error_and_no_silence():
     here, there = Pipe()
     with here, there:
-        answer(there, object(), None, [])
-        kind, value, _ = from_bytes(here.recv_bytes())
+        answer(Near(there), object(), None, [])
+        kind, value, _ = Near(here).receive()
     assert kind == "failed"
     assert "object" in str(unpacked(value))
 

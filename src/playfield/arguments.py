@@ -52,6 +52,8 @@ ALIASES = {
     "step-size": ("alpha", "lr"),
     "priority-exponent": ("alpha",),
     "importance-exponent": ("beta",),
+    "nnodes": ("nodes",),
+    "rdzv-endpoint": ("rendezvous",),
     "optimizer-epsilon": ("adam-eps", "eps"),
 }
 

@@ -199,13 +199,20 @@ def _about_processor(key: str) -> str:
 
 
 def choose(
-    device: str = "auto", precision: str = "auto", workers: int = 0, *, pixels: bool = True, num_envs: int = 8
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 0,
+    *,
+    pixels: bool = True,
+    num_envs: int = 8,
+    nodes: int = 1,
 ) -> Compute:
     """Choose what the user left on `auto` (or workers on 0).
 
     Args:
         pixels: observations are images (vectors are always computed in fp32, by default on the CPU).
         num_envs: environments, which the workers share equally.
+        nodes: machines with as many cores as this one, on which there are as many workers each.
 
     Raises:
         UsageError: an unknown name, a CUDA device that is missing, or workers that do not divide `num_envs`.
@@ -233,9 +240,10 @@ def choose(
     if workers < 0:
         raise UsageError(f"--workers must be 0 (automatic) or more, not {workers}")
     if workers == 0:
-        workers = 1
+        workers = nodes
         if pixels and device == "cpu":
-            workers = max(w for w in range(1, min(cores(), num_envs) + 1) if num_envs % w == 0)
+            most = max(nodes, min(nodes * cores(), num_envs))
+            workers = max((w for w in range(nodes, most + 1, nodes) if num_envs % w == 0), default=nodes)
     if num_envs % workers:
         raise UsageError(f"--workers {workers} must divide the number of environments ({num_envs})")
     return Compute(device, precision, workers, "; ".join(notes))

@@ -33,6 +33,7 @@ from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
 from playfield.runs.info import run_to_resume
 from playfield.runs.preset_file import file_hint, is_file, read_preset
+from playfield.training import meeting
 from playfield.training.request import PROTOCOL_PARTS, TAKES, Request
 
 TRAIN_EXAMPLES = """examples:
@@ -43,12 +44,20 @@ TRAIN_EXAMPLES = """examples:
   playfield train CartPole-v1 --target-score 475        until the last 100 games reach 475 on average
   playfield train --resume runs/breakout/ppo/1          go on after any stop
   playfield train --resume runs/breakout/ppo/1 --steps 10M
+  playfield train breakout --nodes 2 --rendezvous 10.0.0.1:29500
+                                                        two machines, this one is 10.0.0.1; on the other:
+  playfield train --join 10.0.0.1:29500
   playfield train --algo ppo --help                     with PPO's own options"""
 
 
 def train(words: list[str]) -> int:
     """Train an agent, or resume a run."""
     options, say, profile = understand(words)
+    if "join" in options:
+        from playfield.training.join import join
+
+        join(options["join"], say or (lambda _: None))
+        return 0
     if "resume" in options:
         run_to_resume(Path(options["resume"]))
     else:
@@ -128,6 +137,23 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         help="what workers are: threads (auto) or processes, which end with the same bits; also with --resume",
     )
     p.add_argument(
+        "--nodes",
+        type=TAKES["nodes"].parse,
+        metavar="N",
+        help="machines that train together, this one included (PPO, A2C, PQN); with --resume, too",
+    )
+    p.add_argument(
+        "--rendezvous",
+        metavar="HOST:PORT",
+        help="with --nodes: the address of this machine at which it waits for the others (port 29500 if left out)",
+    )
+    p.add_argument(
+        "--join",
+        metavar="HOST:PORT",
+        help="on the other machines, alone: take part in the training that waits there. All need the same secret in "
+        "PLAYFIELD_TOKEN, or in the file that PLAYFIELD_TOKEN_FILE names",
+    )
+    p.add_argument(
         "--save-seconds", type=TAKES["save_seconds"].parse, help="maximum seconds between checkpoints (default 60)"
     )
     p.add_argument("--keep", type=TAKES["keep"].parse, help="checkpoints to keep (default 3)")
@@ -181,11 +207,18 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     parts = protocol_parts(a)
     common = {"steps": a.steps, "console": not a.quiet}
-    asked = ("save_seconds", "keep", "target_score", "target_games", "games", "film", "tensorboard", "workers_as")
+    asked = ["save_seconds", "keep", "target_score", "target_games", "games", "film", "tensorboard", "workers_as"]
+    asked += ["nodes", "rendezvous"]
     common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
+    given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
+    if a.join is not None:
+        if a.env is not None or (more := given - {"--join", "--quiet", "--debug"}):
+            what = a.env or ", ".join(sorted(more))
+            raise UsageError(f"{what}: the first machine says what is trained: give --join alone")
+        meeting.token()
+        return {"join": meeting.address("--join", a.join)}, say, False
     if a.resume is not None:
-        given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
         fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
         fixed -= {"--trust", "--env-timeout", "--debug"}
         if a.env is not None or fixed:

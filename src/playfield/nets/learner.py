@@ -81,6 +81,8 @@ class Learner:
         self.team = Team(compute.workers) if group is None else Processes(group)
         self._group, workers = group, compute.workers
         self._own = range(workers) if group is None else range(group.rank, group.rank + 1)
+        self._updates = range(workers) if group is None else group.share(group.rank)  # slices of the weights
+        first = group is None or group.rank == group.home.start
         self.seconds = {"gradient": 0.0, "optimizer": 0.0}
         device = torch.device(compute.device)
         named = list(net.named_parameters())
@@ -97,10 +99,10 @@ class Learner:
         self.net = net.to(device)
         for (_, p), start in zip(named, self.starts, strict=True):
             view = _view(self.flat, start, p)
-            if 0 in self._own:  # the others would overwrite what the first may have restored by then
+            if first:  # the others would overwrite what the first may have restored by then
                 view.copy_(p.data)
             p.data = view
-        if 0 in self._own:
+        if first:
             self.flat_body.copy_(self.flat[: self.body_size])
         self._size = max(float(self.flat.norm()), 1e-6)
         self.replicas: list[nn.Module] = []
@@ -142,6 +144,9 @@ class Learner:
         if group is not None:
             shapes = self._optimizer_shapes()
             self._shared = {key: self._zeros(self.size) for key in sorted(shapes) if shapes[key]}
+            bodies, heads = self._grad_body, self._grad_head
+            gradients = [[_bytes(body), _bytes(head)] for body, head in zip(bodies, heads, strict=True)]
+            group.lend(gradients, [_bytes(self.flat_body), _bytes(self.flat[self.body_size :])])
         self.team.run(lambda k: None)  # the weights are there
 
     def _zeros(self, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -178,9 +183,9 @@ class Learner:
             return extra
 
         start = time.perf_counter()
-        extras = self.team.run(backward)
+        extras = self.team.differentiate(backward)
         middle = time.perf_counter()
-        norm: float = sum(self.team.run(self._reduce)) ** 0.5
+        norm: float = sum(self.team.spread(self._reduce)) ** 0.5
         if not math.isfinite(norm):
             raise DivergedError("the gradient is not finite: lower the learning rate (--lr)")
         scale = min(1.0, self.max_grad_norm / (norm + 1e-6)) if self.max_grad_norm else 1.0
@@ -195,7 +200,7 @@ class Learner:
             self._share_state(k)
             self._publish(self._slices[k])
 
-        self.team.run(apply)
+        self.team.change_weights(apply)
         self.seconds["gradient"] += middle - start
         self.seconds["optimizer"] += time.perf_counter() - middle
         return extras, norm
@@ -237,8 +242,8 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Weights by name, and the optimizer's state as flat vectors; all float32 copies."""
         optim: dict[str, Any] = {}
-        states = [self.optimizers[k].state[self._parts[k]] for k in self._own]
-        for key in states[0] if all(states) else ():
+        states = [self.optimizers[k].state[self._parts[k]] for k in self._updates]
+        for key in states[0] if states and all(states) else ():
             values = [s[key] for s in states]
             whole = (
                 self._shared[key].clone() if key in self._shared else torch.cat(values) if values[0].dim() else None
@@ -263,7 +268,7 @@ class Learner:
         with torch.no_grad():
             for name, value in state["weights"].items():
                 params[name].copy_(value)
-            for k in self._own:
+            for k in self._updates:
                 optimizer, part, s = self.optimizers[k], self._parts[k], self._slices[k]
                 fused = optimizer.defaults.get("fused") or optimizer.defaults.get("capturable")
                 for key, value in state["optimizer"].items():
@@ -303,6 +308,11 @@ class Learner:
     def close(self) -> None:
         """Stop the workers."""
         self.team.close()
+
+
+def _bytes(flat: Tensor) -> memoryview:
+    """The memory of a vector."""
+    return flat.detach().view(torch.uint8).numpy().data
 
 
 def _in_body(name: str) -> bool:

@@ -74,6 +74,18 @@ class Team:
         """As `run`, for what would only hold the interpreter's lock: threads leave it to the caller's."""
         return [fn(k) for k in range(self.size)]
 
+    def differentiate(self, fn: Callable[[int], R]) -> list[R]:
+        """As `run`, for what computes gradients."""
+        return self.run(fn)
+
+    def spread(self, fn: Callable[[int], R]) -> list[R]:
+        """As `run`, for what is done where weights are updated: not every worker is there."""
+        return self.run(fn)
+
+    def change_weights(self, fn: Callable[[int], Any]) -> None:
+        """As `spread`, for what updates weights: all workers have the new ones then."""
+        self.run(fn)
+
     def tell(self, parts: Sequence[Any], *names: str) -> None:
         """Each worker's part becomes known to all by these attributes. Threads share them in any case."""
 
@@ -94,18 +106,40 @@ class Processes(Team):
 
     def run(self, fn: Callable[[int], R]) -> list[R]:
         """[fn(0), ..., fn(size - 1)]: computed in their processes and gathered in all of them."""
-        value, failed = None, None
+        return self.group.gather(*self._tried(lambda: fn(self.group.rank)))
+
+    def differentiate(self, fn: Callable[[int], R]) -> list[R]:
+        """As `run`, for what computes gradients, which reach the machine that sums them."""
+        return self.group.gather_gradients(*self._tried(lambda: fn(self.group.rank)))
+
+    def spread(self, fn: Callable[[int], R]) -> list[R]:
+        """[fn(0), ..., fn(size - 1)]: computed on the machine where weights are updated, gathered everywhere."""
+        return self._sorted(self.group.gather(*self._tried(lambda: self._share(fn))))
+
+    def change_weights(self, fn: Callable[[int], Any]) -> None:
+        """As `spread`, for what updates weights, which reach all machines."""
+        self.group.gather_weights(*self._tried(lambda: self._share(fn) and None))
+
+    def _share(self, fn: Callable[[int], R]) -> list[R]:
+        return [fn(k) for k in self.group.share(self.group.rank)]
+
+    def _sorted(self, shares: list[list[R]]) -> list[R]:
+        parts = [(self.group.share(rank), share) for rank, share in enumerate(shares)]
+        found = {k: value for numbers, share in parts for k, value in zip(numbers, share, strict=True)}
+        return [found[k] for k in range(self.size)]
+
+    def _tried(self, do: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """What `do` returns, or what it raises."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            value = fn(self.group.rank)
+            return do(), None
         except Ended:
             raise
         except BaseException as error:
-            failed = error
+            return None, error
         finally:
             torch.set_num_threads(threads)
-        return self.group.gather(value, failed)
 
     def each(self, fn: Callable[[int], R]) -> list[R]:
         """As `run`."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from playfield.envs.base import VectorEnv
 from playfield.runs.group import Elsewhere, Ended, Member
-from playfield.runs.run import Part, Run
+from playfield.runs.run import Begins, Part, Run
 from playfield.runs.weights import restore
 
 P = TypeVar("P", bound=Part)
@@ -54,6 +54,9 @@ class Follower(Run):
         if name in self._expected:
             (saved,) = self._member.listen("restore")
             self._answer(lambda: restore(name, part, saved))
+        elif self._member.far and isinstance(part, Begins):
+            (weights,) = self._member.listen("begin")
+            self._answer(lambda: part.begin(weights))
         return part
 
     def workers(

@@ -2,37 +2,30 @@
 
 Every process runs the same code of an algorithm. Where one worker needs what another one has computed, all meet:
 `gather` gives each what everyone brought, in the order of the workers. Weights and gradients lie in memory that all
-map (`memory`), so only small values travel. Between two rollouts the others wait for the leader's word: to go on, to
+processes of a machine map (`memory`), so only small values travel there. Between machines gradients travel to the one
+that leads and weights from it, see `lend`. Between two rollouts the others wait for the leader's word: to go on, to
 say what a checkpoint needs, or to end. What a worker raises is raised by the leader, with the same words.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import logging
 import mmap
 import os
 import signal
-import sys
 import time
-import traceback
-import warnings
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from playfield import errors
 from playfield.envs import hang
-from playfield.errors import EnvError, PlayfieldError, StorageError
-from playfield.runs.wire import from_bytes, to_bytes
+from playfield.errors import EnvError, StorageError
+from playfield.runs.line import Far, Line
+from playfield.runs.notes import Note, answer, say_again, unpacked
+from playfield.runs.wire import Message
 
 PATIENCE = 5.0  # seconds that a worker may take to end, beside what closing an environment may take
 PAGE = 2**16
-
-Note = tuple[Any, ...]
-"""A warning or a line of the log that a worker wants said."""
 
 
 class Ended(BaseException):
@@ -45,10 +38,15 @@ class Group:
     Attributes:
         rank: its number; 0 leads.
         size: number of workers.
+        home: the workers of its machine, which share memory.
+        lead: the workers of the machine of worker 0.
     """
 
-    def __init__(self, rank: int, size: int, file: int) -> None:
+    def __init__(self, rank: int, size: int, file: int, home: range, lead: range) -> None:
         self.rank, self.size, self._file, self._end = rank, size, file, 0
+        self.home, self.lead = home, lead
+        if self.rank == home.start:
+            os.ftruncate(file, 0)  # what a training before this one has left
 
     def gather(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
         """What every worker brought, in their order; the own value is the very object.
@@ -57,11 +55,31 @@ class Group:
         """
         raise NotImplementedError
 
+    def lend(self, gradients: Sequence[Sequence[memoryview]], weights: Sequence[memoryview]) -> None:
+        """Where each worker's gradients are and where all weights are, as bytes: what travels between machines."""
+
+    def gather_gradients(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        """`gather`; gradients of other machines lie in the leader's memory then."""
+        return self.gather(value, error)
+
+    def gather_weights(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        """`gather`; weights of the leader lie in the memory of every machine then."""
+        return self.gather(value, error)
+
+    @property
+    def settles(self) -> bool:
+        """Whether workers must wait until the first one of their machine has the weights for all."""
+        return self.size > len(self.lead) > 1
+
+    def share(self, rank: int) -> range:
+        """Of what is done once for each worker, where weights are updated, the part of the process `rank`."""
+        return range(rank, self.size, len(self.lead)) if rank in self.lead else range(0)
+
     def memory(self, size: int) -> mmap.mmap:
-        """So many bytes, zeros at first, that all workers see. All ask for the same, in the same order."""
+        """So many bytes, zeros at first, that the workers of a machine see. All ask for the same, in one order."""
         length = max(PAGE, -(-size // PAGE) * PAGE)
         failed = None
-        if self.rank == 0:
+        if self.rank == self.home.start:
             try:
                 os.ftruncate(self._file, self._end + length)
                 if hasattr(os, "posix_fallocate"):  # none left is an error here: mostly, no signal later
@@ -78,17 +96,21 @@ class Group:
 
 
 class Link:
-    """The leader's connection to one worker process."""
+    """The leader's connection to one worker process.
 
-    def __init__(self, rank: int, process: Any, connection: Connection) -> None:
-        self.rank, self.process, self._connection = rank, process, connection
-        self.usable = True  # False: a message broke off, or the process is gone
+    Attributes:
+        rank: number of the worker.
+        home: the workers of its machine.
+        usable: False: a message broke off, or the process is gone.
+    """
+
+    def __init__(self, rank: int, line: Line, home: range) -> None:
+        self.rank, self.line, self.home, self.usable = rank, line, home, True
 
     def send(self, message: Any) -> None:
-        """Send a message, which may be in bytes already."""
-        data = message if isinstance(message, bytes) else to_bytes(message)
+        """Send a message."""
         try:
-            self._connection.send_bytes(data)
+            self.line.send(message)
         except (OSError, ValueError):
             self.usable = False  # what it said last, or that it is gone, is found when it is asked
 
@@ -99,9 +121,9 @@ class Link:
         """
         usable, self.usable = self.usable, False
         try:
-            kind, value, notes = from_bytes(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            raise self._gone() from None
+            kind, value, notes = self.line.receive()
+        except (EOFError, OSError, ValueError):
+            raise self.gone() from None
         self.usable = usable
         for note in notes:
             say_again(note)
@@ -109,7 +131,39 @@ class Link:
             return value
         raise unpacked(value)
 
-    def _gone(self) -> EnvError:
+    def gone(self) -> EnvError:
+        """Why there is no answer any more."""
+        raise NotImplementedError
+
+    def expect(self, gradients: Sequence[memoryview]) -> None:
+        """Where gradients of the worker go, if it is on another machine."""
+
+    def send_weights(self, weights: Sequence[memoryview]) -> None:
+        """Send weights, if it is the first one of another machine."""
+
+    def signal(self, signum: int) -> None:
+        """Let the process know of a signal."""
+
+    def kill(self) -> None:
+        """End the process now."""
+
+    def waits(self, seconds: float) -> bool:
+        """Whether there is something to receive within that time."""
+        try:
+            return self.line.poll(seconds)
+        except (OSError, EOFError, ValueError):
+            return True
+
+
+class Child(Link):
+    """A worker process that this one has started."""
+
+    def __init__(self, rank: int, process: Any, line: Line, home: range) -> None:
+        super().__init__(rank, line, home)
+        self.process = process
+
+    def gone(self) -> EnvError:
+        """See `Link`."""
         code: int | None = None
         with contextlib.suppress(Exception):
             code = self.process.wait(timeout=PATIENCE)
@@ -120,27 +174,48 @@ class Link:
             why = "has ended" if code is None else f"has ended with exit code {code}"
         return EnvError(f"the process of worker {self.rank} {why}")
 
-    def waits(self, seconds: float) -> bool:
-        """Whether there is something to receive within that time."""
-        try:
-            return self._connection.poll(seconds)
-        except (OSError, EOFError):
-            return True
+    def signal(self, signum: int) -> None:
+        """See `Link`."""
+        with contextlib.suppress(OSError, AttributeError):
+            if self.process.poll() is None:
+                os.kill(self.process.pid, signum)
 
-    def close(self) -> None:
-        """Nothing is sent any more."""
-        self._connection.close()
+    def kill(self) -> None:
+        """See `Link`."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
 
 
 class Leader(Group):
     """The group as the process sees it that leads, and that is worker 0."""
 
-    def __init__(self, links: Sequence[Link], file: int) -> None:
-        super().__init__(0, len(links) + 1, file)
+    def __init__(self, links: Sequence[Link], file: int, home: range) -> None:
+        super().__init__(0, len(links) + 1, file, home, home)
         self._links = list(links)
-        os.ftruncate(file, 0)  # what a training before this one has left
+        self._weights: Sequence[memoryview] = ()
+        self.on_stop: Callable[[int], None] | None = None  # a worker was asked to stop by this signal
+
+    def lend(self, gradients: Sequence[Sequence[memoryview]], weights: Sequence[memoryview]) -> None:
+        """See `Group`."""
+        self._weights = weights
+        for link in self._links:
+            link.expect(gradients[link.rank])
 
     def gather(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        values = self._collect(value, error)
+        self._give(values)
+        return values
+
+    def gather_weights(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        values = self._collect(value, error)
+        for link in self._links:
+            link.send_weights(self._weights)
+        self._give(values)
+        if self.settles:
+            self.gather()
+        return values
+
+    def _collect(self, value: Any, error: BaseException | None) -> list[Any]:
         values, failed = [value], [error]
         for link in self._links:
             try:
@@ -152,14 +227,16 @@ class Leader(Group):
         for found in failed:
             if found is not None:
                 raise found
-        message = to_bytes(("all", values))
+        return values
+
+    def _give(self, values: list[Any]) -> None:
+        message = Message(("all", values))
         for link in self._links:
             link.send(message)
-        return values
 
     def order(self, word: str, *content: Any) -> None:
         """Send all workers a word, to which they do not answer."""
-        message = to_bytes((word, *content))
+        message = Message((word, *content))
         for link in self._links:
             link.send(message)
 
@@ -179,6 +256,13 @@ class Leader(Group):
             raise failed[0]
         return values
 
+    def begin_elsewhere(self, weights: dict[str, Any]) -> None:
+        """Let other machines begin with these weights: they may have drawn others, on another processor."""
+        away = [link.rank for link in self._links if link.home != self.lead]
+        for rank in away:
+            self.send(rank, "begin", weights)
+        self.receive(away)
+
     def remote_parts(self, name: str, saved: Sequence[Any]) -> dict[str, Remote]:
         """The parts `name` of the others; those that go on from something `saved` begin to."""
         for rank in range(1, self.size):
@@ -196,12 +280,17 @@ class Leader(Group):
         self.order(word, *content)
         self.receive(range(1, self.size))
 
+    def asked_to_stop(self, signum: int) -> bool:
+        """Another machine was asked to stop by a signal; whether there is a training that can be stopped."""
+        if self.on_stop is None:
+            return False
+        self.on_stop(signum)
+        return True
+
     def forward(self, signum: int) -> None:
         """Let the workers know of a signal: none of their environments may take long from now on."""
         for link in self._links:
-            with contextlib.suppress(OSError, AttributeError):
-                if link.process.poll() is None:
-                    os.kill(link.process.pid, signum)
+            link.signal(signum)
 
     def end(self) -> None:
         """End the training in the workers, which close their environments."""
@@ -224,16 +313,23 @@ class Leader(Group):
                     return
             except Exception:  # what it raises now has no say any more
                 continue
-        with contextlib.suppress(OSError):
-            link.process.kill()
+        link.kill()
 
 
 class Member(Group):
     """The group as a worker sees it that does not lead."""
 
-    def __init__(self, rank: int, size: int, file: int, connection: Connection, notes: list[Note]) -> None:
-        super().__init__(rank, size, file)
-        self._connection, self._notes = connection, notes
+    def __init__(
+        self, rank: int, size: int, file: int, line: Line, notes: list[Note], home: range, lead: range
+    ) -> None:
+        super().__init__(rank, size, file, home, lead)
+        self._line, self._notes = line, notes
+        self._gradients: Sequence[memoryview] = ()
+
+    @property
+    def far(self) -> bool:
+        """Whether this is another machine than the leader's."""
+        return isinstance(self._line, Far)
 
     def gather(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
         self.answer(value, error)
@@ -241,9 +337,28 @@ class Member(Group):
         values[self.rank] = value
         return values
 
+    def lend(self, gradients: Sequence[Sequence[memoryview]], weights: Sequence[memoryview]) -> None:
+        """See `Group`."""
+        if isinstance(self._line, Far):
+            self._gradients = gradients[self.rank]
+            if self.rank == self.home.start:
+                self._line.expect(weights)
+
+    def gather_gradients(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        if isinstance(self._line, Far) and error is None:
+            with contextlib.suppress(OSError):  # the leader is gone, which is found by waiting for its word
+                self._line.send_bulk(self._gradients)
+        return self.gather(value, error)
+
+    def gather_weights(self, value: Any = None, error: BaseException | None = None) -> list[Any]:
+        values = self.gather(value, error)
+        if self.settles:
+            self.gather()
+        return values
+
     def answer(self, value: Any = None, error: BaseException | None = None) -> None:
         """Answer the leader: a value, or what was raised."""
-        answer(self._connection, value, error, self._notes)
+        answer(self._line, value, error, self._notes)
 
     def listen(self, *words: str) -> tuple[Any, ...]:
         """The content of the leader's next message, after its word where there are several to choose from.
@@ -251,8 +366,8 @@ class Member(Group):
         Raises Ended where the leader ends the training.
         """
         try:
-            word, *content = from_bytes(self._connection.recv_bytes())
-        except (EOFError, OSError):
+            word, *content = self._line.receive()
+        except (EOFError, OSError, ValueError):
             raise Ended from None
         if word not in words:
             raise Ended
@@ -280,71 +395,3 @@ class Remote:
     def restore(self, state: dict[str, Any]) -> None:
         """Let the worker go on from it."""
         self._group.ask(self._rank, "restore", state)
-
-
-def answer(connection: Connection, value: Any, error: BaseException | None, notes: list[Note]) -> None:
-    """Send a worker's answer; nothing where the leader is gone, which ends this process in any case."""
-    message = ("done", value, tuple(notes)) if error is None else ("failed", packed(error), tuple(notes))
-    notes.clear()
-    try:
-        data = to_bytes(message)
-    except (TypeError, ValueError) as problem:  # too large, or no plain value: the leader waits for an answer
-        data = to_bytes(("failed", packed(problem), ()))
-    with contextlib.suppress(OSError, ValueError):
-        connection.send_bytes(data)
-
-
-def packed(error: BaseException) -> tuple[str, str, int, str]:
-    """An error for another process: its class, its words, its exit code, and its traceback."""
-    known = [c for c in type(error).__mro__ if c.__module__ in (errors.__name__, "builtins")]
-    trace = "" if isinstance(error, PlayfieldError) else "".join(traceback.format_exception(error))
-    same = known[0] is type(error) or isinstance(error, PlayfieldError)
-    text = str(error) if same else f"{type(error).__name__}: {error}"
-    return known[0].__name__, text, getattr(error, "exit_code", 1), trace
-
-
-def unpacked(value: tuple[str, str, int, str]) -> Exception:
-    """The error again."""
-    name, text, code, trace = value
-    made: Any = getattr(errors, name, None) or getattr(builtins, name, RuntimeError)
-    if not issubclass(made, Exception) or issubclass(made, UnicodeError):
-        made, text = RuntimeError, f"{name}: {text}"
-    error: Exception = made(text)
-    if isinstance(error, PlayfieldError):
-        error.exit_code = code
-    if trace:
-        error.add_note(f"in a worker process:\n{trace}")
-    return error
-
-
-def collect_notes(notes: list[Note]) -> None:
-    """From now on, this process says no warning and no line of playfield's log itself: they become notes."""
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            notes.append(("log", record.name, record.levelno, record.getMessage()))
-
-    def warned(
-        message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
-    ) -> None:
-        notes.append(("warning", str(message), category.__name__, filename, lineno))
-
-    log = logging.getLogger("playfield")
-    log.addHandler(Handler())
-    log.propagate = False
-    warnings.showwarning = warned
-
-
-def say_again(note: Note) -> None:
-    """Say in this process what a worker wanted said; once, where several say the same."""
-    if note[0] == "log":
-        _, name, level, text = note
-        if text not in hang.told:
-            hang.told.add(text)
-            logging.getLogger(name).log(level, text)
-        return
-    _, text, name, filename, line = note
-    category = getattr(builtins, name, UserWarning)
-    made_in = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == filename]
-    registry = vars(made_in[0]).setdefault("__warningregistry__", {}) if made_in else {}
-    warnings.warn_explicit(text, category, filename, line, registry=registry)

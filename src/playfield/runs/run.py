@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,22 +30,12 @@ from playfield.runs.fence import Fence
 from playfield.runs.group import Elsewhere, Group, Leader
 from playfield.runs.info import stored
 from playfield.runs.logger import WINDOW
+from playfield.runs.part import Begins
+from playfield.runs.part import Part as Part
 from playfield.runs.seeding import seeded
 from playfield.runs.signals import caught
 from playfield.runs.tree import number, without
 from playfield.runs.weights import begin_from, restore
-
-
-class Part(Protocol):
-    """What a checkpoint saves under one name: a learner, a worker's environments, a target network.
-
-    `state` is a tree of dicts with NumPy arrays, tensors and JSON values as leaves; `restore` goes back to one.
-    """
-
-    def state(self) -> dict[str, Any]: ...
-
-    def restore(self, state: dict[str, Any]) -> None: ...
-
 
 P = TypeVar("P", bound=Part)
 
@@ -163,6 +153,8 @@ class Run:
             restore(name, part, self._saved[name])
             if self._leader is not None:
                 self._leader.ask_all("restore", self._saved[name])
+        elif self._leader is not None and isinstance(part, Begins):
+            self._leader.begin_elsewhere(part.state()["weights"])
         return part
 
     @property
@@ -201,6 +193,8 @@ class Run:
         self._start = self._last_save = time.monotonic()
         if self.sinks is not None:
             self.sinks.begin()
+        if self._leader is not None:
+            self._leader.on_stop = self._stop
         with caught(self._stop, "finishing this update, then saving"):
             while not self.stop:
                 self._taken = per_rollout

@@ -298,8 +298,9 @@ def plan_text(
     speed: float | None,
     replay: str | None = None,
     apart: bool = False,
+    machines: int = 1,
 ) -> str:
-    """What is going to happen, in one block; `apart`: workers are processes."""
+    """What is going to happen, in one block; `apart`: workers are processes; `machines`: on which they are."""
     protocol, target = info["protocol"], goal.from_info(info)
     frames = family(info["spec"]["kind"]).frames_per_step(protocol)
     rows = {
@@ -313,6 +314,7 @@ def plan_text(
         **({"schedule": info["schedule"]} if cfg.has_schedules else {}),
         "device": describe(compute)
         + (", processes" if apart else "")
+        + (f" on {machines} machines" if machines > 1 else "")
         + (f" ({compute.note})" if compute.note else ""),
         "steps": f"{info['steps']:,}" + (f" ({info['steps'] * frames:,.0f} frames)" if frames else ""),
         **({"until": f"{target.words()}, or those steps"} if target else {}),

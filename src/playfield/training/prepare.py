@@ -25,7 +25,7 @@ from playfield.runs import algorithm, catalog, preset_file, registered
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.info import WRONG, spec_from, stored, unusable
 from playfield.runs.storage import free_disk
-from playfield.training import init_from
+from playfield.training import init_from, meeting
 from playfield.training.request import Request
 
 PROCESS_BYTES = 350_000_000
@@ -55,6 +55,7 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     It finds most mistakes, and imports no torch.
     """
     request = with_preset_file(request)
+    meeting.asked(request.nodes, request.rendezvous)
     catalog.check(request.algo, request.config)
     for option in catalog.options(request.algo):
         if option.names == "net" and option.name in request.config:
@@ -142,11 +143,15 @@ def configure(request: Request) -> tuple[Algorithm, Config, EnvSpec]:
 def prepare(request: Request) -> Prepared:
     """All that a training needs. Raises UsageError, or StorageError for a disk that is too full; writes nothing."""
     request = with_preset_file(request)
+    meeting.asked(request.nodes, request.rendezvous)
     module, cfg, spec = configure(request)
     if request.workers:
         cfg.check(request.workers)
     workers = request.workers or cfg.most_workers
-    chosen = compute.choose(request.device, request.precision, workers, pixels=spec.pixels, num_envs=cfg.num_envs)
+    nodes = request.nodes
+    chosen = compute.choose(
+        request.device, request.precision, workers, pixels=spec.pixels, num_envs=cfg.num_envs, nodes=nodes
+    )
     cfg.check(chosen.workers)
     # The command that repeats this run names policies with the hash of their weights, schedules in full.
     as_kept = [o.name for o in catalog.options(request.algo) if o.names == "policy" or o.quantity]
@@ -157,18 +162,27 @@ def prepare(request: Request) -> Prepared:
     if request.init_from is not None:
         begin = init_from.find(request.init_from, request.algo, module, cfg, spec)
         request = dataclasses.replace(request, init_from=begin.name)
-    how = workers_as(request.workers_as, request.algo, cfg, chosen)
-    need = need_of(cfg, spec, request.run or Path("runs"), chosen.workers - 1 if how == "processes" else 0)
+    how = workers_as(request.workers_as, request.algo, cfg, chosen, nodes)
+    processes = chosen.workers // nodes - 1 if how == "processes" else 0
+    need = need_of(cfg, spec, request.run or Path("runs"), processes)
     return Prepared(request, module, cfg, spec, chosen, need, how, begin)
 
 
-def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute) -> str:
+def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int = 1) -> str:
     """`threads` or `processes`, which end with the same bits.
 
-    `auto` means threads: see docs/design/workers.md for what was measured.
+    `auto` means threads: see docs/design/workers.md for what was measured. On several machines they are processes.
 
     Raises UsageError where processes are asked for and cannot be.
     """
+    if nodes > 1:
+        if why := no_processes(algo, cfg, chosen):
+            raise UsageError(f"--nodes {nodes}: {why}: leave it out")
+        if asked == "threads":
+            raise UsageError(f"--workers-as threads: workers of {nodes} machines are processes: leave it out")
+        if chosen.workers % nodes:
+            raise UsageError(f"--nodes {nodes} must divide the number of workers ({chosen.workers})")
+        return "processes"
     if asked != "processes":
         return "threads"
     if why := no_processes(algo, cfg, chosen):
@@ -185,18 +199,21 @@ def no_processes(algo: str, cfg: Config, chosen: Compute) -> str:
     return "" if os.name == "posix" else "this system has no memory that processes share as playfield needs it"
 
 
-def remembered_workers(info: Mapping[str, Any], algo: str, cfg: Config, chosen: Compute) -> str:
+def remembered_workers(info: Mapping[str, Any], algo: str, cfg: Config, chosen: Compute, nodes: int = 1) -> str:
     """What workers are in a run that goes on: as before, or threads where processes cannot be here."""
+    if nodes > 1:
+        return workers_as("auto", algo, cfg, chosen, nodes)
     asked = info.get("after", {}).get("workers_as", "auto")
     return "threads" if no_processes(algo, cfg, chosen) else workers_as(asked, algo, cfg, chosen)
 
 
 def reopen(
-    directory: Path, info: dict[str, Any], trust: bool = False, asked: str | None = None
+    directory: Path, info: dict[str, Any], trust: bool = False, asked: str | None = None, nodes: int = 1
 ) -> tuple[Algorithm, Config, EnvSpec, Need]:
     """(algorithm module, its Config, spec, need) of a run that is to go on; with `trust` its module may be imported.
 
-    `asked`: what workers are to be, see `workers_as`; None: what the run remembers, if that can be here.
+    `asked`: what workers are to be, see `workers_as`; None: what the run remembers, if that can be here. `nodes`:
+    machines that are to train it together.
 
     Raises UsageError where that cannot be, or the run needs a CUDA device and there is none; DataError for a
     `run.json` that does not fit this version or this machine, or names a module to import without `trust`.
@@ -224,9 +241,13 @@ def reopen(
                 net_names.net(getattr(cfg, option.name))
         cfg.check(info["compute"]["workers"])
         chosen = Compute(**info["compute"])
-    how = remembered_workers(info, name, cfg, chosen) if asked is None else workers_as(asked, name, cfg, chosen)
+    if asked is None:
+        how = remembered_workers(info, name, cfg, chosen, nodes)
+    else:
+        how = workers_as(asked, name, cfg, chosen, nodes)
+    processes = chosen.workers // nodes - 1 if how == "processes" else 0
     try:
-        return module, cfg, spec, need_of(cfg, spec, directory, chosen.workers - 1 if how == "processes" else 0)
+        return module, cfg, spec, need_of(cfg, spec, directory, processes)
     except WRONG as error:
         raise unusable(what, error) from error
 

@@ -12,11 +12,12 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,52 +28,101 @@ from playfield.compute import Compute
 from playfield.envs import hang, make_from
 from playfield.envs.base import EnvSpec
 from playfield.envs.objects import HERE
-from playfield.errors import EnvError, PlayfieldError
+from playfield.errors import EnvError, PlayfieldError, UsageError
 from playfield.runs import algorithm, registered
 from playfield.runs.console import Say
 from playfield.runs.follower import Follower
-from playfield.runs.group import PATIENCE, Ended, Leader, Link, Member, Note, answer, collect_notes
+from playfield.runs.group import PATIENCE, Child, Ended, Leader, Link, Member
 from playfield.runs.info import spec_from
+from playfield.runs.line import Far, Line, Near
+from playfield.runs.machine import Away, Machine
+from playfield.runs.notes import Note, answer, collect_notes
 from playfield.runs.signals import stopping
-from playfield.runs.wire import from_bytes
 from playfield.training.plan import envs_of
 
 _BEGIN = (
-    "import json, sys; life, link, file, parent = map(int, sys.argv[1:5]); sys.path[:] = json.loads(sys.argv[5]); "
-    "from playfield.runs import tied; tied.tie(life, parent); "
-    "from playfield.training import processes; processes.serve(link, file)"
+    "import json, sys; life, link, file, far, parent = map(int, sys.argv[1:6]); "
+    "sys.path[:] = json.loads(sys.argv[6]); from playfield.runs import tied; tied.tie(life, parent); "
+    "from playfield.training import processes; processes.serve(link, file, bool(far))"
 )
 
 
+class Children:
+    """Worker processes of this machine and the memory that they share with this one. None outlives it.
+
+    Attributes:
+        file: a file in memory.
+    """
+
+    def __init__(self) -> None:
+        self.file = _shared_file()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._read, self._life = os.pipe()
+
+    def start(self, link: int, far: bool = False) -> subprocess.Popen[bytes]:
+        """Start a process that serves a line. Raises OSError where that cannot be.
+
+        Args:
+            link: file descriptor of a pipe's end, or of a TCP connection where it is a line to another machine.
+        """
+        handles = (self._read, link, self.file)
+        numbers = [*map(str, (*handles, int(far), os.getpid())), json.dumps(sys.path)]
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, stopping())  # until a worker can handle them
+        try:
+            process = subprocess.Popen([sys.executable, "-c", _BEGIN, *numbers], pass_fds=handles)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        self._processes.append(process)
+        return process
+
+    def signal(self, signum: int) -> None:
+        """Let them know of a signal."""
+        for process in self._processes:
+            with contextlib.suppress(OSError):
+                if process.poll() is None:
+                    os.kill(process.pid, signum)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids."""
+        return [process.pid for process in self._processes]
+
+    def close(self, seconds: float = PATIENCE) -> None:
+        """Wait for their end, and end those that take longer than so many seconds."""
+        end = time.monotonic() + seconds
+        for process in self._processes:
+            try:
+                process.wait(timeout=max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+        for handle in (self.file, self._life, self._read):
+            os.close(handle)
+
+
 class Pool:
-    """Worker processes 1 to `workers` - 1; this process is worker 0. `close` ends them.
+    """Worker processes 1 to `workers` - 1, and those of other machines; this process is worker 0. `close` ends them.
 
     Raises OSError where they cannot be started.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, machines: Sequence[Machine] = ()) -> None:
         self._links: list[Link] = []
         self._closed = False
-        self._file = _shared_file()
-        read, self._life = os.pipe()
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, stopping())  # until a worker can handle them
+        self._children, self._home, self.machines = Children(), range(workers), machines
         try:
             for rank in range(1, workers):
-                self._links.append(self._start(rank, read))
+                here, there = Pipe()
+                with there:
+                    process = self._children.start(there.fileno())
+                self._links.append(Child(rank, process, Near(here), self._home))
         except BaseException:
             self.close()
             raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            os.close(read)
-
-    def _start(self, rank: int, read: int) -> Link:
-        here, there = Pipe()
-        with there:
-            handles = (read, there.fileno(), self._file)
-            numbers = [*map(str, (*handles, os.getpid())), json.dumps(sys.path)]
-            process = subprocess.Popen([sys.executable, "-c", _BEGIN, *numbers], pass_fds=handles)
-        return Link(rank, process, here)
+        for machine in machines:
+            self._links += machine.links
+        self.notes = [machine.note for machine in machines if machine.note]
 
     def ready(self, algo: str, spec: EnvSpec) -> None:
         """Wait until all can make the environment. Raises PlayfieldError, or what else hinders one."""
@@ -83,6 +133,8 @@ class Pool:
             try:
                 link.receive()
             except Exception as error:
+                if isinstance(error, PlayfieldError) and isinstance(link, Away) and not link.machine.lost:
+                    error.args = (f"on {link.machine.name}: {error}",)
                 failed.append(error)
         if failed:
             raise failed[0]
@@ -106,15 +158,19 @@ class Pool:
             "saved": list(saved),
             "limit": hang.time_limit(),
             "size": len(self._links) + 1,
+            "lead": len(self._home),
         }
         for link in self._links:
-            link.send(("train", {**task, "rank": link.rank}))
-        return Leader(self._links, self._file)
+            link.send(("train", {**task, "rank": link.rank, "home": (link.home.start, link.home.stop)}))
+        leader = Leader(self._links, self._children.file, self._home)
+        for machine in self.machines:
+            machine.on_stop = leader.asked_to_stop
+        return leader
 
     @property
     def pids(self) -> list[int]:
-        """Process ids."""
-        return [link.process.pid for link in self._links]
+        """Process ids of those on this machine."""
+        return self._children.pids
 
     def close(self) -> None:
         """End the processes; none is left. It may be called again."""
@@ -123,17 +179,17 @@ class Pool:
         self._closed = True
         for link in self._links:
             link.send(("exit",))
-            link.close()  # so that one which waits for another word ends too
+            if isinstance(link, Child):
+                link.line.close()  # so that one which waits for another word ends too
+        error = sys.exception()
+        code = 0 if error is None else getattr(error, "exit_code", 1)
+        for machine in self.machines:
+            machine.end(code, str(error or ""))
+        self._children.close()
         end = time.monotonic() + PATIENCE
-        for link in self._links:
-            try:
-                link.process.wait(timeout=max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                link.process.kill()
-                link.process.wait()
+        for machine in self.machines:
+            machine.close(end - time.monotonic())
         self._links.clear()
-        os.close(self._file)
-        os.close(self._life)
 
 
 def _shared_file() -> int:
@@ -150,18 +206,43 @@ def tell_threads(asked: str, how: str, why: str, say: Say) -> None:
         say(f"note: workers are threads: {why or 'there is only one'}")
 
 
+def _only_here(spec: EnvSpec) -> bool:
+    """Whether no other process can make the environment."""
+    return spec.id.startswith(f"{HERE}:") or registered.module_of(spec) == HERE
+
+
 @contextlib.contextmanager
-def started(how: str, algo: str, spec: EnvSpec, chosen: Compute, say: Say) -> Iterator[Pool | None]:
+def started(
+    how: str,
+    algo: str,
+    spec: EnvSpec,
+    chosen: Compute,
+    say: Say,
+    machines: Callable[[], Sequence[Machine]] | None = None,
+) -> Iterator[Pool | None]:
     """The worker processes of a training, if its workers are such; None: they are threads.
 
     Args:
         how: `threads` or `processes`.
         say: gets a line where they have to be threads all the same.
+        machines: finds the other machines of the training; None: it has this one alone.
+
+    Raises what hinders workers on several machines.
     """
     pool = None
-    if how == "processes" and chosen.workers > 1:
+    if machines is not None:
+        if _only_here(spec):
+            raise UsageError("only this process knows the environment: put it into a module that all machines have")
+        others = machines()
+        pool = Pool(chosen.workers // (1 + len(others)), others)
         try:
-            if spec.id.startswith(f"{HERE}:") or registered.module_of(spec) == HERE:
+            pool.ready(algo, spec)
+        except BaseException:
+            pool.close()
+            raise
+    elif how == "processes" and chosen.workers > 1:
+        try:
+            if _only_here(spec):
                 raise EnvError("only this process knows the environment; put it into a module of its own")
             pool = Pool(chosen.workers)
             pool.ready(algo, spec)
@@ -182,43 +263,57 @@ def started(how: str, algo: str, spec: EnvSpec, chosen: Compute, say: Say) -> It
             pool.close()
 
 
-def serve(link: int, file: int) -> None:
-    """A worker process: does what the leader says until that ends it."""
+def serve(link: int, file: int, far: bool) -> None:
+    """A worker process: does what the leader says until that ends it.
+
+    Args:
+        link: file descriptor of its line to the leader.
+        file: that of the memory that the workers of this machine share.
+        far: the leader is on another machine.
+    """
     for descriptor in (link, file):  # what an environment starts must not hold them
         os.set_inheritable(descriptor, False)
-    connection, notes = Connection(link), list[Note]()
+    line = Far(socket.socket(fileno=link)) if far else Near(Connection(link))
+    for signum in stopping():
+        signal.signal(signum, lambda *_: hang.raise_if_ended())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
+    compute.setup()
+    work(line, file)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+def work(line: Line, file: int) -> bool:
+    """Do what the leader says on a line until it ends that; whether it has said so."""
+    notes = list[Note]()
     collect_notes(notes)
 
     def last_words(text: str, code: int) -> None:
         error = EnvError(text)
         error.exit_code = code
-        answer(connection, None, error, notes)
+        answer(line, None, error, notes)
 
     hang.of_worker(last_words)
-    for signum in stopping():
-        signal.signal(signum, lambda *_: hang.raise_if_ended())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
-    compute.setup()
     while True:
         try:
-            word, *content = from_bytes(connection.recv_bytes())
-        except (EOFError, OSError):
-            word = "exit"
+            word, *content = line.receive()
+        except (EOFError, OSError, ValueError):
+            return False
         if word == "exit":
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-            os._exit(0)
+            return True
         try:
             if word == "ready":
                 _ready(*content)
-                answer(connection, None, None, notes)
+                answer(line, None, None, notes)
             elif word == "train":
                 (task,) = content
-                _train(task, Member(task["rank"], task["size"], file, connection, notes))
+                home, lead = range(*task["home"]), range(task["lead"])
+                _train(task, Member(task["rank"], task["size"], file, line, notes, home, lead))
             elif word == "end":  # of a training that this process could not begin
-                answer(connection, "ended", None, notes)
+                answer(line, "ended", None, notes)
         except Exception as error:
-            answer(connection, None, error, notes)
+            answer(line, None, error, notes)
 
 
 def _ready(algo: str, stored: dict[str, Any], module: str | None) -> None:
@@ -245,7 +340,7 @@ def _train(task: dict[str, Any], member: Member) -> None:
             member.answer(None, error)
             with contextlib.suppress(Ended):
                 while True:
-                    member.listen("all", "go", "state", "restore")
+                    member.listen("all", "go", "state", "restore", "begin")
         try:
             run.close()
         except Exception as error:

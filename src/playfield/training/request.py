@@ -24,6 +24,7 @@ TAKES = {
         Option("target_games", "int", None, "", low=1, high=1e6),
         Option("seed", "int", 1, "", high=MOST_SEED),
         Option("workers", "int", 0, "", high=1024),
+        Option("nodes", "int", 1, "", low=1, high=256),
         Option("save_seconds", "float", 60.0, ""),
         Option("env_timeout", "float", 60.0, "", high=1e6),
         Option("keep", "int", 3, "", low=1, high=1e6),
@@ -33,7 +34,10 @@ TAKES = {
         Option("device", "str", "auto", "", choices=("auto", "cpu", "cuda")),
         Option("precision", "str", "auto", "", choices=("auto", "bf16", "fp32")),
         Option("workers_as", "str", "auto", "", choices=("auto", "threads", "processes")),
-        *(Option(name, "str", None, "") for name in ("algo", "preset", "protocol", "view", "init_from")),
+        *(
+            Option(name, "str", None, "")
+            for name in ("algo", "preset", "protocol", "view", "init_from", "rendezvous")
+        ),
         *(Option(name, "bool", True, "") for name in ("tensorboard", "console", "film")),
     )
 }
@@ -48,6 +52,7 @@ OPTIONAL = {
     "eval_every",
     "env_timeout",
     "init_from",
+    "rendezvous",
 }
 """What may be None: chosen by playfield."""
 FOUND = {"preset_file"}
@@ -94,8 +99,12 @@ class Request:
         run: run directory; None: the next free number under `runs/ENV/ALGO/`.
         device: `auto`, `cpu` or `cuda`.
         precision: of network bodies: `auto`, `bf16` or `fp32`.
-        workers: how many share the environments and every minibatch; 0: chosen by the number of cores.
+        workers: how many share the environments and every minibatch, those of all machines together; 0: chosen by
+            the number of cores.
         workers_as: `threads` or `processes`, which end with the same bits; `auto`: see `prepare.workers_as`.
+        nodes: machines that train together, this one included; PPO, A2C and PQN only.
+        rendezvous: with `nodes`: HOST:PORT, the address of this machine at which it waits for the others, which join
+            with `playfield train --join`.
         protocol: Atari only: `classic`, `v4` or `v5`; None: the one that the name of the environment implies.
         view: Atari only: an observation view such as `mono,trim`.
         env_kwargs: not Atari: arguments of the environment, such as `{"is_slippery": False}`.
@@ -128,6 +137,8 @@ class Request:
     precision: str = "auto"
     workers: int = 0
     workers_as: str = "auto"
+    nodes: int = 1
+    rendezvous: str | None = None
     protocol: str | None = None
     view: str | None = None
     env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)

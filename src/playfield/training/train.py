@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -20,26 +19,22 @@ from playfield.envs import hang
 from playfield.envs.base import EnvSpec
 from playfield.envs.names import default_algo, resolve
 from playfield.envs.objects import named
-from playfield.errors import DataError, DivergedError, EnvError, StorageError, UsageError
+from playfield.errors import DataError, UsageError
 from playfield.replay import saved
 from playfield.runs import checkpoint, fence, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
-from playfield.runs.console import Say, format_scores, format_seconds
-from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, spec_from, write_info
+from playfield.runs.console import Say
+from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, write_info
 from playfield.runs.lock import RunLock
-from playfield.runs.logger import Sinks
 from playfield.runs.output import lasting
 from playfield.runs.preset_file import is_file, read_preset
-from playfield.runs.run import WINDOW, Run, Stopped
+from playfield.runs.run import Stopped
 from playfield.training import init_from as begins
-from playfield.training.directory import kept, last_good, make_directory, resuming, sweep
-from playfield.training.extras import finish
-from playfield.training.periodic import Periodic
+from playfield.training import meeting
+from playfield.training.directory import make_directory, resuming, sweep
 from playfield.training.plan import (
     algo_note,
     command_line,
-    envs_of,
-    finite_or_none,
     info_for,
     lengthen,
     measure_speed,
@@ -52,9 +47,11 @@ from playfield.training.plan import (
 )
 from playfield.training.prepare import Prepared, no_processes, prepare, remembered_workers, reopen
 from playfield.training.processes import Pool, started, tell_threads
+from playfield.training.rendezvous import meet
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
-from playfield.training.waiting import learn, measuring
+from playfield.training.session import go
+from playfield.training.waiting import measuring
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +77,8 @@ def train(
     precision: str | None = None,
     workers: int | None = None,
     workers_as: str | None = None,
+    nodes: int | None = None,
+    rendezvous: str | None = None,
     protocol: str | None = None,
     view: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
@@ -110,8 +109,8 @@ def train(
             full, its reader gone) it is not called again, and training goes on.
         quiet: print nothing, not even progress.
         preset, steps, minutes, target_score, target_games, seed, run, init_from, device, precision, workers,
-            workers_as, protocol, view, env_kwargs, env_timeout, parts, config, save_seconds, keep, eval_every,
-            eval_games, tensorboard, console, games, film: see `Request`, which has the defaults.
+            workers_as, nodes, rendezvous, protocol, view, env_kwargs, env_timeout, parts, config, save_seconds, keep,
+            eval_every, eval_games, tensorboard, console, games, film: see `Request`, which has the defaults.
         more: options of the algorithm and of the environment's protocol by their names on the command line, or by
             those of other libraries: `lr=1e-3`, `learning_rate=1e-3`, `sticky=0.25`.
 
@@ -141,6 +140,8 @@ def train(
         "precision": precision,
         "workers": workers,
         "workers_as": workers_as,
+        "nodes": nodes,
+        "rendezvous": rendezvous,
         "protocol": protocol,
         "view": view,
         "env_kwargs": env_kwargs,
@@ -196,7 +197,8 @@ def _start(request: Request, say: Say) -> Result:
     if note := resolve(request.env).note:
         say(note)
     tell_threads(request.workers_as, ready.workers_as, "", say)
-    with started(ready.workers_as, request.algo, ready.spec, ready.compute, say) as pool:
+    others = meet(meeting.asked(request.nodes, request.rendezvous), ready.compute, say)
+    with started(ready.workers_as, request.algo, ready.spec, ready.compute, say, others) as pool:
         return _start_with(pool, ready, say)
 
 
@@ -218,7 +220,9 @@ def _start_with(pool: Pool | None, ready: Prepared, say: Say) -> Result:
         logger.warning("note: %s", odd)
         if "seed" in odd:
             info["exact"] = False
-    say(plan_text(info, cfg, chosen, speed, ready.need.line, pool is not None))
+    if pool is not None and pool.notes:
+        info["exact"] = False
+    say(plan_text(info, cfg, chosen, speed, ready.need.line, pool is not None, request.nodes))
     for line in filter(None, (algo_note(request, spec), slow, *(ready.begin.notes if ready.begin else ()))):
         say(line)
     if steps < 10 * cfg.batch and cfg.learns:
@@ -238,7 +242,7 @@ def _start_with(pool: Pool | None, ready: Prepared, say: Say) -> Result:
         write_info(directory, info)
         checkpoint.atomic_write(directory / "command.txt", info["command"] + "\n")
         checkpoint.atomic_write(directory / "config.json", json.dumps(info["config"], indent=2) + "\n")
-        return _go(directory, info, module, cfg, request, None, say, run_fence, pool)
+        return go(directory, info, module, cfg, request, None, say, run_fence, pool)
 
 
 def _resume(
@@ -250,7 +254,7 @@ def _resume(
     target_games: int | None = None,
     **options: Any,
 ) -> Result:
-    fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film", "workers_as"}
+    fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film", "workers_as", "nodes", "rendezvous"}
     for name in options:
         if name not in fixed:
             raise UsageError(f"--{name.replace('_', '-')} is part of the run and cannot change with --resume")
@@ -263,7 +267,8 @@ def _resume(
             f"{directory / 'run.json'} cannot be resumed: it lacks {listed} (damaged, or of another version)"
         )
     saved.refuse_dropped(directory, info)
-    opened = reopen(directory, info, trust, options.get("workers_as"))
+    meeting.asked(nodes := options.get("nodes", 1), options.get("rendezvous"))
+    opened = reopen(directory, info, trust, options.get("workers_as"), nodes)
     target = goal.changed(goal.from_info(info), target_score, target_games)
     with RunLock(directory) as lock:
         if lock.note:
@@ -322,79 +327,12 @@ def _resume_locked(
     )
     say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
     chosen, info = Compute(**info["compute"]), {**info, "spec": dataclasses.asdict(spec)}
-    how = remembered_workers(info, info["algo"], cfg, chosen)
+    how = remembered_workers(info, info["algo"], cfg, chosen, request.nodes)
+    others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
     tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
-    with started(how, info["algo"], spec, chosen, say) as pool:
-        result = _go(directory, info, module, cfg, request, found, say, run_fence, pool)
+    with started(how, info["algo"], spec, chosen, say, others) as pool:
+        if pool is not None and pool.notes:
+            info["exact"] = False
+            write_info(directory, {**read_info(directory), "exact": False})
+        result = go(directory, info, module, cfg, request, found, say, run_fence, pool)
     return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
-
-
-def _go(
-    directory: Path,
-    info: dict[str, Any],
-    module: Algorithm,
-    cfg: Config,
-    request: Request,
-    found: checkpoint.Checkpoint | None,
-    say: Say,
-    run_fence: fence.Fence,
-    pool: Pool | None,
-) -> Result:
-    """Train, evaluate and film; the caller holds the directory's lock."""
-    begin = begins.kept(directory, info)
-    target = goal.from_info(info)
-    sinks = Sinks(
-        directory,
-        info["env"],
-        title=f"{info['algo']} on {info['env']}" + (f", until {target.words()}" if target else ""),
-        total_steps=info["steps"],
-        tensorboard=request.tensorboard,
-        console=request.console,
-    )
-    spec = spec_from(info)
-    make = envs_of(spec, Compute(**info["compute"]), cfg.failures)
-    try:
-        notes = sinks.resume(found.step if found else 0)
-        whole, parts = {**info, "spec": spec}, found.tree["parts"] if found else ()
-        group = None if pool is None else pool.begin(request.algo, whole, cfg, directory, request.keep, parts)
-        run = Run(whole, make, directory, sinks, found, request.save_seconds, request.keep, None, begin, group)
-        run.fence = run_fence
-        if info.get("eval_every"):
-            run.on_rollout = Periodic(directory, info, module, cfg, spec, run.step)
-            run.on_close.append(run.on_rollout.close)
-    except BaseException:
-        sinks.close()
-        raise
-    for note in notes:
-        logger.warning(note)
-    try:
-        learn(module, run, cfg, sinks)
-        run.end()
-        run_fence.check()
-        final, seconds = run.final_hash(), run.seconds
-        info["result"] = {"steps": run.step, "hash": final, "train_score": finite_or_none(run.score)}
-        info["result"] |= {"games": run.games, "stop": run.stop, "seconds": round(seconds, 1)}
-        write_info(directory, info)
-    except Stopped as stop:
-        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
-        raise
-    except DivergedError as error:
-        info["diverged"] = {"step": run.step, "why": str(error)[:1000]}
-        with contextlib.suppress(StorageError, fence.FencedError):  # what diverged is said in any case
-            run.fence.check()
-            write_info(directory, info)
-        error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
-        raise
-    except EnvError as error:
-        error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'])})",)
-        raise
-    finally:
-        run.close()  # what was trained is saved by then
-        if pool is not None:
-            pool.close()
-    games = min(len(run.scores), WINDOW)
-    mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
-    say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(seconds), mean))
-    evaluation, files, missing = finish(directory, info, request, say)
-    notes += missing
-    return Result(directory, run.step, seconds, run.score, final, evaluation, files, run.stop, tuple(notes))

@@ -1,0 +1,257 @@
+"""Where the machines of one training meet: an address of the first one, at which the others join with a token.
+
+The token is never sent: each side shows that it has it (HMAC over random numbers of both). What follows is not
+encrypted. Nothing that comes in is executed: messages are JSON with the bytes of arrays, see `runs.wire`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from playfield import compute
+from playfield.compute import Compute, readable_size
+from playfield.errors import PlayfieldError, UsageError, visible
+from playfield.runs.console import Say
+from playfield.runs.info import VERSION
+from playfield.runs.line import Far
+from playfield.runs.machine import Machine
+from playfield.training.meeting import ANSWER, TOKEN, Address, Meeting, token
+from playfield.training.prepare import PROCESS_BYTES
+
+WAIT = 600.0  # seconds that the first machine waits for the others
+MOST = 2**16  # bytes of a message before both have shown the token
+STRANGERS = 32  # connections at once that have not shown it
+WORD = 1  # version of what both sides say
+
+
+class Refused(PlayfieldError):
+    """The other side does not take part, and says why."""
+
+    exit_code = UsageError.exit_code
+
+
+def facts() -> dict[str, Any]:
+    """What decides bits on this machine, its name, and the memory that is free."""
+    return {
+        "host": socket.gethostname(),
+        "versions": {"playfield": VERSION, **compute.versions()},
+        "processor": compute.processor(),
+        "bf16": compute.bf16_is_faster(),
+        "memory": compute.free_memory(),
+    }
+
+
+def _proof(secret: bytes, *words: str) -> str:
+    return hmac.new(secret, "\n".join(words).encode(), hashlib.sha256).hexdigest()
+
+
+def greet(line: Far, secret: bytes, hello: Mapping[str, Any]) -> None:
+    """Show the token to the first machine, be shown it, and say `hello`.
+
+    Raises Refused where it does not take it, ValueError where no training answers, and OSError or EOFError.
+    """
+    first = line.receive(MOST)
+    if not isinstance(first, dict) or first.get("playfield") != WORD or not isinstance(first.get("nonce"), str):
+        raise ValueError("no training of this version")
+    own, text = secrets.token_hex(32), json.dumps(hello)
+    line.send({"nonce": own, "hello": text, "proof": _proof(secret, "join", first["nonce"], own, text)})
+    answer = line.receive(MOST)
+    if not isinstance(answer, dict) or "refused" in answer:
+        raise Refused(str(answer["refused"])[:500] if isinstance(answer, dict) else "it gives no reason")
+    if not hmac.compare_digest(str(answer.get("proof")), _proof(secret, "lead", own, first["nonce"])):
+        raise Refused(f"it does not have the same {TOKEN}")
+
+
+def _admit(line: Far, secret: bytes) -> dict[str, Any]:
+    """The `hello` of a machine that has shown the token. Raises Refused, ValueError, OSError or EOFError."""
+    own = secrets.token_hex(32)
+    line.send({"playfield": WORD, "nonce": own})
+    given = line.receive(MOST)
+    nonce, text, proof = (str(given[name]) for name in ("nonce", "hello", "proof"))
+    if not hmac.compare_digest(proof, _proof(secret, "join", own, nonce, text)):
+        line.send({"refused": f"{TOKEN} is another one there"})
+        raise Refused("it does not have the token")
+    line.send({"proof": _proof(secret, "lead", nonce, own)})
+    hello: dict[str, Any] = json.loads(text)
+    return hello
+
+
+class Rendezvous:
+    """The first machine's side.
+
+    Args:
+        where: address to listen at.
+        workers: of each machine.
+        count: machines, this one included.
+        precision: of the training.
+        say: receives lines for a person.
+
+    Raises:
+        UsageError: it cannot listen there, or there is no token.
+    """
+
+    def __init__(self, where: Address, workers: int, count: int, precision: str, say: Say) -> None:
+        self._secret, self._say = token(), say
+        self._workers, self._count, self._precision = workers, count, precision
+        self._session = secrets.token_hex(16)
+        self._own = facts()
+        self._came: queue.Queue[tuple[Far, str, dict[str, Any]]] = queue.Queue()
+        self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._over = False
+        self._joining: dict[int, tuple[Machine, list[Far | None]]] = {}
+        self._told: set[str] = set()
+        try:
+            family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+            self._socket = socket.create_server((where.host, where.port), family=family, backlog=STRANGERS)
+        except (OSError, UnicodeError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"--rendezvous {where}: this machine cannot listen there: {why}") from None
+        self.where = Address(socket.gethostname() if where.host in ("", "0.0.0.0", "::") else where.host, where.port)
+
+    def machines(self) -> list[Machine]:
+        """Wait until all others have joined. Raises UsageError where they do not within `WAIT`."""
+        threading.Thread(target=self._listen, name="playfield-rendezvous", daemon=True).start()
+        missing = self._count - 1
+        more = f"{missing} more machine{'s' * (missing > 1)}"
+        self._say(f"waiting for {more}; there: playfield train --join {self.where} (with the same {TOKEN})")
+        end = time.monotonic() + WAIT
+        try:
+            while len(found := [m for m, lines in self._joining.values() if all(lines)]) < missing:
+                if self._over or time.monotonic() > end:
+                    raise UsageError(
+                        f"{len(found) + 1} of {self._count} machines came to {self.where} in {WAIT / 60:.0f} minutes"
+                    )
+                with contextlib.suppress(queue.Empty):
+                    self._meet(*self._came.get(timeout=0.2))
+                self._drop()
+            return sorted(found, key=lambda machine: machine.number)
+        except BaseException:
+            for machine, _ in self._joining.values():
+                machine.end(UsageError.exit_code, "the first machine did not begin")
+                machine.close(0.0)
+            raise
+        finally:
+            self._over = True
+            self._socket.close()
+
+    def close(self) -> None:
+        """End waiting, from another thread."""
+        self._over = True
+
+    def _drop(self) -> None:
+        """Forget machines that are gone again."""
+        for number, (machine, _) in list(self._joining.items()):
+            if machine.lost:
+                del self._joining[number]
+                self._say(f"{machine.error()}; waiting for another")
+                machine.close(0.0)
+
+    def _listen(self) -> None:
+        while not self._over:
+            try:
+                connection, source = self._socket.accept()
+            except OSError:
+                return
+            if not self._strangers.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(target=self._shake, args=(connection, str(source[0])), daemon=True).start()
+
+    def _shake(self, connection: socket.socket, source: str) -> None:
+        """Let the other side show its token."""
+        line = Far(connection)
+        try:
+            line.timeout(ANSWER)
+            self._came.put((line, source, _admit(line, self._secret)))
+        except Refused as error:
+            if source not in self._told and len(self._told) < STRANGERS:
+                self._told.add(source)
+                self._say(f"note: refused {source}: {error}")
+            line.close()
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            line.close()
+        finally:
+            self._strangers.release()
+
+    def _meet(self, line: Far, source: str, hello: dict[str, Any]) -> None:
+        """A machine, or a worker of one that has been taken."""
+        try:
+            if "session" not in hello:
+                self._take(line, source, hello)
+                return
+            machine, lines = self._joining[int(hello["machine"])]
+            if hello["session"] != self._session or lines[int(hello["worker"])] is not None:
+                raise ValueError("no worker that is waited for")
+            line.timeout(None)
+            lines[int(hello["worker"])] = line
+            if ready := [one for one in lines if one is not None] if all(lines) else []:
+                machine.begin(ready)
+                self._say(f"{machine.name} has joined")
+        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError):
+            line.close()
+
+    def _take(self, line: Far, source: str, hello: dict[str, Any]) -> None:
+        host = visible(str(hello.get("host")))[:100]
+        why = self._why_not(hello)
+        if len(self._joining) == self._count - 1:
+            why = why or f"all {self._count} machines are there"
+        if why:
+            self._say(f"note: refused {host} ({source}): {why}")
+            line.send({"refused": why})
+            line.close()
+            return
+        number = next(n for n in range(2, self._count + 1) if n not in self._joining)
+        workers = range((number - 1) * self._workers, number * self._workers)
+        line.send({"machine": number, "session": self._session, "workers": self._workers})
+        line.timeout(None)
+        machine = Machine(number, host, line, workers)
+        if what := self._other_processor(hello):
+            machine.note = f"note: bits may differ: {machine.name} has another processor, {what}"
+            self._say(machine.note)
+        self._joining[number] = (machine, [None] * self._workers)
+
+    def _why_not(self, hello: dict[str, Any]) -> str:
+        """Why a machine cannot take part; empty where it can."""
+        own, there = self._own["versions"], hello["versions"]
+        same = [name for name in own if name not in ("machine", "processor")]
+        if differ := [
+            f"{name} {there.get(name)} instead of {own[name]}" for name in same if there.get(name) != own[name]
+        ]:
+            return f"it has other versions: {', '.join(visible(text)[:100] for text in differ)}"
+        if self._precision == "bf16" and self._own["bf16"] and not hello["bf16"]:
+            return "its processor has no bfloat16, and this training uses it: --precision fp32"
+        need, free = self._workers * PROCESS_BYTES, hello["memory"]
+        if free is not None and need > compute.MEMORY_SHARE * int(free):
+            return f"its workers need {readable_size(need)} of memory, and {readable_size(int(free))} are free there"
+        return ""
+
+    def _other_processor(self, hello: dict[str, Any]) -> str:
+        own, there = self._own["processor"], hello["processor"]
+        differ = sorted(set(own["features"].split()) ^ set(str(there["features"]).split()))
+        kinds = [(side["versions"]["machine"], side["versions"]["processor"]) for side in (self._own, hello)]
+        if own["model"] == there["model"] and not differ and kinds[0] == kinds[1]:
+            return ""
+        only = f" (only one of the two has {' '.join(differ)[:200]})" if differ else ""
+        return visible(f"{str(there['model'])[:100]} instead of {own['model']}{only}")
+
+
+def meet(asked: Meeting | None, chosen: Compute, say: Say) -> Callable[[], list[Machine]] | None:
+    """What waits for the other machines of a training; None: it has one machine."""
+    if asked is None:
+        return None
+    workers = chosen.workers // asked.nodes
+
+    def wait() -> list[Machine]:
+        return Rendezvous(asked.where, workers, asked.nodes, chosen.precision, say).machines()
+
+    return wait
