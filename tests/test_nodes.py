@@ -35,6 +35,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(sys.platform != "linux", reason="memory is shared as Linux has it"),
 ]
+SLOW = 300.0  # seconds, on a machine that is busy with other things
 SECRET = "correct horse battery staple"
 ONE_EACH = [
     ("ppo", "CartPole-v1", SMALL, "fp32"),
@@ -179,9 +180,9 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
     whole = json.loads((tmp_path / "whole" / "run.json").read_text())["result"]["hash"]
 
     first, second = begun(tmp_path, free_port(), *new)
-    until(lambda: monitor.exists() and monitor.stat().st_size > 500)
+    until(lambda: monitor.exists() and monitor.stat().st_size > 500, SLOW)
     second.send_signal(signal.SIGINT)
-    told = [one.communicate(timeout=60)[1] for one in (first, second)]
+    told = [one.communicate(timeout=SLOW)[1] for one in (first, second)]
     assert (first.returncode, second.returncode) == (130, 130), told
     assert "was asked to stop by SIGINT" in told[0]
     assert "saved; go on with: playfield train --resume a" in told[0]
@@ -189,15 +190,15 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
 
     size = monitor.stat().st_size
     first, second = begun(tmp_path, free_port(), "--resume", "a")
-    until(lambda: monitor.stat().st_size > size)
+    until(lambda: monitor.stat().st_size > size, SLOW)
     first.kill()
-    told = [one.communicate(timeout=60)[1] for one in (first, second)]
+    told = [one.communicate(timeout=SLOW)[1] for one in (first, second)]
     assert second.returncode == 6, told
     assert told[1].count("\n") == 1
     assert "is gone: its connection has ended; when it goes on with --resume, let this one join again" in told[1]
 
     first, second = begun(tmp_path, free_port(), "--resume", "a")
-    told = [one.communicate(timeout=60)[1] for one in (first, second)]
+    told = [one.communicate(timeout=SLOW)[1] for one in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
     assert json.loads((tmp_path / "a" / "run.json").read_text())["result"]["hash"] == whole
     assert len(list((tmp_path / "a").glob("checkpoints/*"))) > 0
@@ -261,8 +262,9 @@ def test_a_stranger_cannot_join(monkeypatch):
 
 
 def test_a_first_machine_without_the_token_is_not_trusted():
-    here, there = socket.socketpair()
-    line, impostor = Far(here), Far(there)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = Far(socket.create_connection(server.getsockname()))
+        impostor = Far(server.accept()[0])
     answer = {"playfield": rendezvous.WORD, "nonce": "0" * 64}
     impostor.send(answer)
     impostor.send({"proof": "0" * 64})
