@@ -34,6 +34,8 @@ ELSEWHERE = {
     "playfield lesson batch-size": "test_lesson_ablations.py",
     "playfield lesson views": "test_lesson_ablations.py",
     "playfield train breakout": "test_train.py and .ci/run",
+    "playfield train --join": "test_nodes.py",
+    "playfield train --resume runs/breakout/ppo/1 --nodes": "test_nodes.py",
 }
 # Commands of other programs.
 OTHERS = {

@@ -243,12 +243,12 @@ def test_a_stranger_cannot_join(monkeypatch):
         with pytest.raises((EOFError, OSError)):
             line.receive()
         for garbage in (b"GET / HTTP/1.1\r\n\r\n" * 9, b"m" + b"\xff" * 40, to_json(["x"] * 50), b""):
-            with socket.create_connection((where.host, where.port), timeout=5.0) as other:
-                with contextlib.suppress(OSError):
-                    other.sendall(garbage)
-                    other.shutdown(socket.SHUT_WR)
-                    while other.recv(4096):
-                        pass
+            other = socket.create_connection((where.host, where.port), timeout=5.0)
+            with other, contextlib.suppress(OSError):
+                other.sendall(garbage)
+                other.shutdown(socket.SHUT_WR)
+                while other.recv(4096):
+                    pass
         replayed = line_to(where)  # what another one has proved is no proof here
         first = replayed.receive()
         proof = rendezvous._proof(SECRET.encode(), "join", "0" * 64, "1" * 64, "{}")

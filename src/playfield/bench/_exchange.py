@@ -64,10 +64,10 @@ def all_reduce(rank: int, host: str, own: str, port: int, size: int, rounds: int
     """Seconds of each all-reduce of `size` bytes by gloo, for comparison."""
     limit = datetime.timedelta(seconds=MOST)
     store = distributed.TCPStore(host, port, 2, rank == 0, limit)
-    options = distributed.ProcessGroupGloo._Options()
-    options._devices = [distributed.ProcessGroupGloo.create_device(hostname=own)]
-    options._timeout = limit
-    gloo = distributed.ProcessGroupGloo(store, rank, 2, options)
+    kind: Any = distributed.ProcessGroupGloo
+    options = kind._Options()
+    options._devices, options._timeout = [kind.create_device(hostname=own)], limit
+    gloo = kind(store, rank, 2, options)
     vector, seconds = torch.zeros(size // 2, dtype=torch.bfloat16), []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -129,7 +129,7 @@ def follow(rate: int, told: dict[str, Any]) -> None:
     lines = [Far(socket.create_connection((host, port), timeout=MOST)) for _ in range(2)]
     for line in lines:
         line.timeout(None)
-    Pulse(lines[0], id, lambda _why: os._exit(0)).start()
+    Pulse(lines[0], lambda _word: None, lambda _why: os._exit(0)).start()
     with tempfile.TemporaryFile() as file:
         for size in told["sizes"]:
             member = Member(1, 2, file.fileno(), lines[1], [], range(1, 2), range(1))

@@ -17,7 +17,7 @@ def bench(words: list[str]) -> int:
         "  playfield bench dqn --vs sb3\n  playfield bench howto\n"
         "  playfield bench kill --env breakout --kills 5\n  playfield bench linear",
     )
-    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, replay, save, scaling")
+    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, nodes, replay, save, scaling")
     p.add_argument("--vs", help="the peers: sb3, cleanrl (bench ppo), sb3,cleanrl or none")
     p.add_argument(
         "--fused",

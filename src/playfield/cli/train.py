@@ -28,10 +28,12 @@ from playfield.cli.profiling import profiled
 from playfield.envs import arguments
 from playfield.envs.names import default_algo
 from playfield.errors import UsageError, unknown
+from playfield.experiments import ray_link, together
 from playfield.options import FORMS, Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
-from playfield.runs.info import run_to_resume
+from playfield.runs.info import read_info, run_to_resume
+from playfield.runs.output import complain
 from playfield.runs.preset_file import file_hint, is_file, read_preset
 from playfield.training import meeting
 from playfield.training.request import PROTOCOL_PARTS, TAKES, Request
@@ -58,13 +60,33 @@ def train(words: list[str]) -> int:
 
         join(options["join"], say or (lambda _: None))
         return 0
+    on = options.pop("on", None)
+    if on is not None:
+        together.secret()
+        options.setdefault("rendezvous", str(together.own_address(ray_link.asked(on))))
     if "resume" in options:
         run_to_resume(Path(options["resume"]))
     else:
         from playfield.training.prepare import check
 
         check(Request(**options))
-    return _train(options, say, profile)
+    if on is None:
+        return _train(options, say, profile)
+    return _train_on(on, options, say, profile)
+
+
+def _train_on(on: str, options: dict[str, Any], say: Any, profile: bool) -> int:
+    """Train with the other machines on a Ray cluster."""
+    from playfield.training.prepare import prepare
+
+    nodes = options["nodes"]
+    if "resume" in options:
+        workers = int(read_info(run_to_resume(Path(options["resume"])))["compute"]["workers"])
+    else:
+        workers = prepare(Request(**options)).compute.workers
+    where = meeting.address("--rendezvous", options["rendezvous"])
+    with together.gathered(ray_link.asked(on), where, nodes - 1, max(1, workers // nodes), complain):
+        return _train(options, say, profile)
 
 
 def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
@@ -148,6 +170,12 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         help="with --nodes: the address of this machine at which it waits for the others (port 29500 if left out)",
     )
     p.add_argument(
+        "--on",
+        metavar="PLACE",
+        help="with --nodes: start the others on a Ray cluster; ray: that of RAY_ADDRESS or one on this machine; "
+        "HOST:PORT or ray://HOST:PORT: that cluster",
+    )
+    p.add_argument(
         "--join",
         metavar="HOST:PORT",
         help="on the other machines, alone: take part in the training that waits there. All need the same secret in "
@@ -211,6 +239,12 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     asked += ["nodes", "rendezvous"]
     common |= {k: getattr(a, k) for k in asked if getattr(a, k) is not None}
     say = None if a.quiet else say_line
+    if a.on is not None:
+        if a.nodes in (None, 1):
+            raise UsageError("--on is for several machines: say how many with --nodes")
+        ray_link.asked(a.on)
+        ray_link.require_ray()
+        common |= {"on": a.on}
     given = {w.partition("=")[0] for w in p.canonical(words) if w.startswith("--")}
     if a.join is not None:
         if a.env is not None or (more := given - {"--join", "--quiet", "--debug"}):
@@ -220,7 +254,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
         return {"join": meeting.address("--join", a.join)}, say, False
     if a.resume is not None:
         fixed = given - {"--resume", "--quiet", "--profile"} - {"--" + k.replace("_", "-") for k in (*common, *asked)}
-        fixed -= {"--trust", "--env-timeout", "--debug"}
+        fixed -= {"--trust", "--env-timeout", "--debug", "--on"}
         if a.env is not None or fixed:
             what = ", ".join(sorted(fixed)) or a.env
             raise UsageError(f"{what} is part of the run and cannot be given with --resume")

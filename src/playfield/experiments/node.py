@@ -68,6 +68,19 @@ def run(text: str) -> str:
     return json.dumps({"code": code})
 
 
+def join(text: str) -> str:
+    """As `run`, for a machine that takes part in a training: it needs no shared directory.
+
+    Returns JSON with the exit `code`, and the `last` line of its standard error.
+    """
+    told = json.loads(text)
+    with tempfile.TemporaryDirectory(prefix="playfield-") as own:
+        log, cwd = Path(own) / "log.txt", Path(told["cwd"])
+        code, _ = _wait_for(told, told["words"], cwd if cwd.is_dir() else Path(own), log)
+        lines = log.read_bytes()[-LAST:].decode(errors="replace").strip().splitlines()
+    return json.dumps({"code": code, "last": lines[-1].removeprefix("playfield: ") if lines else ""})
+
+
 def run_away(text: str, mailbox: Any) -> str:
     """`run_with` a store that is asked through a `Mailbox`, an actor."""
 

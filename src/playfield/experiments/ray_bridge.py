@@ -52,6 +52,7 @@ class Bridge:
         self.tasks: dict[Any, int] = {}
         self.functions = {
             "run": ray.remote(max_retries=0)(node.run),
+            "join": ray.remote(max_retries=0)(node.join),
             "run_away": ray.remote(max_retries=0)(node.run_away),
             "probe": ray.remote(max_retries=0)(node.probe),
         }

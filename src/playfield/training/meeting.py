@@ -82,3 +82,21 @@ def asked(nodes: int, rendezvous: str | None) -> Meeting | None:
     found = Meeting(nodes, address("--rendezvous", rendezvous))
     token()
     return found
+
+
+_trouble: list[str] = []
+
+
+def begin() -> None:
+    """Nothing hinders the other machines so far."""
+    _trouble.clear()
+
+
+def give_up(why: str) -> None:
+    """Another machine will not come: the first one need not wait for it."""
+    _trouble.append(why)
+
+
+def trouble() -> str:
+    """Why another machine will not come; empty where nothing is known of that."""
+    return _trouble[0] if _trouble else ""

@@ -25,7 +25,7 @@ from playfield.runs.console import Say
 from playfield.runs.info import VERSION
 from playfield.runs.line import Far
 from playfield.runs.machine import Machine
-from playfield.training.meeting import ANSWER, TOKEN, Address, Meeting, token
+from playfield.training.meeting import ANSWER, TOKEN, Address, Meeting, token, trouble
 from playfield.training.prepare import PROCESS_BYTES
 
 WAIT = 600.0  # seconds that the first machine waits for the others
@@ -127,6 +127,8 @@ class Rendezvous:
         end = time.monotonic() + WAIT
         try:
             while len(found := [m for m, lines in self._joining.values() if all(lines)]) < missing:
+                if why := trouble():
+                    raise UsageError(f"another machine does not come: {why}")
                 if self._over or time.monotonic() > end:
                     raise UsageError(
                         f"{len(found) + 1} of {self._count} machines came to {self.where} in {WAIT / 60:.0f} minutes"

@@ -1,0 +1,98 @@
+"""`playfield train --nodes N --on ray`: the other machines are tasks of a cluster. The cluster is pretended here."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+
+import pytest
+
+from playfield.cli import main
+from playfield.errors import UsageError
+from playfield.experiments import node, ray_link, together
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(sys.platform != "linux", reason="memory is shared as Linux has it"),
+]
+SMALL = "train CartPole-v1 --steps 2048 --workers 2 --games 0 --no-film --no-tensorboard --quiet --run"
+
+
+class Pretended:
+    """A cluster of one node whose tasks are processes of this machine."""
+
+    def __init__(self, address):
+        self.address, self.closed = address, False
+        self.told = [{"nodes": [{"id": "n", "host": "there", "cpus": 2, "gpus": 0}]}]
+
+    def submit(self, do, where, text, cpus=0, gpus=0):
+        assert (do, where, cpus) == ("join", "n", 1)
+        assert set(json.loads(text)["variables"]) == {"PLAYFIELD_TOKEN"}
+        threading.Thread(target=lambda: self.told.append({"task": 1, "text": node.join(text)})).start()
+        return 1
+
+    def interrupt(self, task):
+        raise AssertionError
+
+    def events(self):
+        found, self.told = self.told, []
+        return found
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def pretended(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_link, "require_ray", lambda: None)
+    monkeypatch.setattr(ray_link, "RayLink", Pretended)
+    for name in ("PLAYFIELD_TOKEN", "PLAYFIELD_TOKEN_FILE", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")  # what the command sets is taken back
+    return tmp_path
+
+
+def test_a_training_with_a_task_of_a_cluster_ends_with_the_bits_of_one_machine(pretended):
+    assert main([*SMALL.split(), "one"]) == 0
+    assert main([*SMALL.split(), "two", "--nodes", "2", "--on", "ray"]) == 0
+    one, two = (json.loads((pretended / name / "run.json").read_text())["result"]["hash"] for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_task_that_fails_ends_the_waiting_in_its_words(pretended, monkeypatch, capsys):
+    monkeypatch.setattr(node, "join", lambda text: json.dumps({"code": 2, "last": "no torch for this machine"}))
+    assert main([*SMALL.split(), "two", "--nodes", "2", "--on", "ray"]) == 2
+    assert "another machine does not come: there: no torch for this machine" in capsys.readouterr().err
+    assert not (pretended / "two").exists()
+
+
+def test_places_are_other_hosts_first_and_each_once():
+    nodes = [{"id": str(k), "host": host, "cpus": 2} for k, host in enumerate([socket.gethostname(), "a", "b"])]
+    assert [one["host"] for one in together.places(nodes, 2, 1)] == ["a", "b"]
+    assert [one["id"] for one in together.places(nodes, 5, 1)] == ["1", "2", "0", "1", "2"]
+    with pytest.raises(UsageError, match="the cluster has room for 3 machines of 2 cores beside this one"):
+        together.places(nodes, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("CartPole-v1 --on ray", "--on is for several machines: say how many with --nodes"),
+        ("CartPole-v1 --on nonsense --nodes 2", "an address is written as HOST:PORT or ray://HOST:PORT"),
+        ("CartPole-v1 --algo dqn --on ray --nodes 2", "dqn trains with threads only"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, pretended, capsys):
+    assert main(["train", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert not list(pretended.iterdir())
+
+
+def test_what_a_task_says_last_comes_back(tmp_path):
+    told = {"words": ["train", "nonsense-env"], "cwd": str(tmp_path / "gone")}
+    result = json.loads(node.join(json.dumps(told)))
+    assert result["code"] == 2
+    assert "nonsense-env" in result["last"]
