@@ -170,7 +170,14 @@ def begun(folder, port, *words):
         stderr=subprocess.PIPE,
         text=True,
     )
+    until(lambda: answers(port) or first.poll() is not None, SLOW)  # one that joins waits for ten seconds only
     return first, joined(port)
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+        return True
+    return False
 
 
 def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp_path):

@@ -177,7 +177,8 @@ def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int =
     """
     if nodes > 1:
         if why := no_processes(algo, cfg, chosen):
-            raise UsageError(f"--nodes {nodes}: {why}: leave it out")
+            how = "leave it out" if chosen.device == "cpu" else "use --device cpu, or leave it out"
+            raise UsageError(f"--nodes {nodes}: {why}: {how}")
         if asked == "threads":
             raise UsageError(f"--workers-as threads: workers of {nodes} machines are processes: leave it out")
         if chosen.workers % nodes:
