@@ -148,9 +148,7 @@ def test_command(command, home, monkeypatch, capsys):
             main(words)
         assert stop.value.code == 0
         return
-    if {"--nodes", "--join"} & set(
-        words
-    ):  # another machine is needed: test_nodes.py and test_nodes_on_ray.py have one
+    if {"--nodes", "--join"} & set(words):  # test_nodes.py and test_nodes_on_ray.py have other machines
         monkeypatch.setenv("PLAYFIELD_TOKEN", "0123456789abcdef")
         monkeypatch.setattr(ray_link, "require_ray", lambda: None)
         options, _, _ = understand(words[1:])

@@ -3,7 +3,7 @@
 The exchange is that of `Learner.update`: gradients to the first machine, weights back, small messages between. It is
 timed between two processes, over loopback and over a virtual cable that `tc` holds to 1 Gbit/s in each direction,
 where this system lets a user make networks of their own. Gloo's all-reduce of as many bytes stands beside it. Times
-are the shortest of all rounds: what else runs on this machine can only add to them.
+are the shortest of all rounds, and of gradients processor time: what else runs here can only add to them.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def pays_from(exchange: float, sample: float) -> int:
 
 
 def _gradient(net: str, fmt: str, rounds: int) -> tuple[int, float]:
-    """Bytes of a gradient, and milliseconds that a worker takes for each sample of a minibatch."""
+    """Bytes of a gradient, and milliseconds of a core that a worker takes for each sample of a minibatch."""
     spec = breakout_spec()
     cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], net=net)
     learner = Learner(
@@ -107,9 +107,9 @@ def _gradient(net: str, fmt: str, rounds: int) -> tuple[int, float]:
     batch |= {"logprobs": numbers, "returns": numbers, "values": numbers}
     best = float("inf")
     for _ in range(max(3, rounds // 6)):
-        begin = time.perf_counter()
+        begin = time.process_time()
         learner.update(lambda _, replica: ppo.ppo_loss(replica, batch, cfg, 0.1, SAMPLES), 0.0)
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.process_time() - begin)
     size = learner.flat_body.nbytes + learner.flat[learner.body_size :].nbytes
     learner.close()
     return size, 1e3 * best / SAMPLES
