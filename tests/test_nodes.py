@@ -181,7 +181,7 @@ def answers(port):
 
 
 def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp_path):
-    monitor, base = tmp_path / "a" / "monitor.csv", "--steps 6144 --games 0 --no-film --no-tensorboard"
+    monitor, base = tmp_path / "a" / "monitor.csv", "--steps 4096 --games 0 --no-film --no-tensorboard"
     new = f"CartPole-v1 --run a --workers 2 --save-seconds 0 {base}".split()
     assert main([*f"train CartPole-v1 --workers 2 {base} --quiet --run".split(), str(tmp_path / "whole")]) == 0
     whole = json.loads((tmp_path / "whole" / "run.json").read_text())["result"]["hash"]
