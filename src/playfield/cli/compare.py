@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, seed_list, whole
+from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, real, seed_list, whole
 from playfield.cli.places import SLURM, add_on, check_on, opened, pins_of
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, PlayfieldError, UsageError, unknown
-from playfield.experiments import file, grid, local, slurm
+from playfield.experiments import file, grid, local, slurm, until
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
@@ -175,6 +175,8 @@ def _run(
     labels: Sequence[str] = (),
 ) -> int:
     """Train what is not trained yet, then show all of it."""
+    if a.until is not None:
+        until.check([kind.env for kind in kinds])
     ended = _train(a, kinds, given, command)
     if ended is None:
         return 0
@@ -220,6 +222,12 @@ def _shown(p: Parser) -> None:
         "--aggregate",
         action="store_true",
         help="IQM, median, mean and optimality gap of normalised scores (default: of two environments or more)",
+    )
+    p.add_argument(
+        "--until",
+        type=real("--until", -1e38),
+        metavar="SCORE",
+        help="also after how many steps, and how much time, each reached this mean score of --window training games",
     )
     p.add_argument("--baseline", metavar="WORDS", help="the algorithm to compare with (default: the first)")
     p.add_argument(

@@ -16,7 +16,7 @@ from rich.table import Table
 from playfield.cli.parser import say_line
 from playfield.envs.names import resolve
 from playfield.errors import PlayfieldError, UsageError
-from playfield.experiments import chosen, compare, drawn, pictures, summary, tables
+from playfield.experiments import chosen, compare, drawn, pictures, summary, tables, until
 from playfield.experiments.grid import Kind
 from playfield.play.statistics import MEAN
 from playfield.runs.console import console, format_seconds, format_value, table
@@ -36,6 +36,8 @@ def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = (
     choice = chosen.choose(found.curves, a.score, a.window, **how)
     rows = compare.rows(found.curves, a.window, choice.scores)
     together, why = _summary(a, found, choice)
+    times = None if a.until is None else until.find(found.curves, a.until, a.window)
+    when = "" if times is None else until.note(a.until, a.window, found.curves)
     out = a.out or a.dir / "compare.png"
     more: list[Path] = []
     failed: Exception | None = None
@@ -61,10 +63,13 @@ def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = (
         told |= {"compared_at": ends}
         score = {"kind": choice.kind, "statistic": choice.statistic.name, "note": choice.note}
         told |= {"pictures": [str(path) for path in more], "score": score}
+        if times is not None:
+            each = [one.as_dict() for one in times]
+            told["until"] = {"score": a.until, "window": a.window, "note": when, "rows": each}
         told |= {"aggregates": together.as_dict() if together else None, "no_aggregates": why or None}
         print(json.dumps(told))
     elif a.table:
-        sys.stdout.write(tables.text(a.table, rows, [*notes, why] if why else notes, together))
+        sys.stdout.write(tables.text(a.table, rows, [*notes, why] if why else notes, together, times or (), when))
     else:
         _print(rows, _sentence(choice, rows))
         for note in found.notes:
@@ -73,6 +78,8 @@ def show(a: argparse.Namespace, labels: Sequence[str], kinds: Sequence[Kind] = (
             say_line(f"  {one['run']}: {one['why']}")
         if len(left) > LISTED:
             say_line(f"  and {len(left) - LISTED} more: --json lists all")
+        if times is not None:
+            _print_times(times, when)
         if together is not None:
             _print_together(together)
         if why:
@@ -134,6 +141,15 @@ def _print(rows: Sequence[dict[str, Any]], sentence: str) -> None:
             format_seconds(row["seconds"]),
         )
         before = row["env"]
+    _print_lines(output, lines)
+    say_line(sentence)
+
+
+def _print_times(times: Sequence[until.Until], sentence: str) -> None:
+    output = console(110)  # without markup: labels may hold brackets
+    lines = table(output, *until.HEADS, texts=2)
+    for one in times:
+        lines.add_row(*one.cells())
     _print_lines(output, lines)
     say_line(sentence)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from playfield.experiments.aggregate import Estimate
 from playfield.experiments.summary import NAMES, Summary
+from playfield.experiments.until import HEADS, Until
 from playfield.play.statistics import MEAN, named
 from playfield.runs.console import format_value
 
@@ -44,7 +47,14 @@ ESCAPED = {
 }
 
 
-def text(kind: str, rows: Rows, notes: Sequence[str], summary: Summary | None) -> str:
+def text(
+    kind: str,
+    rows: Rows,
+    notes: Sequence[str],
+    summary: Summary | None,
+    times: Sequence[Until] = (),
+    when: str = "",
+) -> str:
     """All tables of a comparison in one format, with a line end.
 
     Args:
@@ -52,12 +62,15 @@ def text(kind: str, rows: Rows, notes: Sequence[str], summary: Summary | None) -
         rows: scores by environment and algorithm, of `compare.rows`.
         notes: sentences on them.
         summary: aggregates; None: there are none.
+        times: to a score, with the sentence `when` on them.
     """
     if kind == "csv":
-        return _csv(rows, notes, summary)
+        return _csv(rows, notes, summary, times, when)
     heads, cells = _by_environment(rows)
     make = _markdown if kind == "md" else _latex
     parts = [make("Scores by environment", heads, cells, notes, 2)]
+    if times:
+        parts.append(make("Time to a score", HEADS, [one.cells() for one in times], [when], 2))
     if summary is not None:
         heads, cells = aggregate_cells(summary)
         parts.append(make("Aggregates of normalised scores", heads, cells, summary.notes, 1))
@@ -155,7 +168,7 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())
 
 
-def _csv(rows: Rows, notes: Sequence[str], summary: Summary | None) -> str:
+def _csv(rows: Rows, notes: Sequence[str], summary: Summary | None, times: Sequence[Until], when: str) -> str:
     """One table in long form, a number with its interval in each row: all rows have the same columns."""
     file = io.StringIO()
     writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n", restval="")
@@ -165,6 +178,13 @@ def _csv(rows: Rows, notes: Sequence[str], summary: Summary | None) -> str:
         numbers = {"value": row["mean"], "low": row["low"], "high": row["high"], "seeds": len(row["seeds"])}
         own = {"table": "environment", "environment": row["env"], "algorithm": row["label"], "step": row["step"]}
         writer.writerow({**own, "statistic": head_of(rows), **_plain(numbers), "note": note})
+    for time in times:
+        own = {"table": "until", "environment": time.env, "algorithm": time.label, "seeds": len(time.seeds)}
+        writer.writerow({**own, "statistic": "reached", "value": time.reached, "note": _one_line(when)})
+        for statistic, each in (("steps", time.steps), ("seconds", time.seconds)):
+            numbers = {"value": median(each), "low": min(each), "high": max(each)}
+            finite = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+            writer.writerow({**own, "statistic": f"median {statistic}", **_plain(finite), "note": _one_line(when)})
     if summary is not None:
         found, note = summary.aggregates, _one_line(" ".join(summary.notes))
         for name in found.algorithms:
