@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from playfield import lessons
 from playfield.lessons import (
@@ -15,9 +18,12 @@ from playfield.lessons import (
     true_online_q,
     walk_table,
 )
+from playfield.lessons._panels import Curves, Line
+from playfield.lessons._picture import png
 from playfield.lessons._request import Budget
 from playfield.linear import many
 from playfield.linear.problems import walk_values
+from playfield.show.plots import CYCLE
 from test_lesson_book_td import verdicts
 
 
@@ -109,3 +115,15 @@ def test_a_table_of_the_walk_that_learns_no_better_differs(monkeypatch):
         _big_walk, "td_lambda", lambda alpha, *rest: td_lambda({0.2: 0.01 / 50, 0.01: 0.01}.get(alpha, 1e-6), *rest)
     )
     assert verdicts("walk-table") == ["differs", "differs"]
+
+
+def test_every_line_of_a_busy_picture_keeps_its_colour():
+    """With 56 colours the fourth method of a study had that of the second."""
+    x, rng = np.arange(300.0), np.random.default_rng(0)
+    lines = [Line(f"{i}", x, i + rng.normal(size=(5, 300)).cumsum(axis=1) / 9) for i in range(6)]
+    panels = [Curves("a", "x", "y", lines), Curves("b", "x", "y", lines), Curves("c", "x", "y", lines)]
+    with Image.open(io.BytesIO(png("title", panels))) as picture:
+        found = np.array([colour for _, colour in picture.convert("RGB").getcolors(1 << 24)])
+    for colour in CYCLE[:6]:
+        asked = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(found - asked).sum(axis=1).min() <= 6, colour

@@ -30,7 +30,7 @@ CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
 BAND = 3  # runs from which on the interval is shown as a band
 PALE = ("#F0F0F4", SKY, ORANGE)
-COLOURS = 56  # in the PNG of a plot
+COLOURS = 200  # in the PNG of a plot: with fewer, bands of many lines leave none for the lines themselves
 FEW = 600  # points of a line that can be distinguished
 
 
