@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -15,16 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from playfield.cli import main
-from playfield.envs.base import Episode
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.runs import checkpoint, machine
 from playfield.runs.line import Far
-from playfield.runs.wire import from_json, to_json
 from playfield.training import join, meeting, rendezvous
 from playfield.training.meeting import Address
 from playfield.training.processes import Pool
@@ -374,44 +369,3 @@ def test_an_address_that_does_not_answer_is_one_line(monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", port)):  # something listens and says nothing
         assert main(["train", "--join", f"127.0.0.1:{port}"]) == 2
     assert "does not do so as a training in" in capsys.readouterr().err
-
-
-def test_json_messages_keep_values_types_and_bits():
-    sent = {
-        "a": [1, 2.5, None, True, "x", (b"y", -1), 2**100, float("-inf")],
-        "number": np.float32(0.1),
-        "array": np.arange(6, dtype=np.int64).reshape(2, 3)[:, ::2],
-        "tensor": torch.arange(6.0).to(torch.bfloat16).view(3, 2).t(),
-        "empty": torch.zeros(0, 4),
-        "episode": Episode(2, np.float64(1.5), 9, True),
-        7: np.zeros((), bool),
-    }
-    got = from_json(to_json(sent))
-    assert list(got) == list(sent)
-    assert got["a"] == sent["a"]
-    assert got["episode"] == sent["episode"]
-    for key in ("number", "array", 7):
-        assert type(got[key]) is type(sent[key])
-        assert got[key].dtype == sent[key].dtype
-        assert np.array_equal(got[key], sent[key])
-    for key in ("tensor", "empty"):
-        assert got[key].dtype == sent[key].dtype
-        assert torch.equal(got[key], sent[key])
-    with pytest.raises(TypeError, match="object"):
-        to_json([object()])
-
-
-def test_bytes_that_are_no_message_are_refused():
-    whole, draw = (
-        to_json({"a": np.arange(5), "t": torch.ones(2, 2), "e": (Episode(0, 1.0, 2, True),)}),
-        random.Random(1),
-    )
-    for data in (b"", b"\0" * 8, whole[:-1], whole + b"x", to_json([1])[:8] + b'{"numpy":["O",[1]]}'):
-        with pytest.raises(ValueError, match="no message"):
-            from_json(data)
-    for _ in range(2000):
-        changed = bytearray(whole)
-        for _ in range(draw.randint(1, 4)):
-            changed[draw.randrange(8, len(changed))] = draw.randrange(256)
-        with contextlib.suppress(ValueError):
-            from_json(changed)
