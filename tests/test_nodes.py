@@ -20,6 +20,7 @@ from playfield.cli import main
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.runs import checkpoint, machine
 from playfield.runs.line import Far
+from playfield.runs.wire import to_json
 from playfield.training import join, meeting, rendezvous
 from playfield.training.meeting import Address
 from playfield.training.processes import Pool
