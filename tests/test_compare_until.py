@@ -45,7 +45,9 @@ def test_fewer_games_than_the_window_reach_nothing(tmp_path):
     """The mean of a single lucky game is no mean of a hundred."""
     write_run(tmp_path / C / "dqn" / "1", C, "dqn", 1, [(100, 9.0), (200, 9.0), (300, 0.0), (1000, 0.0)], 1000)
     assert found(tmp_path, 9.0, window=3)[0].steps == (math.inf,)
-    assert found(tmp_path, 6.0, window=3)[0].steps == (300,)
+    write_run(tmp_path / "2" / C / "dqn" / "1", C, "dqn", 1, [(100, 9.0), (200, 9.0)], 1000)
+    assert found(tmp_path / "2", 9.0, window=3)[0].steps == (math.inf,), "the end of the run is no game"
+    assert found(tmp_path / C, 6.0, window=3)[0].steps == (300,)
 
 
 @pytest.mark.parametrize(

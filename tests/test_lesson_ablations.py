@@ -12,6 +12,7 @@ import pytest
 
 from playfield import lessons
 from playfield.cli import main
+from playfield.errors import UsageError
 from playfield.experiments import local
 from playfield.experiments.compare import LearningCurve
 from playfield.lessons import _ablation, _deep, batch_size, schedules, views
@@ -20,6 +21,7 @@ from playfield.lessons._panels import Curves
 from playfield.lessons._progress import Silent
 from playfield.lessons._request import Request
 from playfield.runs.info import read_info
+from playfield.training.prepare import prepare
 
 
 def request(steps: int = 100_000, runs: int = 3, **options: Any) -> Request:
@@ -204,10 +206,34 @@ def test_mistakes_leave_nothing_behind(words, message, capsys, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_views_and_schedules_are_ones_that_a_training_takes(tmp_path):
-    """Every setting prepares: its words are understood, and go together."""
-    for module, settings in ((views, views.SETTINGS), (batch_size, batch_size.settings())):
+def test_every_setting_can_be_trained(tmp_path):
+    """Its words are understood, and go together."""
+    lrs, clips = schedules.LR, schedules.CLIP
+    pairs = [Setting(f"{lr}, {clip}", {"lr": lrs[lr], "clip": clips[clip]}) for lr, clip in schedules.PAIRS]
+    for module, settings in ((views, views.SETTINGS), (batch_size, batch_size.settings()), (schedules, pairs)):
         for setting in settings:
-            asked = _deep._asked(tmp_path, {**module.SHARED, **setting.options})
-            assert asked.protocol == "v4"
+            made = prepare(_deep._asked(tmp_path, {**module.SHARED, **setting.options}))
+            assert made.spec.protocol["name"] == "v4"
+            assert made.need > 0
     assert {"lr", "clip"}.isdisjoint(option.name for option in lessons.options("schedules"))
+
+
+def test_as_many_trainings_at_once_as_fit(tmp_path, monkeypatch):
+    need = prepare(_deep._asked(tmp_path, batch_size.SHARED)).need
+    for free, expected in ((100 * need.memory, 4), (2.5 * need.memory, 2), (0.5 * need.memory, 1)):
+        monkeypatch.setattr("playfield.compute.free_memory", lambda free=free: free)
+        assert _deep._fitting([need] * 6, 4, tmp_path) == expected
+
+
+def test_runs_of_other_settings_are_to_be_moved_away(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stranger = _deep.root("schedules", 96) / "breakout" / "ppo" / "1"
+
+    def plan(*_):
+        raise UsageError(f"{stranger} has runs that `playfield compare` did not start: use another --dir")
+
+    monkeypatch.setattr(_deep.grid, "plan", plan)
+    assert main(TINY) == 2
+    said = capsys.readouterr().err
+    assert "schedules-96 has runs of other settings" in said
+    assert "--dir" not in said

@@ -60,9 +60,9 @@ def test_the_walk_is_learnt_offline_as_by_whole_episodes(lam):
 
 
 def test_offline_errors_differ_from_those_of_a_poor_n_step_method(few_sizes, monkeypatch):
-    assert verdicts("random-walk-offline", runs=50) == ["pass"] * 3
+    assert verdicts("random-walk-offline", runs=50) == ["pass"] * 2
     monkeypatch.setattr(n_step_walk, "predict", lambda n, alpha, rng, stop, truth, values, errors: errors.fill(0.2))
-    assert verdicts("random-walk-offline", runs=50) == ["pass", "pass", "differs"]
+    assert verdicts("random-walk-offline", runs=50) == ["pass", "differs"]
     monkeypatch.setattr(_walk, "LAMBDAS", (0.0, 1.0))
     assert verdicts("random-walk-offline", runs=50)[0] == "differs"
 

@@ -19,10 +19,20 @@ def test_a_reward_is_divided_by_the_deviation_of_all_discounted_sums_so_far(gamm
         for i in range(n):  # the sum since the last end before t, each reward discounted by its age
             begin = max((s + 1 for s in range(t) if ended[s, i]), default=0)
             seen.append(sum(gamma ** (t - s) * rewards[s, i] for s in range(begin, t + 1)))
-        expected = rewards[t] / np.sqrt(np.var(seen) + 1e-8)
+        expected = np.clip(rewards[t] / np.sqrt(np.var(seen) + 1e-8), -10, 10)
         got = scale(rewards[t], ended[t])
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pays", [1.0, -1.0, 1e6])
+def test_the_first_rewards_are_not_huge(pays):
+    """Where all environments pay the same, as CartPole and MountainCar do, the deviation begins at 0."""
+    scale = RewardScale(8, 0.99)
+    first = [scale(np.full(8, pays), np.zeros(8, bool))[0] for _ in range(50)]
+    assert first[0] == np.sign(pays) * 10
+    assert np.all(np.abs(first) <= 10)
+    assert abs(first[-1]) < 0.2, "a fiftieth of the sum, or so"
 
 
 def test_its_state_goes_on_exactly():

@@ -1,4 +1,4 @@
-"""Rewards divided by the running deviation of their discounted sum, as the VecNormalize of OpenAI baselines does."""
+"""Rewards divided by the running deviation of their discounted sum, after the VecNormalize of OpenAI baselines."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
+LIMIT = 10.0
+"""The largest scaled reward. Without it the first rewards of a training, whose deviation is near 0, would be huge."""
+
 
 class RewardScale:
     """Brings rewards of any size to about the same one, so that a learning rate fits more than one environment.
 
     The sum of an environment's rewards so far, discounted backwards in time, is g = gamma g + r, and starts anew
     with each episode. Rewards are divided by the standard deviation of all g so far, those of this step among them.
-    Nothing is subtracted: the sign of a reward stays.
+    Nothing is subtracted: the sign of a reward stays. What is beyond `LIMIT` is cut to it. Each worker has a scale of
+    its own, from its environments.
 
     Attributes:
         sums: [n] float64, g of each environment.
@@ -25,7 +29,7 @@ class RewardScale:
         self.count, self.mean, self.square = 0, 0.0, 0.0
 
     def __call__(self, reward: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Rewards [n] of one step, scaled, float32; `ended` [n] is where an episode ended with it."""
+        """Rewards [n] of one step, scaled, in -10..10, float32; `ended` [n] is where an episode ended with it."""
         sums = self.gamma * self.sums + reward
         n, total = len(sums), self.count + len(sums)
         mean = float(sums.mean())
@@ -34,8 +38,9 @@ class RewardScale:
         self.mean += shift * n / total
         self.count = total
         self.sums = np.where(ended, 0.0, sums)
-        scaled: np.ndarray = (reward / np.sqrt(self.square / total + 1e-8)).astype(np.float32)
-        return scaled
+        scaled = reward / np.sqrt(self.square / total + 1e-8)
+        cut: np.ndarray = np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
+        return cut
 
     def state(self) -> dict[str, Any]:
         """All that decides later scales."""

@@ -98,7 +98,7 @@ class Config(algorithm.Config):
     clip_reward: bool = True
     """Learn from the sign of each reward; scores are not clipped."""
     norm_reward: bool = False
-    """Divide rewards by the running standard deviation of their discounted sum; scores are not divided."""
+    """Divide rewards by the running standard deviation of their discounted sum, at most 10; scores stay raw."""
     replay_failures: Annotated[float, Range(0, 0.9)] = 0.0
     """Share of games that start up to 200 steps before a life was lost in an earlier one (Atari; 0: none)."""
 

@@ -13,8 +13,8 @@ algorithm, with x for the features of a state:
         w = w + alpha (delta + V - V_old) z - alpha (V - V_old) x
         V_old = V'; x = x'
 
-With `offline` the weights change only where an episode ends: what they change by is collected in d, which is 0 at its
-start. With dutch traces, V and V' by the weights w of the start, and a reset of d:
+With `offline` the weights change only where an episode ends: what they change by is collected in d. d and z are 0 at
+the start of an episode, and V and V' are by the weights w that it began with. With dutch traces:
 
         z = gamma lambda z + (1 - alpha gamma lambda z.x) x
         d = d + alpha delta z - alpha (d.x) x

@@ -227,7 +227,8 @@ def _shown(p: Parser) -> None:
         "--until",
         type=real("--until", -1e38),
         metavar="SCORE",
-        help="also after how many steps, and how much time, each reached this mean score of --window training games",
+        help="also after how many steps, and how much time, each reached this score: the mean, or --statistic, of "
+        "the last --window training games",
     )
     p.add_argument("--baseline", metavar="WORDS", help="the algorithm to compare with (default: the first)")
     p.add_argument(

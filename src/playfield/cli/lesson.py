@@ -41,9 +41,15 @@ def lesson(words: list[str]) -> int:
         metavar="N",
         help="runs of each setting, each with a seed of its own: 1 to N",
     )
-    p.add_argument("--episodes", type=whole("--episodes", 1, 1e6), help="episodes of a run (no comparison then)")
     p.add_argument(
-        "--steps", type=whole("--steps", 1, 1e9), help="steps of a training (no comparison then, or none with fewer)"
+        "--episodes",
+        type=whole("--episodes", 1, 1e6),
+        help="episodes of a run (with others than the default, nothing is compared)",
+    )
+    p.add_argument(
+        "--steps",
+        type=whole("--steps", 1, 1e9),
+        help="steps of a training (with fewer than the default nothing is compared, and in most lessons with more)",
     )
     p.add_argument(
         "--out",

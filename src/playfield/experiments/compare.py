@@ -46,6 +46,7 @@ class LearningCurve:
         seconds: of training.
         clock: [n] seconds of training at `steps`.
         statistic: that the values are.
+        games: that have ended; where the run is further than its last game, a point more is in `steps` and `values`.
     """
 
     env: str
@@ -61,6 +62,7 @@ class LearningCurve:
     clock: np.ndarray
     asked: str | None = None
     statistic: Statistic = MEAN
+    games: int = 0
 
     @property
     def last(self) -> int:
@@ -227,6 +229,7 @@ def curve_of(
     """The learning curve of a run with these points [n], up to where the run is; see `LearningCurve`."""
     total = info.get("steps", 0)
     told = stored_label(directory.parent) or {"label": None, "place": UNPLACED}
+    games = len(steps)
     at, seconds = reached(directory)
     if finished(info):
         at, seconds = int(info["result"]["steps"]), float(info["result"].get("seconds") or 0)
@@ -250,6 +253,7 @@ def curve_of(
         clock,
         told["label"],
         statistic,
+        games,
     )
 
 

@@ -56,14 +56,23 @@ class Until:
         return own
 
 
-HEADS = ("environment", "algorithm", "reached", "median steps", "steps", "median time", "time")
+HEADS = (
+    "environment",
+    "algorithm",
+    "reached",
+    "median steps",
+    "lowest to highest",
+    "median time",
+    "lowest to highest",
+)
 
 
 def note(score: float, window: int, curves: Sequence[LearningCurve]) -> str:
     """The sentence on what a table of these shows."""
     return (
         f"Reached: the {curves[0].statistic.words} of the last {window} training games was {score:g} or more for the "
-        "first time. Those that did not reach it count as longer than all others in the median."
+        "first time. Those that did not reach it count as longer than all others in the median; ranges are from the "
+        "lowest to the highest seed."
     )
 
 
@@ -86,8 +95,8 @@ def find(curves: Sequence[LearningCurve], score: float, window: int) -> list[Unt
 
 
 def _first(curve: LearningCurve, score: float, window: int) -> tuple[float, float]:
-    """Steps and seconds at the first point with `window` games whose statistic is `score` or more."""
-    high = np.flatnonzero(curve.values[window - 1 :] >= score)
+    """Steps and seconds at the first game, with `window` games whose statistic is `score` or more."""
+    high = np.flatnonzero(curve.values[window - 1 : curve.games] >= score)
     if not high.size:
         return math.inf, math.inf
     i = int(high[0]) + window - 1

@@ -6,7 +6,6 @@ some random actions at the start, after which the game is another, cost it its s
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -80,6 +79,6 @@ def play(policy: Policy, games: int, cap: int, random_steps: int = 0, seed: int 
 
 
 def deterministic(policy: Policy, cap: int) -> Policy:
-    """The policy, to be filmed in the same game as `play` has; its `spec` is changed."""
-    policy.spec = dataclasses.replace(under(policy.spec, "classic", {**SAME, "cap": cap}))
+    """The policy, to be filmed under the rules of `play`; its `spec` is changed."""
+    policy.spec = under(policy.spec, "classic", {**SAME, "cap": cap})
     return policy

@@ -7,6 +7,7 @@ and `playfield watch`, `eval` and `compare --dir` take these runs like all other
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from playfield import compute
-from playfield.errors import PlayfieldError
+from playfield.errors import PlayfieldError, UsageError
 from playfield.experiments import grid, local
 from playfield.experiments.compare import LearningCurve, read_curve
 from playfield.experiments.grid import Kind
@@ -27,7 +28,7 @@ from playfield.lessons._rows import Row
 from playfield.play.statistics import difference_interval, t_interval
 from playfield.runs.info import read_info
 from playfield.runs.lock import held
-from playfield.training.prepare import fit_together, prepare
+from playfield.training.prepare import Need, fit_together, prepare
 from playfield.training.request import Request as Training
 from playfield.training.request import sort_options
 
@@ -93,6 +94,15 @@ def root(lesson: str, steps: int) -> Path:
     return RUNS / f"{lesson}-{steps}"
 
 
+def _fitting(needs: Sequence[Need], most: int, where: Path) -> int:
+    """How many trainings, at most `most`, fit into memory and onto the disk at once; 1 where not even two do."""
+    for jobs in range(most, 1, -1):
+        with contextlib.suppress(UsageError):
+            fit_together(needs, jobs, where)
+            return jobs
+    return 1
+
+
 def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared: Mapping[str, Any]) -> list[Trained]:
     """Train every setting with every seed, as far as that was not done before.
 
@@ -110,17 +120,22 @@ def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared
         label = shlex.join([setting.label, *own]) if own else setting.label
         words = ("--algo", ALGO, *_words({**shared, **setting.options, **request.options}))
         kinds.append(Kind(GAME, label, words, seeds, request.steps))
-    jobs = grid.plan(where, kinds)
+    try:
+        jobs = grid.plan(where, kinds)
+    except UsageError as error:  # it speaks of options of `playfield compare`
+        raise UsageError(
+            f"{where} has runs of other settings, as an earlier version trained them: move it away, and the lesson "
+            "trains its own"
+        ) from error
+    at_once = compute.cores()
     waiting = [job for job in jobs if not job.done() and not job.diverged()]
     if waiting:
         needs = [prepare(_asked(where, {**shared, **s.options, **request.options})).need for s in settings]
-        fit_together([need for need in needs for _ in seeds], compute.cores(), where)
+        at_once = _fitting([need for need in needs for _ in seeds], at_once, where)
         with held(where / ".claims"):
             grid.save_labels(where, jobs)
     try:
-        failed = local.run_jobs(
-            jobs, compute.cores(), share=where / ".claims", quiet=isinstance(request.progress, Silent)
-        )
+        failed = local.run_jobs(jobs, at_once, share=where / ".claims", quiet=isinstance(request.progress, Silent))
     except local.Interrupted as stop:
         stop.args = (f"{stop}; what was trained is saved in {where}, and the same command goes on",)
         raise

@@ -9,7 +9,8 @@ sequence of actions by heart, and its nine games look the same. Scores were read
 Here every agent is played over 30 games under each protocol. Then each plays nine games in which nothing is random
 but its own sampling (`classic` without no-ops at the start): how alike are they, and what is left of the score after
 10, 30 and 100 random actions at the start? Two games are as alike as the share of the longer one that passes before
-their actions first differ. `--gif` films these nine games of the first agent trained on `classic`.
+their actions first differ. `--gif` films nine other games of the first agent trained on `classic`,
+under the same rules.
 
 The protocols are those of `--protocol`, so v5 differs in more than its sticky actions: no no-ops at the start, the
 agent presses FIRE itself, and a lost life does not end an episode for the learner. The shares of the how-to's scores

@@ -1,9 +1,10 @@
 """A table, groups and tilings on the 1,000-state random walk: TD(0) with as many weights as states, ten, and 300.
 
 A table has a weight for each state: it can hold every value, but learns each from visits to that state alone. Ten
-groups of 100 states (state aggregation, figure 9.2) learn a hundred times as much from each visit; but all states of
-a group have one value, and from some episode on nothing becomes better. 50 tilings share what is learnt among 200
-states and still tell them apart by fours: they are ahead all the time.
+groups of 100 states (state aggregation, figure 9.2) are visited a hundred times as often as single states, so they
+learn sooner; but TD(0) comes to rest where its own targets do, far from the best that ten values could be. A table
+has no such limit, only the noise of a constant step size. 50 tilings share what is learnt among 200 states and still
+tell them apart by fours: they are ahead of both at first.
 """
 
 from __future__ import annotations

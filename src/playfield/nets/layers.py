@@ -87,8 +87,8 @@ class Pixels(Scaled):
 
     With `motion` above 0 the weights are for other channels: the newest frame, and `motion` times the difference
     between it and each earlier one. What moves then stands out from the first update on. The differences are taken
-    of the weights, since both are linear: no other picture is made. Unlike scaling, this is no other function of the
-    pixels, only another start and other steps for the same one.
+    of the weights, since both are linear: no other picture is made. The layer can
+    represent the same functions as before; only its initial weights and the effect of a step differ.
 
     Attributes:
         frames: frames in the channels of an observation, the newest last (0: each channel is one).
