@@ -122,11 +122,11 @@ def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared
         kinds.append(Kind(GAME, label, words, seeds, request.steps))
     try:
         jobs = grid.plan(where, kinds)
-    except UsageError as error:  # it speaks of options of `playfield compare`
+    except UsageError as other:  # it speaks of options of `playfield compare`
         raise UsageError(
             f"{where} has runs of other settings, as an earlier version trained them: move it away, and the lesson "
             "trains its own"
-        ) from error
+        ) from other
     at_once = compute.cores()
     waiting = [job for job in jobs if not job.done() and not job.diverged()]
     if waiting:
