@@ -65,5 +65,4 @@ def test_it_trains_and_goes_on_exactly(tmp_path):
     one = playfield.train("breakout", steps=128, run=tmp_path / "a", quiet=True, **words, games=0)
     playfield.train("breakout", steps=64, run=tmp_path / "b", quiet=True, **words, games=0)
     two = playfield.train(resume=tmp_path / "b", steps=128, quiet=True, games=0)
-    plain = playfield.train("breakout", steps=128, run=tmp_path / "c", quiet=True, **words | {"net": "nips"}, games=0)
-    assert one.hash == two.hash != plain.hash
+    assert one.hash == two.hash

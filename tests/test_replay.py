@@ -54,15 +54,17 @@ def test_equals_naive_lists_of_games(steps, envs, stack, channels, n, capacity, 
             replay.sample(1)
 
 
-@pytest.mark.parametrize(("packed", "alpha"), [(False, 0.0), (True, 0.0), (False, 0.5)])
-def test_a_hundred_thousand_transitions_without_one_mismatch(packed: bool, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("packed", "alpha", "count"), [(False, 0.0, 100_000), (True, 0.0, 20_000), (False, 0.5, 20_000)]
+)
+def test_a_hundred_thousand_transitions_without_one_mismatch(packed: bool, alpha: float, count: int) -> None:
     """Wrap-around many times over, capacity no multiple of the environments, checked all along."""
     games = Games(7, 4, 1, 1, 0.03)
     replay = Replay(
         spec(4), 7, 1999, np.random.SeedSequence(1), n_step=3, gamma=GAMMA, stack=4, packed=packed, alpha=alpha
     )
     drawn = 0
-    for k in range(100_000 // 7 + 1):
+    for k in range(count // 7 + 1):
         seen, actions, rewards, step = games.step()
         replay.add(seen, actions, rewards, step)
         if k % 18 == 17:
@@ -72,7 +74,7 @@ def test_a_hundred_thousand_transitions_without_one_mismatch(packed: bool, alpha
             replay.reprioritise(batch.index, np.abs(batch.returns) + 0.1)
             for lane in games.pasts:
                 del lane[:-200]
-    assert drawn > 100_000
+    assert drawn > count
 
 
 def test_every_transition_that_is_whole_can_be_drawn_and_no_other() -> None:

@@ -71,6 +71,7 @@ WRONG: dict[str, dict[str, list[object]]] = {
         "folder": [*(p for p in PATH if p != []), None, "nope", [5]], "env": NAME[:-1], "algo": NAME[:-1],
         "preset": NAME[:-1], "seed": [*(v for v in SEED if not isinstance(v, list)), [1.5], "1,2"],
         "state": NAME, "sort": [*NAME, None], "reverse": [*SWITCH, None],
+        "statistic": [3, None, "", "max", ["median", "max"], {"median": 1}],
     },
     "load_policy": {
         **{k: v for k, v in AGENT.items() if k != "agent"}, "device": [*NAME, "tpu", "auto", None],

@@ -85,8 +85,20 @@ def lead(rate: int, told: dict[str, Any]) -> None:
     """Measure each size of `told["sizes"]` `told["rounds"]` times; prints JSON."""
     host = HOSTS[0] if rate else "127.0.0.1"
     prefix = ["unshare", "-n"] if rate else []
-    command = [*prefix, sys.executable, "-m", "playfield.bench._exchange", "follow", str(rate), json.dumps(told)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as other, tempfile.TemporaryFile() as file:
+    command = [
+        *prefix,
+        sys.executable,
+        "-P",
+        "-m",
+        "playfield.bench._exchange",
+        "follow",
+        str(rate),
+        json.dumps(told),
+    ]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8") as other,
+        tempfile.TemporaryFile() as file,
+    ):
         try:
             if rate:
                 cable(other.pid, rate)

@@ -122,7 +122,7 @@ def exchange(rate: int, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
     if rate:
         command = ["unshare", "-rn", *command]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=LIMIT)
     except (OSError, subprocess.SubprocessError) as error:
         last = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
         raise PlayfieldError(f"{_LABELS[rate]} could not be measured here: {' '.join(last)}") from None

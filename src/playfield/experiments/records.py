@@ -189,7 +189,7 @@ def record(
         found["env"] = found["env"] or info["spec"].get("id")
         found["protocol"] = protocol_line(info["protocol"]) if "protocol" in info else None
         found["init_from"] = info["init_from"]["run"] if "init_from" in info else None
-        share = info["config"].get("replay_failures")
+        share = (info.get("config") or {}).get("replay_failures")
         found["replay_failures"] = share if _finite(share) else None
         found["step"], found["seconds"] = reached(run)
         if isinstance(result := info.get("result"), dict) and not busy:

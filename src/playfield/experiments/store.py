@@ -132,7 +132,7 @@ class Store:
         where.parent.mkdir(parents=True, exist_ok=True)
         digest = self._sums.setdefault(where, hashlib.sha256()) if offset else hashlib.sha256()
         self._sums[where] = digest
-        with open(where, "ab" if offset else "wb", buffering=0) as file:
+        with where.open("ab" if offset else "wb", buffering=0) as file:
             if file.tell() != offset:
                 raise DataError(f"{path}: a piece that begins at byte {offset} came after {file.tell()} bytes")
             rest = memoryview(data)
