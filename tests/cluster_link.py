@@ -35,7 +35,8 @@ RUN = "import sys; from playfield.experiments import node; print(node.run(sys.ar
 AWAY = """
 import sys
 from cluster_link import asking
-from playfield.experiments import node
+from playfield.experiments import away, node
+away.PERIOD = 0.05
 print(node.run_with(sys.argv[1], asking(int(sys.argv[2]))))
 """
 

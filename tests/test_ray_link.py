@@ -145,6 +145,9 @@ def test_questions_of_nodes_reach_the_store_and_are_answered(tmp_path):
         note, _ = events(link, 2)
         assert note == {"note": "..: what its node sends is not kept: '..' is no file of a run"}
         assert number
+        _, *told = ask("begin", times=2, attempt="none")
+        assert [json.loads(line)["code"] for line in told] == [6, 6], "others are answered, too"
+        assert "invalid literal" in told[0]
     finally:
         link.close()
 

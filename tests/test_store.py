@@ -11,74 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster_link import HERE
-from playfield.experiments import away, node, store
+from playfield.experiments import away, store
 from playfield.experiments.away import Away, LaterError, RefusedError
-from playfield.experiments.store import Store
 from playfield.runs import checkpoint, fence, storage
-
-AWAY = {"sees": False}
-
-
-@pytest.fixture(autouse=True)
-def _facts(monkeypatch):
-    monkeypatch.setattr(node, "facts", lambda mark: HERE)
-
-
-@pytest.fixture
-def there(tmp_path, monkeypatch):
-    """Where nodes put what they have."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "tmp").mkdir()
-    return tmp_path / "tmp"
-
-
-class Run:
-    """A run on a node, and the store that it is sent to; nothing trains."""
-
-    def __init__(self, folder, attempt=1, root=None):
-        self.root = root or folder / "root"
-        self.kept = self.root / "grid" / "1"
-        while fence.read(self.kept) < attempt if self.kept.exists() else True:
-            fence.advance(self.kept)
-        self.notes, self.asked, self.fails = [], [], set()
-        self.store = Store(self.root, self.notes.append)
-        self.run = folder / f"node-{attempt}"
-        self.away = Away(self.ask, "grid/1", attempt, self.run, folder / "log.txt", "shown/grid/1")
-
-    def ask(self, text, data):
-        do = json.loads(text)["do"]
-        self.asked.append(do)
-        if do in self.fails:
-            raise ConnectionError("torn")
-        return self.store.answer(text, data)
-
-    def write(self, path, data):
-        where = self.run / path
-        where.parent.mkdir(parents=True, exist_ok=True)
-        storage.atomic_write(where, data)
-
-    def save(self, step, size=100):
-        """A checkpoint as trainings make them."""
-        value = list(range(size))
-        return checkpoint.save(self.run / "checkpoints", step, {"x": value, "step": step}, {}, keep=2)
-
-    def begun(self):
-        self.away.fetch()
-        self.write("run.json", "{}")
-        return self
-
-
-def same(one, other):
-    """Whether two run directories hold the same files."""
-    found = [{p.relative_to(d).as_posix(): p.read_bytes() for p in store.held(d)} for d in (one, other)]
-    assert found[0].keys() == found[1].keys()
-    return found[0] == found[1]
-
-
-def names(run):
-    return sorted(path.name for path in (run / "checkpoints").iterdir())
+from store_run import Run, names, same
 
 
 def test_what_a_node_has_is_in_the_store_and_what_it_removes_is_removed_there(tmp_path):
@@ -208,8 +144,8 @@ def test_the_result_comes_after_its_checkpoint(tmp_path):
     one.fails = set()
     publish, order = one.store._publish, []
 
-    def published(directory, names=None):
-        told = publish(directory, names)
+    def published(directory, names=None, files=None):
+        told = publish(directory, names, files)
         order.append((names is not None, (one.kept / "run.json").read_text()))
         return told
 
@@ -299,9 +235,19 @@ def test_a_later_attempt_shuts_the_earlier_one_out(tmp_path):
     with pytest.raises(fence.FencedError):
         fence.Fence(one.run, 1).check()
     shutil.rmtree(one.kept)
-    with pytest.raises(LaterError):
+    with pytest.raises(LaterError, match=r"^ was removed while it was trained$"):
         one.away.send()
     assert not one.kept.exists(), "a run that was removed does not come back"
+    assert fence.read(one.run) == 2, "so that the training ends"
+    fence.advance(one.kept)
+    later = Away(one.ask, "grid/1", 3, tmp_path / "third", one.away.log, "shown")
+    later.run.mkdir()
+    later.log.write_text("other words")
+    (later.run / "run.json").write_text("{}")
+    with pytest.raises(LaterError, match=r"^ went on elsewhere as attempt 1$"):
+        later.send()
+    with pytest.raises(fence.FencedError):
+        fence.Fence(later.run, 3).check()
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "", "a/\0"])

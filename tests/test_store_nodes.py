@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from playfield.experiments.store import Store
 from playfield.runs import fence, lock, storage
 
 AWAY = {"sees": False}
+STEPS = 2_000
 
 
 @pytest.fixture(autouse=True)
@@ -37,20 +40,32 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
     tmp_path, there, capfd
 ):
     """With replay files, which checkpoints need."""
-    options = ("--algo", "dqn", "--learning-starts", "500", "--save-seconds", "0.1")
-    alone = job(tmp_path / "alone", 1, 6_000, *options)
+    options = ("--algo", "dqn", "--learning-starts", "200", "--save-seconds", "0.05")
+    alone = job(tmp_path / "alone", 1, STEPS, *options)
     assert main(alone.command()) == 0
     link = Processes(HERE, a=AWAY, b=AWAY)
     root = tmp_path / "root"
     made, said = place(root, link)
+    answer = link.stores.store.answer
+
+    def answered(text, data):
+        """Once the first checkpoint has come, nothing of that attempt arrives until the run goes on elsewhere."""
+        told, asked = answer(text, data), json.loads(text)
+        if asked["do"] == "publish" and "names" in asked and asked["attempt"] == 1:
+            link.stores.cut.add(1)
+        return told
+
+    link.stores.store.answer = answered
     assert said[0] == f"all nodes, which cannot see {root}: files go through a store on this machine"
-    one = job(root, 1, 6_000, *options)
+    one = job(root, 1, STEPS, *options)
     lost, saved, seen = [], [], set()
 
     def slots():
         found = sorted(one.directory.glob("checkpoints/ckpt-*"))
         seen.add(one.directory.joinpath("metrics.csv").is_file())
-        if not lost and found:
+        if lost and fence.read(one.directory) == 2:
+            link.stores.cut.clear()
+        if found and not lost:
             lost.append(link.runs()[0])
             saved.append(int(found[-1].name[5:]))
             link.nodes.pop(lost[0]["node"])
@@ -74,7 +89,7 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
         made.forget()
     hashes = {json.loads((j.directory / "run.json").read_text())["result"]["hash"] for j in (alone, one)}
     assert len(hashes) == 1
-    assert 0 < saved[0] < 6_000
+    assert 0 < saved[0] < STEPS
     assert True in seen, "the live table has rows to show"
     assert not list(there.glob("playfield-*")), "nodes are left clean"
     assert not (root / ".store").exists()
@@ -147,8 +162,72 @@ def test_a_file_of_a_preset_goes_along(tmp_path, there, monkeypatch):
     for cwd, names in (("/there/is/none", ["sets/mine.toml"]), (str(tmp_path), ["sets/mine.toml"]), (str(there), [])):
         text = one.text(cwd=cwd, given=dict.fromkeys(names, "algo"))
         assert json.loads(node.run_with(text, one.store.answer))["code"] == 0
-    assert seen[0].parent == there
+    assert seen[0].parent.parent == there
     assert seen[1:] == [tmp_path, there]
+
+
+@pytest.mark.parametrize(
+    "name", ["mine.toml", "../mine.toml", "a/../../mine.toml", "../../b/mine.toml", "/mine.toml"]
+)
+def test_the_file_of_a_preset_that_was_sent_is_the_one_that_is_read(tmp_path, there, monkeypatch, name):
+    """Not another one that lies on the node; wherever the first lies, and under the name that it was given."""
+    (tmp_path / "x" / "cwd" / "a").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "x" / "cwd")
+    word = str(tmp_path / name[1:]) if name.startswith("/") else name
+    Path(word).write_text("lr = 1\n")
+    link = Told({**HERE, "memory": None}, a={**AWAY, "cpus": 2})
+    made, _ = place(tmp_path / "root", link)
+    made.start(job(tmp_path / "root", 1, 4000, "--preset", word))
+    made.start(job(tmp_path / "root", 2, 4000, f"--preset={word}"))
+    link.stores.close()
+    sent = [task["text"] for task in link.tasks.values() if task["do"] == "run_away"]
+    named = [sent[0]["words"][sent[0]["words"].index("--preset") + 1]]
+    named += [w.removeprefix("--preset=") for w in sent[1]["words"] if w.startswith("--preset=")]
+    assert named == ["../../mine.toml" if name.startswith("/") else name] * 2
+    one, seen = Child(tmp_path, monkeypatch), []
+
+    def train(told, words, cwd, *more):
+        seen.append((cwd == tmp_path / "x" / "cwd", (cwd / named[0]).read_text()))
+        assert seen[-1][0] or (cwd / named[0]).resolve().is_relative_to(there)
+        return 0, None
+
+    monkeypatch.setattr(node, "_wait_for", train)
+    text = one.text(cwd=str(tmp_path / "x" / "cwd"), given=sent[0]["given"])
+    for lies in ("lr = 1\n", "lr = 999\n", None):
+        Path(word).write_text(lies) if lies else Path(word).unlink()
+        assert json.loads(node.run_with(text, one.store.answer))["code"] == 0
+    assert seen == [(True, "lr = 1\n"), (False, "lr = 1\n"), (False, "lr = 1\n")]
+
+
+def test_a_node_that_sees_the_directory_refuses_a_preset_that_says_something_else_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text("lr = 1\n")
+    link = Told(HERE, a={})
+    made, _ = place(tmp_path / "root", link)
+    made.start(job(tmp_path / "root", 1, 4000, "--preset", "mine.toml"))
+    (sent,) = (json.dumps(task["text"]) for task in link.tasks.values() if task["do"] == "run")
+    ran = []
+    monkeypatch.setattr(node, "_wait_for", lambda *told: (ran.append(told), 0, None)[1:])
+    assert json.loads(node.run(sent)) == {"code": 0}
+    Path("mine.toml").write_text("lr = 999\n")
+    told = json.loads(node.run(sent))
+    assert told == {
+        "code": 2, "line": "mine.toml says something else on this node than where the command was typed"
+    }  # fmt: skip
+    assert len(ran) == 1
+
+
+def test_a_run_whose_directory_was_removed_ends_with_a_line_that_says_so(tmp_path, there, monkeypatch):
+    one = Child(tmp_path, monkeypatch)
+
+    def ask(text, data):
+        if '"begin"' not in text:
+            shutil.rmtree(one.kept, ignore_errors=True)
+        return one.store.answer(text, data)
+
+    assert one.run(ask) == {"code": 3, "line": "shown/grid/1 was removed while it was trained"}
+    assert not one.kept.exists()
 
 
 def test_a_full_disk_of_the_driver_is_a_line_with_exit_code_5(tmp_path, there, monkeypatch):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from playfield.errors import EnvError, PlayfieldError
+from playfield.errors import DataError, EnvError, PlayfieldError
 from playfield.experiments.store import CHECKPOINT, PIECE, held
 from playfield.runs import fence
 from playfield.runs.lock import RunLock, in_use
@@ -34,6 +34,9 @@ PREFIX = "playfield-node-"
 YOUNG = 60.0  # seconds for which a directory of another process may have no lock yet
 LOG = 1 << 20  # bytes of standard error that are sent
 BEST = "checkpoints/best/"
+REMOVED = ("checkpoints/ckpt-", "replay/")  # what trainings remove, and then the store, too
+FIRST = ("checkpoints/", "eval/", "films/", "explain/")  # folders that wait for the first checkpoint
+NOTHING = (0, 0, 0)  # identifies no file
 EDGE = 4096  # bytes at the end of what was sent of a table by which it is known again
 
 
@@ -46,10 +49,12 @@ class RefusedError(PlayfieldError):
 
 
 class LaterError(PlayfieldError):
-    """The run went on elsewhere, as this attempt."""
+    """The run went on elsewhere, as this attempt; with 0 its directory was removed. The text follows its name."""
+
+    exit_code = DataError.exit_code
 
     def __init__(self, attempt: int) -> None:
-        super().__init__(f"as attempt {attempt}")
+        super().__init__(f"{fence.ELSEWHERE}as attempt {attempt}" if attempt else " was removed while it was trained")
         self.attempt = attempt
 
 
@@ -151,7 +156,7 @@ class Away:
         try:
             self._send()
         except LaterError as later:  # the training looks at the file once a second, and ends
-            atomic_write(self.run / fence.FILE, f"{later.attempt}\n")
+            atomic_write(self.run / fence.FILE, f"{max(later.attempt, self.attempt + 1)}\n")
             raise
 
     def last_line(self) -> str:
@@ -162,28 +167,29 @@ class Away:
     # One look at the directory ---------------------------------------------------------------------------
 
     def _send(self) -> None:
-        # A result in run.json is that of a checkpoint that is there by now: its text must be no newer than the
-        # checkpoint that is sent. A run begins with it.
+        # A result in run.json is that of a checkpoint that is there by now: what the store has of it must be no newer
+        # than the checkpoint that it has. A run begins with it, so the first one goes without its result.
         info = self.run / "run.json"
         mark = self._mark(info)
         written = info.read_bytes() if info.is_file() else None
         if written is None:
             return self._send_log()
         if "run.json" not in self._sent:
-            self._send_others()  # a run with a run.json is one that can go on
-            self._write("run.json", written, mark)
-        self._send_checkpoint()
+            self._send_others(FIRST)  # a run with a run.json is one that can go on
+            first = _without_result(written)
+            self._write("run.json", first, mark if first == written else NOTHING)
+        whole = self._send_checkpoint()
         self._send_tables()
         self._send_others()
-        if self._sent.get("run.json") != mark:
+        if whole and self._sent.get("run.json") != mark:
             self._write("run.json", written, mark)
         self._send_log()
 
-    def _send_checkpoint(self) -> None:
-        """Send the newest checkpoint, and all that it needs, if the store has not got it."""
+    def _send_checkpoint(self) -> bool:
+        """Send the newest checkpoint, and all that it needs; whether the store has got it, if there is one."""
         newest = self._newest()
         if newest is None or self._same(f"{newest}/manifest.json"):
-            return
+            return True
         files = [path for path in self._files() if path.startswith(("replay/", f"{newest}/"))]
         names = [path for path in self._files() if path.startswith("replay/")] + self._checkpoints()
         files.sort(key=lambda path: path.endswith("/manifest.json"))
@@ -191,21 +197,23 @@ class Away:
             try:
                 opened = self._opened(stack, [path for path in files if not self._same(path)])
             except FileNotFoundError:
-                return  # a newer one has taken its place
+                return False  # a newer one has taken its place
             if self._newest() != newest:  # else nothing that it needs was removed so far
-                return
+                return False
             self._send_tables()  # they have the rows up to it
             self._tell("clear")
             for path, file, mark in opened:
                 self._put(path, file, mark[2])
-            self._tell("publish", names=names)
+            self._tell("publish", names=names, files=[path for path, _, _ in opened])
             self._sent |= {path: mark for path, _, mark in opened}
-            self._sent = {path: mark for path, mark in self._sent.items() if not path or self._same(path)}
+        # What the node has no longer, the store has not either. Of what changed meanwhile it has what was sent.
+        self._sent = {p: mark for p, mark in self._sent.items() if not p.startswith(REMOVED) or self._same(p)}
+        return True
 
-    def _send_others(self) -> None:
-        """Send all else that is new, whole; the folder `best` is one thing."""
+    def _send_others(self, left_out: tuple[str, ...] = ()) -> None:
+        """Send all else that is new, whole, but for these folders; the folder `best` is one thing."""
         own = ("run.json", "checkpoints/last")
-        left = [p for p in self._files() if not p.startswith(("checkpoints/ckpt-", "replay/")) and p not in own]
+        left = [path for path in self._files() if not path.startswith((*REMOVED, *left_out)) and path not in own]
         new = [path for path in left if not self._table(path) and not self._same(path)]
         if any(path.startswith(BEST) for path in new):
             new = [path for path in left if path in new or path.startswith(BEST)]
@@ -228,7 +236,7 @@ class Away:
                     self._tell("link", path=twin, to=path)
                 else:
                     self._put(path, file, mark[2])
-            self._tell("publish")
+            self._tell("publish", files=[path for path, _, _ in opened])
             self._sent |= {path: mark for path, _, mark in opened}
 
     def _send_tables(self) -> None:
@@ -254,7 +262,7 @@ class Away:
                         return
             self._tell("clear")
             self._put(path, file, mark[2])
-            self._tell("publish")
+            self._tell("publish", files=[path])
             self._remember(path, file, mark)
 
     def _send_log(self) -> None:
@@ -305,7 +313,7 @@ class Away:
         """Send a small file whose bytes were read before."""
         self._tell("clear")
         self._tell("put", data, path=path, offset=0, sha256=hashlib.sha256(data).hexdigest())
-        self._tell("publish")
+        self._tell("publish", files=[path])
         self._sent[path] = mark
 
     def _files(self) -> list[str]:
@@ -325,7 +333,7 @@ class Away:
         try:
             return _identity(os.stat(path))
         except OSError:
-            return 0, 0, 0
+            return NOTHING
 
     def _same(self, path: str) -> bool:
         return self._sent.get(path) == self._mark(self.run / path)
@@ -344,3 +352,11 @@ class Away:
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _without_result(written: bytes) -> bytes:
+    """The text of a run.json as it was before the training ended."""
+    info = json.loads(written)
+    if "result" not in info:
+        return written
+    return json.dumps({name: value for name, value in info.items() if name != "result"}, indent=2).encode() + b"\n"

@@ -12,7 +12,6 @@ that a node that comes back writes nothing.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import secrets
@@ -303,10 +302,13 @@ class Cluster:
         if one.away:
             name = Path(os.path.relpath(directory, self.root)).as_posix()
             store = {"run": name, "attempt": number, "directory": str(task.job.directory)}
-            text = self._text(words=words, cwd=os.getcwd(), store=store, given=_given(words))
+            words, given = _given(words, os.getcwd())
+            text = self._text(words=words, cwd=os.getcwd(), store=store, given=given)
         else:
             variables = fence.told(number, Path(directory))
-            text = self._text(words=words, cwd=os.getcwd(), log=os.path.abspath(task.log), variables=variables)
+            given = _given(words)[1]  # to be compared with those that are there
+            log = os.path.abspath(task.log)
+            text = self._text(words=words, cwd=os.getcwd(), log=log, variables=variables, given=given)
         gpus = int(task.pins.device == "cuda")
         do = "run_away" if one.away else "run"
         task.node, task.number = one, self.link.submit(do, one.id, text, task.pins.workers, gpus)
@@ -357,11 +359,20 @@ def _kind(facts: dict[str, Any]) -> tuple[Any, Any]:
     return facts["processor"], facts["versions"].get("processor")
 
 
-def _given(words: list[str]) -> dict[str, str]:
-    """The texts of the files that the words of a training name, by their names: presets."""
-    named = [name for word, name in itertools.pairwise(words) if word == "--preset"]
-    named += [word.removeprefix("--preset=") for word in words if word.startswith("--preset=")]
-    return {name: read_bytes(Path(name), MAX_LINE).decode(errors="replace") for name in named if os.path.isfile(name)}
+def _given(words: list[str], start: str = "") -> tuple[list[str], dict[str, str]]:
+    """The words of a training, and the texts of the files that they name, by their names: presets.
+
+    With `start`, absolute names become relative to it: a node cannot write files to any place.
+    """
+    words, given = list(words), {}
+    for at, word in enumerate(words):
+        before = "--preset=" if word.startswith("--preset=") else ""
+        name = word.removeprefix(before)
+        if (before or words[at - 1 : at] == ["--preset"]) and os.path.isfile(name):
+            text = read_bytes(Path(name), MAX_LINE).decode(errors="replace")
+            name = os.path.relpath(name, start) if start and os.path.isabs(name) else name
+            words[at], given[name] = before + name, text
+    return words, given
 
 
 def _last_step(run: Path) -> int | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield import compute
-from playfield.errors import DataError, EnvError, PlayfieldError, StorageError
+from playfield.errors import DataError, EnvError, PlayfieldError, StorageError, UsageError
 from playfield.experiments import away
 from playfield.runs import fence
 from playfield.runs.info import VERSION
@@ -58,12 +58,18 @@ def run(text: str) -> str:
     """Run `playfield` on this node until it ends; returns its exit code as JSON.
 
     A KeyboardInterrupt asks it to save and end, a second one ends it. It saves and ends when this process is gone.
+    Nothing begins where a file that the words name says something else on this node.
 
     Args:
         text: JSON with `words` of the command, the directory `cwd`, the file `log` for its standard error,
-            `variables` of the environment, and `threads`, the values of `THREADS` where they are set.
+            `variables` of the environment, `threads`, the values of `THREADS` where they are set, and `given`, the
+            texts of files that the words name.
     """
     told = json.loads(text)
+    for name, given in told.get("given", {}).items():
+        if _text(Path(told["cwd"], name)) not in (None, given):
+            line = f"{name} says something else on this node than where the command was typed"
+            return json.dumps({"code": UsageError.exit_code, "line": line})
     code, _ = _wait_for(told, told["words"], Path(told["cwd"]), Path(told["log"]))
     return json.dumps({"code": code})
 
@@ -97,7 +103,7 @@ def run_with(text: str, ask: away.Ask) -> str:
     Args:
         text: as for `run`, without `log`. In `words` the directory stands for the one on this node. `store` has the
             `run`, its name below the directory of the experiment; its `directory`; and the number of the `attempt`.
-            `given` has the texts of files that the words name.
+            The names in `given` are relative.
         ask: the store.
 
     Returns:
@@ -117,22 +123,37 @@ def run_with(text: str, ask: away.Ask) -> str:
     except Exception as failure:
         code, error, line = 0, failure, ""
     if isinstance(error, away.LaterError):
-        return json.dumps({"code": DataError.exit_code, "line": f"{known}{fence.ELSEWHERE}{error}"})
+        return json.dumps({"code": DataError.exit_code, "line": f"{known}{error}"})
     if error is not None and code in (0, 143):
         code, line = _why(error)
     return json.dumps({"code": code, "line": line})
 
 
 def _with_given(given: dict[str, str], cwd: Path, home: Path) -> Path:
-    """The directory to train in, in which these files are: that of the command, or else one of this node's own."""
-    if cwd.is_dir() and all((cwd / name).is_file() for name in given):
+    """The directory to train in, in which these files are: that of the command, or else one of this node's own.
+
+    That has as many folders above it, below `home`, as a name has `..`. Raises DataError for a name that is not
+    relative.
+    """
+    if cwd.is_dir() and all(_text(cwd / name) == text for name, text in given.items()):
         return cwd
+    up = max((Path(name).parts.count("..") for name in given), default=0)
+    there = home.joinpath("cwd", *["up"] * up)
+    there.mkdir(parents=True)
     for name, text in given.items():
-        path = home / name
-        if path.is_relative_to(home) and ".." not in path.parts:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-    return home
+        if Path(name).is_absolute():
+            raise DataError(f"{name} is not below this node's own directory")
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_bytes(text.encode())
+    return there
+
+
+def _text(path: Path) -> str | None:
+    """The text of a file, as the words of a training name it; None where there is none that can be read."""
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return None
 
 
 def _why(error: Exception) -> tuple[int, str]:

@@ -22,6 +22,7 @@ import ray
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from playfield.errors import EnvError
 from playfield.experiments import node
 from playfield.experiments.mailbox import Mailbox
 from playfield.experiments.store import Store
@@ -117,6 +118,7 @@ class Bridge:
         here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = ray.remote(max_restarts=-1)(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.store = Store(Path(root), lambda line: self.tell(note=line))
+        self.store.sweep()
         threading.Thread(target=self.answer, args=(self.store,), daemon=True).start()
 
     def answer(self, store: Store) -> None:
@@ -124,10 +126,19 @@ class Bridge:
         while True:
             try:
                 for number, text, data in ray.get(self.mailbox.take.remote()):
-                    self.mailbox.answer.remote(number, *store.answer(text, data))
+                    self.mailbox.answer.remote(number, *self.answer_one(store, text, data))
             except Exception as error:  # it is started again, and nodes ask again
                 self.tell(note=f"store: {type(error).__name__}: {first_line(error)}")
                 time.sleep(NODES)
+
+    def answer_one(self, store: Store, text: str, data: bytes) -> tuple[str, bytes]:
+        """Answer one question, whatever it is: others wait behind it."""
+        try:
+            return store.answer(text, data)
+        except Exception as error:
+            line = f"{type(error).__name__}: {first_line(error)}"
+            self.tell(note=f"store: {line}")
+            return json.dumps({"error": line, "code": EnvError.exit_code}), b""
 
     def look_at_nodes(self) -> None:
         """Say which nodes there are, where that has changed."""

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +32,7 @@ ASIDE = ".store"  # in the directory of the experiment: files of which more are 
 OWN = ("lock", fence.FILE)  # files of a run directory that belong to the machine that they are on
 CHECKPOINT, SEGMENT = re.compile(r"ckpt-\d{12}"), re.compile(r"\d{8}\.seg")
 _TEMPORARY = re.compile(r".*\.tmp-\d+(-\d+)?|.*\.old|.*\.damaged(-\d+)?")
+OLD = 60.0  # seconds after which nobody completes what was put aside
 LEFT_OUT = ("films", "explain")  # folders that no training goes on from
 
 
@@ -46,6 +48,7 @@ class Store:
         self.root, self.tell = Path(root), tell
         self._told: dict[str, str] = {}
         self._sums: dict[Path, Any] = {}  # of files that are put aside, so far
+        self._grown: dict[Path, set[Path]] = {}  # tables with rows that may not be on the disk yet, of each run
         self._runs: set[Path] = set()
 
     def answer(self, text: str, data: bytes = b"") -> tuple[str, bytes]:
@@ -87,7 +90,8 @@ class Store:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._clear(directory)  # a full disk has the more room for others
-            raise StorageError(f"cannot write {directory}: {error.strerror or error}") from error
+            verb = "read" if do in ("begin", "read") else "write"
+            raise StorageError(f"cannot {verb} {directory}: {error.strerror or error}") from error
         except StorageError:
             self._clear(directory)
             raise
@@ -98,6 +102,18 @@ class Store:
         """Remove what was put aside, which nobody will complete."""
         for directory in self._runs:
             self._clear(directory)
+
+    def sweep(self) -> None:
+        """Remove what was put aside for a store that was killed: nothing came for a minute.
+
+        A node that is only slow loses nothing by it: it is told so when it goes on, and sends its files again.
+        """
+        for aside in (self.root / ASIDE).glob("*"):
+            with contextlib.suppress(OSError):  # of others, who remove it at this moment
+                if time.time() - max(path.stat().st_mtime for path in (aside, *aside.rglob("*"))) > OLD:
+                    remove(aside)
+        with contextlib.suppress(OSError):  # not there, or there is more in it
+            (self.root / ASIDE).rmdir()
 
     # What nodes ask for ----------------------------------------------------------------------------------
 
@@ -128,7 +144,7 @@ class Store:
         self, directory: Path, path: str, offset: int, data: bytes = b"", sha256: str | None = None
     ) -> tuple[dict[str, Any], bytes]:
         """Put a piece of a file aside; with `sha256`, that of the whole file, it is the last one."""
-        where = _inside(self._aside(directory), path)
+        where = _inside(self._aside(directory), _of_all(path))
         where.parent.mkdir(parents=True, exist_ok=True)
         digest = self._sums.setdefault(where, hashlib.sha256()) if offset else hashlib.sha256()
         self._sums[where] = digest
@@ -150,7 +166,7 @@ class Store:
 
     def _link(self, directory: Path, path: str, to: str) -> tuple[dict[str, Any], bytes]:
         """Put a file aside that the run has under another name."""
-        source, where = _inside(directory, path), _inside(self._aside(directory), to)
+        source, where = _inside(directory, path), _inside(self._aside(directory), _of_all(to))
         where.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             where.unlink()
@@ -159,13 +175,18 @@ class Store:
             os.link(source, where)
         except OSError:  # no hard links here
             shutil.copyfile(source, where)
+            _sync(where)
         return {}, b""
 
     def _append(self, directory: Path, path: str, offset: int, data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Add rows to a table that has `offset` bytes; otherwise nothing is written, and `has` is how many it has."""
-        where = _inside(directory, path)
+        """Add rows to a table that has `offset` bytes; otherwise nothing is written, and `has` is how many it has.
+
+        They are on the disk before the checkpoint that follows them is published.
+        """
+        where = _inside(directory, _of_all(path))
         if not where.is_file() or (has := where.stat().st_size) != offset:
             return {"has": has if where.is_file() else -1}, b""
+        self._grown.setdefault(directory, set()).add(where)
         with open_regular(where.parent, where.name, append=True) as file:
             try:
                 rest = memoryview(data)
@@ -177,17 +198,26 @@ class Store:
                 raise
         return {}, b""
 
-    def _publish(self, directory: Path, names: list[str] | None = None) -> tuple[dict[str, Any], bytes]:
+    def _publish(
+        self, directory: Path, names: list[str] | None = None, files: list[str] | None = None
+    ) -> tuple[dict[str, Any], bytes]:
         """Give all files that were put aside their places: replay files first, then checkpoints.
 
-        With `names`, the checkpoints and replay files that the node has, others are removed after that.
+        With `names`, the checkpoints and replay files that the node has, others are removed after that. `files` are
+        those that the node has put aside.
         """
         aside = self._aside(directory)
-        files = [path for path in sorted(aside.rglob("*")) if path.is_file()]
+        if lost := [path for path in files or () if not _inside(aside, path).is_file()]:
+            raise DataError(f"{lost[0]} is missing")
+        for table in sorted(self._grown.get(directory, ())):
+            with contextlib.suppress(FileNotFoundError):
+                _sync(table)
+        self._grown.pop(directory, None)
+        found = [path for path in sorted(aside.rglob("*")) if path.is_file()]
         folders = sorted(one for one in aside.glob("checkpoints/*") if one.is_dir())
         for folder in folders:
             _complete(folder)
-        for path in files:
+        for path in found:
             if path.parent not in folders:
                 where = directory / path.relative_to(aside)
                 where.parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +264,20 @@ def _inside(directory: Path, path: str) -> Path:
     if not parts or path.startswith("/") or not {"..", "\0"}.isdisjoint(parts):
         raise DataError(f"{shown(path)} is no file of a run")
     return directory.joinpath(*parts)
+
+
+def _of_all(path: str) -> str:
+    """A path that nodes may write. Raises DataError for a file that belongs to this machine."""
+    if PurePosixPath(path).parts in [(name,) for name in OWN]:
+        raise DataError(f"{shown(path)} is no file that nodes send")
+    return path
+
+
+def _sync(path: Path) -> None:
+    """Make the content of a file durable."""
+    storage.fault_point(f"fsync {path.name}")
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _complete(folder: Path) -> None:

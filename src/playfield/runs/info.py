@@ -69,7 +69,7 @@ def read_info(run: Path) -> dict[str, Any]:
 
 def newest_run(root: Path = Path("runs")) -> Path:
     """The run under `root` that wrote a checkpoint last. Raises UsageError when there is none."""
-    marks = list(root.glob("**/checkpoints/last"))
+    marks = [path for path in root.glob("**/checkpoints/last") if not _hidden(path, root)]
     if not marks:
         raise UsageError(f"no run with a checkpoint under {root}/: train one first (`playfield train breakout`)")
     return max(marks, key=lambda p: p.stat().st_mtime).parent.parent
@@ -96,17 +96,26 @@ def run_to_resume(directory: Path) -> Path:
 
 
 def runs_under(folder: Path | str) -> Iterator[Path]:
-    """Run directories at or under `folder`, by name; links are not followed, and a run holds no runs."""
+    """Run directories at or under `folder`, by name; links are not followed, and a run holds no runs.
+
+    Folders below it whose names begin with a dot are not looked into: what they hold is on its way.
+    """
     for place, names, files in os.walk(folder):
         if "run.json" in files:
             names.clear()
             yield Path(place)
-        names.sort()
+        names[:] = sorted(name for name in names if not name.startswith("."))
 
 
 def all_runs() -> list[str]:
     """Every run directory under `runs/`."""
-    return [str(path.parent) for path in Path("runs").glob("**/run.json")]
+    root = Path("runs")
+    return [str(path.parent) for path in root.glob("**/run.json") if not _hidden(path, root)]
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    """Whether a folder between them has a name that begins with a dot."""
+    return any(name.startswith(".") for name in path.relative_to(root).parts)
 
 
 def no_run(name: str | Path) -> UsageError:
