@@ -160,7 +160,7 @@ def test_a_file_of_a_preset_goes_along(tmp_path, there, monkeypatch):
     one, seen = Child(tmp_path, monkeypatch), []
     monkeypatch.setattr(node, "_wait_for", lambda told, words, cwd, *more: (seen.append(cwd), 0, None)[1:])
     for cwd, names in (("/there/is/none", ["sets/mine.toml"]), (str(tmp_path), ["sets/mine.toml"]), (str(there), [])):
-        text = one.text(cwd=cwd, given=dict.fromkeys(names, "algo"))
+        text = one.text(cwd=cwd, given=dict.fromkeys(names, "algo = 'ppo'"))
         assert json.loads(node.run_with(text, one.store.answer))["code"] == 0
     assert seen[0].parent.parent == there
     assert seen[1:] == [tmp_path, there]
