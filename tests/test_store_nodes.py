@@ -19,7 +19,7 @@ from playfield.experiments.store import Store
 from playfield.runs import fence, lock, storage
 
 AWAY = {"sees": False}
-STEPS = 2_000
+STEPS = 1_200
 
 
 @pytest.fixture(autouse=True)
