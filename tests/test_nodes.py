@@ -208,12 +208,12 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
 
 
 @contextlib.contextmanager
-def waiting(monkeypatch):
-    """A rendezvous that waits, its address, and what it says."""
+def waiting(monkeypatch, count=2):
+    """A rendezvous that waits for the rest of so many machines, its address, what it says, and what comes of it."""
     monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
     said: list[str] = []
     where = Address("127.0.0.1", free_port())
-    meets = Rendezvous(where, 1, 2, "fp32", said.append)
+    meets = Rendezvous(where, 1, count, "fp32", said.append)
     found: list[object] = []
 
     def wait():
@@ -227,8 +227,9 @@ def waiting(monkeypatch):
     try:
         yield where, said, found
     finally:
-        meets.close()
+        meeting.give_up("the test is over")
         thread.join(10.0)
+        meeting.begin()
         assert not thread.is_alive()
 
 
@@ -359,7 +360,8 @@ def test_a_token_is_asked_for(words, monkeypatch, tmp_path, capsys):
 
 def test_an_address_that_does_not_answer_is_one_line(monkeypatch, capsys):
     monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
-    monkeypatch.setattr(join, "ANSWER", 0.5)
+    for module in (join, meeting):
+        monkeypatch.setattr(module, "ANSWER", 0.5)
     port = free_port()
     begin = time.monotonic()
     assert main(["train", "--join", f"127.0.0.1:{port}"]) == 2

@@ -54,9 +54,10 @@ def pretended(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_a_training_with_a_task_of_a_cluster_ends_with_the_bits_of_one_machine(pretended):
+def test_a_training_with_a_task_of_a_cluster_ends_with_the_bits_of_one_machine(pretended, capsys):
     assert main([*SMALL.split(), "one"]) == 0
     assert main([*SMALL.split(), "two", "--nodes", "2", "--on", "ray"]) == 0
+    assert "Ray" not in capsys.readouterr().err  # they are to be quiet
     one, two = (json.loads((pretended / name / "run.json").read_text())["result"]["hash"] for name in ("one", "two"))
     assert one == two
 

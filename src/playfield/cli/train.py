@@ -32,7 +32,7 @@ from playfield.experiments import ray_link, together
 from playfield.options import FORMS, Option
 from playfield.runs import catalog
 from playfield.runs.goal import parse_score, requested
-from playfield.runs.info import read_info, run_to_resume
+from playfield.runs.info import run_to_resume
 from playfield.runs.output import complain
 from playfield.runs.preset_file import file_hint, is_file, read_preset
 from playfield.training import meeting
@@ -56,37 +56,44 @@ def train(words: list[str]) -> int:
     """Train an agent, or resume a run."""
     options, say, profile = understand(words)
     if "join" in options:
+        meeting.connect(options["join"]).close()  # a wrong address is reported at once, before torch is imported
+
         from playfield.training.join import join
 
         join(options["join"], say or (lambda _: None))
         return 0
     on = options.pop("on", None)
     if on is not None:
-        together.secret()
-        options.setdefault("rendezvous", str(together.own_address(ray_link.asked(on))))
+        return _train_on(on, options, say, profile)
     if "resume" in options:
         run_to_resume(Path(options["resume"]))
     else:
         from playfield.training.prepare import check
 
         check(Request(**options))
-    if on is None:
-        return _train(options, say, profile)
-    return _train_on(on, options, say, profile)
+    return _train(options, say, profile)
 
 
 def _train_on(on: str, options: dict[str, Any], say: Any, profile: bool) -> int:
-    """Train with the other machines on a Ray cluster."""
-    from playfield.training.prepare import prepare
+    """Train with the other machines on a Ray cluster. What is wrong with the words is said before that is asked."""
+    from playfield.training.prepare import check, prepare
+    from playfield.training.train import check_resume, check_start
 
-    nodes = options["nodes"]
+    together.secret()
+    nodes, given = options["nodes"], options.get("rendezvous")
+    asked = {"rendezvous": f":{meeting.PORT}", **options}  # or another one: that is known once the nodes are
     if "resume" in options:
-        workers = int(read_info(run_to_resume(Path(options["resume"])))["compute"]["workers"])
+        workers, left = check_resume(**asked)
+        if not left:
+            return _train(asked, say, profile)
     else:
-        workers = prepare(Request(**options)).compute.workers
-    where = meeting.address("--rendezvous", options["rendezvous"])
-    with together.gathered(ray_link.asked(on), where, nodes - 1, max(1, workers // nodes), complain):
-        return _train(options, say, profile)
+        check(Request(**asked))
+        check_start(Request(**asked))
+        workers = prepare(Request(**asked)).compute.workers
+    where = meeting.address("--rendezvous", given) if given else None
+    told = complain if say else (lambda _: None)
+    with together.gathered(ray_link.asked(on), where, nodes - 1, max(1, workers // nodes), told) as found:
+        return _train({**options, "rendezvous": str(found)}, say, profile)
 
 
 def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:

@@ -7,13 +7,14 @@ The first machine is the one where the command is typed: the run is written ther
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from playfield.errors import UsageError
@@ -21,21 +22,46 @@ from playfield.experiments import node, ray_link
 from playfield.experiments.ray_link import ADDRESS, ANSWER, Link
 from playfield.runs.console import Say
 from playfield.training import meeting
-from playfield.training.meeting import TOKEN, Address
+from playfield.training.meeting import ANY, TOKEN, Address
 
 POLL = 0.2  # seconds between two looks at the tasks
 
 
-def own_address(cluster: str) -> Address:
-    """An address of this machine that nodes of a cluster reach, with a free port."""
-    host = "127.0.0.1"
-    if found := ADDRESS.fullmatch(cluster):
-        there = found[2].strip("[]")
-        with socket.socket(socket.AF_INET6 if ":" in there else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((there, int(found[3])))  # nothing is sent
-            host = probe.getsockname()[0]
+def own_address(cluster: str, hosts: Collection[str], port: int = 0) -> Address:
+    """An address of this machine at which nodes reach it; its port is a free one unless it is given.
+
+    Args:
+        cluster: address of the cluster, as `ray_link.asked` returns it.
+        hosts: names of the nodes.
+
+    Raises:
+        UsageError: none is found.
+    """
+    others = sorted(set(hosts) - {socket.gethostname()}) if cluster != "local" else []
+    found = ADDRESS.fullmatch(cluster)
+    routes = map(_route, [*([found[2].strip("[]")] if found else []), *others])
+    # Other machines do not reach this one at 127.0.0.1, which is where a cluster's head may be asked.
+    host = next((one for one in routes if one and not (others and ipaddress.ip_address(one).is_loopback)), "")
+    if not host and others:
+        raise UsageError(
+            f"no address of this machine is known at which {others[0]} reaches it: give one with --rendezvous "
+            "HOST:PORT"
+        )
+    host = host or "127.0.0.1"
+    if port:
+        return Address(host, port)
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
         return Address(host, server.getsockname()[1])
+
+
+def _route(there: str) -> str:
+    """The address of this machine from which packets to a host go; empty where that is not known."""
+    with contextlib.suppress(OSError, UnicodeError):
+        for family, kind, _, _, where in socket.getaddrinfo(there, 9, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.connect(where)  # nothing is sent
+                return str(probe.getsockname()[0])
+    return ""
 
 
 def secret() -> None:
@@ -61,11 +87,12 @@ def places(nodes: list[dict[str, Any]], count: int, cores: int) -> list[dict[str
 
 
 @contextlib.contextmanager
-def gathered(cluster: str, where: Address, count: int, cores: int, say: Say) -> Iterator[None]:
-    """Inside, the other machines join the training that waits at an address.
+def gathered(cluster: str, given: Address | None, count: int, cores: int, say: Say) -> Iterator[Address]:
+    """Inside, the other machines join the training that waits at the address that this yields.
 
     Args:
         cluster: address of the cluster, as `ray_link.asked` returns it.
+        given: where it is to wait; None: at an address of this machine that nodes reach.
         count: other machines.
         cores: that each of them needs.
         say: receives what is said of them.
@@ -73,36 +100,43 @@ def gathered(cluster: str, where: Address, count: int, cores: int, say: Say) -> 
     say(f"{'starting Ray here' if cluster == 'local' else f'joining {cluster}'} ...")
     meeting.begin()
     with contextlib.closing(ray_link.RayLink(cluster)) as link:
-        watch = _Watch(link, say)
-        watch.start(where, count, cores)
+        watch = _Watch(link)
+        found = places(watch.nodes(count), count, cores)
+        where = given
+        if given is None or given.host in ANY:  # which is none that others could be told
+            where = own_address(cluster, [place["host"] for place in found], given.port if given else 0)
+        assert where is not None
+        watch.start(where, found, cores)
         try:
-            yield
+            yield given or where
         finally:
             watch.close()
+            meeting.begin()  # what became of these machines does not concern another training
 
 
 class _Watch:
     """Looks after the tasks."""
 
-    def __init__(self, link: Link, say: Say) -> None:
-        self._link, self._say = link, say
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._hosts: dict[int, str] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="playfield-together", daemon=True)
 
-    def start(self, where: Address, count: int, cores: int) -> None:
-        """Start the tasks. Raises UsageError where the cluster has no room for them, or says nothing."""
+    def start(self, where: Address, found: list[dict[str, Any]], cores: int) -> None:
+        """Start a task on each of these nodes, which joins the training that waits at an address."""
         told = {
             "words": ["train", "--join", str(where)],
             "cwd": os.getcwd(),
             "threads": node.threads(),
             "variables": {TOKEN: meeting.token().decode()},
         }
-        for place in places(self._nodes(count), count, cores):
+        for place in found:
             self._hosts[self._link.submit("join", place["id"], json.dumps(told), cores)] = place["host"]
         self._thread.start()
 
-    def _nodes(self, count: int) -> list[dict[str, Any]]:
+    def nodes(self, count: int) -> list[dict[str, Any]]:
+        """The nodes of the cluster, more than `count` where they come in time. Raises UsageError where it is gone."""
         end, found = time.monotonic() + ANSWER, list[dict[str, Any]]()
         while time.monotonic() < end and len(found) <= count:  # more may come in a moment
             for event in self._link.events():

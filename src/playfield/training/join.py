@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from playfield import compute
@@ -19,11 +18,10 @@ from playfield.runs.line import Far
 from playfield.runs.machine import Pulse
 from playfield.runs.output import complain
 from playfield.runs.signals import SAME, stopping
-from playfield.training.meeting import ANSWER, Address, token
+from playfield.training.meeting import AGAIN, ANSWER, Address, connect, token
 from playfield.training.processes import Children, work
 from playfield.training.rendezvous import Refused, facts, greet
 
-AGAIN = 0.25  # seconds between two tries to connect
 LEAVE = 10.0  # seconds that this process may take to end once the first machine is gone
 
 
@@ -40,10 +38,9 @@ def join(where: Address, say: Say) -> None:
         EnvError: it is gone, or what ended its training.
         Left: this process was asked to stop.
     """
-    secret = token()
-    line = Far(_connect(where))  # before torch is asked for anything: a mistake is reported at once
+    secret, hello = token(), facts()  # which take their time: before the first machine waits for them
+    line = _greeted(where, secret, hello)
     with _asked(where, line):
-        greet(line, secret, facts())
         taken = line.receive()
         if "refused" in taken:
             raise Refused(str(taken["refused"])[:500])
@@ -53,7 +50,8 @@ def join(where: Address, say: Say) -> None:
     side = _Side(where, line, children)
     try:
         with side.signals():
-            lines = [_worker(where, secret, session, number, k) for k in range(workers)]
+            own = {"session": session, "machine": number}
+            lines = [_greeted(where, secret, {**own, "worker": k}, side.over) for k in range(workers)]
             side.own = lines[0]
             for one in lines[1:]:
                 children.start(one.fileno(), far=True)
@@ -61,28 +59,13 @@ def join(where: Address, say: Say) -> None:
             say(f"joined the training of {where} as machine {number}, with {workers} worker{'s' * (workers > 1)}")
             work(lines[0], children.file)
             side.result()
+    except PlayfieldError as error:
+        if (left := side.left()) and not isinstance(error, Left):
+            raise left from None
+        raise
     finally:
         side.close()
     say(f"the training of {where} has ended")
-
-
-def _connect(where: Address) -> socket.socket:
-    """A connection to the first machine, which may begin to listen within `ANSWER` seconds."""
-    end, why = time.monotonic() + ANSWER, ""
-    while (left := end - time.monotonic()) > 0:
-        try:
-            return socket.create_connection((where.host or "localhost", where.port), timeout=left)
-        except TimeoutError:
-            break
-        except (OSError, UnicodeError) as error:
-            why = f": {getattr(error, 'strerror', None) or error}"
-            if isinstance(error, socket.gaierror | UnicodeError):
-                break
-            time.sleep(AGAIN)
-    raise UsageError(
-        f"--join {where}: no training answers there{why or f' in {ANSWER:.0f} s'}; begin one on that machine with "
-        f"--nodes N --rendezvous {where}"
-    )
 
 
 @contextlib.contextmanager
@@ -105,12 +88,26 @@ def _asked(where: Address, line: Far) -> Iterator[None]:
         raise
 
 
-def _worker(where: Address, secret: bytes, session: str, number: int, worker: int) -> Far:
-    """The line of a worker of this machine."""
-    line = Far(_connect(where))
-    with _asked(where, line):
-        greet(line, secret, {"session": session, "machine": number, "worker": worker})
-    return line
+def _greeted(
+    where: Address, secret: bytes, hello: Mapping[str, Any], over: Callable[[], bool] = lambda: False
+) -> Far:
+    """A line to the first machine, once both have shown the token.
+
+    Where too many come to it at once, or strangers hold it up, it ends a line before that: then another one is tried,
+    for `ANSWER` seconds, and until `over` says that it is of no use.
+    """
+    end = time.monotonic() + ANSWER
+    while True:
+        line = Far(connect(where))
+        with _asked(where, line):
+            try:
+                greet(line, secret, hello)
+                return line
+            except (EOFError, ConnectionError):
+                if time.monotonic() > end or over():
+                    raise
+        line.close()
+        time.sleep(AGAIN)
 
 
 class _Side:
@@ -176,8 +173,9 @@ class _Side:
         self._over.set()
 
     def _leave(self) -> None:
-        complain(f"playfield: {self._lost_error()}")
-        os._exit(EnvError.exit_code)
+        error = self.left() or self._lost_error()
+        complain(f"playfield: {error}")
+        os._exit(error.exit_code)
 
     def _lost_error(self) -> EnvError:
         return EnvError(
@@ -185,18 +183,29 @@ class _Side:
             "one join again"
         )
 
+    def over(self) -> bool:
+        """Whether the first machine has ended the training here, or is gone."""
+        return self._over.is_set()
+
+    def left(self) -> Left | None:
+        """The error that says that this process was asked to stop, if it was."""
+        if not self._signum:
+            return None
+        why = (self._end[1] if self._end else self._lost) or "has ended"
+        left = Left(f"stopped by {signal.Signals(self._signum).name}; the first machine: {why}")
+        left.exit_code = 128 + self._signum
+        return left
+
     def result(self) -> None:
         """How the training has ended; it has for the worker that is this process. Raises as `join` does."""
         self._over.wait(ANSWER)
+        if left := self.left():
+            raise left
         if self._end is None:
             raise self._lost_error()
         code, why = self._end
-        if self._signum:
-            left = Left(f"stopped by {signal.Signals(self._signum).name}; the first machine: {why or 'has ended'}")
-            left.exit_code = 128 + self._signum
-            raise left
         if code:
-            ended = EnvError(f"the first machine has ended the training: {why or f'exit code {code}'}")
+            ended = EnvError(f"the first machine has ended the training here: {why or f'exit code {code}'}")
             ended.exit_code = code
             raise ended
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ TOKEN, TOKEN_FILE = "PLAYFIELD_TOKEN", "PLAYFIELD_TOKEN_FILE"  # variables of th
 SHORTEST = 16  # characters of a token
 PORT = 29500  # as torchrun has it
 ANSWER = 10.0  # seconds that an address may take to answer
+AGAIN = 0.25  # seconds between two tries to connect
+ANY = ("", "0.0.0.0", "::")  # hosts that mean all addresses of the machine that listens
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.%\w]*\]|[^\s:/\[\]]*)(?::(\d{1,5}))?")
 
 
@@ -36,6 +40,25 @@ def address(flag: str, text: str) -> Address:
     if found is None or not text or not 0 < int(found[2] or PORT) < 65536:
         raise UsageError(f"{flag} {shown(text, plain=True)}: an address is written as HOST:PORT")
     return Address(found[1].strip("[]"), int(found[2] or PORT))
+
+
+def connect(where: Address) -> socket.socket:
+    """A connection to the first machine, which may begin to listen within `ANSWER` seconds. Raises UsageError."""
+    end, why = time.monotonic() + ANSWER, ""
+    while (left := end - time.monotonic()) > 0:
+        try:
+            return socket.create_connection((where.host or "localhost", where.port), timeout=left)
+        except TimeoutError:
+            break
+        except (OSError, UnicodeError) as error:
+            why = f": {getattr(error, 'strerror', None) or error}"
+            if isinstance(error, socket.gaierror | UnicodeError):
+                break
+            time.sleep(AGAIN)
+    raise UsageError(
+        f"--join {where}: no training answers there{why or f' in {ANSWER:.0f} s'}; begin one on that machine with "
+        f"--nodes N --rendezvous {where}"
+    )
 
 
 def token() -> bytes:

@@ -20,17 +20,18 @@ from typing import Any
 
 from playfield import compute
 from playfield.compute import Compute, readable_size
-from playfield.errors import PlayfieldError, UsageError, visible
+from playfield.errors import EnvError, PlayfieldError, UsageError, visible
 from playfield.runs.console import Say
 from playfield.runs.info import VERSION
 from playfield.runs.line import Far
 from playfield.runs.machine import Machine
-from playfield.training.meeting import ANSWER, TOKEN, Address, Meeting, token, trouble
+from playfield.training.meeting import AGAIN, ANSWER, ANY, TOKEN, Address, Meeting, token, trouble
 from playfield.training.prepare import PROCESS_BYTES
 
 WAIT = 600.0  # seconds that the first machine waits for the others
 MOST = 2**16  # bytes of a message before both have shown the token
 STRANGERS = 32  # connections at once that have not shown it
+LOOK = 0.5  # seconds between two looks at them
 WORD = 1  # version of what both sides say
 
 
@@ -77,12 +78,16 @@ def _admit(line: Far, secret: bytes) -> dict[str, Any]:
     own = secrets.token_hex(32)
     line.send({"playfield": WORD, "nonce": own})
     given = line.receive(MOST)
+    if not isinstance(given, dict):
+        raise ValueError("no machine that wants to join")
     nonce, text, proof = (str(given[name]) for name in ("nonce", "hello", "proof"))
     if not hmac.compare_digest(proof, _proof(secret, "join", own, nonce, text)):
         line.send({"refused": f"{TOKEN} is another one there"})
         raise Refused("it does not have the token")
     line.send({"proof": _proof(secret, "lead", nonce, own)})
-    hello: dict[str, Any] = json.loads(text)
+    hello = json.loads(text)
+    if not isinstance(hello, dict):
+        raise ValueError("it does not say what it is")
     return hello
 
 
@@ -106,7 +111,8 @@ class Rendezvous:
         self._session = secrets.token_hex(16)
         self._own = facts()
         self._came: queue.Queue[tuple[Far, str, dict[str, Any]]] = queue.Queue()
-        self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._strangers: dict[Far, float] = {}  # lines that have not shown the token: when they are ended
+        self._fewer = threading.Condition()  # of them; held where they are changed
         self._over = False
         self._joining: dict[int, tuple[Machine, list[Far | None]]] = {}
         self._told: set[str] = set()
@@ -116,11 +122,13 @@ class Rendezvous:
         except (OSError, UnicodeError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise UsageError(f"--rendezvous {where}: this machine cannot listen there: {why}") from None
-        self.where = Address(socket.gethostname() if where.host in ("", "0.0.0.0", "::") else where.host, where.port)
+        self._socket.settimeout(LOOK)  # closing it does not wake a thread that accepts
+        self.where = Address(socket.gethostname() if where.host in ANY else where.host, where.port)
 
     def machines(self) -> list[Machine]:
         """Wait until all others have joined. Raises UsageError where they do not within `WAIT`."""
-        threading.Thread(target=self._listen, name="playfield-rendezvous", daemon=True).start()
+        listens = threading.Thread(target=self._listen, name="playfield-rendezvous", daemon=True)
+        listens.start()
         missing = self._count - 1
         more = f"{missing} more machine{'s' * (missing > 1)}"
         self._say(f"waiting for {more}; there: playfield train --join {self.where} (with the same {TOKEN})")
@@ -129,7 +137,7 @@ class Rendezvous:
             while len(found := [m for m, lines in self._joining.values() if all(lines)]) < missing:
                 if why := trouble():
                     raise UsageError(f"another machine does not come: {why}")
-                if self._over or time.monotonic() > end:
+                if time.monotonic() > end:
                     raise UsageError(
                         f"{len(found) + 1} of {self._count} machines came to {self.where} in {WAIT / 60:.0f} minutes"
                     )
@@ -138,52 +146,84 @@ class Rendezvous:
                 self._drop()
             return sorted(found, key=lambda machine: machine.number)
         except BaseException:
-            for machine, _ in self._joining.values():
-                machine.end(UsageError.exit_code, "the first machine did not begin")
-                machine.close(0.0)
+            for machine, lines in self._joining.values():
+                machine.end(UsageError.exit_code, "it did not begin")
+                _let_go(machine, lines)
             raise
         finally:
             self._over = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # where that wakes it at once
+            listens.join()
             self._socket.close()
-
-    def close(self) -> None:
-        """End waiting, from another thread."""
-        self._over = True
+            with self._fewer:  # who has shown the token now comes too late, see `_shake`
+                for line in self._strangers:
+                    line.cut()
+                self._strangers.clear()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._came.get_nowait()[0].close()
 
     def _drop(self) -> None:
         """Forget machines that are gone again."""
-        for number, (machine, _) in list(self._joining.items()):
+        for number, (machine, lines) in list(self._joining.items()):
             if machine.lost:
                 del self._joining[number]
                 self._say(f"{machine.error()}; waiting for another")
-                machine.close(0.0)
+                machine.end(EnvError.exit_code, f"{machine.error()}; it waits for another machine")
+                _let_go(machine, lines)
 
     def _listen(self) -> None:
         while not self._over:
             try:
                 connection, source = self._socket.accept()
-            except OSError:
-                return
-            if not self._strangers.acquire(blocking=False):
-                connection.close()
+                line = Far(connection)
+            except TimeoutError:
+                self._make_room(STRANGERS)
                 continue
-            threading.Thread(target=self._shake, args=(connection, str(source[0])), daemon=True).start()
+            except OSError:  # that one is gone again, or this process has too many files open
+                if not self._over:
+                    time.sleep(AGAIN)
+                continue
+            self._make_room(STRANGERS - 1)
+            with self._fewer:
+                self._strangers[line] = time.monotonic() + ANSWER
+            threading.Thread(target=self._shake, args=(line, str(source[0])), daemon=True).start()
 
-    def _shake(self, connection: socket.socket, source: str) -> None:
-        """Let the other side show its token."""
-        line = Far(connection)
+    def _make_room(self, most: int) -> None:
+        """End the lines whose time is over, and then the oldest, until so many strangers are left."""
+        with self._fewer:
+            for line in [line for line, end in self._strangers.items() if time.monotonic() > end]:
+                self._end_stranger(line)
+            if not self._fewer.wait_for(lambda: len(self._strangers) <= most, LOOK):
+                while len(self._strangers) > most:
+                    self._end_stranger(next(iter(self._strangers)))
+
+    def _end_stranger(self, line: Far) -> None:
+        del self._strangers[line]
+        line.cut()  # its thread closes it
+
+    def _shake(self, line: Far, source: str) -> None:
+        """Let the other side show its token, in `ANSWER` seconds, see `_make_room`."""
         try:
             line.timeout(ANSWER)
-            self._came.put((line, source, _admit(line, self._secret)))
+            hello = _admit(line, self._secret)
+            with self._fewer:
+                if line in self._strangers:
+                    self._came.put((line, source, hello))
+                    return
+            line.close()
         except Refused as error:
+            line.close()
             if source not in self._told and len(self._told) < STRANGERS:
                 self._told.add(source)
                 self._say(f"note: refused {source}: {error}")
-            line.close()
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except Exception:  # whatever a stranger sends
             line.close()
         finally:
-            self._strangers.release()
+            with self._fewer:
+                self._strangers.pop(line, None)
+                self._fewer.notify_all()
 
     def _meet(self, line: Far, source: str, hello: dict[str, Any]) -> None:
         """A machine, or a worker of one that has been taken."""
@@ -199,7 +239,7 @@ class Rendezvous:
             if ready := [one for one in lines if one is not None] if all(lines) else []:
                 machine.begin(ready)
                 self._say(f"{machine.name} has joined")
-        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError):
             line.close()
 
     def _take(self, line: Far, source: str, hello: dict[str, Any]) -> None:
@@ -245,6 +285,14 @@ class Rendezvous:
             return ""
         only = f" (only one of the two has {' '.join(differ)[:200]})" if differ else ""
         return visible(f"{str(there['model'])[:100]} instead of {own['model']}{only}")
+
+
+def _let_go(machine: Machine, lines: list[Far | None]) -> None:
+    """End the lines to a machine, also where some of its workers have not joined."""
+    machine.close(0.0)
+    for line in lines:
+        if line is not None:
+            line.close()
 
 
 def meet(asked: Meeting | None, chosen: Compute, say: Say) -> Callable[[], list[Machine]] | None:

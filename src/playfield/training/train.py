@@ -24,7 +24,7 @@ from playfield.replay import saved
 from playfield.runs import checkpoint, fence, foreign, goal
 from playfield.runs.algorithm import Algorithm, Config, Need
 from playfield.runs.console import Say
-from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, write_info
+from playfield.runs.info import NEEDED, is_run, read_info, run_to_resume, stored, write_info
 from playfield.runs.lock import RunLock
 from playfield.runs.output import lasting
 from playfield.runs.preset_file import is_file, read_preset
@@ -186,11 +186,16 @@ def train(
         return _start(request, told)
 
 
-def _start(request: Request, say: Say) -> Result:
+def check_start(request: Request) -> None:
+    """Raise UsageError where a new run cannot begin, as far as the request alone says it."""
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
     if request.run is not None and is_run(request.run):
         raise UsageError(f"{request.run} holds a run already: go on with `{resuming(request.run)}`")
+
+
+def _start(request: Request, say: Say) -> Result:
+    check_start(request)
     ready = prepare(request)
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
@@ -245,15 +250,31 @@ def _start_with(pool: Pool | None, ready: Prepared, say: Say) -> Result:
         return go(directory, info, module, cfg, request, None, say, run_fence, pool)
 
 
-def _resume(
-    directory: Path,
-    say: Say,
-    trust: bool,
+def check_resume(
+    resume: str | Path,
+    trust: bool = False,
     steps: int | None = None,
     target_score: float | None = None,
     target_games: int | None = None,
     **options: Any,
-) -> Result:
+) -> tuple[int, bool]:
+    """Find what is wrong with a resume, as `train` does, and write nothing.
+
+    Returns:
+        How many workers the run has, and whether anything is left to train.
+    """
+    directory, info, _, target = _reopened(Path(resume), trust, target_score, target_games, options)
+    folder, found = directory / "checkpoints", None
+    if folder.is_dir() and checkpoint.checkpoints(folder):
+        found = checkpoint.load(folder, ("run",), partial(foreign.check, info))
+    total = _total(directory, info, steps, found.step if found else 0)
+    return int(info["compute"]["workers"]), not _is_over(found, total, target)
+
+
+def _reopened(
+    directory: Path, trust: bool, target_score: float | None, target_games: int | None, options: dict[str, Any]
+) -> tuple[Path, dict[str, Any], tuple[Algorithm, Config, EnvSpec, Need], goal.Goal | None]:
+    """The directory, `run.json`, what `reopen` returns, and the target, of a run that is to go on."""
     fixed = {"save_seconds", "keep", "tensorboard", "console", "games", "film", "workers_as", "nodes", "rendezvous"}
     for name in options:
         if name not in fixed:
@@ -269,7 +290,34 @@ def _resume(
     saved.refuse_dropped(directory, info)
     meeting.asked(nodes := options.get("nodes", 1), options.get("rendezvous"))
     opened = reopen(directory, info, trust, options.get("workers_as"), nodes)
-    target = goal.changed(goal.from_info(info), target_score, target_games)
+    return directory, info, opened, goal.changed(goal.from_info(info), target_score, target_games)
+
+
+def _total(directory: Path, info: dict[str, Any], steps: int | None, done: int) -> int:
+    """Total steps of a run that goes on. Raises UsageError where a new total is done already."""
+    if steps is not None and steps != info["steps"] and steps <= done:
+        raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
+    return int(info["steps"] if steps is None else steps)
+
+
+def _is_over(found: checkpoint.Checkpoint | None, total: int, target: goal.Goal | None) -> bool:
+    """Whether a run has nothing left to train at its last checkpoint."""
+    if found is None:
+        return False
+    with stored("the checkpoint"):
+        return found.step >= total or (target is not None and target.reached(found.tree["run"]["scores"]))
+
+
+def _resume(
+    directory: Path,
+    say: Say,
+    trust: bool,
+    steps: int | None = None,
+    target_score: float | None = None,
+    target_games: int | None = None,
+    **options: Any,
+) -> Result:
+    directory, _, opened, target = _reopened(directory, trust, target_score, target_games, options)
     with RunLock(directory) as lock:
         if lock.note:
             say(lock.note)
@@ -288,51 +336,50 @@ def _resume_locked(
     run_fence: fence.Fence,
 ) -> Result:
     compute.setup()
-    info = read_info(directory)
+    info, before = read_info(directory), read_info(directory)
     found = checkpoint.take_over(directory / "checkpoints", saved.whole(directory, info))
     done = found.step if found else 0
     warnings = [f"skipped a damaged checkpoint: {reason}" for reason in found.skipped] if found else []
     if found is not None and (edits := foreign.changes(info, found)):
         warnings.append(f"no longer exact: changed by hand in {directory / 'run.json'}: {', '.join(edits)}")
         info["exact"] = False
-        write_info(directory, info)
     for line in warnings:
         logger.warning(line)
-    if steps is not None and steps != info["steps"]:
-        if steps <= done:
-            raise UsageError(f"{directory} has done {done:,} steps already: --steps must be more")
-        say(lengthen(info, opened[1], done, steps))
-        write_info(directory, info)
-    if line := goal.retarget(info, target, done):
-        say(line)
-        write_info(directory, info)
-    if info.pop("diverged", None) is not None:  # it may do better now, with other steps
-        write_info(directory, info)
     module, cfg, spec, need = opened
-    info["schedule"] = schedule_text(cfg, info["steps"])
+    told = list[str]()
+    if (total := _total(directory, info, steps, done)) != info["steps"]:
+        told.append(lengthen(info, cfg, done, total))
+    if line := goal.retarget(info, target, done):
+        told.append(line)
+    info.pop("diverged", None)  # it may do better now, with other steps
     for name in ("save_seconds", "keep"):
         if options.get(name) is None:
             options[name] = info.get(name, getattr(Request, name))
-    if remember(info, options):
-        write_info(directory, info)
-    if notes := went_on(info, done):
-        for line in notes:
-            say(line)
-        write_info(directory, info)
+    remember(info, options)
+    told += went_on(info, done)
     if need.line:
-        say(f"replay: {need.line}")
+        told.append(f"replay: {need.line}")
     request = Request(env=spec.id, algo=info["algo"], seed=info["seed"], run=directory, **options)
     replayed = (
         "; the games under way are played again to where they were" if done and spec.family.replays_on_restore else ""
     )
-    say(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
-    chosen, info = Compute(**info["compute"]), {**info, "spec": dataclasses.asdict(spec)}
-    how = remembered_workers(info, info["algo"], cfg, chosen, request.nodes)
-    others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
-    tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
+    told.append(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
+    chosen, how, others = Compute(**info["compute"]), "threads", None
+    if not _is_over(found, total, target):
+        how = remembered_workers(info, info["algo"], cfg, chosen, request.nodes)
+        others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
+        tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
+    elif request.nodes > 1:
+        say("nothing is left to train: no other machine is waited for")
     with started(how, info["algo"], spec, chosen, say, others) as pool:
+        # Only now is anything written: where the other machines do not come the run is as it was.
         if pool is not None and pool.notes:
             info["exact"] = False
-            write_info(directory, {**read_info(directory), "exact": False})
+        if info != before:
+            info["schedule"] = schedule_text(cfg, info["steps"])
+            write_info(directory, info)
+        for line in told:
+            say(line)
+        info |= {"schedule": schedule_text(cfg, info["steps"]), "spec": dataclasses.asdict(spec)}
         result = go(directory, info, module, cfg, request, found, say, run_fence, pool)
     return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
