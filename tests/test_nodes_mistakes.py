@@ -180,12 +180,14 @@ def test_routes_are_those_of_this_machine():
 
 
 class Told:
-    """A cluster of a node elsewhere, whose tasks end at once with an error."""
+    """A cluster of this machine and one elsewhere, whose tasks end at once with an error."""
 
+    nodes = (("a", socket.gethostname()), ("b", "elsewhere"))
     words: ClassVar[list[str]] = []
 
     def __init__(self, address):
-        self.told = [{"nodes": [{"id": "n", "host": "elsewhere", "cpus": 2, "gpus": 0}]}]
+        nodes = [{"id": name, "host": host, "cpus": 2, "gpus": 0} for name, host in self.nodes]
+        self.told = [{"nodes": nodes}]
 
     def submit(self, do, where, text, cpus=0, gpus=0):
         self.words[:] = json.loads(text)["words"]
@@ -218,8 +220,8 @@ def test_tasks_are_told_where_others_reach_this_machine(monkeypatch):
 
 def test_nothing_listens_once_all_are_there(monkeypatch):
     with waiting(monkeypatch) as (where, _, found):
-        lines = taken(where)
         silent = line_to(where)
+        lines = taken(where)
         until(lambda: bool(found), 5.0)
         with pytest.raises(ConnectionError):
             line_to(where)

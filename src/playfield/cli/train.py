@@ -62,37 +62,35 @@ def train(words: list[str]) -> int:
 
         join(options["join"], say or (lambda _: None))
         return 0
-    on = options.pop("on", None)
+    on, given = options.pop("on", None), options.get("rendezvous")
     if on is not None:
-        return _train_on(on, options, say, profile)
+        together.secret()
+        options.setdefault("rendezvous", f":{meeting.PORT}")  # or another one: that is known once the nodes are
     if "resume" in options:
         run_to_resume(Path(options["resume"]))
     else:
         from playfield.training.prepare import check
 
         check(Request(**options))
-    return _train(options, say, profile)
+    if on is None:
+        return _train(options, say, profile)
+    return _train_on(ray_link.asked(on), given, options, say, profile)
 
 
-def _train_on(on: str, options: dict[str, Any], say: Any, profile: bool) -> int:
+def _train_on(cluster: str, given: str | None, options: dict[str, Any], say: Any, profile: bool) -> int:
     """Train with the other machines on a Ray cluster. What is wrong with the words is said before that is asked."""
-    from playfield.training.prepare import check, prepare
     from playfield.training.train import check_resume, check_start
 
-    together.secret()
-    nodes, given = options["nodes"], options.get("rendezvous")
-    asked = {"rendezvous": f":{meeting.PORT}", **options}  # or another one: that is known once the nodes are
+    nodes = options["nodes"]
     if "resume" in options:
-        workers, left = check_resume(**asked)
+        workers, left = check_resume(**options)
         if not left:
-            return _train(asked, say, profile)
+            return _train(options, say, profile)
     else:
-        check(Request(**asked))
-        check_start(Request(**asked))
-        workers = prepare(Request(**asked)).compute.workers
+        workers = check_start(Request(**options)).compute.workers
     where = meeting.address("--rendezvous", given) if given else None
     told = complain if say else (lambda _: None)
-    with together.gathered(ray_link.asked(on), where, nodes - 1, max(1, workers // nodes), told) as found:
+    with together.gathered(cluster, where, nodes - 1, max(1, workers // nodes), told) as found:
         return _train({**options, "rendezvous": str(found)}, say, profile)
 
 

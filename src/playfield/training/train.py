@@ -186,17 +186,17 @@ def train(
         return _start(request, told)
 
 
-def check_start(request: Request) -> None:
-    """Raise UsageError where a new run cannot begin, as far as the request alone says it."""
+def check_start(request: Request) -> Prepared:
+    """What a new run needs. Raises as `prepare` does, and UsageError where there is a run already."""
     if request.steps is not None and request.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
     if request.run is not None and is_run(request.run):
         raise UsageError(f"{request.run} holds a run already: go on with `{resuming(request.run)}`")
+    return prepare(request)
 
 
 def _start(request: Request, say: Say) -> Result:
-    check_start(request)
-    ready = prepare(request)
+    ready = check_start(request)
     checkpoint.preflight(request.run or Path("runs"), 200_000_000)
     compute.setup()
     if note := resolve(request.env).note:
