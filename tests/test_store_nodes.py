@@ -90,7 +90,7 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
     hashes = {json.loads((j.directory / "run.json").read_text())["result"]["hash"] for j in (alone, one)}
     assert len(hashes) == 1
     assert 0 < saved[0] < STEPS
-    assert True in seen, "the live table has rows to show"
+    assert any(seen), "the live table had rows to show while it trained"
     assert not list(there.glob("playfield-*")), "nodes are left clean"
     assert not (root / ".store").exists()
     assert not (one.directory / "lock").exists()

@@ -1,4 +1,4 @@
-"""Messages between machines: JSON and raw bytes, nothing that could run code."""
+"""Messages between processes and between machines; those between machines hold nothing that could run code."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from playfield.envs.base import Episode
-from playfield.runs.wire import from_json, to_json
+from playfield.runs.wire import from_bytes, from_json, to_bytes, to_json
 
 
-def test_json_messages_keep_values_types_and_bits():
+@pytest.mark.parametrize(("pack", "unpack"), [(to_json, from_json), (to_bytes, from_bytes)])
+def test_messages_keep_values_types_and_bits(pack, unpack):
     sent = {
         "a": [1, 2.5, None, True, "x", (b"y", -1), 2**100, float("-inf")],
         "number": np.float32(0.1),
@@ -23,7 +24,7 @@ def test_json_messages_keep_values_types_and_bits():
         "episode": Episode(2, np.float64(1.5), 9, True),
         7: np.zeros((), bool),
     }
-    got = from_json(to_json(sent))
+    got = unpack(pack(sent))
     assert list(got) == list(sent)
     assert got["a"] == sent["a"]
     assert got["episode"] == sent["episode"]
@@ -35,7 +36,7 @@ def test_json_messages_keep_values_types_and_bits():
         assert got[key].dtype == sent[key].dtype
         assert torch.equal(got[key], sent[key])
     with pytest.raises(TypeError, match="object"):
-        to_json([object()])
+        pack([object()])
 
 
 def test_bytes_that_are_no_message_are_refused():

@@ -17,21 +17,18 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 import playfield
 from playfield.algos import a2c, ppo, pqn
 from playfield.cli import main
 from playfield.compute import Compute
 from playfield.envs import hang, make_envs
-from playfield.envs.base import Episode
 from playfield.errors import DataError, DivergedError, EnvError, UsageError
 from playfield.runs import checkpoint
 from playfield.runs.algorithm import load
 from playfield.runs.line import Near
 from playfield.runs.notes import answer, packed, unpacked
 from playfield.runs.run import Run
-from playfield.runs.wire import from_bytes, to_bytes
 from playfield.training.plan import envs_of
 from playfield.training.prepare import PROCESS_BYTES, prepare, reopen
 from playfield.training.processes import Pool
@@ -334,28 +331,3 @@ def test_a_worker_that_hangs_in_c_is_ended():
             trained("ppo", "worker_envs:Hangs-v0", cfg, pool=pool, workers=2)
     finally:
         pool.close()
-
-
-def test_messages_keep_values_types_and_bits():
-    sent = {
-        "a": [1, 2.5, None, True, "x", (b"y", -1)],
-        "number": np.float32(0.1),
-        "array": np.arange(6, dtype=np.int64).reshape(2, 3)[:, ::2],
-        "tensor": torch.arange(6.0).to(torch.bfloat16).view(3, 2).t(),
-        "empty": torch.zeros(0, 4),
-        "episode": Episode(2, np.float64(1.5), 9, True),
-        7: np.zeros((), bool),
-    }
-    got = from_bytes(to_bytes(sent))
-    assert list(got) == list(sent)
-    assert got["a"] == sent["a"]
-    assert got["episode"] == sent["episode"]
-    for key in ("number", "array", 7):
-        assert type(got[key]) is type(sent[key])
-        assert got[key].dtype == sent[key].dtype
-        assert np.array_equal(got[key], sent[key])
-    for key in ("tensor", "empty"):
-        assert got[key].dtype == sent[key].dtype
-        assert torch.equal(got[key], sent[key])
-    with pytest.raises(TypeError, match="object"):
-        to_bytes([object()])

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
+from playfield.cli.statistic import add_statistic
 from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError, shown
@@ -186,13 +187,7 @@ def watch(words: list[str]) -> int:
     p.add_argument("--port", type=whole("--port", 0, 65535), default=0, help="port (default: a free one)")
     p.add_argument("--allow-host", action="append", default=[], help="another name the page may be reached under")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
-    p.add_argument(
-        "--statistic",
-        metavar="NAME",
-        type=lambda name: named(name, "--statistic"),
-        default=MEAN,
-        help=f"of a run's games, its score and what learning curves show: {CHOICES} (default mean)",
-    )
+    add_statistic(p, "of a run's games, its score and what learning curves show", MEAN)
     a, who, folder = _watched(p, words)
     from playfield.cli._watch import serve
 

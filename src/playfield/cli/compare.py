@@ -13,6 +13,7 @@ from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, real, seed_list, whole
 from playfield.cli.places import SLURM, add_on, check_on, opened, pins_of
+from playfield.cli.statistic import add_statistic
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
@@ -22,7 +23,7 @@ from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
 from playfield.experiments.words import check_words, split_label
-from playfield.play.statistics import CHOICES, MEAN, named
+from playfield.play.statistics import MEAN
 from playfield.runs import catalog
 from playfield.runs.lock import held
 from playfield.runs.output import complain
@@ -211,12 +212,7 @@ def _shown(p: Parser) -> None:
         help="final: of the last training games (default); eval: of the evaluation nearest to that step (see "
         "--eval-every of train); best: of fresh games of the best checkpoint",
     )
-    p.add_argument(
-        "--statistic",
-        metavar="NAME",
-        type=lambda name: named(name, "--statistic"),
-        help=f"of these games, the score of a training (default mean): {CHOICES}",
-    )
+    add_statistic(p, "of these games, the score of a training")
     p.add_argument("--games", type=whole("--games", 1, 1e6), help="fresh games for --score best (default 30)")
     p.add_argument(
         "--aggregate",

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import directory, make, say_line, seed_list
+from playfield.cli.statistic import add_statistic
 from playfield.compute import readable_size
 from playfield.errors import DataError, UsageError, unknown, visible
 from playfield.experiments.clean import clean, spare, whole
 from playfield.experiments.records import COLUMNS, SORTS, STATES, list_runs, other_games
-from playfield.play.statistics import CHOICES, MEAN, Statistic, named
+from playfield.play.statistics import MEAN, Statistic
 from playfield.runs.console import console, format_scores, format_seconds, table
 
 EXAMPLES = """examples:
@@ -50,13 +51,7 @@ def runs(words: list[str]) -> int:
     p.add_argument("--state", help=f"only {', '.join(STATES)}")
     p.add_argument("--sort", default="run", metavar="KEY", help=f"by {', '.join(SORTS)} (default run)")
     p.add_argument("--reverse", action="store_true", help="in the opposite order")
-    p.add_argument(
-        "--statistic",
-        metavar="NAME",
-        type=lambda name: named(name, "--statistic"),
-        default=MEAN,
-        help=f"of its games, the score of a run: {CHOICES} (default mean)",
-    )
+    add_statistic(p, "of its games, the score of a run", MEAN)
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     p.add_argument("--csv", action="store_true", help="CSV on standard output, nothing else")
     p.add_argument("--remove", action="store_true", help="remove the runs that are listed; never a running one")

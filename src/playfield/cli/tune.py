@@ -10,13 +10,14 @@ from pathlib import Path
 
 from playfield.cli.parser import check_env, directory, env_kwargs, make, real, seed, seed_list, whole
 from playfield.cli.places import SLURM, add_on, check_on
+from playfield.cli.statistic import add_statistic
 from playfield.cli.train import understand
 from playfield.envs.names import default_algo, resolve
 from playfield.errors import UsageError, unknown
 from playfield.experiments.space import read_space, space_of
 from playfield.experiments.tuning import Settings, agreed, load
 from playfield.experiments.words import check_words, split_label
-from playfield.play.statistics import CHOICES, MEAN, named
+from playfield.play.statistics import MEAN
 from playfield.runs import algorithm, catalog
 from playfield.runs.preset_file import is_file, read_preset
 from playfield.training.prepare import check
@@ -54,12 +55,7 @@ def tune(words: list[str]) -> int:
         "--until", type=real("--until", -1e38), metavar="SCORE", help="how long it takes to this mean score"
     )
     p.add_argument("--window", type=whole("--window", 1, 1e6), help="last games that count (default 100)")
-    p.add_argument(
-        "--statistic",
-        metavar="NAME",
-        type=lambda name: named(name, "--statistic"),
-        help=f"of these games, the score of a training (default mean): {CHOICES}",
-    )
+    add_statistic(p, "of these games, the score of a training")
     p.add_argument("--space", type=directory("--space"), metavar="FILE", help="what to search, a TOML file")
     p.add_argument("--no-prune", action="store_true", help="stop no trial early")
     p.add_argument("--seed", type=seed("--seed"), help="of the sampler (default 1)")
