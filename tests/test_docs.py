@@ -82,6 +82,7 @@ def home(tmp_path_factory):
                 if title:
                     (folder / title).write_text(code, "utf-8")
         _installed(folder)
+        shutil.copytree(ROOT / "docs" / "experiments", folder / "docs" / "experiments")  # the files that pages name
         short: dict[str, Any] = {"games": 0, "console": False, "tensorboard": False}
         config = {"num_envs": 4, "rollout_steps": 32, "epochs": 1}
         playfield.train("breakout", steps=256, config=config, **short)
