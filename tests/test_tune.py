@@ -36,7 +36,7 @@ def settings(**changes):
         "steps": 900,
         "minutes": None,
         "until": None,
-        "window": 10,
+        "window": 5,
         "over": "median",
         "seeds": (1,),
         "seed": 1,
@@ -93,9 +93,9 @@ def test_it_begins_with_the_default_and_finds_better(tmp_path):
     assert best.value > trials[0].value + 15
     assert abs(best.params["lr"] - 1e-3) < 2e-3
     assert best.value == max(t.value for t in trials)
-    # By hand: the mean of games 81 to 90, of which game n scores n/90 of the score.
+    # By hand: the mean of games 86 to 90, of which game n scores the root of n/90 of the score.
     top = 100 - 20 * 1 + 1
-    assert trials[0].value == pytest.approx(sum(top * n / 90 for n in range(81, 91)) / 10)
+    assert trials[0].value == pytest.approx(sum(top * (n / 90) ** 0.5 for n in range(86, 91)) / 5)
     assert watcher.told[:3] == [(0, "begins"), (0, "finished"), (1, "begins")]
     assert study.importances()["lr"] > 0.5
     assert sum(study.importances().values()) == pytest.approx(1)
@@ -160,7 +160,7 @@ def test_the_time_to_a_score_that_is_not_reached_counts_up_to_twice_the_budget(t
         jobs = settings(seeds=(1, 2, 3)).jobs(0, {}, tmp_path)
         assert [tuning.value_of(chosen, job) for job in jobs] == expected
     words = settings(until=-9.5).jobs(0, {"lr": 1e-05}, tmp_path)[0].words
-    assert words[-4:] == ("--lr=1e-05", "--target-score=-9.5", "--target-games", "10")
+    assert words[-4:] == ("--lr=1e-05", "--target-score=-9.5", "--target-games", "5")
 
 
 def test_the_score_at_which_a_trial_was_pruned_is_no_time(tmp_path):
@@ -312,6 +312,26 @@ def test_none_is_pruned_before_three_others_have_come_as_far(tmp_path):
     assert [t.note for t in study.trials() if t.state == "pruned"] == ["pruned after 1/9 of its budget"]
     assert [t.reported for t in study.trials()][3] == {1: 45.0}
     assert [t.passed for t in study.trials()][2:4] == [{1}, set()]
+
+
+def test_none_is_pruned_where_learning_does_not_show_yet(tmp_path):
+    """With a window of 10, the first games are those up to 1/9 of the budget: no gain can be seen there."""
+    study, _ = go(tmp_path, settings(trials=16, prune=True, window=10))
+    trials = study.trials()
+    pruned = [t for t in trials if t.state == "pruned"]
+    assert pruned
+    assert {t.note for t in pruned} == {"pruned after 3/9 of its budget"}
+    assert all({1, 3} == t.reported.keys() for t in trials), "scores are kept all the same"
+
+
+def test_gain_is_the_part_of_the_way_from_the_first_to_the_last_games():
+    chosen = settings(window=2)
+    games = list(enumerate([1.0, 1.0, 2.0, 2.0, 9.0, 9.0], start=1))  # from 1 to 9
+    assert [tuning.gain(chosen, games, step) for step in (2, 4, 6)] == [0, 1 / 8, 1]
+    assert tuning.gain(chosen, games, 5) == pytest.approx((5.5 - 1) / 8)
+    assert tuning.gain(chosen, games, 0.5) == 0, "no game has ended"
+    assert tuning.gain(chosen, [(n, 3.0) for n in range(6)], 6) == 0, "it never gained"
+    assert tuning.gain(chosen, [], 6) == 0
 
 
 @pytest.mark.parametrize("after", ["report", "note"])

@@ -277,8 +277,10 @@ class Study:
         """Whether another process works on a trial, or has left one that nobody has taken yet."""
         return any(t.state == "running" and t.number not in mine for t in self.trials())
 
-    def prunes(self, number: int, part: int, score: float) -> bool:
+    def prunes(self, number: int, part: int, score: float, shows: bool = True) -> bool:
         """Report the score of a trial after `part` ninths of its budget; whether it is to be pruned.
+
+        Where learning does not show yet (`shows` is false), none is.
 
         Asynchronous successive halving (Li et al. 2020): the best third of those that have come as far goes on. It is
         computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is killed
@@ -299,7 +301,7 @@ class Study:
                 if t.number != number and part in t.intermediate_values
             ]
             keep = max(1, (len(others) + 1) // FACTOR)
-            pruned = len(others) >= LEAST and score < sorted([*others, score])[-keep]
+            pruned = shows and len(others) >= LEAST and score < sorted([*others, score])[-keep]
             if pruned:
                 trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
             trial.set_user_attr(f"rung {part}", pruned)
