@@ -21,12 +21,59 @@ def test_both_kinds_are_measured_and_end_alike(monkeypatch, capsys):
     monkeypatch.setattr(scaling, "WORKERS", (1, 2))
     monkeypatch.setattr(scaling, "ENVS", 2)
     monkeypatch.setattr(scaling, "ROLLOUT", 16)
+    monkeypatch.setattr(scaling, "cores", lambda: 2)
     out = bench.main("scaling", steps=64, rounds=1, json=True)
     assert json.loads(capsys.readouterr().out) == out
     assert list(out["sides"]) == ["1 threads", "2 threads", "2 processes"]
     for side in out["sides"].values():
         assert side["processor_ms"] > 0
         assert side["speed"] > 0
+        assert side["predicted"]["speed"] > 0
+
+
+def test_predictions_follow_from_processor_time_and_no_speed_is_told_of_workers_that_take_turns():
+    table = {
+        "1 threads": {"processor_ms": 1000.0, "speed": 800.0},
+        "2 threads": {"processor_ms": 1250.0, "speed": 1200.0},
+        "4 processes": {"processor_ms": 1600.0, "speed": 900.0},
+    }
+    assert scaling.with_predictions(table, cores=3) == {
+        "1 threads": {
+            "processor_ms": 1000.0,
+            "speed": 800.0,
+            "efficiency": 1.0,
+            "predicted": {"speed": 1000.0, "efficiency": 1.0},
+        },
+        "2 threads": {
+            "processor_ms": 1250.0,
+            "speed": 1200.0,
+            "efficiency": 0.75,
+            "predicted": {"speed": 1600.0, "efficiency": 0.8},
+        },
+        "4 processes": {
+            "processor_ms": 1600.0,
+            "speed": None,
+            "efficiency": None,
+            "predicted": {"speed": 2500.0, "efficiency": 0.625},
+        },
+    }
+    assert scaling.with_predictions(table, cores=4)["4 processes"]["efficiency"] == 900.0 / 3200.0
+
+
+def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "WORKERS", (1, 4))
+    monkeypatch.setattr(scaling, "cores", lambda: 2)
+    monkeypatch.setattr(
+        scaling, "_measure", lambda n, kind, steps: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0}
+    )
+    bench.main("scaling", rounds=1)
+    above, head, one, *more, assumed = capsys.readouterr().out.splitlines()
+    assert head.split()[-4:] == ["steps/s", "efficiency"] * 2
+    assert above.index("predicted:") == head.rindex("steps/s")
+    assert one.split()[-6:] == ["1,100", "ms", "777", "1.00", "909", "1.00"]
+    assert [line.split()[-6:] for line in more] == [["1,400", "ms", "-", "-", "2,857", "0.79"]] * 2
+    assert "nothing but processor time limits" in assumed
+    assert "docs/design/workers.md" in assumed
 
 
 def test_other_bits_are_no_result(monkeypatch):

@@ -1,8 +1,9 @@
 """What more workers cost: PPO on Breakout with CleanRL's sizes and 16 environments, workers as threads and processes.
 
-Processor time is that of all workers together. On a machine with fewer cores than workers they take turns, so their
-speed says little, and what caches lose by the turns is part of the processor time. Both kinds end with the same bits,
-which is checked. Starting the processes does not count.
+Processor time is that of all workers together. On a machine with fewer cores than workers they take turns: what
+caches lose by the turns is part of the processor time, and no speed is told, since it would say nothing. What a machine with
+a core for each worker would do is predicted from the processor time. Both kinds end with the same bits, which is
+checked. Starting the processes does not count.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json as jsonlib
 import os
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ from playfield.training.processes import Pool
 
 ENVS, ROLLOUT = 16, 128
 WORKERS = (1, 2, 4, 8, 16)
+ASSUMED = (
+    "predicted: for a core for each worker, if nothing but processor time limits; how the interpreter's lock limits "
+    "threads: docs/design/workers.md"
+)
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -63,15 +69,54 @@ def run(*, steps: int = 0, rounds: int = 0, json: bool = False) -> dict[str, Any
         name: {key: statistics.median(one[key] for one in values) for key in ("processor_ms", "speed")}
         for name, values in found.items()
     }
-    out = {"bench": "scaling", "steps": steps, "rounds": rounds, "cores": cores(), "sides": table}
+    out: dict[str, Any] = {"bench": "scaling", "steps": steps, "rounds": rounds, "cores": cores(), "assumed": ASSUMED}
+    out["sides"] = told = with_predictions(table, cores())
     if json:
         print(jsonlib.dumps(out, indent=1))
         return out
-    shown = Table(f"PPO on breakout, {cores()} cores", "processor time of 1,000 steps", "steps/s", box=None)
-    for name, side in table.items():
-        shown.add_row(names[name], f"{side['processor_ms']:,.0f} ms", f"{side['speed']:,.0f}")
-    plain_console().print(shown)
+    columns = ("processor time\nof 1,000 steps", "steps/s", "efficiency", "predicted:\nsteps/s", "\nefficiency")
+    shown = Table(f"PPO on breakout, {cores()} cores", *columns, box=None)
+    for name, side in told.items():
+        predicted = side["predicted"]
+        speeds = (side["speed"], side["efficiency"], predicted["speed"], predicted["efficiency"])
+        shown.add_row(names[name], f"{side['processor_ms']:,.0f} ms", *map(_cell, speeds, (",.0f", ".2f") * 2))
+    console = plain_console()
+    console.print(shown)
+    console.print(ASSUMED, soft_wrap=True)
     return out
+
+
+def with_predictions(table: Mapping[str, Mapping[str, float]], cores: int) -> dict[str, dict[str, Any]]:
+    """Measurements with the speed and efficiency that a core for each worker would give, if nothing else limits.
+
+    Args:
+        table: by side, as in "2 threads": processor time of all workers together in `processor_ms` for 1,000 steps,
+            `speed` in steps per second. "1 threads" is one of them.
+        cores: of the machine that measured.
+
+    Returns:
+        By side `processor_ms`, `speed` and `efficiency` as they were measured, which are None where workers outnumber
+        the cores, and `predicted` with both. The efficiency of n workers is their speed over n times that of one.
+    """
+    one = table["1 threads"]
+    told: dict[str, dict[str, Any]] = {}
+    for name, side in table.items():
+        n = int(name.split()[0])
+        speed = side["speed"] if n <= cores else None
+        told[name] = {
+            "processor_ms": side["processor_ms"],
+            "speed": speed,
+            "efficiency": speed and speed / (n * one["speed"]),
+            "predicted": {
+                "speed": 1e6 * n / side["processor_ms"],
+                "efficiency": one["processor_ms"] / side["processor_ms"],
+            },
+        }
+    return told
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _measure(workers: int, kind: str, steps: int) -> dict[str, Any]:
