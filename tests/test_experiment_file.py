@@ -104,6 +104,9 @@ MISTAKES = [
     (ONE + 'dir = 5\nalgorithms = ["ppo"]', "line 3: dir takes"),
     (ONE + 'algorithms = ["ppo"]\n[evaluation]\ngmes = 3', "did you mean games"),
     (ONE + 'algorithms = ["ppo"]\n[options]\nnum_evs = 3', "did you mean num_envs"),
+    (ONE + '[[algorithms]]\nalgo = "dqn"\nworkers_as = "processes"', "line 4: dqn on CartPole-v1: --workers-as processes"),
+    (ONE + '[[algorithms]]\nalgo = "ppo"\nworkers_as = "process"', "line 5: workers_as"),
+    (ONE + 'algorithms = ["ppo --nodes 2"]', "each training of an experiment is on one machine"),
     (ONE + '[[algorithms]]\nalgo = "ppo"\nlabel = "a\\nb"', "one line"),
 ]  # fmt: skip
 
@@ -172,6 +175,7 @@ def test_a_resolved_file_asks_for_the_very_same_training(algo, tmp_path):
         ("CartPole-v1", ["pqn", "--epsilon=0.1"]),
         ("CartPole-v1", ["sarsa_lambda", "--epsilon=piecewise:0=1,1=0"]),
         ("CartPole-v1", ["ppo", "--device=cpu", "--env-timeout=5", "--eval-every=500", "--eval-games=7"]),
+        ("CartPole-v1", ["ppo", "--workers=2", "--workers-as=processes"]),
         ("FrozenLake-v1", ["qlearning", "--env-kwargs", "is_slippery=false", "map_name=8x8"]),
         ("freeway", ["pqn", "--mode=1", "--difficulty=1", "--life-loss=true", "--net=nips", "--view=mono"]),
         ("CartPole-v1", ["ppo", "--preset=mine.toml", "--gamma=0.9"]),
@@ -192,7 +196,17 @@ def test_what_was_given_survives_the_resolved_file(env, words, tmp_path, monkeyp
         again = found.kinds[0].train_words
         made.prepare(found.kinds)
         assert meaning(made.of(again)) == meaning(given)
-        for name in ("device", "env_timeout", "eval_every", "eval_games", "protocol", "view", "env_kwargs", "parts"):
+        for name in (
+            "device",
+            "workers_as",
+            "env_timeout",
+            "eval_every",
+            "eval_games",
+            "protocol",
+            "view",
+            "env_kwargs",
+            "parts",
+        ):
             assert str(getattr(made.of(again).request, name)) == str(getattr(given.request, name)), name
 
 
@@ -273,6 +287,21 @@ def test_a_file_is_trained_resolved_repeated_and_extended(tmp_path, monkeypatch,
     # A seed more, alone: the file beside the results repeats all that lies there, and no seed that was never begun.
     assert main(["compare", "small.toml", "--seeds", "2,"]) == 0
     assert "seeds = [1, 2, 4]" in (tmp_path / "out" / "experiment.toml").read_text()
+
+
+def test_workers_of_a_file_are_those_of_its_trainings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = SMALL.replace("games = 5", "games = 0").replace(
+        "[options]", '[options]\nworkers = 2\nworkers_as = "processes"'
+    )
+    write(tmp_path / "two.toml", text.replace("600", "64"))
+    assert main(["compare", "two.toml"]) == 0
+    (run,) = (tmp_path / "out").glob("CartPole-v1/*/1/run.json")
+    info = json.loads(run.read_text())
+    assert (info["compute"]["workers"], info["after"]["workers_as"]) == (2, "processes")
+    resolved = (tmp_path / "out" / "experiment.toml").read_text()
+    assert "workers = 2\n" in resolved
+    assert 'workers_as = "processes"\n' in resolved
 
 
 def test_of_two_processes_that_begin_at_once_the_first_decides_the_steps(tmp_path, monkeypatch):

@@ -129,6 +129,8 @@ MISTAKES = [
     ([C, *S, "--space", "none.toml"], "no file none.toml"),
     ([C, *S, "--space", "space.toml"], "space.toml, line 2: no option called 'gama': did you mean gamma"),
     ([C, *S, "--", "--run", "x"], "a tuning sets that itself"),
+    ([C, *S, "--", "--rendezvous=h:1"], "each training of a tuning is on one machine"),
+    ([C, "--algo", "dqn", *S, "--", "--workers-as", "processes"], "dqn trains with threads only: leave it out"),
     ([C, "--algo", "sarsa", "--trials", "100000", "--seeds", "1000", "--minutes", "60", "--dir", "d"], "add --yes"),
 ]
 

@@ -1,9 +1,9 @@
 """What more workers cost: PPO on Breakout with CleanRL's sizes and 16 environments, workers as threads and processes.
 
-Processor time is that of all workers together. On a machine with fewer cores than workers they take turns: what caches
-lose by that is part of the processor time, and no speed is told, since it would say nothing. What a machine with a core
-for each worker would do is predicted from the processor time. Both kinds end with the same bits, which is checked.
-Starting the processes does not count.
+Processor time is that of all workers together. On a machine with fewer cores than workers they take turns: what
+caches lose by that is part of the processor time, and no speed is told, since it would say nothing. What a machine
+with a core for each worker would do is predicted from the processor time. Both kinds end with the same bits, which
+is checked. Starting the processes does not count.
 """
 
 from __future__ import annotations

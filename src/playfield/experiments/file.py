@@ -59,7 +59,7 @@ OWN = (*SHARED, "algo", "label", "games", "plays")
 """Keys of an algorithm that are no options of `playfield train`."""
 SETTINGS = (
     *("preset", "protocol", "view", "device", "precision", "env_kwargs", "env_timeout", "init_from"),
-    *("eval_every", "eval_games"),
+    *("eval_every", "eval_games", "workers", "workers_as"),
 )
 EVALUATION = {"games": "games", "every": "eval_every", "every_games": "eval_games"}
 
@@ -334,10 +334,10 @@ def _versions() -> dict[str, str]:
 def _settings(one: Prepared) -> dict[str, Any]:
     """What is not the algorithm's own, as it was asked for or chosen."""
     request = one.request
-    values: dict[str, Any] = {"precision": one.compute.precision}
+    values: dict[str, Any] = {"precision": one.compute.precision, "workers": one.compute.workers}
     if request.device != "auto":
         values["device"] = request.device
-    given = ("protocol", "view", "env_timeout", "init_from")
+    given = ("workers_as", "protocol", "view", "env_timeout", "init_from")
     values |= {name: getattr(request, name) for name in given if getattr(request, name) is not None}
     if request.eval_every:
         values |= {"eval_every": request.eval_every, "eval_games": request.eval_games}

@@ -33,6 +33,9 @@ OURS = frozenset(
     }
 )
 
+# One training on several machines: each would wait for others.
+TOGETHER = frozenset({"nodes", "rendezvous", "on", "join"})
+
 
 def split_label(label: str) -> list[str]:
     """An algorithm and its options, as in `dqn --double true`."""
@@ -61,3 +64,5 @@ def check_words(words: Sequence[str], where: str, why: str, who: str = "a compar
         meant = {name, *ALIASES.get(name, ())}
         if word.startswith("-") and (meant & OURS or word == "-h"):
             raise UsageError(f"{flag} {where}: {who} sets that itself")
+        if word.startswith("-") and meant & TOGETHER:
+            raise UsageError(f"{flag} {where}: each training of {who} is on one machine")
