@@ -104,8 +104,8 @@ MISTAKES = [
     (ONE + 'dir = 5\nalgorithms = ["ppo"]', "line 3: dir takes"),
     (ONE + 'algorithms = ["ppo"]\n[evaluation]\ngmes = 3', "did you mean games"),
     (ONE + 'algorithms = ["ppo"]\n[options]\nnum_evs = 3', "did you mean num_envs"),
-    (ONE + '[[algorithms]]\nalgo = "dqn"\nworkers_as = "processes"', "line 4: dqn on CartPole-v1: --workers-as processes"),
-    (ONE + '[[algorithms]]\nalgo = "ppo"\nworkers_as = "process"', "line 5: workers_as"),
+    (ONE + '[[algorithms]]\nalgo = "dqn"\nworkers_as = "processes"', "dqn trains with threads only"),
+    (ONE + '[[algorithms]]\nalgo = "ppo"\nworkers_as = "process"', "line 5: no workers as called"),
     (ONE + 'algorithms = ["ppo --nodes 2"]', "each training of an experiment is on one machine"),
     (ONE + '[[algorithms]]\nalgo = "ppo"\nlabel = "a\\nb"', "one line"),
 ]  # fmt: skip
