@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -22,6 +23,14 @@ if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is reported
     import torch
 
 MEMORY_SHARE = 0.9  # of the free memory that may be planned with
+ONE_MS = 1285  # of processor time with one worker, for 1,000 steps of PPO on Breakout; see docs/design/workers.md
+PROCESSOR_MS = {
+    "threads": {2: 1320, 4: 1686, 8: 1781, 16: 2219},
+    "processes": {2: 1341, 4: 1720, 8: 2277, 16: 3321},
+}
+"""That of all workers together, by their number."""
+LOCK_MS = {2: 50, 8: 135}  # of it, for which so many threads hold the interpreter's lock
+CLEAR = 1.1  # times as fast as threads must processes be predicted, to be chosen
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
 
 
@@ -198,6 +207,50 @@ def _about_processor(key: str) -> str:
         return ""
 
 
+def predicted_ms(workers: int, kind: str, cores: int) -> float:
+    """Predicted time in ms of 1,000 steps of PPO on Breakout; docs/design/workers.md has what it is made of.
+
+    Each worker after the first adds as much processor time as fits what was measured best, and all share it equally;
+    those that outnumber the cores take turns. Threads take no less than they hold the interpreter's lock, which grows
+    with their number.
+
+    Args:
+        kind: `threads` or `processes`.
+        cores: all workers have together.
+    """
+    measured = PROCESSOR_MS[kind]
+    more = sum((n - 1) * (ms - ONE_MS) for n, ms in measured.items()) / sum((n - 1) ** 2 for n in measured)
+    taken = (ONE_MS + more * (workers - 1)) / workers * math.ceil(workers / cores)
+    if kind == "processes":
+        return taken
+    (few, low), (many, high) = LOCK_MS.items()
+    return max(taken, low + (high - low) / (many - few) * (workers - few))
+
+
+def best_kind(workers: int, cores: int) -> str:
+    """`threads`, or `processes` where those are predicted to be clearly faster."""
+    threads, processes = (predicted_ms(workers, kind, cores) for kind in ("threads", "processes"))
+    return "processes" if threads >= CLEAR * processes else "threads"
+
+
+def best_workers(cores: int, num_envs: int, processes: bool = False, nodes: int = 1) -> int:
+    """The number of workers with the best predicted speed, of those that divide the environments; see `predicted_ms`.
+
+    Args:
+        cores: that all workers have together: there are no more workers.
+        processes: they may be such.
+        nodes: machines that share the cores, and the workers, equally.
+    """
+    counts = [n for n in range(nodes, max(nodes, min(cores, num_envs)) + 1, nodes) if num_envs % n == 0]
+
+    def slowness(n: int) -> float:
+        if nodes > 1:
+            return predicted_ms(n, "processes", cores)
+        return predicted_ms(n, best_kind(n, cores) if processes else "threads", cores)
+
+    return min(counts, key=slowness, default=nodes)
+
+
 def choose(
     device: str = "auto",
     precision: str = "auto",
@@ -206,6 +259,7 @@ def choose(
     pixels: bool = True,
     num_envs: int = 8,
     nodes: int = 1,
+    processes: bool = False,
 ) -> Compute:
     """Choose what the user left on `auto` (or workers on 0).
 
@@ -213,6 +267,7 @@ def choose(
         pixels: observations are images (vectors are always computed in fp32, by default on the CPU).
         num_envs: environments, which the workers share equally.
         nodes: machines with as many cores as this one, on which there are as many workers each.
+        processes: workers may be processes.
 
     Raises:
         UsageError: an unknown name, a CUDA device that is missing, or workers that do not divide `num_envs`.
@@ -242,8 +297,9 @@ def choose(
     if workers == 0:
         workers = nodes
         if pixels and device == "cpu":
-            most = max(nodes, min(nodes * cores(), num_envs))
-            workers = max((w for w in range(nodes, most + 1, nodes) if num_envs % w == 0), default=nodes)
+            workers = best_workers(nodes * cores(), num_envs, processes, nodes)
+            if any(num_envs % n == 0 for n in range(workers + nodes, nodes * cores() + 1, nodes)):
+                notes.append("more workers are predicted to be slower, see docs/design/workers.md")
     if num_envs % workers:
         raise UsageError(f"--workers {workers} must divide the number of environments ({num_envs})")
     return Compute(device, precision, workers, "; ".join(notes))
