@@ -191,6 +191,10 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
     assert "saved; go on with: playfield train --resume a" in told[0]
     assert "stopped by SIGINT; the first machine: stopped at step" in told[1]
 
+    info = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert info.pop("nodes") == 2
+    (tmp_path / "a" / "run.json").write_text(json.dumps(info))  # as if it had begun on one
+
     size = monitor.stat().st_size
     first, second = begun(tmp_path, free_port(), "--resume", "a")
     until(lambda: monitor.stat().st_size > size, SLOW)
@@ -203,7 +207,8 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
     first, second = begun(tmp_path, free_port(), "--resume", "a")
     told = [one.communicate(timeout=SLOW)[1] for one in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
-    assert json.loads((tmp_path / "a" / "run.json").read_text())["result"]["hash"] == whole
+    info = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert (info["result"]["hash"], info["nodes"]) == (whole, 2)
     assert len(list((tmp_path / "a").glob("checkpoints/*"))) > 0
 
 

@@ -100,6 +100,20 @@ def test_a_run_with_nothing_left_to_train_waits_for_nobody(run, more, capsys):
     assert json.loads((run / "run.json").read_text())["result"]["hash"] == before
 
 
+def test_a_run_of_several_machines_goes_on_on_one_and_says_how_to_have_them_again(run, capsys):
+    for steps, told in ((1536, True), (2048, False)):
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**info, "nodes": 2} if told else {**info, "nodes": 1}))
+        assert main(f"train --resume a --steps {steps}".split()) == 0
+        line = (
+            "it was trained on 2 machines and continues on this one alone; on 2 again: playfield train --resume a "
+            "--nodes 2 --rendezvous HOST:PORT (or --on ray)"
+        )
+        assert (line in capsys.readouterr().out.splitlines()) == told
+        now = json.loads((run / "run.json").read_text())
+        assert (now["result"]["steps"], now["nodes"]) == (steps, 1 + told)
+
+
 def test_nor_does_it_ask_a_cluster(run, monkeypatch, capsys):
     monkeypatch.setattr(ray_link, "require_ray", lambda: None)
     monkeypatch.setattr(ray_link, "RayLink", None)

@@ -150,6 +150,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init_from": (_init_from, "a run, its env and algo, and step and hash of its weights"),
     "keep": (_whole(1), "a whole number of at least 1"),
     "log_period": (_whole(1), "a whole number of at least 1"),
+    "nodes": (_whole(1), "a whole number of at least 1"),
     "preset": (_text, "a name"),
     "preset_file": (_preset_file, "what a file of hyper-parameters said"),
     "processor": (_table(_any_text), "a model and its features"),

@@ -207,6 +207,14 @@ def went_on(info: dict[str, Any], done: int) -> list[str]:
     return lines
 
 
+def alone(info: Mapping[str, Any], resume: str) -> list[str]:
+    """A line where a run that was trained on several machines continues on this one; `resume`: the command."""
+    if (nodes := info.get("nodes", 1)) == 1:
+        return []
+    again = f"{resume} --nodes {nodes} --rendezvous HOST:PORT (or --on ray)"
+    return [f"it was trained on {nodes} machines and continues on this one alone; on {nodes} again: {again}"]
+
+
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Of each package with another version now: `torch 2.3 -> 2.4`."""
     return {k: f"{k} {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v}

@@ -34,6 +34,7 @@ from playfield.training import meeting
 from playfield.training.directory import make_directory, resuming, sweep
 from playfield.training.plan import (
     algo_note,
+    alone,
     command_line,
     info_for,
     lengthen,
@@ -228,6 +229,8 @@ def _start_with(pool: Pool | None, ready: Prepared, say: Say) -> Result:
             info["exact"] = False
     if pool is not None and pool.notes:
         info["exact"] = False
+    if request.nodes > 1:
+        info["nodes"] = request.nodes
     say(plan_text(info, cfg, chosen, speed, ready.need.line, pool is not None, request.nodes))
     for line in filter(None, (algo_note(request, spec), slow, *(ready.begin.notes if ready.begin else ()))):
         say(line)
@@ -371,6 +374,9 @@ def _resume_locked(
         others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
         if request.nodes == 1:
             tell_kind(request.workers_as, how, chosen, say, no_processes(info["algo"], cfg, chosen))
+            told += alone(info, resuming(directory, info["env"]))
+        else:
+            info["nodes"] = request.nodes
     elif request.nodes > 1:
         say("nothing is left to train: no other machine is waited for")
     with started(how, info["algo"], spec, chosen, say, others) as pool:
