@@ -101,7 +101,7 @@ def test_a_run_with_nothing_left_to_train_waits_for_nobody(run, more, capsys):
 
 
 def test_a_run_of_several_machines_goes_on_on_one_and_says_how_to_have_them_again(run, capsys):
-    for steps, told in ((1536, True), (2048, False)):
+    for steps, told in ((2048, True), (3072, False)):
         info = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**info, "nodes": 2} if told else {**info, "nodes": 1}))
         assert main(f"train --resume a --steps {steps}".split()) == 0
