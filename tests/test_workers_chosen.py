@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
+import playfield
 from playfield import compute
 from playfield.compute import Compute, best_kind, best_workers, predicted_ms
 from playfield.envs import make_envs
@@ -129,6 +131,24 @@ def test_a_run_goes_on_as_is_best_here_unless_it_was_told_what_workers_are(machi
     assert [kind(cores, {}) for cores in (2, 16)] == ["threads", "processes"]
     assert kind(16, {"workers_as": "threads"}) == "threads"
     assert kind(2, {"workers_as": "processes"}) == "processes"
+
+
+@posix
+@pytest.mark.usefixtures("one_thread")
+def test_what_auto_chose_is_trained_and_decides_no_bits(tmp_path, monkeypatch):
+    ends = []
+    for kind in ("threads", "processes"):
+        monkeypatch.setattr(compute, "best_kind", lambda _workers, _cores, kind=kind: kind)
+        said: list[str] = []
+        run = tmp_path / kind
+        quiet = {"games": 0, "film": False, "console": False, "tensorboard": False, "device": "cpu"}
+        small = {"num_envs": 2, "rollout_steps": 8, "minibatches": 1}
+        result = playfield.train("breakout", steps=32, workers=2, run=run, say=said.append, config=small, **quiet)
+        assert any("2 workers as processes: " in line for line in said) == (kind == "processes")
+        assert any("2 workers, processes" in line for line in said) == (kind == "processes")
+        assert json.loads((run / "run.json").read_text())["after"]["workers_as"] == "auto"
+        ends.append(result.hash)
+    assert ends[0] == ends[1]
 
 
 def test_it_is_said_why_workers_are_processes(machine):
