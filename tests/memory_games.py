@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 
 from playfield.envs.base import EnvSpec, Episode, Step
 from playfield.replay.buffer import Replay
@@ -102,14 +101,14 @@ def check(replay: Replay, games: Games, batch) -> None:
         for past in lane[-200:]
         for t, obs in enumerate(past.obs[: len(past.actions)])
     }
-    for b in range(len(batch.actions)):
-        past, t = known[batch.obs[b].tobytes()]
-        action, total, discount, following = expected(past, t, replay.n_step)
-        assert batch.actions[b] == action
-        assert batch.returns[b] == pytest.approx(total, abs=1e-6)
-        assert batch.discounts[b] == pytest.approx(discount)
-        if following is not None:
-            np.testing.assert_array_equal(batch.next_obs[b], following)
+    naive = [expected(*known[obs.tobytes()], replay.n_step) for obs in batch.obs]
+    actions, totals, discounts, followings = zip(*naive, strict=True)
+    np.testing.assert_array_equal(batch.actions, actions)
+    np.testing.assert_allclose(batch.returns, totals, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(batch.discounts, discounts, rtol=1e-6)
+    goes_on = [b for b, following in enumerate(followings) if following is not None]
+    if goes_on:
+        np.testing.assert_array_equal(batch.next_obs[goes_on], [followings[b] for b in goes_on])
 
 
 def play(

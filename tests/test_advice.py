@@ -123,7 +123,7 @@ def test_hints_of_mistakes_work(tmp_path, monkeypatch, capsys):
         ["eval", "CartPole-v1"],
         ["replay", "my run"],
         ["compare"],
-        ["compare", "CartPole-v1", "--steps", "5", "--algo", "dqn", "--dir", "my run"],
+        ["compare", "CartPole-v1", "--steps", "5", "--algo", "dqn", "--dir", "my run", "--seeds", "1"],
     ):
         assert main(words) == 2
         hints += commands(capsys.readouterr().err)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from ale_py import ALEInterface
 
-from playfield.envs import make_envs, make_from
+from playfield.envs import atari, make_envs, make_from
 from playfield.envs.atari_protocol import protocol
 from playfield.errors import UsageError
 
@@ -76,3 +77,16 @@ def test_a_protocol_in_one_line_says_what_is_seen():
     line = protocol("v5", obs="ram").line()
     assert "RAM" in line
     assert "84x84" not in line
+
+
+def test_the_names_of_actions_start_one_emulator_for_each_set(monkeypatch):
+    """Not one for every group of games that is made: it takes as long as making a game."""
+    started = []
+    monkeypatch.setattr(atari, "ALEInterface", lambda: started.append(1) or ALEInterface())
+    atari.action_names.cache_clear()
+    for _ in range(2):
+        few, all_of_them = (atari.action_names("pong", full) for full in (False, True))
+        assert few == ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
+        assert (len(all_of_them), all_of_them[-1]) == (18, "DOWNLEFTFIRE")
+        assert atari.Atari("pong", 1).spec.action_names == few
+    assert len(started) == 2

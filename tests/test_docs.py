@@ -188,6 +188,8 @@ def test_command(command, home, monkeypatch, capsys):
             if flag in words:
                 words[words.index(flag) + 1] = "20"
         words += [] if "--steps" in words else ["--steps", "20"]
+        if "--mosaic" in words:  # each game of it has two emulators
+            words[words.index("--mosaic") + 1] = "4"
     elif verb == "collect":
         words += ["--steps", "16", "--num-envs", "1", "--out", fresh("datasets")]  # the last of two counts
     elif verb == "autoencoder":

@@ -102,11 +102,9 @@ def test_a_module_in_the_current_folder(tmp_path, capfd):
     assert "mine:Mine means Mine-v1, the newest version" in done.stderr
     info = read_info(Path("a"))
     assert (info["env"], "registered_by" in info) == ("mine:Mine-v1", False)
-    code = code.replace(str(words), str(["eval", "a", "--games", "1"]))
-    refused = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    assert (refused.returncode, "add --trust" in refused.stderr) == (3, True)
-    trusting = code.replace("'a', ", "'a', '--trust', ")
-    assert subprocess.run([sys.executable, "-P", "-c", trusting], capture_output=True).returncode == 0
+    assert main(["eval", "a", "--games", "1"]) == 3
+    assert "add --trust" in capfd.readouterr().err
+    assert main(["eval", "a", "--trust", "--games", "1"]) == 0
 
 
 @pytest.mark.parametrize(

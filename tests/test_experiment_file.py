@@ -19,6 +19,7 @@ from playfield.experiments.grid import Kind
 from playfield.experiments.ready import Ready, meaning
 from playfield.runs import catalog
 from playfield.runs.toml_file import toml_value
+from trained_here import trained_here  # noqa: F401 - a fixture
 
 GRID = """
 envs = ["CartPole-v1", "Acrobot-v1"]
@@ -257,6 +258,7 @@ algo = "ppo"
 """
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_a_file_is_trained_resolved_repeated_and_extended(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "small.toml", SMALL)
@@ -304,6 +306,7 @@ def test_workers_of_a_file_are_those_of_its_trainings(tmp_path, monkeypatch):
     assert 'workers_as = "processes"\n' in resolved
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_of_two_processes_that_begin_at_once_the_first_decides_the_steps(tmp_path, monkeypatch):
     """Each measures another speed. What the other writes meanwhile stays in the file."""
     monkeypatch.chdir(tmp_path)
@@ -330,6 +333,7 @@ def test_of_two_processes_that_begin_at_once_the_first_decides_the_steps(tmp_pat
     assert told == {"ppo": (1280, (1, 2)), "a2c": (500, (1,))}
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_minutes_become_steps_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = SMALL.replace("steps = 600", "minutes = 0.01").replace("games = 5", "games = 0")

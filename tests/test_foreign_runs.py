@@ -17,6 +17,7 @@ from playfield.envs import trust
 from playfield.errors import DataError, UsageError
 from playfield.experiments.job import Job
 from playfield.show.watch.game import Source
+from trained_here import trained_here  # noqa: F401 - a fixture
 
 MODULE = """
 from pathlib import Path
@@ -205,6 +206,7 @@ def test_words_of_an_algorithm_in_a_file_are_its_options_only(own, run, capsys):
     assert not Path("d").exists()
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_labels_of_results_are_no_commands(tmp_path, capsys):
     """`compare.json` holds words of `train`; those that ask for more than options are other options."""
     words = ["compare", "CartPole-v1", "--algo", "ppo", "--steps", "256", "--seeds", "1", "--dir", str(tmp_path)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import subprocess
@@ -10,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.runs import algorithm
 
+THEIRS = ("theirs", "half", "no_such_module")  # packages that the tests below install
 ALGORITHM = '''
 """REINFORCE with a linear softmax policy: whole rollouts, discounted returns, no baseline."""
 
@@ -131,8 +136,8 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
-def playfield(site: Path, cwd: Path, *words: str, code: int = 0) -> str:
-    """Standard output of the command line, run where the other package is installed."""
+def process(site: Path, cwd: Path, *words: str, code: int = 0) -> str:
+    """What the command line prints, run in a new process where the other package is installed."""
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "playfield", *words],
@@ -145,11 +150,27 @@ def playfield(site: Path, cwd: Path, *words: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def playfield(site: Path, cwd: Path, *words: str, code: int = 0) -> str:
+    """The same in this process, which takes seconds less."""
+    said, before = io.StringIO(), set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.syspath_prepend(site)
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            ended = main(list(words))
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in THEIRS:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    assert ended == code, said.getvalue()
+    return said.getvalue()
+
+
 def test_an_algorithm_in_one_file_trains_resumes_is_evaluated_and_explained(site, tmp_path):
     quiet = ("--no-film", "--no-tensorboard", "--games", "2", "--quiet")
-    shown = playfield(site, tmp_path, "train", "CartPole-v1", "--algo", "reinforce", "--help")
+    shown = process(site, tmp_path, "train", "CartPole-v1", "--algo", "reinforce", "--help")
     assert "Learning rate. [0.01]" in " ".join(shown.split())
-    playfield(site, tmp_path, "train", "CartPole-v1", "--algo", "reinforce", "--steps", "1024", "--run", "a", *quiet)
+    process(site, tmp_path, "train", "CartPole-v1", "--algo", "reinforce", "--steps", "1024", "--run", "a", *quiet)
     info = json.loads((tmp_path / "a" / "run.json").read_text())
     assert info["schedule"] == "nothing changes in 1024 steps"
     assert info["config"]["net"] == "small"

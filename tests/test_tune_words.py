@@ -174,13 +174,13 @@ def test_one_module_imports_optuna_and_no_other_imports_that_unasked():
 def test_the_command_tunes_and_the_preset_trains_with_what_it_found(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "space.toml").write_text("lr = {low = 1e-4, high = 1e-2, log = true}\nrollout-steps = [16, 32]\n")
-    words = ["tune", C, "--algo", "ppo --num-envs 4", "--trials", "3", "--steps", "512", "--window", "5"]
+    words = ["tune", C, "--algo", "ppo --num-envs 4", "--trials", "2", "--steps", "512", "--window", "5"]
     words += ["--space", "space.toml", "--dir", "t", "--jobs", "2", "--json"]
     assert main(words) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
-    assert len(told["trials"]) == 3
-    assert "3 of 3 trials" in err
+    assert len(told["trials"]) == 2
+    assert "2 of 2 trials" in err
     best = next(t for t in told["trials"] if t["trial"] == told["best"])
     assert (
         main(["train", C, "--preset", "t/best.toml", "--run", "r", "--steps", "256", "--games", "0", "--quiet"]) == 0

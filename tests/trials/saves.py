@@ -111,7 +111,7 @@ def campaign(ask: Ask, seen: Seen, good: Path, kill: Kill) -> None:
     1,
     "kill",
     "kill -9 at random times, resumed until done: final hash and metrics equal those of an uninterrupted run",
-    short=2,
+    short=1,
     long=100,
     parts=lambda: algorithms() + ATARI,
     short_parts=("sarsa",),
@@ -239,7 +239,7 @@ def fault_points(ask: Ask) -> Seen:
     plan = [(k, n) for k, found in places.items() for n in rng.sample(found, min(ask.count, len(found)))]
     directory = ask.folder / "run"
     if ask.count == 1:
-        plan = plan[::4]
+        plan = plan[::7]
     for i in ask.rounds(len(plan)):
         name, at = plan[i]
         shutil.rmtree(directory, ignore_errors=True)

@@ -201,7 +201,7 @@ def command_lines(count: int, seed: int) -> Iterator[list[str]]:
     10,
     "command-lines",
     "fuzzed command lines: exit 0, 2, 3, 5 or 6, no traceback; after exit 2 nothing new lies on the disk",
-    short=60,
+    short=30,
     long=10_000,
 )
 def fuzzed(ask: Ask) -> Seen:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def rom(game: str) -> Path:
     return path
 
 
+@functools.cache
 def action_names(game: str, full: bool) -> tuple[str, ...]:
-    """Names of the actions of `game`, in the order of its action numbers. Starts an emulator: about 0.1 s.
+    """Names of the actions of `game`, in the order of its action numbers.
+
+    The first call for a game starts an emulator, which takes about 0.1 s; they are kept for all later ones.
 
     Args:
         game: ROM name; UsageError if there is no such game.
