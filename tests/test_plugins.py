@@ -90,7 +90,7 @@ def train(run: Any, cfg: Config) -> None:
             taken = logits.log_softmax(-1).gather(1, r.flat("actions", index)[:, None]).squeeze(1)
             weight = torch.from_numpy((returns - returns.mean()).reshape(-1))
             value = -(taken * weight).sum() / cfg.batch
-            return value, float(value)
+            return value, float(value.detach())
 
         parts, _ = learner.update(loss, cfg.lr)
         run.log({"train/loss": sum(parts)}, updates=1)
