@@ -173,7 +173,7 @@ def test_memorising_is_judged_by_likeness_and_by_what_random_steps_leave():
 @pytest.fixture
 def quick(monkeypatch):
     """Few and short games."""
-    for name, value in {"GAMES": 1, "ALIKE": 2, "CAP": 100, "FIRST": (0, 30), "FILM": 2}.items():
+    for name, value in {"GAMES": 1, "ALIKE": 4, "CAP": 100, "FIRST": (0, 30), "FILM": 2}.items():
         monkeypatch.setattr(lesson, name, value)
 
 
