@@ -36,7 +36,7 @@ def settings(**changes):
         "steps": 900,
         "minutes": None,
         "until": None,
-        "window": 5,
+        "window": 10,
         "over": "median",
         "seeds": (1,),
         "seed": 1,
@@ -93,9 +93,9 @@ def test_it_begins_with_the_default_and_finds_better(tmp_path):
     assert best.value > trials[0].value + 15
     assert abs(best.params["lr"] - 1e-3) < 2e-3
     assert best.value == max(t.value for t in trials)
-    # By hand: the mean of games 86 to 90, of which game n scores the root of n/90 of the score.
+    # By hand: the mean of games 81 to 90, of which game n scores n/90 of the score.
     top = 100 - 20 * 1 + 1
-    assert trials[0].value == pytest.approx(sum(top * (n / 90) ** 0.5 for n in range(86, 91)) / 5)
+    assert trials[0].value == pytest.approx(sum(top * n / 90 for n in range(81, 91)) / 10)
     assert watcher.told[:3] == [(0, "begins"), (0, "finished"), (1, "begins")]
     assert study.importances()["lr"] > 0.5
     assert sum(study.importances().values()) == pytest.approx(1)
@@ -160,7 +160,7 @@ def test_the_time_to_a_score_that_is_not_reached_counts_up_to_twice_the_budget(t
         jobs = settings(seeds=(1, 2, 3)).jobs(0, {}, tmp_path)
         assert [tuning.value_of(chosen, job) for job in jobs] == expected
     words = settings(until=-9.5).jobs(0, {"lr": 1e-05}, tmp_path)[0].words
-    assert words[-4:] == ("--lr=1e-05", "--target-score=-9.5", "--target-games", "5")
+    assert words[-4:] == ("--lr=1e-05", "--target-score=-9.5", "--target-games", "10")
 
 
 def test_the_score_at_which_a_trial_was_pruned_is_no_time(tmp_path):
@@ -201,9 +201,11 @@ def test_trials_that_do_badly_early_are_pruned_and_their_runs_stay(tmp_path):
     for t in trials:
         at = t.reported[1]  # after 1/9 of the budget: games 1 to 10
         better = sorted((o.reported[1] for o in trials[: t.number]), reverse=True)
-        if t.number >= 3 and at < better[len(better) // 3]:
-            assert t.state == "pruned"
+        if t.number >= 3 and at < better[2 * len(better) // 3]:
+            assert t.note == "pruned after 1/9 of its budget"
         assert (tmp_path / "trials" / f"{t.number:04d}" / "1" / "run.json").exists()
+    late = [t for t in trials if t.note == "pruned after 3/9 of its budget"]
+    assert late, "a trial of the best two thirds after 1/9 is not among the best third after 3/9"
     assert study.best().state == "finished"
     again, _ = go(tmp_path / "again", settings(trials=16, prune=True), jobs=1)
     assert [(t.state, t.params) for t in again.trials()] == [(t.state, t.params) for t in trials]
@@ -303,35 +305,36 @@ def test_none_is_pruned_before_three_others_have_come_as_far(tmp_path):
     chosen = tuning.save(tmp_path, settings(prune=True))
     study = open_study(tmp_path, chosen)
     pruned = []
-    for early in (50.0, 40.0, 30.0, 45.0, 60.0):
+    for early in (50.0, 40.0, 30.0, 38.0, 60.0):
         trial, lock = study.next(8)
         pruned.append(study.prunes(trial.number, 1, early))
         study.tell_pruned(trial.number) if pruned[-1] else study.tell(trial.number, early, {"1": early})
         lock.release()
     assert pruned == [False, False, False, True, False]
     assert [t.note for t in study.trials() if t.state == "pruned"] == ["pruned after 1/9 of its budget"]
-    assert [t.reported for t in study.trials()][3] == {1: 45.0}
+    assert [t.reported for t in study.trials()][3] == {1: 38.0}
     assert [t.passed for t in study.trials()][2:4] == [{1}, set()]
 
 
-def test_none_is_pruned_where_learning_does_not_show_yet(tmp_path):
-    """With a window of 10, the first games are those up to 1/9 of the budget: no gain can be seen there."""
-    study, _ = go(tmp_path, settings(trials=16, prune=True, window=10))
-    trials = study.trials()
-    pruned = [t for t in trials if t.state == "pruned"]
-    assert pruned
-    assert {t.note for t in pruned} == {"pruned after 3/9 of its budget"}
-    assert all({1, 3} == t.reported.keys() for t in trials), "scores are kept all the same"
-
-
-def test_gain_is_the_part_of_the_way_from_the_first_to_the_last_games():
-    chosen = settings(window=2)
-    games = list(enumerate([1.0, 1.0, 2.0, 2.0, 9.0, 9.0], start=1))  # from 1 to 9
-    assert [tuning.gain(chosen, games, step) for step in (2, 4, 6)] == [0, 1 / 8, 1]
-    assert tuning.gain(chosen, games, 5) == pytest.approx((5.5 - 1) / 8)
-    assert tuning.gain(chosen, games, 0.5) == 0, "no game has ended"
-    assert tuning.gain(chosen, [(n, 3.0) for n in range(6)], 6) == 0, "it never gained"
-    assert tuning.gain(chosen, [], 6) == 0
+@pytest.mark.parametrize(("part", "kept"), [(1, 4), (3, 2)])
+def test_of_six_the_best_four_go_on_after_a_ninth_and_the_best_two_after_three(part, kept, tmp_path):
+    study = open_study(tmp_path, tuning.save(tmp_path, settings(prune=True)))
+    for early in (60.0, 50.0, 40.0, 30.0, 20.0):
+        trial, lock = study.next(8)
+        if trial.number >= 3:  # those that would be stopped have come as far before there were three others
+            study._handle(trial.number).report(early, part)
+        else:
+            assert not study.prunes(trial.number, part, early)
+        study.tell(trial.number, early, {"1": early})
+        lock.release()
+    trial, lock = study.next(8)
+    assert study.prunes(trial.number, part, {4: 29.0, 2: 49.0}[kept])
+    study.tell_pruned(trial.number)
+    lock.release()
+    trial, lock = study.next(8)
+    # Of seven: the best four (14 // 3), or two (7 // 3).
+    assert not study.prunes(trial.number, part, {4: 31.0, 2: 51.0}[kept])
+    lock.release()
 
 
 @pytest.mark.parametrize("after", ["report", "note"])
@@ -356,9 +359,9 @@ def test_a_kill_between_a_report_and_its_decision_changes_nothing(after, tmp_pat
     with monkeypatch.context() as patched:
         patched.setattr(optuna.trial.Trial, "set_user_attr", die)
         with pytest.raises(KeyboardInterrupt):
-            study.prunes(trial.number, 1, 45.0)
+            study.prunes(trial.number, 1, 38.0)
     again = open_study(tmp_path, chosen)
     assert again.trials()[trial.number].passed == set(), "it is asked again"
-    assert again.prunes(trial.number, 1, 45.0)
-    assert again.prunes(trial.number, 1, 45.0), "and the answer stays"
+    assert again.prunes(trial.number, 1, 38.0)
+    assert again.prunes(trial.number, 1, 38.0), "and the answer stays"
     lock.release()

@@ -31,9 +31,13 @@ from playfield.runs.strict_json import parse_json
 JOURNAL = "journal.log"
 MOST = 64 << 20  # bytes of a journal
 MOST_LINES = 500_000
-RUNGS = (1, 3)  # ninths of a trial's budget after which it is compared with the others
+RUNGS = {1: 2, 3: 1}
+"""After so many ninths of its budget a trial is compared with the others; so many thirds of them go on.
+
+After 1/9 the order is mostly chance where learning has hardly begun, as on Breakout with minutes of budget. So only the
+worst are stopped there.
+"""
 PARTS = 9
-FACTOR = 3  # one of so many goes on
 LEAST = 3  # other trials that have come as far before one is pruned
 NAME = "tuning"
 
@@ -277,12 +281,10 @@ class Study:
         """Whether another process works on a trial, or has left one that nobody has taken yet."""
         return any(t.state == "running" and t.number not in mine for t in self.trials())
 
-    def prunes(self, number: int, part: int, score: float, shows: bool = True) -> bool:
+    def prunes(self, number: int, part: int, score: float) -> bool:
         """Report the score of a trial after `part` ninths of its budget; whether it is to be pruned.
 
-        Where learning does not show yet (`shows` is false), none is.
-
-        Asynchronous successive halving (Li et al. 2020): the best third of those that have come as far goes on. It is
+        Asynchronous successive halving (Li et al. 2020): the best of those that have come as far go on, see `RUNGS`. It is
         computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is killed
         before it has written the answer would get another one.
         """
@@ -300,8 +302,8 @@ class Study:
                 for t in found
                 if t.number != number and part in t.intermediate_values
             ]
-            keep = max(1, (len(others) + 1) // FACTOR)
-            pruned = shows and len(others) >= LEAST and score < sorted([*others, score])[-keep]
+            keep = max(1, (len(others) + 1) * RUNGS[part] // 3)
+            pruned = len(others) >= LEAST and score < sorted([*others, score])[-keep]
             if pruned:
                 trial.set_user_attr("note", f"pruned after {part}/{PARTS} of its budget")
             trial.set_user_attr(f"rung {part}", pruned)

@@ -6,10 +6,9 @@ another takes the trial over, with the parameters in the journal, and its traini
 
 Successive halving: after 1/9 and 3/9 of the budget of the first seed's training, the score of its last games (the
 statistic that is optimised, else their mean) is compared with those of the other trials at that point, once there are
-three. The best third goes on. The others are stopped; their run directories stay, and can be resumed. A point counts
-only where learning shows there: the best finished trial had made a tenth of its whole gain by then. Before, all play
-nearly at random, and the order of their scores is chance. The scores are those at exactly these steps, whenever they
-are looked at, so what is pruned does not depend on the machine where trials run one after another.
+three. The best two thirds go on after 1/9, and the best third after 3/9. The others are stopped; their run directories
+stay, and can be resumed. The scores are those at exactly these steps, whenever they are looked at, so what is pruned
+does not depend on the machine where trials run one after another.
 """
 
 from __future__ import annotations
@@ -25,11 +24,9 @@ from playfield.experiments.job import Job, claim_of
 from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals
 from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
-from playfield.experiments.tuning import Settings, gain, games_of, timed_games, together, value_of
+from playfield.experiments.tuning import Settings, games_of, together, value_of
 from playfield.runs.info import is_run, read_info
 from playfield.runs.lock import RunLock, held, in_use, local_holder
-
-LEAST_GAIN = 0.1  # of a training's whole gain, before its score says more than chance does
 
 
 class Watcher(Protocol):
@@ -273,19 +270,10 @@ class Tuner:
             total = self.settings.steps or self._total(job)
             score = self.settings.score(games_of(job.directory, total * part / PARTS))
             active.trial.reported[part] = score or 0.0
-            if score is not None and self.study.prunes(active.trial.number, part, score, self._shows(part)):
+            if score is not None and self.study.prunes(active.trial.number, part, active.trial.reported[part]):
                 active.pruned = True
                 return
             active.trial.passed.add(part)
-
-    def _shows(self, part: int) -> bool:
-        """Whether the best finished trial had made `LEAST_GAIN` of its gain after `part` ninths of the budget."""
-        best = self.study.best()
-        if best is None:
-            return False
-        job = self.settings.jobs(best.number, best.params, self.study.folder(best.number))[0]
-        total = self.settings.steps or self._total(job)
-        return gain(self.settings, timed_games(job.directory, total), total * part / PARTS) >= LEAST_GAIN
 
     def _take(self, active: Active, job: Job, outcome: Outcome) -> None:
         """What a training that has ended is worth. Raises PlayfieldError where it failed for no fault of its own."""

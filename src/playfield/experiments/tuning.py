@@ -222,26 +222,8 @@ def _check(s: Settings) -> None:
 
 def games_of(directory: Path, last: float) -> list[float]:
     """The scores of a run's games that ended up to a step, in order."""
-    return [score for _, score in timed_games(directory, last)]
-
-
-def timed_games(directory: Path, last: float) -> list[tuple[int, float]]:
-    """(step at its end, score) of a run's games that ended up to a step, in order."""
     path = directory / "monitor.csv"
-    return [(g[0], g[1]) for g in sorted(read_monitor(path) if path.exists() else []) if g[0] <= last]
-
-
-def gain(settings: Settings, games: Sequence[tuple[int, float]], step: float) -> float:
-    """The part of a training's whole gain that it had made by a step; 0 of one that never gained.
-
-    The gain is from the first games' score to that of the last games; `games`: (step at the end, score), in order.
-    """
-    scores = [score for _, score in games]
-    first, last = settings.score(scores[: settings.window]), settings.score(scores)
-    then = settings.score([score for end, score in games if end <= step])
-    if first is None or last is None or then is None or last <= first:
-        return 0.0
-    return (then - first) / (last - first)
+    return [g[1] for g in sorted(read_monitor(path) if path.exists() else []) if g[0] <= last]
 
 
 def value_of(settings: Settings, job: Job) -> float | None:
