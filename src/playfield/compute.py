@@ -1,6 +1,6 @@
 """Device, precision, threads, free memory and the allocator.
 
-On a CPU, playfield runs one worker per core with one intra-op thread each. More intra-op threads are faster
+On a CPU, playfield runs one worker per core, up to some ten, with one intra-op thread each. More intra-op threads are faster
 only on an idle machine: while another program is busy, they wait for each other at every barrier.
 """
 
@@ -30,7 +30,6 @@ PROCESSOR_MS = {
 }
 """That of all workers together, by their number."""
 LOCK_MS = {2: 50, 8: 135}  # of it, for which so many threads hold the interpreter's lock
-CLEAR = 1.1  # times as fast as threads must processes be predicted, to be chosen
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
 
 
@@ -227,28 +226,18 @@ def predicted_ms(workers: int, kind: str, cores: int) -> float:
     return max(taken, low + (high - low) / (many - few) * (workers - few))
 
 
-def best_kind(workers: int, cores: int) -> str:
-    """`threads`, or `processes` where those are predicted to be clearly faster."""
-    threads, processes = (predicted_ms(workers, kind, cores) for kind in ("threads", "processes"))
-    return "processes" if threads >= CLEAR * processes else "threads"
-
-
-def best_workers(cores: int, num_envs: int, processes: bool = False, nodes: int = 1) -> int:
+def best_workers(cores: int, num_envs: int, nodes: int = 1) -> int:
     """The number of workers with the best predicted speed, of those that divide the environments; see `predicted_ms`.
+
+    Workers of one machine are threads. Those of several are processes.
 
     Args:
         cores: that all workers have together: there are no more workers.
-        processes: they may be such.
         nodes: machines that share the cores, and the workers, equally.
     """
     counts = [n for n in range(nodes, max(nodes, min(cores, num_envs)) + 1, nodes) if num_envs % n == 0]
-
-    def slowness(n: int) -> float:
-        if nodes > 1:
-            return predicted_ms(n, "processes", cores)
-        return predicted_ms(n, best_kind(n, cores) if processes else "threads", cores)
-
-    return min(counts, key=slowness, default=nodes)
+    kind = "threads" if nodes == 1 else "processes"
+    return min(counts, key=lambda n: predicted_ms(n, kind, cores), default=nodes)
 
 
 def choose(
@@ -259,7 +248,6 @@ def choose(
     pixels: bool = True,
     num_envs: int = 8,
     nodes: int = 1,
-    processes: bool = False,
 ) -> Compute:
     """Choose what the user left on `auto` (or workers on 0).
 
@@ -267,7 +255,6 @@ def choose(
         pixels: observations are images (vectors are always computed in fp32, by default on the CPU).
         num_envs: environments, which the workers share equally.
         nodes: machines with as many cores as this one, on which there are as many workers each.
-        processes: workers may be processes.
 
     Raises:
         UsageError: an unknown name, a CUDA device that is missing, or workers that do not divide `num_envs`.
@@ -297,7 +284,7 @@ def choose(
     if workers == 0:
         workers = nodes
         if pixels and device == "cpu":
-            workers = best_workers(nodes * cores(), num_envs, processes, nodes)
+            workers = best_workers(nodes * cores(), num_envs, nodes)
             if any(num_envs % n == 0 for n in range(workers + nodes, nodes * cores() + 1, nodes)):
                 notes.append("more workers are predicted to be slower, see docs/design/workers.md")
     if num_envs % workers:

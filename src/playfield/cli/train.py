@@ -161,8 +161,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument(
         "--workers-as",
         choices=TAKES["workers_as"].choices,
-        help="what workers are: threads or processes, which end with the same bits; auto (default): threads, "
-        "unless many are predicted to be faster as processes; also with --resume",
+        help="what workers are: threads (auto) or processes, which end with the same bits; also with --resume",
     )
     p.add_argument(
         "--nodes",

@@ -34,8 +34,8 @@ MOST_LINES = 500_000
 RUNGS = {1: 2, 3: 1}
 """After so many ninths of its budget a trial is compared with the others; so many thirds of them go on.
 
-After 1/9 the order is mostly chance where learning has hardly begun, as on Breakout with minutes of budget. So only the
-worst are stopped there.
+After 1/9 scores say little where learning has hardly begun, as on Breakout with minutes of budget. So only the worst
+are stopped there.
 """
 PARTS = 9
 LEAST = 3  # other trials that have come as far before one is pruned

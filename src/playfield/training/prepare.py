@@ -150,13 +150,7 @@ def prepare(request: Request) -> Prepared:
     workers = request.workers or cfg.most_workers
     nodes = request.nodes
     chosen = compute.choose(
-        request.device,
-        request.precision,
-        workers,
-        pixels=spec.pixels,
-        num_envs=cfg.num_envs,
-        nodes=nodes,
-        processes=cfg.processes and os.name == "posix",
+        request.device, request.precision, workers, pixels=spec.pixels, num_envs=cfg.num_envs, nodes=nodes
     )
     cfg.check(chosen.workers)
     # The command that repeats this run names policies with the hash of their weights, schedules in full.
@@ -168,20 +162,16 @@ def prepare(request: Request) -> Prepared:
     if request.init_from is not None:
         begin = init_from.find(request.init_from, request.algo, module, cfg, spec)
         request = dataclasses.replace(request, init_from=begin.name)
-    directory = request.run or Path("runs")
-    how = workers_as(request.workers_as, request.algo, cfg, spec, chosen, directory, nodes)
+    how = workers_as(request.workers_as, request.algo, cfg, chosen, nodes)
     processes = chosen.workers // nodes - 1 if how == "processes" else 0
-    need = need_of(cfg, spec, directory, processes)
+    need = need_of(cfg, spec, request.run or Path("runs"), processes)
     return Prepared(request, module, cfg, spec, chosen, need, how, begin)
 
 
-def workers_as(
-    asked: str, algo: str, cfg: Config, spec: EnvSpec, chosen: Compute, directory: Path, nodes: int = 1
-) -> str:
+def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int = 1) -> str:
     """`threads` or `processes`, which end with the same bits.
 
-    `auto` means threads, or processes where those are predicted to be clearly faster and their memory is free: see
-    `compute.best_kind`. On several machines they are processes.
+    `auto` means threads: see docs/design/workers.md for what was measured. On several machines they are processes.
 
     Raises UsageError where processes are asked for and cannot be.
     """
@@ -194,25 +184,11 @@ def workers_as(
         if chosen.workers % nodes:
             raise UsageError(f"--nodes {nodes} must divide the number of workers ({chosen.workers})")
         return "processes"
-    if asked == "auto":
-        return _auto(algo, cfg, spec, chosen, directory)
-    if asked == "threads":
+    if asked != "processes":
         return "threads"
     if why := no_processes(algo, cfg, chosen):
         raise UsageError(f"--workers-as processes: {why}: leave it out")
     return "threads" if chosen.workers == 1 else "processes"
-
-
-def _auto(algo: str, cfg: Config, spec: EnvSpec, chosen: Compute, directory: Path) -> str:
-    if not spec.pixels or no_processes(algo, cfg, chosen):  # with vectors nothing was measured
-        return "threads"
-    if compute.best_kind(chosen.workers, compute.cores()) == "threads":
-        return "threads"
-    try:
-        need_of(cfg, spec, directory, chosen.workers - 1)
-    except UsageError:
-        return "threads"
-    return "processes"
 
 
 def no_processes(algo: str, cfg: Config, chosen: Compute) -> str:
@@ -224,16 +200,12 @@ def no_processes(algo: str, cfg: Config, chosen: Compute) -> str:
     return "" if os.name == "posix" else "this system has no memory that processes share as playfield needs it"
 
 
-def remembered_workers(
-    info: Mapping[str, Any], cfg: Config, spec: EnvSpec, chosen: Compute, directory: Path, nodes: int = 1
-) -> str:
+def remembered_workers(info: Mapping[str, Any], algo: str, cfg: Config, chosen: Compute, nodes: int = 1) -> str:
     """What workers are in a run that goes on: as before, or threads where processes cannot be here."""
-    algo, asked = algorithm.stored_name(info), info.get("after", {}).get("workers_as", "auto")
     if nodes > 1:
-        asked = "auto"
-    elif no_processes(algo, cfg, chosen):
-        return "threads"
-    return workers_as(asked, algo, cfg, spec, chosen, directory, nodes)
+        return workers_as("auto", algo, cfg, chosen, nodes)
+    asked = info.get("after", {}).get("workers_as", "auto")
+    return "threads" if no_processes(algo, cfg, chosen) else workers_as(asked, algo, cfg, chosen)
 
 
 def reopen(
@@ -271,9 +243,9 @@ def reopen(
         cfg.check(info["compute"]["workers"])
         chosen = Compute(**info["compute"])
     if asked is None:
-        how = remembered_workers(info, cfg, spec, chosen, directory, nodes)
+        how = remembered_workers(info, name, cfg, chosen, nodes)
     else:
-        how = workers_as(asked, name, cfg, spec, chosen, directory, nodes)
+        how = workers_as(asked, name, cfg, chosen, nodes)
     processes = chosen.workers // nodes - 1 if how == "processes" else 0
     try:
         return module, cfg, spec, need_of(cfg, spec, directory, processes)

@@ -200,23 +200,10 @@ def _shared_file() -> int:
         return os.dup(file.fileno())
 
 
-def tell_kind(asked: str, how: str, chosen: Compute, say: Say, why: str = "") -> None:
-    """A line where workers are not of the kind that was asked for, or what that is by default.
-
-    Args:
-        how: `threads` or `processes`, of one machine.
-        why: they cannot be processes.
-    """
+def tell_threads(asked: str, how: str, why: str, say: Say) -> None:
+    """A line where workers are threads though processes were asked for: `why`, or since there is one worker."""
     if asked == "processes" and how == "threads":
         say(f"note: workers are threads: {why or 'there is only one'}")
-    if asked == "auto" and how == "processes":
-        threads, processes = (
-            compute.predicted_ms(chosen.workers, kind, compute.cores()) for kind in ("threads", "processes")
-        )
-        say(
-            f"{chosen.workers} workers as processes: {threads / processes:.1f} times as fast as threads, which wait "
-            "for the interpreter's lock; predicted, see docs/design/workers.md"
-        )
 
 
 def _only_here(spec: EnvSpec) -> bool:

@@ -47,7 +47,7 @@ from playfield.training.plan import (
     went_on,
 )
 from playfield.training.prepare import Prepared, no_processes, prepare, remembered_workers, reopen
-from playfield.training.processes import Pool, started, tell_kind
+from playfield.training.processes import Pool, started, tell_threads
 from playfield.training.rendezvous import meet
 from playfield.training.request import Request, check_directory, check_values, sort_options
 from playfield.training.result import Result as Result
@@ -202,8 +202,7 @@ def _start(request: Request, say: Say) -> Result:
     compute.setup()
     if note := resolve(request.env).note:
         say(note)
-    if request.nodes == 1:
-        tell_kind(request.workers_as, ready.workers_as, ready.compute, say)
+    tell_threads(request.workers_as, ready.workers_as, "", say)
     others = meet(meeting.asked(request.nodes, request.rendezvous), ready.compute, say)
     with started(ready.workers_as, request.algo, ready.spec, ready.compute, say, others) as pool:
         return _start_with(pool, ready, say)
@@ -370,10 +369,10 @@ def _resume_locked(
     told.append(f"resuming {directory} at step {done:,} of {info['steps']:,}{replayed}")
     chosen, how, others = Compute(**info["compute"]), "threads", None
     if not _is_over(found, total, target):
-        how = remembered_workers(info, cfg, spec, chosen, directory, request.nodes)
+        how = remembered_workers(info, info["algo"], cfg, chosen, request.nodes)
         others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
+        tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
         if request.nodes == 1:
-            tell_kind(request.workers_as, how, chosen, say, no_processes(info["algo"], cfg, chosen))
             told += alone(info, resuming(directory, info["env"]))
         else:
             info["nodes"] = request.nodes
