@@ -288,10 +288,9 @@ def test_a_stranger_has_so_much_time_in_all(monkeypatch):
 
 
 def test_strangers_keep_nobody_out(monkeypatch):
-    monkeypatch.setattr(rendezvous, "STRANGERS", 2)
-    monkeypatch.setattr(rendezvous, "LOOK", 0.1)
     with waiting(monkeypatch) as (where, _, found):
-        strangers = [line_to(where) for _ in range(4)]
+        # As many as are let in and as wait for that: a machine's turn must come before it gives up.
+        strangers = [line_to(where) for _ in range(2 * rendezvous.STRANGERS - 4)]
         lines = taken(where)
         until(lambda: bool(found), 5.0)
         for line in (*strangers, *lines):

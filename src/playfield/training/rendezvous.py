@@ -32,6 +32,7 @@ WAIT = 600.0  # seconds that the first machine waits for the others
 MOST = 2**16  # bytes of a message before both have shown the token
 STRANGERS = 32  # connections at once that have not shown it
 LOOK = 0.5  # seconds between two looks at them
+ROOM = 0.05  # seconds for which one more waits until the oldest of so many is ended
 WORD = 1  # version of what both sides say
 
 
@@ -195,7 +196,7 @@ class Rendezvous:
         with self._fewer:
             for line in [line for line, end in self._strangers.items() if time.monotonic() > end]:
                 self._end_stranger(line)
-            if not self._fewer.wait_for(lambda: len(self._strangers) <= most, LOOK):
+            if not self._fewer.wait_for(lambda: len(self._strangers) <= most, ROOM):
                 while len(self._strangers) > most:
                     self._end_stranger(next(iter(self._strangers)))
 
