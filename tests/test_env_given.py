@@ -95,16 +95,20 @@ def test_ids_without_a_version():
 def test_a_module_in_the_current_folder(tmp_path, capfd):
     """The command line is started as a console script: the current folder is not where Python looks."""
     (tmp_path / "mine.py").write_text(MINE)
-    words = ["train", "mine:Mine", "--steps", "512", "--games", "0", "--no-film", "--run", "a"]
-    code = f"import sys; from playfield.cli import main; sys.exit(main({words}))"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+
+    def script(*words):
+        code = f"import sys; from playfield.cli import main; sys.exit(main({words}))"
+        return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+
+    done = script("train", "mine:Mine", "--steps", "512", "--games", "0", "--no-film", "--run", "a")
     assert done.returncode == 0, done.stderr
     assert "mine:Mine means Mine-v1, the newest version" in done.stderr
     info = read_info(Path("a"))
     assert (info["env"], "registered_by" in info) == ("mine:Mine-v1", False)
     assert main(["eval", "a", "--games", "1"]) == 3
     assert "add --trust" in capfd.readouterr().err
-    assert main(["eval", "a", "--trust", "--games", "1"]) == 0
+    done = script("eval", "a", "--trust", "--games", "1")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

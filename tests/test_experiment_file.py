@@ -165,6 +165,10 @@ def test_a_resolved_file_asks_for_the_very_same_training(algo, tmp_path):
     made.prepare([again])
     assert meaning(made.of(kind.train_words)) == meaning(made.of(again.train_words))
     assert made.same(kind, again.train_words)
+    earlier = "".join(line for line in text.splitlines(True) if not line.startswith("workers"))
+    assert earlier.count("\n") == text.count("\n") - 2, "what an earlier version wrote has no workers in it"
+    (before,) = file.read(write(tmp_path / "earlier.toml", earlier)).kinds
+    assert made.same(kind, before.train_words)
 
 
 @pytest.mark.parametrize(
