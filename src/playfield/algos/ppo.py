@@ -137,7 +137,9 @@ SB3 = Config(
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(net="nips", clip_value=False, anneal_ent=True, anneal_to=0.5),  # the best in ten minutes
+        "default": Config(  # the best in ten minutes
+            epochs=2, minibatches=16, net="nips:motion=4", clip_value=False, anneal_ent=True, anneal_to=0.5
+        ),
         "long": Config(net="nature", clip_value=False, anneal_ent=True, lr=4e-4),  # the best in an hour
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
         "sb3-default": SB3,

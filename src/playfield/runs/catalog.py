@@ -92,7 +92,11 @@ def presets_for(name: str, kinds: tuple[str, str]) -> dict[str, dict[str, Any]]:
     known = entry(name)
     table = {**known.presets.get(general, {}), **known.presets.get(special, {})}
     nets = [o.name for o in known.options if o.names == "net"] if special == "ram" else []
-    return {preset: {**values, **{n: "mlp" for n in nets if values[n] == "nips"}} for preset, values in table.items()}
+
+    def seen(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, **{n: "mlp" for n in nets if values[n].partition(":")[0] == "nips"}}
+
+    return {preset: seen(values) for preset, values in table.items()}
 
 
 def check(name: str, config: Mapping[str, Any]) -> None:
