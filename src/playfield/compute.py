@@ -1,7 +1,7 @@
 """Device, precision, threads, free memory and the allocator.
 
-On a CPU, playfield runs one worker per core, up to some ten, with one intra-op thread each. More intra-op threads are faster
-only on an idle machine: while another program is busy, they wait for each other at every barrier.
+On a CPU, playfield runs one worker per core, up to some ten, with one intra-op thread each. More intra-op threads are
+faster only on an idle machine: while another program is busy, they wait for each other at every barrier.
 """
 
 from __future__ import annotations

@@ -284,9 +284,9 @@ class Study:
     def prunes(self, number: int, part: int, score: float) -> bool:
         """Report the score of a trial after `part` ninths of its budget; whether it is to be pruned.
 
-        Asynchronous successive halving (Li et al. 2020): the best of those that have come as far go on, see `RUNGS`. It is
-        computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is killed
-        before it has written the answer would get another one.
+        Asynchronous successive halving (Li et al. 2020): the best of those that have come as far go on, see `RUNGS`.
+        It is computed here from the scores alone: Optuna's pruner remembers that it was asked, so a process that is
+        killed before it has written the answer would get another one.
         """
         trial = self._handle(number)
         with self._journal():

@@ -6,9 +6,9 @@ another takes the trial over, with the parameters in the journal, and its traini
 
 Successive halving: after 1/9 and 3/9 of the budget of the first seed's training, the score of its last games (the
 statistic that is optimised, else their mean) is compared with those of the other trials at that point, once there are
-three. The best two thirds go on after 1/9, and the best third after 3/9. The others are stopped; their run directories
-stay, and can be resumed. The scores are those at exactly these steps, whenever they are looked at, so what is pruned
-does not depend on the machine where trials run one after another.
+three. The best two thirds go on after 1/9, and the best third after 3/9. The others are stopped; their run
+directories stay, and can be resumed. The scores are those at exactly these steps, whenever they are looked at, so
+what is pruned does not depend on the machine where trials run one after another.
 """
 
 from __future__ import annotations
