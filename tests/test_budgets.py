@@ -29,7 +29,7 @@ def budget(algo: str, env: str, preset: str = "default") -> Budget:
 
 def test_the_defaults() -> None:
     expected = {
-        ("ppo", "breakout"): (800_000, 10),
+        ("ppo", "breakout"): (1_200_000, 10),
         ("ppo", "CartPole-v1"): (200_000, 0.5),
         ("ppo", "CartPole-v1-pixels"): (200_000, 3),
         ("ppo", "breakout", "long"): (3_000_000, 65),

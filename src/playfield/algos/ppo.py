@@ -39,6 +39,7 @@ from playfield.runs.algorithm import Budget, Network
 from playfield.runs.run import Run
 
 BUDGETS = {
+    "atari": Budget(1_200_000, 10),
     "atari/long": Budget(3_000_000, 65),
     "atari/cleanrl": Budget(500_000, 10),
     "atari/sb3-default": Budget(200_000, 10),
