@@ -1,6 +1,7 @@
 """A place whose trainings take no time: it writes run directories with scores that follow from the options.
 
-The score is 100 where lr is 1e-3, or not searched, and falls with the distance of its logarithm; it rises linearly over a training.
+The score is 100 where lr is 1e-3, or not searched, and falls with the distance of its logarithm; it rises linearly
+over a training.
 """
 
 from __future__ import annotations
