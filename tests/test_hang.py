@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -66,6 +67,20 @@ def test_a_slow_call_within_the_limit_is_left_alone_and_zero_is_no_limit(monkeyp
         env.reset(np.arange(1))
         monkeypatch.setattr(hanging.Hanging, "sleep", lambda _: _busy(0.5))
         env.step(np.zeros(1, int))
+
+
+@pytest.mark.parametrize(("goes_on", "ago", "raises"), [(True, 60, True), (False, 0, True), (False, 60, False)])
+def test_a_call_that_was_ended_long_ago_is_no_reason_for_the_next_signal(goes_on, ago, raises, monkeypatch):
+    """Python's own handler of Ctrl-C does not ask; that of a training that begins later does."""
+    call = hang.Call("Sleep-v0")
+    call.begin()
+    monkeypatch.setattr(hang._state, "pending", (call, call.began, time.monotonic() - ago))
+    if not goes_on:
+        call.end()
+    with pytest.raises(hang.Hang) if raises else contextlib.nullcontext():
+        hang.raise_if_ended()
+    hang.raise_if_ended()  # it raises once
+    call.end()
 
 
 def _busy(seconds: float) -> None:

@@ -26,6 +26,7 @@ LIMIT = 60.0  # seconds that one call may take, unless the user says otherwise
 HURRY = 1.5  # and after the user asked the process to stop, unless calls took longer before
 WAKE = 0.5  # seconds until a call that ends is woken
 GRACE = 1.5  # and until the process ends with it
+RECENT = 5.0  # for so long after it was woken a main thread raises, also where the call has ended meanwhile
 PERIOD = 0.5  # seconds between two looks
 _DEBUGGERS = ("pdb.py", "bdb.py", "pydevd.py")
 
@@ -83,7 +84,7 @@ class _State:
         self.text, self.code = "", EnvError.exit_code
         self.signum, self.signalled = 0, 0.0  # the user asked the process to stop, and when
         self.pipe = -1  # numbers of signals, where the main thread does not come to handle them
-        self.pending = False  # the main thread is to raise
+        self.pending: tuple[Call, float, float] | None = None  # the main thread is to raise: call, begin, woken when
         self.calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
@@ -150,9 +151,15 @@ def of_worker(last_words: Callable[[str, int], None]) -> None:
 
 
 def raise_if_ended() -> None:
-    """For handlers of signals, which run in the main thread: raise `Hang` there if a call was ended."""
-    if _state.pending:
-        _state.pending = False
+    """For handlers of signals, which run in the main thread: raise `Hang` there if a call was ended.
+
+    Where no handler was asked when that happened, it is over: the next signal is the user's.
+    """
+    if _state.pending is None:
+        return
+    call, began, woken = _state.pending
+    _state.pending = None
+    if call.began == began or time.monotonic() - woken < RECENT:
         raise Hang
 
 
@@ -248,7 +255,7 @@ def _insist(call: Call, began: float, text: str, code: int) -> None:
         wakes = not any(c.woke and c.began for c in _state.calls) and callable(signal.getsignal(signal.SIGINT))
         call.woke = wakes
     if wakes:
-        _state.pending = True
+        _state.pending = (call, began, time.monotonic())
         signal.pthread_kill(main, signal.SIGINT)
     time.sleep(GRACE)
     if call.began == began and _state.process_may_end:
