@@ -53,7 +53,9 @@ def test_presets_for_ram_have_a_dense_body():
     """Where a preset for pixels names the small convolutional body, RAM gets a dense one; others are refused."""
     assert chosen("breakout", "pong").net == "nips"
     assert chosen("Breakout-ram-v4", "pong").net == "mlp"
-    assert configure(Request("Breakout-ram-v4", "ppo"))[1].net == "mlp"
+    for env, net in (("breakout", "nips:motion=4"), ("Breakout-ram-v4", "mlp")):
+        cfg = configure(Request(env, "ppo"))[1]
+        assert (cfg.net, cfg.minibatches, cfg.epochs) == (net, 16, 2)
     with pytest.raises(UsageError, match="--net nature needs pixels"):
         chosen("Breakout-ram-v4", "cleanrl")
 

@@ -138,10 +138,10 @@ SB3 = Config(
 )
 PRESETS: dict[str, dict[str, Config]] = {
     "atari": {
-        "default": Config(  # the best in ten minutes
+        "default": Config(  # the best of a tuning, see docs/baselines.md
             epochs=2, minibatches=16, net="nips:motion=4", clip_value=False, anneal_ent=True, anneal_to=0.5
         ),
-        "long": Config(net="nature", clip_value=False, anneal_ent=True, lr=4e-4),  # the best in an hour
+        "long": Config(net="nature", clip_value=False, anneal_ent=True, lr=4e-4),  # better in an hour
         "cleanrl": Config(num_envs=8, rollout_steps=128, epochs=4, lr=2.5e-4, net="nature"),
         "sb3-default": SB3,
     },
