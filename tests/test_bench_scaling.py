@@ -64,7 +64,9 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
     monkeypatch.setattr(scaling, "WORKERS", (1, 4))
     monkeypatch.setattr(scaling, "cores", lambda: 2)
     monkeypatch.setattr(
-        scaling, "_measure", lambda n, kind, steps: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0}
+        scaling,
+        "_measure",
+        lambda n, kind, steps, num_envs: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0},
     )
     bench.main("scaling", rounds=1)
     above, head, one, *more, assumed = capsys.readouterr().out.splitlines()
@@ -78,8 +80,26 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
 
 def test_other_bits_are_no_result(monkeypatch):
     monkeypatch.setattr(scaling, "WORKERS", (2,))
-    monkeypatch.setattr(scaling, "_measure", lambda n, kind, steps: {"hash": kind, "processor_ms": 1.0, "speed": 1.0})
+    monkeypatch.setattr(
+        scaling, "_measure", lambda n, kind, steps, num_envs: {"hash": kind, "processor_ms": 1.0, "speed": 1.0}
+    )
     with pytest.raises(PlayfieldError, match="2 workers ended with other bits"):
         bench.main("scaling", rounds=1)
     with pytest.raises(UsageError, match="multiple of 2,048"):
         bench.main("scaling", steps=100)
+
+
+def test_more_environments_make_larger_minibatches_and_all_numbers_of_workers_share_them(monkeypatch):
+    asked = []
+
+    def measure(n, kind, steps, num_envs):
+        asked.append((n, kind, steps, num_envs))
+        return {"hash": n, "processor_ms": 1.0, "speed": 1.0}
+
+    monkeypatch.setattr(scaling, "WORKERS", (1, 2, 8))
+    monkeypatch.setattr(scaling, "_measure", measure)
+    out = bench.main("scaling", rounds=1, num_envs=12)
+    assert asked == [(n, kind, 2 * 12 * 128, 12) for n, kind in [(1, "threads"), (2, "threads"), (2, "processes")]]
+    assert out["num_envs"] == 12
+    with pytest.raises(UsageError, match="playfield bench kill has no option --num-envs"):
+        bench.main("kill", num_envs=12)

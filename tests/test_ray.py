@@ -152,3 +152,20 @@ def test_a_port_that_is_no_cluster_is_said(token, tmp_path, monkeypatch):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"playfield: {address} cannot be joined: ")
     assert not (tmp_path / "x").exists()
+
+
+def test_one_training_on_two_nodes_ends_with_the_bits_of_one_machine(nodes, token, tmp_path):
+    """The other machine is a task on a node; of the two processes each has one worker."""
+
+    def trained(name, *more):
+        words = ["train", C, "--algo", "ppo", "--steps", "4096", "--workers", "2", "--games", "0", "--no-film"]
+        command = [sys.executable, "-m", "playfield", *words, "--run", str(tmp_path / name), *more]
+        done = subprocess.run(command, env=token, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST)
+        assert done.returncode == 0, done.stderr
+        assert all(word not in done.stderr for word in ("Traceback", "raylet", "ray::"))
+        info = json.loads((tmp_path / name / "run.json").read_text())
+        return info["result"]["hash"], info.get("nodes", 1)
+
+    one, two = trained("one"), trained("two", "--nodes", "2", "--on", nodes.address)
+    assert (one[1], two[1]) == (1, 2)
+    assert one[0] == two[0]

@@ -34,6 +34,6 @@ def main(name: str, **options: Any) -> dict[str, Any]:
     known = inspect.signature(run).parameters
     for key, value in given.items():
         if key not in known and value:  # a flag that is off and a count of 0 are defaults
-            raise UsageError(f"playfield bench {name} has no option --{key}")
+            raise UsageError(f"playfield bench {name} has no option --{key.replace('_', '-')}")
     result: dict[str, Any] = run(**{key: value for key, value in given.items() if key in known})
     return result

@@ -1,4 +1,4 @@
-"""What more workers cost: PPO on Breakout with CleanRL's sizes and 16 environments, workers as threads and processes.
+"""What more workers cost: PPO on Breakout with CleanRL's sizes, 16 environments or more, as threads and processes.
 
 Processor time is that of all workers together. On a machine with fewer cores than workers they take turns: what
 caches lose by that is part of the processor time, and no speed is told, since it would say nothing. What a machine
@@ -37,45 +37,55 @@ ASSUMED = (
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-def run(*, steps: int = 0, rounds: int = 0, json: bool = False) -> dict[str, Any]:
+def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = False) -> dict[str, Any]:
     """Train with each number and kind of workers in turn; prints a table (with `json`, one JSON object).
 
     Args:
-        steps: of each measurement, after a rollout of warm-up (0: two rollouts of 2,048).
+        steps: of each measurement, after a rollout of warm-up (0: two rollouts of 128 steps of each environment).
         rounds: measurements of each (0: 3).
+        num_envs: environments, which all numbers of workers share equally (0: 16). Minibatches grow with them.
 
     Raises UsageError where `steps` is no whole number of rollouts, PlayfieldError where bits differ.
     """
-    batch = ENVS * ROLLOUT
+    num_envs = num_envs or ENVS
+    batch = num_envs * ROLLOUT
     steps, rounds = steps or 2 * batch, rounds or 3
     if steps % batch:
         raise UsageError(f"--steps must be a multiple of {batch:,}, a rollout")
     if not Path("/proc/self/stat").exists():
         raise UsageError("this system does not tell the processor time of other processes: bench scaling needs Linux")
     setup()
-    sides = [(n, kind) for n in WORKERS for kind in ("threads", "processes") if n > 1 or kind == "threads"]
+    counts = [n for n in WORKERS if num_envs % n == 0]
+    sides = [(n, kind) for n in counts for kind in ("threads", "processes") if n > 1 or kind == "threads"]
     names = {f"{n} {kind}": f"{n} worker{'s' * (n > 1)}, {kind}" for n, kind in sides}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     order = [side for n in range(rounds) for side in (list(reversed(sides)) if n % 2 else sides)]
     with Progress([f"{n} {kind}" for n, kind in order], names) as progress:
         for n, kind in order:
             progress.begin()
-            found[f"{n} {kind}"].append(_measure(n, kind, steps))
+            found[f"{n} {kind}"].append(_measure(n, kind, steps, num_envs))
             progress.end()
-    for n in WORKERS:
+    for n in counts:
         if len({one["hash"] for side in (f"{n} threads", f"{n} processes") for one in found.get(side, [])}) > 1:
             raise PlayfieldError(f"{n} workers ended with other bits as threads than as processes")
     table = {
         name: {key: statistics.median(one[key] for one in values) for key in ("processor_ms", "speed")}
         for name, values in found.items()
     }
-    out: dict[str, Any] = {"bench": "scaling", "steps": steps, "rounds": rounds, "cores": cores(), "assumed": ASSUMED}
+    out: dict[str, Any] = {
+        "bench": "scaling",
+        "steps": steps,
+        "rounds": rounds,
+        "num_envs": num_envs,
+        "cores": cores(),
+    }
+    out["assumed"] = ASSUMED
     out["sides"] = told = with_predictions(table, cores())
     if json:
         print(jsonlib.dumps(out, indent=1))
         return out
     columns = ("processor time\nof 1,000 steps", "steps/s", "efficiency", "predicted:\nsteps/s", "\nefficiency")
-    shown = Table(f"PPO on breakout, {cores()} cores", *columns, box=None)
+    shown = Table(f"PPO on breakout, {num_envs} environments, {cores()} cores", *columns, box=None)
     for name, side in told.items():
         predicted = side["predicted"]
         speeds = (side["speed"], side["efficiency"], predicted["speed"], predicted["efficiency"])
@@ -119,10 +129,10 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _measure(workers: int, kind: str, steps: int) -> dict[str, Any]:
+def _measure(workers: int, kind: str, steps: int, num_envs: int) -> dict[str, Any]:
     """Processor time of all workers, ms for 1,000 steps; steps per second; the final hash."""
-    cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], num_envs=ENVS, rollout_steps=ROLLOUT)
-    chosen, spec = choose("cpu", workers=workers, num_envs=ENVS), breakout_spec()
+    cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], num_envs=num_envs, rollout_steps=ROLLOUT)
+    chosen, spec = choose("cpu", workers=workers, num_envs=num_envs), breakout_spec()
     marks: list[tuple[float, float]] = []
     pool = Pool(workers) if kind == "processes" else None
     pids = [] if pool is None else pool.pids

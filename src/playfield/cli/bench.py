@@ -43,6 +43,7 @@ def bench(words: list[str]) -> int:
         "--slots", type=whole("--slots", 1), help="size of the buffer of --fill, observations (default 1M)"
     )
     p.add_argument("--agent", help="agent of --fill: shipped (default) or random")
+    p.add_argument("--num-envs", type=whole("--num-envs", 1, 4096), help="environments of bench scaling (default 16)")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
@@ -61,6 +62,7 @@ def bench(words: list[str]) -> int:
         "algo",
         "seed",
         "kills",
+        "num_envs",
     )
     run(a.name, **{name: getattr(a, name) for name in (*names, "capacity", "fill", "slots", "agent", "json")})
     return 0
