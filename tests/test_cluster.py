@@ -293,9 +293,13 @@ def test_addresses(monkeypatch):
 )
 def test_mistakes_are_one_line(words, tmp_path, monkeypatch, capsys):
     where = tmp_path / "there"
-    assert main([*words, "--dir", str(where), "--on", "slum"]) == 2
+    assert main([*words, "--dir", str(where), "--on", "slrum"]) == 2
     assert capsys.readouterr().err == (
-        "playfield: --on slum: an address is written as HOST:PORT or ray://HOST:PORT\n"
+        "playfield: --on slrum: did you mean slurm? An address is written as HOST:PORT\n"
+    )
+    assert main([*words, "--dir", str(where), "--on", "somewhere-else"]) == 2
+    assert capsys.readouterr().err == (
+        "playfield: --on somewhere-else: an address is written as HOST:PORT or ray://HOST:PORT\n"
     )
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "ray" else found(name, *a))

@@ -18,7 +18,7 @@ from playfield.cli.train import understand
 from playfield.envs.names import resolve
 from playfield.envs.trust import admit
 from playfield.errors import DataError, PlayfieldError, UsageError, unknown
-from playfield.experiments import file, grid, local, slurm, until
+from playfield.experiments import file, grid, heartbeat, local, slurm, until
 from playfield.experiments.grid import Kind
 from playfield.experiments.job import Job
 from playfield.experiments.ready import Ready
@@ -271,10 +271,20 @@ def _train(
 
 
 def _queue(a: argparse.Namespace, jobs: Sequence[Job], ready: Ready) -> None:
-    """Write the script of a job array, and submit it where that is asked for."""
-    script = slurm.write(a.dir, jobs, lambda job: pins_of(ready.of(job.words)), a.jobs)
-    complain(f"{script}: {len(jobs)} training{'s' * (len(jobs) > 1)}")
-    complain(slurm.submit(script) if a.submit else f"submit it with: sbatch {shlex.quote(str(script))}")
+    """Write the script of a job array, and submit it where that is asked for. What runs already is left out."""
+    words = "looking for {:.0f} s whether other machines still run {} of these"
+    used = heartbeat.users(
+        [job.directory for job in jobs], lambda count: complain(words.format(heartbeat.WATCH, count))
+    )
+    if running := [job for job in jobs if job.directory in used]:
+        more = f", and {len(running) - 1} more" if len(running) > 1 else ""
+        complain(f"left out: {running[0].name} is in use by {used[running[0].directory]}{more}")
+    if left := [job for job in jobs if job.directory not in used]:
+        array = slurm.write(a.dir, left, lambda job: pins_of(ready.of(job.words)), a.jobs)
+        complain(f"{array.script}: {len(left)} training{'s' * (len(left) > 1)}")
+        complain(slurm.submit(array) if a.submit else f"submit it with: sbatch {shlex.quote(str(array.script))}")
+    else:
+        complain("nothing is left to submit")
     complain(f"draw what is there at any time with: playfield compare --dir {shlex.quote(str(a.dir))}")
 
 

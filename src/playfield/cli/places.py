@@ -41,7 +41,7 @@ def add_on(p: Parser) -> None:
 def check_on(a: argparse.Namespace) -> None:
     """Raise UsageError where `--on` cannot be."""
     if a.on not in (None, HERE, SLURM):
-        ray_link.asked(a.on)
+        ray_link.asked(a.on, (HERE, "ray", SLURM))
         ray_link.require_ray()
     elif a.store is not None:
         raise UsageError(f"--store is for a cluster: --on ray or --on HOST:PORT, not {a.on or HERE}")

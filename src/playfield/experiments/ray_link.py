@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from playfield import compute
-from playfield.errors import UsageError
+from playfield.errors import UsageError, nearest
 
 ANSWER = 10.0  # seconds that an address may take to answer
 START = 120.0  # seconds that importing Ray, or starting a cluster on this machine, may take
@@ -50,13 +51,18 @@ class Link(Protocol):
         """Leave the cluster; one that was started for this is ended."""
 
 
-def asked(on: str) -> str:
-    """The address that `--on` means; `local`: a cluster on this machine alone. Raises UsageError for no address."""
+def asked(on: str, names: Sequence[str] = ("ray",)) -> str:
+    """The address that `--on` means; `local`: a cluster on this machine alone. Raises UsageError for no address.
+
+    `names`: words that `--on` takes beside addresses, one of which may be meant where it is none of both.
+    """
     address = os.environ.get("RAY_ADDRESS") or "local" if on == "ray" else on
     if address in ("local", "auto"):
         return address
     found = ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[3]) < 65536:
+        if on != "ray" and ":" not in on and (close := nearest(on, names)):
+            raise UsageError(f"--on {on}: did you mean {' or '.join(close)}? An address is written as HOST:PORT")
         named = f"RAY_ADDRESS is {address!r}: it" if on == "ray" else f"--on {on}: an address"
         raise UsageError(f"{named} is written as HOST:PORT or ray://HOST:PORT")
     return address

@@ -1,51 +1,76 @@
-"""An experiment as a job array of SLURM: a script, and a file with a training in each line."""
+"""An experiment as a job array of SLURM: a script, and a file with a training in each line.
+
+Tasks read that file when they begin, perhaps days later, so its name has a hash of what it says and it is never
+changed: the command that is typed again writes another one. What a task does is in `slurm_task`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
-from playfield.runs import fence
-from playfield.runs.info import is_run
-from playfield.runs.storage import as_storage_error, atomic_write, lines_of
+from playfield.runs.info import is_run, read_info
+from playfield.runs.storage import as_storage_error, atomic_write, read_bytes
 
-SCRIPT, JOBS, LOGS = "slurm.sh", "slurm.jsonl", ".logs"
+SCRIPT, JOBS, LOGS = "slurm.sh", "slurm-{}.jsonl", ".logs"
 BESIDE = 1_000_000_000  # bytes that a training takes beside what is known of it: Python, torch and their caches
 SAVING = 120  # seconds before the end of its time at which a training is asked to save
+ANSWER = 120.0  # seconds that sbatch may take: it asks a controller that is busy or away several times
+TOO_MUCH = re.compile(r"satisf|not available|exceed|invalid.*(cpu|memory|gres)", re.I)
+"""What sbatch says where no node has what a task asks for."""
 
 
-def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once: int | None) -> Path:
-    """Write script and trainings into the directory of an experiment, which all nodes see; returns the script.
+class Array(NamedTuple):
+    """A script that was written, and what each of its tasks asks for, as words."""
+
+    script: Path
+    asks: str
+
+
+def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once: int | None) -> Array:
+    """Write script and trainings into the directory of an experiment, which all nodes see.
 
     Args:
-        jobs: what is to be trained, or to go on.
+        root: the directory.
+        jobs: what is to be trained, or to go on; at least one.
         pins: what decides the bits of a job that has not begun, and its memory.
         at_once: trainings at once; None: SLURM decides.
+
+    Raises:
+        UsageError: SLURM cannot take such a path.
     """
     root = Path(os.path.abspath(root))
-    found = [pins(job) for job in jobs]
+    output = _quoted(root / LOGS / "slurm-")
+    needs = [_needs(job, pins(job)) for job in jobs]
     with as_storage_error(f"create {root / LOGS}"):
         (root / LOGS).mkdir(parents=True, exist_ok=True)
-    lines = [_line(job, one) for job, one in zip(jobs, found, strict=True)]
-    atomic_write(root / JOBS, "".join(f"{line}\n" for line in lines))
-    megabytes = -(-int(max(one.memory for one in found) + BESIDE) // 2**20)
+    lines = "".join(f"{_line(job, one)}\n" for job, one in zip(jobs, needs, strict=True))
+    listed = root / JOBS.format(hashlib.sha256(lines.encode()).hexdigest()[:12])
+    if not _says(listed, lines):
+        atomic_write(listed, lines)
+    megabytes = -(-int(max(one.memory for one in needs) + BESIDE) // 2**20)
+    cores, gpu = max(one.workers for one in needs), any(one.device == "cuda" for one in needs)
     wanted = [
         "--job-name=playfield",
         f"--array=1-{len(jobs)}{f'%{at_once}' if at_once else ''}",
-        f"--cpus-per-task={max(one.workers for one in found)}",
+        f"--cpus-per-task={cores}",
         f"--mem={megabytes}M",
-        *(["--gres=gpu:1"] if any(one.device == "cuda" for one in found) else []),
-        f"--output={root / LOGS}/slurm-%A-%a.txt",
+        *(["--gres=gpu:1"] if gpu else []),
+        f'--output="{output}%A-%a.txt"',
         "--open-mode=append",
         "--requeue",
         f"--signal=B:TERM@{SAVING}",
@@ -56,45 +81,71 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
         f"# {len(jobs)} trainings; the same command of playfield writes it anew for those that are left.",
         *(f"#SBATCH {option}" for option in wanted),
         f"cd {shlex.quote(os.getcwd())} || exit 6",
-        f"exec {shlex.quote(sys.executable)} -P -m playfield.cli._slurm {shlex.quote(str(root / JOBS))} "
-        '"$SLURM_ARRAY_TASK_ID"',
+        f"exec {shlex.quote(sys.executable)} -P -m playfield.cli._slurm {shlex.quote(str(listed))} "
+        '"$SLURM_ARRAY_TASK_ID" "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
     ]
     atomic_write(script, "\n".join(text) + "\n")
-    return script
+    asks = f"{cores} core{'s' * (cores > 1)}, {megabytes:,} MB of memory{' and a GPU' if gpu else ''}"
+    return Array(script, asks)
 
 
-def submit(script: Path) -> str:
+def submit(array: Array) -> str:
     """Submit a script; returns what sbatch says. Raises UsageError without sbatch, EnvError where it refuses."""
+    script = array.script
     if shutil.which("sbatch") is None:
         raise UsageError(f"there is no sbatch here: where there is one, run sbatch {shlex.quote(str(script))}")
-    done = subprocess.run(
-        ["sbatch", str(script)], capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    variables = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}  # wait for the end
+    try:
+        done = subprocess.run(
+            ["sbatch", str(script)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=ANSWER,
+            env=variables,
+        )
+    except subprocess.TimeoutExpired:
+        raise EnvError(
+            f"sbatch did not end in {ANSWER:.0f} s and was stopped: whether it has submitted {script} is not known, "
+            "squeue --me tells"
+        ) from None
+    except OSError as error:
+        raise EnvError(f"sbatch cannot be run: {error.strerror or error}") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
-        raise EnvError(f"sbatch refuses {script}: {said[-1]}")
+        hint = ""
+        if any(map(TOO_MUCH.search, said)):
+            hint = f"; a task asks for {array.asks}: ask for less, as in -- --workers 2 (in a file: workers = 2)"
+        raise EnvError(f"sbatch refuses {script}: {said[-1]}{hint}")
     return done.stdout.strip()
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file says this already: a task may be about to read it."""
+    with contextlib.suppress(DataError):
+        return read_bytes(path, len(text.encode())) == text.encode()
+    return False
+
+
+def _quoted(path: Path) -> str:
+    """A path inside double quotes of a line for sbatch, in which % begins a pattern; UsageError where none helps."""
+    text = str(path)
+    if "\\" in text or not text.isprintable():
+        raise UsageError(f"SLURM cannot write to {text!r}: choose a --dir without backslash and control characters")
+    return text.replace("%", "%%").replace('"', '\\"')
+
+
+def _needs(job: Job, new: Pins) -> Pins:
+    """What a job is computed with: what its run has, or what a new one is to have."""
+    has = read_info(job.directory).get("compute") if is_run(job.directory) else None
+    if not isinstance(has, dict):
+        return new
+    return replace(new, **{name: has[name] for name in ("device", "precision", "workers") if name in has})
 
 
 def _line(job: Job, pins: Pins) -> str:
     told: dict[str, Any] = {"env": job.env, "label": job.label, "words": job.words, "seed": job.seed}
     told |= {"steps": job.steps, "games": job.games, "directory": os.path.abspath(job.directory)}
     return json.dumps({**told, "pins": pins.words()})
-
-
-def begin(path: Path, number: int) -> list[str] | None:
-    """The words of `playfield` for a line of the file, None if that training is done. This is its next attempt.
-
-    Raises DataError for a file that cannot be read, or has no such line.
-    """
-    line = next((line for n, line in enumerate(lines_of(path.parent, path.name), 1) if n == number), b"")
-    try:
-        told = json.loads(line)
-        pins = told.pop("pins")
-        job = Job(**{**told, "words": tuple(told["words"]), "directory": Path(told["directory"])})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} has no training in line {number}") from None
-    if job.done():
-        return None
-    os.environ |= fence.told(fence.advance(job.directory), job.directory)
-    return [*job.command(), *([] if is_run(job.directory) else pins)]

@@ -53,10 +53,14 @@ class RunLock:
 
     Raises DataError (exit code 3) at once, naming the holder, if another process or another RunLock has it.
     Raises StorageError if the file cannot be written.
+
+    Args:
+        run_dir: the directory; it is made.
+        gone: a holder on another machine is known to have ended; matters where the file system has no locks.
     """
 
-    def __init__(self, run_dir: Path | str) -> None:
-        self.run_dir = Path(run_dir)
+    def __init__(self, run_dir: Path | str, gone: bool = False) -> None:
+        self.run_dir, self.gone = Path(run_dir), gone
         self.path = self.run_dir / "lock"
         self.note = ""
         self._fd: int | None = None
@@ -93,7 +97,8 @@ class RunLock:
         here = socket.gethostname()
         if holder:
             # Of another machine nothing can be asked; but who was told an attempt is the later one, see `fence`.
-            if by_pid and (alive(holder["pid"]) if holder["host"] == here else not fence.own(self.run_dir)):
+            gone = self.gone or fence.own(self.run_dir)
+            if by_pid and (alive(holder["pid"]) if holder["host"] == here else not gone):
                 raise DataError(self._busy(fd))
             self.note = f"took over the lock of {_who(holder)}, which ended without releasing it"
         mine = {"pid": os.getpid(), "host": here, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -162,6 +167,29 @@ def in_use(run_dir: Path) -> str | None:
     """Who has the lock of a run directory: a living process, as words; None where nobody has it. Changes nothing."""
     found = holder(run_dir)
     return None if found is None else _who(found) if found else "another process"
+
+
+def unreleased(run_dir: Path) -> dict[str, Any] | None:
+    """Who took the lock last and has not released it, as in `holder`, dead or alive; None: nobody."""
+    try:
+        fd = os.open(run_dir / "lock", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    try:
+        return _read_holder(fd) or None
+    finally:
+        os.close(fd)
+
+
+def left_elsewhere(run_dir: Path) -> str | None:
+    """Who, on another machine, took the lock and did not release it, as words, though nothing here says it is held.
+
+    It has died, or locks do not reach from that machine to this one. None where that is not so. Changes nothing.
+    """
+    found = unreleased(run_dir)
+    if found is None or found["host"] == socket.gethostname() or holder(run_dir) is not None:
+        return None
+    return _who(found)
 
 
 def _wait_for_lookers(fd: int) -> None:
