@@ -8,23 +8,25 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from playfield.cli import _slurm, main
+from playfield.cli import main
 from playfield.errors import DataError, DivergedError
-from playfield.experiments import heartbeat, slurm_task
+from playfield.experiments import heartbeat, slurm, slurm_task
+from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job, claim_of
 from playfield.runs import fence, lock
 from playfield.runs.lock import RunLock
 
 C = "CartPole-v1"
-WORDS = ["compare", C, "--algo", "random", "--steps", "40000", "--seeds", "2"]
+WORDS = ["compare", C, "--algo", "random", "--steps", "10000", "--seeds", "2"]
 SAVES = ["--", "--save-seconds", "0"]
 SBATCH = """#!{python}
 import os, shutil, sys
@@ -80,12 +82,17 @@ def queue(tmp_path, monkeypatch):
         process.wait()
 
 
-def held_still(process: subprocess.Popen[bytes], run: Path, checkpoints: int = 1) -> None:
-    """Wait until a training has saved, and stop its process where it is: it lives, and holds its locks."""
+def wait_for(true: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
-    while len(list(run.glob("checkpoints/ckpt-*"))) < checkpoints:
-        assert process.poll() is None and time.monotonic() < deadline
+    while not true():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def held_still(process: subprocess.Popen[bytes], run: Path) -> None:
+    """Wait until a training has saved, and stop its process where it is: it lives, and holds its locks."""
+    wait_for(lambda: list(run.glob("checkpoints/ckpt-*/")), process)
     process.send_signal(signal.SIGSTOP)
 
 
@@ -98,7 +105,7 @@ def seeds(path: Path) -> list[int]:
 
 
 def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(tmp_path, queue, capsys):
-    here, there = tmp_path / "here", tmp_path / "there"
+    here, there = tmp_path / "here", tmp_path / "the \"Other\" 'one' 100% # 1"
     assert main([*WORDS, "--dir", str(here), "--jobs", "1", *SAVES]) == 0
     words = [*WORDS, "--dir", str(there), "--on", "slurm", "--submit", *SAVES]
     assert main(words) == 0
@@ -131,5 +138,115 @@ def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(t
     assert running.wait(timeout=120) == 0, queue.log(70, 1).read_text()
     assert [result(run) for run in (first, second)] == [result(here / C / "random" / seed) for seed in "12"]
     assert not list(there.rglob(heartbeat.FILE))
-    assert main(words) == 0
-    assert "95 % interval" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["killed", "saved", "cut off"])
+def test_a_task_that_is_queued_again_goes_on_from_its_checkpoint(how, tmp_path, queue):
+    here, there = tmp_path / "here", tmp_path / "there"
+    words = [*WORDS[:-1], "1", "--dir"]
+    assert main([*words, str(here), "--jobs", "1", *SAVES]) == 0
+    assert main([*words, str(there), "--on", "slurm", "--submit", *SAVES]) == 0
+    run = there / C / "random" / "1"
+    before = queue.begin(70, 1)
+    held_still(before, run)
+    rows = (run / "metrics.csv").read_bytes().splitlines()[:2]
+    if how == "cut off":  # its machine is given up, and comes back
+        again = queue.begin(70, 1)
+        wait_for(lambda: fence.read(run) == 2, again)
+        before.send_signal(signal.SIGCONT)
+        assert before.wait(timeout=60) == 3
+        assert again.wait(timeout=120) == 0
+        assert f"{run} went on elsewhere as attempt 2" in queue.log(70, 1).read_text()
+    else:
+        before.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+        before.send_signal(signal.SIGCONT)
+        assert before.wait(timeout=60) == (-9 if how == "killed" else 143)
+        assert queue.run(70, 1)[0] == 0
+    after = (run / "metrics.csv").read_bytes().splitlines()
+    assert after[:2] == rows, "with the times of then: these steps were not done again"
+    steps = [int(row.partition(b",")[0]) for row in after[1:]]
+    assert steps == sorted(set(steps))
+    assert result(run) == result(here / C / "random" / "1")
+
+
+def told(host: str) -> str:
+    return json.dumps({"pid": 5, "host": host, "started": "2031-01-01 00:00:00", "command": "_slurm 8_1"})
+
+
+@pytest.fixture(params=["locks that do not reach", "no locks"])
+def line(request, tmp_path, monkeypatch):
+    """The file of an array with one training, on which a process of another machine has left its locks."""
+    if request.param == "no locks":
+
+        def none(fd: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(lock, "_lock_file", none)
+        monkeypatch.setattr(lock, "_look_at_lock", none)
+    monkeypatch.setattr(heartbeat, "WATCH", 0.4)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.02)
+    monkeypatch.delenv(fence.VARIABLE, raising=False)
+    run = tmp_path / "runs" / "1"
+    for folder in (run, claim_of(run)):
+        folder.mkdir(parents=True)
+        (folder / "lock").write_text(told("another-machine"))
+    text = {"env": C, "label": "random", "words": [C, "--algo", "random"], "seed": 1, "steps": 500, "games": 0}
+    path = tmp_path / "slurm.jsonl"
+    path.write_text(json.dumps({**text, "directory": str(run), "pins": []}) + "\n")
+    return path, run
+
+
+def test_a_training_on_another_machine_is_left_while_it_shows_that_it_lives(line):
+    path, run = line
+    with (
+        heartbeat.beating(run),
+        pytest.raises(DataError, match=r"in use by process 5 on another-machine.* this task leaves"),
+        slurm_task.begun(path, 1),
+    ):
+        pytest.fail("it has begun")
+    assert fence.read(run) == 0
+    assert json.loads((run / "lock").read_text())["pid"] == 5
+
+
+def test_a_training_that_grows_on_another_machine_is_left_out(line):
+    _, run = line
+    asked = []
+
+    def waits(count: int) -> None:
+        asked.append(count)
+        threading.Timer(0.15, (run / "metrics.csv").write_text, ["step\n"]).start()
+
+    free = run.with_name("2")
+    assert heartbeat.users([run, free], waits).keys() == {run}
+    assert asked == [1]
+
+
+def test_a_training_whose_machine_has_died_goes_on(line):
+    path, run = line
+    (claim_of(run) / heartbeat.FILE).touch()
+    with slurm_task.begun(path, 1) as words:
+        assert words is not None
+        assert words[:2] == ["train", C]
+        assert fence.own(run) == fence.read(run) == 1
+        assert json.loads((claim_of(run) / "lock").read_text())["pid"] == os.getpid()
+    assert not (claim_of(run) / heartbeat.FILE).exists()
+
+
+def test_a_training_of_its_own_is_not_ended_and_one_that_diverged_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.delenv(fence.VARIABLE, raising=False)
+    job = Job(C, "random", (C, "--algo", "random"), 1, 500, tmp_path / "1")
+    listed = tmp_path / "slurm.jsonl"
+    listed.write_text(slurm._line(job, Pins("cpu", "fp32", 1)) + "\n")
+    with RunLock(job.directory), pytest.raises(DataError, match="in use"), slurm_task.begun(listed, 1):
+        pytest.fail("it has begun")
+    assert fence.read(job.directory) == 0
+    assert main([*job.command()]) == 0
+    path = job.directory / "run.json"
+    info = json.loads(path.read_text())
+    del info["result"]
+    path.write_text(json.dumps({**info, "diverged": {"why": "the loss", "step": 7}}))
+    before = fence.read(job.directory)
+    with pytest.raises(DivergedError, match="the loss"), slurm_task.begun(listed, 1):
+        pytest.fail("it has begun")
+    assert fence.read(job.directory) == before
+    assert not heartbeat.locked(job.directory)

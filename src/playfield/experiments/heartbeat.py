@@ -1,8 +1,8 @@
 """Which trainings another process is about, also where file locks do not reach from its machine to this one.
 
 A file lock says so at once, where it reaches. Over some network disks it does not, and then a holder on another
-machine looks as if it had died. So a task of a job array touches a file every few seconds (`beating`), and who wants to
-begin its training looks for a while whether that file, or a table of the run, changes. Changes are compared, never
+machine looks as if it had died. So a task of a job array touches a file every few seconds (`beating`). Whoever wants
+to begin its training looks for a while whether that file, or a table of the run, changes. Changes are compared, never
 clocks: those of two machines may differ.
 """
 
