@@ -92,7 +92,7 @@ def wait_for(true: Callable[[], object], process: subprocess.Popen[bytes]) -> No
 
 def held_still(process: subprocess.Popen[bytes], run: Path) -> None:
     """Wait until a training has saved, and stop its process where it is: it lives, and holds its locks."""
-    wait_for(lambda: list(run.glob("checkpoints/ckpt-*/")), process)
+    wait_for(lambda: list(run.glob(f"checkpoints/ckpt-{'[0-9]' * 12}")), process)
     process.send_signal(signal.SIGSTOP)
 
 
