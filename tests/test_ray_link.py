@@ -78,6 +78,7 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
             "refused": {"do": "TaskUnschedulableError", "text": "The task is not schedulable: no such node"},
             "odd": {"do": "cannot be submitted"},
             "failed": {"do": "RayTaskError", "text": "boo"},
+            "missing": {"do": "RayTaskError", "text": "import"},
             "uncaused": {"do": "RayTaskError", "text": "no cause"},
             "strange": {"do": "RayError", "text": ""},
             "waits": {"do": "wait"},
@@ -94,6 +95,7 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
         assert found[numbers["refused"]] == {"refused": "The task is not schedulable: no such node"}
         assert found[numbers["odd"]] == {"failed": "ValueError: cannot be submitted"}, "the others go on"
         assert found[numbers["failed"]] == {"failed": "ValueError: boo"}
+        assert found[numbers["missing"]] == {"failed": "ModuleNotFoundError: No module named 'playfield'"}
         assert found[numbers["uncaused"]] == {"failed": "ValueError: no cause"}
         assert found[numbers["strange"]] == {"lost": "RayError: RayError"}
         assert found[numbers["waits"]] == {"cancelled": True}

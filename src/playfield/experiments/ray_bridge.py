@@ -110,7 +110,7 @@ class Bridge:
             given = (self.mailbox,) if command["do"] == "run_away" else ()
             self.tasks[function.remote(command["text"], *given)] = command["task"]
         except Exception as error:  # the other tasks go on
-            self.tell(task=command["task"], failed=f"{type(error).__name__}: {first_line(error)}")
+            self.tell(task=command["task"], failed=in_words(error))
 
     def serve(self, root: str) -> None:
         """Take up what nodes ask of the store of this directory."""
@@ -128,7 +128,7 @@ class Bridge:
                 for number, text, data in ray.get(self.mailbox.take.remote()):
                     self.mailbox.answer.remote(number, *self.answer_one(store, text, data))
             except Exception as error:  # it is started again, and nodes ask again
-                self.tell(note=f"store: {type(error).__name__}: {first_line(error)}")
+                self.tell(note=f"store: {in_words(error)}")
                 time.sleep(NODES)
 
     def answer_one(self, store: Store, text: str, data: bytes) -> tuple[str, bytes]:
@@ -136,7 +136,7 @@ class Bridge:
         try:
             return store.answer(text, data)
         except Exception as error:
-            line = f"{type(error).__name__}: {first_line(error)}"
+            line = in_words(error)
             self.tell(note=f"store: {line}")
             return json.dumps({"error": line, "code": EnvError.exit_code}), b""
 
@@ -172,9 +172,20 @@ def ended(ref: Any) -> dict[str, Any]:
         return {"cancelled": True}
     except exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
-        return {"failed": f"{type(cause).__name__}: {first_line(cause)}" if cause else last_line(error)}
+        return {"failed": last_line(error) if cause is None else in_words(cause)}
     except Exception as error:
-        return {"lost": f"{type(error).__name__}: {first_line(error)}"}
+        return {"lost": in_words(error)}
+
+
+def in_words(error: BaseException) -> str:
+    """What an error was, in one line.
+
+    Where a node cannot import what it is to run, Ray's text begins with its own guesses and ends with a traceback:
+    only the last line of that says which package is missing.
+    """
+    if "failed to import on the worker" in str(error):
+        return last_line(error)
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: Any) -> str:
