@@ -105,13 +105,13 @@ class Told:
 
     Attributes:
         tasks: number -> what was submitted: do, node, text, cpus, gpus.
-        interrupted: numbers, in order.
+        interrupted: numbers, in order, and whether they were to end at once.
     """
 
     def __init__(self, facts: dict[str, Any], **nodes: dict[str, Any]) -> None:
         self.facts, self.nodes = facts, dict(nodes)
         self.tasks: dict[int, dict[str, Any]] = {}
-        self.interrupted: list[int] = []
+        self.interrupted: list[tuple[int, bool]] = []
         self.waiting: list[dict[str, Any]] = []
         self.tell_nodes()
 
@@ -163,8 +163,8 @@ class Told:
         self.tasks[number]["ended"] = True
         self.waiting.append({"task": number, **how})
 
-    def interrupt(self, task: int) -> None:
-        self.interrupted.append(task)
+    def interrupt(self, task: int, kill: bool = False) -> None:
+        self.interrupted.append((task, kill))
 
     def serve(self, root: str) -> None:
         self.stores = Stores(Store(Path(root), lambda line: self.waiting.append({"note": line})))
@@ -194,7 +194,7 @@ class Processes(Told):
             words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
         )
 
-    def interrupt(self, task: int) -> None:
+    def interrupt(self, task: int, kill: bool = False) -> None:
         self.tasks[task]["process"].send_signal(signal.SIGINT)
 
     def events(self) -> list[dict[str, Any]]:

@@ -169,15 +169,31 @@ def test_stopping_asks_once_and_kills_with_a_second_interrupt(tmp_path):
     assert made.collect(two).code == 143
     made.stop(one)
     made.stop(one)
-    assert link.interrupted == [one.number]
+    assert link.interrupted == [(one.number, False)]
     made.stop(one, kill=True)
     made.stop(one, kill=True)
-    assert link.interrupted == [one.number] * 2
+    assert link.interrupted == [(one.number, False), (one.number, True)]
     link.end(one.number, lost="interrupted")
     assert made.collect(one).code == 143
     made.look(three)
     made.stop(three, kill=True)
-    assert link.interrupted[2:] == [three.number] * 2
+    assert link.interrupted[2:] == [(three.number, True)]
+
+
+def test_a_training_that_cannot_be_ended_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "ENDING", 0.2)
+    made, _ = place(tmp_path, Told(HERE, a={"cpus": 9}))
+    tasks = [made.start(job(tmp_path, seed)) for seed in range(1, 4)]
+    for task in tasks:
+        made.stop(task)
+        made.stop(task, kill=True)
+    assert made.look(tasks[0]).running
+    assert made.collect(tasks[0]).code == -9
+    found = made.look(tasks[1])
+    assert (found.code, found.news) == (
+        -9, (f"{tasks[1].job.name}: it was ended, but node a does not say that it has",)
+    )  # fmt: skip
+    assert tasks[2].code == -9, "all are waited for at once"
 
 
 def test_a_failure_is_told_with_its_node_and_its_log(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ class Pretended:
         threading.Thread(target=lambda: self.told.append({"task": 1, "text": node.join(text)})).start()
         return 1
 
-    def interrupt(self, task):
+    def interrupt(self, task, kill=False):
         raise AssertionError
 
     def events(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -100,6 +101,53 @@ def test_what_still_runs_when_something_fails_is_stopped_and_collected(tmp_path,
     assert place.told == [("start", 1), ("stop", 1), ("kill", 1), ("collect", 1)]
     for seed in "12":
         assert in_use(tmp_path / "grid" / ".claims" / seed) is None
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_cannot_be_killed_is_not_waited_for_for_ever(count, tmp_path, monkeypatch):
+    """A process that waits for a disk does not end at SIGKILL: it counts as ended, or a third signal leaves it."""
+    monkeypatch.setattr(places, "ENDING", 0.2 if count == 2 else 600.0)
+    monkeypatch.setattr(local, "SAME", 0.0)
+    place, started = Local(), []
+
+    class Stuck(subprocess.Popen):
+        def kill(self):
+            pass
+
+        terminate = kill
+
+    def start(job):
+        child = Stuck([sys.executable, "-c", "import time; time.sleep(600)"], stderr=subprocess.DEVNULL)
+        started.append(places.Child(job, child, io.BytesIO()))
+        return started[0]
+
+    def look(child):
+        if len(told) < count:
+            told.append(os.kill(os.getpid(), signal.SIGINT))
+        return Look(child.code(), 0, 0.0)
+
+    told = []
+    monkeypatch.setattr(place, "start", start)
+    monkeypatch.setattr(place, "look", look)
+    try:
+        with pytest.raises(local.Interrupted) as ended:
+            local.run_jobs([job(tmp_path, 1)], 1, place)
+        assert ended.value.exit_code == 130
+        assert started[0].process.poll() is None
+        assert in_use(tmp_path / "grid" / ".claims" / "1") is None
+    finally:
+        os.kill(started[0].process.pid, signal.SIGKILL)
+        started[0].process.wait()
+
+
+def test_signals_that_come_together_are_one(monkeypatch):
+    with local.signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGINT]
+        monkeypatch.setattr(local, "SAME", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGINT, signal.SIGTERM]
 
 
 GRID = (

@@ -138,6 +138,47 @@ def test_a_cluster_of_its_own_fails_on_one_line(token, tmp_path):
     assert not list(Path(token["HOME"]).rglob("*token*")), "no token is left behind"
 
 
+def test_a_second_signal_ends_trainings_on_nodes_that_do_not_save(token, tmp_path):
+    words = [
+        "compare",
+        C,
+        "--algo",
+        "random",
+        "--steps",
+        "100M",
+        "--seeds",
+        "1",
+        "--dir",
+        str(tmp_path),
+        "--on",
+        "ray",
+    ]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "playfield", *words], env={**token, "RAY_ADDRESS": ""}, text=True, **pipes
+    )
+    run = tmp_path / C / "random" / "1"
+    wait_until((run / "metrics.csv").exists, driver)
+    training = json.loads((run / "lock").read_text())["pid"]
+    os.kill(training, signal.SIGSTOP)  # so that it cannot save
+    driver.send_signal(signal.SIGINT)
+    time.sleep(2.0)
+    assert driver.poll() is None, "it waits until the training has saved"
+    driver.send_signal(signal.SIGINT)
+    try:
+        assert driver.wait(60) == 130
+        assert "does not say that it has" not in driver.stderr.read()
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{training}").exists():  # its parent may still have to see that it has ended
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        driver.stderr.close()
+        driver.kill()
+        if Path(f"/proc/{training}").exists():
+            os.kill(training, signal.SIGKILL)
+
+
 def test_a_port_that_is_no_cluster_is_said(token, tmp_path, monkeypatch):
     import http.server
     import threading

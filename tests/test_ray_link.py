@@ -37,6 +37,13 @@ def port():
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def events(link, count):
     found, deadline = [], time.monotonic() + 60
     while len(found) < count:
@@ -82,10 +89,14 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
             "uncaused": {"do": "RayTaskError", "text": "no cause"},
             "strange": {"do": "RayError", "text": ""},
             "waits": {"do": "wait"},
+            "stubborn": {"do": "stubborn"},
         }
         numbers = {name: link.submit("run", "n1", json.dumps(text), 2, 1) for name, text in texts.items()}
         link.interrupt(numbers["waits"])
         link.interrupt(99)
+        link.interrupt(numbers["stubborn"])
+        link.interrupt(numbers["stubborn"], kill=True)
+        link.interrupt(numbers["stubborn"], kill=True)
         found = ends(link, set(numbers.values()))
         assert json.loads(found[numbers["text"]]["text"]) == {
             "max_retries": 0, "num_cpus": 2, "num_gpus": 1, "node": "n1", "soft": False,
@@ -99,6 +110,7 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
         assert found[numbers["uncaused"]] == {"failed": "ValueError: no cause"}
         assert found[numbers["strange"]] == {"lost": "RayError: RayError"}
         assert found[numbers["waits"]] == {"cancelled": True}
+        assert found[numbers["stubborn"]] == {"lost": "after [False, False, False, True]"}, "Ray may drop the second"
 
         mark = tmp_path / "mark"
         mark.touch()
@@ -221,10 +233,16 @@ def test_a_training_on_a_node_is_asked_to_save_by_an_interrupt_and_ended_by_a_se
     run = tmp_path / "run"
     words = ("train", "CartPole-v1", "--algo", "random", "--steps", "100M", "--quiet", "--run", str(run))
     long = start(*words)
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until((run / "metrics.csv").exists)
+    wait_until(lambda: len((run / "metrics.csv").read_text().splitlines()) > 1)
     long.send_signal(signal.SIGINT)
     assert json.loads(long.communicate()[0]) == {"code": 143}
     assert (run / "checkpoints" / "last").exists()
+    stuck = start("train", *words[1:-1], str(tmp_path / "stuck"))
+    wait_until((tmp_path / "stuck" / "metrics.csv").exists)
+    os.kill(json.loads((tmp_path / "stuck" / "lock").read_text())["pid"], signal.SIGSTOP)
+    stuck.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert stuck.poll() is None, "it does not save, and is waited for"
+    stuck.send_signal(signal.SIGINT)
+    assert json.loads(stuck.communicate()[0]) == {"code": -9}

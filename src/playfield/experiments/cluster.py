@@ -25,7 +25,7 @@ from playfield.errors import DataError, EnvError, PlayfieldError, UsageError
 from playfield.experiments import node
 from playfield.experiments.cluster_state import Node, Pins, Task
 from playfield.experiments.job import Job, log_of, reached
-from playfield.experiments.places import LAST, POLL, Look, Outcome, stored_result
+from playfield.experiments.places import ENDING, LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
 from playfield.runs import fence
 from playfield.runs.console import Say
@@ -33,7 +33,6 @@ from playfield.runs.info import is_run, read_info
 from playfield.runs.storage import MAX_LINE, as_storage_error, atomic_write, read_bytes
 
 PROBE = 120.0  # seconds that the first look at all nodes may take
-ENDING = 5.0  # seconds that a task which was ended may take to say so
 JOINING = 30.0  # seconds that a node which is there may refuse tasks: the cluster's parts learn of it one by one
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
 STORES = ("auto", "shared", "driver")
@@ -121,14 +120,12 @@ class Cluster:
         if not started.number:
             started.code, started.line = 143, "it had not begun"
         elif not started.asked or (kill and not started.killed):
-            if kill and not started.asked:
-                self.link.interrupt(started.number)
-            self.link.interrupt(started.number)
-            started.asked, started.killed = True, kill
+            self.link.interrupt(started.number, kill)
+            started.asked, started.killed = True, time.monotonic() if kill else 0.0
 
     def collect(self, started: Task) -> Outcome:
         """See `Place`."""
-        deadline = time.monotonic() + ENDING
+        deadline = (started.killed or time.monotonic()) + ENDING
         while started.code is None and time.monotonic() < deadline:
             self._turn()
             time.sleep(POLL)
@@ -165,6 +162,10 @@ class Cluster:
         for task in self.tasks:
             if task.code is None and self.gone:
                 task.code, task.line = EnvError.exit_code, f"the cluster is lost: {self.gone}"
+            elif task.code is None and task.killed and time.monotonic() > task.killed + ENDING:
+                task.code, task.line = -9, "it does not end"  # nobody can be made to wait for it
+                name = task.node.name if task.node else "?"
+                task.news.append(f"{task.job.name}: it was ended, but node {name} does not say that it has")
             elif task.code is None and not task.number and not task.asked:
                 try:
                     self._place(task)

@@ -67,7 +67,7 @@ class Task:
         job, pins, log: what runs, and the file of its standard error.
         node, number: where, as the cluster knows it; None and 0 while it waits for a node.
         code, line: how it ended.
-        asked, killed: whether it was asked to end, and ended.
+        asked, killed: whether it was asked to end, and when it was ended, by the monotonic clock; 0 where not.
         waits: whether it was said that there is no node.
         losses, saved: how often it was lost since the last checkpoint, whose step this is.
         news: lines for a person.
@@ -81,7 +81,7 @@ class Task:
     code: int | None = None
     line: str = ""
     asked: bool = False
-    killed: bool = False
+    killed: float = 0.0
     waits: bool = False
     losses: int = 0
     saved: int = -1

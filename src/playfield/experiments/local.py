@@ -21,7 +21,7 @@ from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
 from playfield.runs.lock import RunLock, held, in_use, local_holder
-from playfield.runs.signals import stopping
+from playfield.runs.signals import SAME, stopping
 
 LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
 
@@ -70,8 +70,8 @@ def run_jobs(
     With `share`, a directory whose lock says whose turn it is to start one, those count that other processes on this
     machine run.
 
-    The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them. A training that
-    diverges does not stop the others; it is not trained again.
+    The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them; after the third none
+    is waited for. A training that diverges does not stop the others; it is not trained again.
 
     Returns:
         Those that failed, also earlier where they diverged; the others were run.
@@ -86,6 +86,8 @@ def run_jobs(
             while schedule.running or (schedule.left and not received):
                 if received:
                     schedule.stop(kill=len(received) > 1)
+                    if len(received) > 2:
+                        schedule.leave()
                 else:
                     schedule.start()
                 schedule.look(stopping=bool(received))
@@ -220,6 +222,12 @@ class Schedule:
         for one in self.running:
             self.place.stop(one.started, kill)
 
+    def leave(self) -> None:
+        """Wait for none of them any more."""
+        for one in self.running:
+            one.claim.release()
+        self.running.clear()
+
     def end(self) -> None:
         """Let all that still run save, and leave none."""
         end_all(self.place, [one.started for one in self.running])
@@ -231,10 +239,18 @@ class Schedule:
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect the signals that stop work in a list, oldest first, instead of acting on them."""
+    """Collect the signals that stop work in a list, oldest first, instead of acting on them; see `SAME`."""
     received: list[int] = []
+    last = 0.0
+
+    def handler(signum: int, _frame: Any) -> None:
+        nonlocal last
+        if not received or time.monotonic() - last > SAME:
+            last = time.monotonic()
+            received.append(signum)
+
     try:
-        old = {s: signal.signal(s, lambda s, _: received.append(s)) for s in stopping()}
+        old = {s: signal.signal(s, handler) for s in stopping()}
     except ValueError:  # not the main thread: the calling program handles signals
         old = {}
     try:

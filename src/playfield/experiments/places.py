@@ -7,6 +7,7 @@ another class with these four methods.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ LAST = 65536  # bytes at the end of standard error that are looked at
 
 POLL = 0.2  # seconds between two looks at what runs
 SAVE_TIMEOUT = 120.0  # seconds that a job may take to save once it was asked to stop
+ENDING = 5.0  # seconds for which one that was killed is waited for: a process that waits for a disk ends later
 
 H = TypeVar("H")
 
@@ -84,7 +86,10 @@ class Place(Protocol[H]):
         """How the job is doing."""
 
     def stop(self, started: H, kill: bool = False) -> None:
-        """Ask the job to save and end, once however often it is called; with `kill` end it at once."""
+        """Ask the job to save and end, once however often it is called; with `kill` end it at once.
+
+        One that was killed counts as ended after `ENDING` seconds at the latest.
+        """
 
     def collect(self, started: H) -> Outcome:
         """What is left of a job that has ended. What the place holds for it is given back: call it once."""
@@ -109,6 +114,12 @@ class Child:
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     asked: bool = False
+    killed: float = 0.0
+
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        code = self.process.poll()
+        return -9 if code is None and self.killed and time.monotonic() > self.killed + ENDING else code
 
 
 class Local:
@@ -130,20 +141,22 @@ class Local:
 
     def look(self, started: Child) -> Look:
         """See `Place`."""
-        code = started.process.poll()
-        return Look(code, *reached(started.job.directory))
+        return Look(started.code(), *reached(started.job.directory))
 
     def stop(self, started: Child, kill: bool = False) -> None:
         """See `Place`."""
         if kill:
             started.process.kill()
+            started.killed = started.killed or time.monotonic()
         elif not started.asked:  # a second SIGTERM would end it before it has saved
             started.process.terminate()
             started.asked = True
 
     def collect(self, started: Child) -> Outcome:
         """See `Place`."""
-        code = started.process.wait()
+        while (code := started.code()) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.process.wait(POLL)
         with started.errors as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST))
             lines = file.read(LAST).decode(errors="replace").strip().splitlines()

@@ -30,6 +30,8 @@ from playfield.experiments.store import Store
 STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
 POLL = 0.2  # seconds between two looks at tasks
 NODES = 1.0  # seconds between two looks at nodes
+AGAIN = 1.0  # seconds after which a task that is to be ended, and has not, is told so again
+POLITE = 2  # times that such a task is interrupted, which lets it end its training, before its process is ended
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 LOST = (
     exceptions.NodeDiedError,
@@ -51,6 +53,7 @@ class Bridge:
         self.out = out
         self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.tasks: dict[Any, int] = {}
+        self.killed: dict[Any, tuple[int, float]] = {}  # how often a task was told to end, and when next
         self.functions = {
             "run": ray.remote(max_retries=0)(node.run),
             "join": ray.remote(max_retries=0)(node.join),
@@ -80,6 +83,7 @@ class Bridge:
         threading.Thread(target=self.read, daemon=True).start()
         while True:
             self.look_at_nodes()
+            self.kill()
             try:
                 command = self.commands.get(timeout=0 if self.tasks else POLL)
                 if command is None:
@@ -91,13 +95,18 @@ class Bridge:
             if self.tasks:
                 ready, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=POLL)
                 for ref in ready:
+                    self.killed.pop(ref, None)
                     self.tell(task=self.tasks.pop(ref), **ended(ref))
 
     def obey(self, command: dict[str, Any]) -> None:
-        """Start a task, or interrupt one."""
-        if command["do"] == "interrupt":
+        """Start a task, interrupt one, or end one."""
+        if command["do"] in ("interrupt", "kill"):
             for ref in [ref for ref, number in self.tasks.items() if number == command["task"]]:
-                ray.cancel(ref, force=False, recursive=False)  # what it asks the store is still answered
+                if command["do"] == "kill":
+                    self.killed.setdefault(ref, (0, 0.0))
+                else:
+                    ray.cancel(ref, force=False, recursive=False)  # what it asks the store is still answered
+            self.kill()
             return
         if command["do"] == "serve":
             self.serve(command["root"])
@@ -111,6 +120,14 @@ class Bridge:
             self.tasks[function.remote(command["text"], *given)] = command["task"]
         except Exception as error:  # the other tasks go on
             self.tell(task=command["task"], failed=in_words(error))
+
+    def kill(self) -> None:
+        """End the tasks that are to be ended, again and again: Ray drops what it is told while it interrupts one."""
+        now = time.monotonic()
+        for ref, (times, when) in self.killed.items():
+            if now >= when:
+                self.killed[ref] = (times + 1, now + AGAIN)
+                ray.cancel(ref, force=times >= POLITE, recursive=False)
 
     def serve(self, root: str) -> None:
         """Take up what nodes ask of the store of this directory."""

@@ -33,8 +33,11 @@ class Link(Protocol):
     def submit(self, do: str, node: str, text: str, cpus: int = 0, gpus: int = 0) -> int:
         """Start the function `do` of `node` with a text on a node; returns the number of the task."""
 
-    def interrupt(self, task: int) -> None:
-        """Raise KeyboardInterrupt in a task; one that has not begun is dropped."""
+    def interrupt(self, task: int, kill: bool = False) -> None:
+        """Raise KeyboardInterrupt in a task; one that has not begun is dropped.
+
+        With `kill` that is done again and again until it has ended, in the end by ending its process.
+        """
 
     def serve(self, root: str) -> None:
         """Answer what nodes ask about the runs below this directory, see `store.Store`; `run_away` needs it."""
@@ -156,9 +159,9 @@ class RayLink:
         self._say(do=do, task=self._number, node=node, text=text, cpus=cpus, gpus=gpus)
         return self._number
 
-    def interrupt(self, task: int) -> None:
+    def interrupt(self, task: int, kill: bool = False) -> None:
         """See `Link`."""
-        self._say(do="interrupt", task=task)
+        self._say(do="kill" if kill else "interrupt", task=task)
 
     def serve(self, root: str) -> None:
         """See `Link`."""

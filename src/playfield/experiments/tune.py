@@ -102,6 +102,8 @@ def run(
             while True:
                 if received:
                     tuner.stop(kill=len(received) > 1)
+                    if len(received) > 2:
+                        tuner.leave()
                 else:
                     tuner.fill()
                 tuner.look(stopping=bool(received))
@@ -325,6 +327,12 @@ class Tuner:
         """Ask all trainings to save and end; with `kill`, end them."""
         for one in self.running:
             self.place.stop(one.started, kill)
+
+    def leave(self) -> None:
+        """Wait for none of them any more."""
+        for one in self.running:
+            one.claim.release()
+        self.running.clear()
 
     def end(self) -> None:
         """Let all that still run save, leave none, and give all trials back: they can be taken up again."""

@@ -52,6 +52,7 @@ class Ref:
 
     def __init__(self, function, options, text, *more):
         self.done, self.cancelled, self.result = threading.Event(), threading.Event(), None
+        self.forced, self.cancels = threading.Event(), []
         threading.Thread(target=self._work, args=(function, options, text, *more), daemon=True).start()
 
     def _work(self, function, options, text, *more):
@@ -69,6 +70,9 @@ class Ref:
         elif told["do"] == "wait":
             self.cancelled.wait()
             self.result = exceptions.TaskCancelledError()
+        elif told["do"] == "stubborn":
+            self.forced.wait()
+            self.result = exceptions.WorkerCrashedError(f"after {self.cancels}")
         elif told["do"] == "options":
             where = options.pop("scheduling_strategy")
             self.result = json.dumps({**options, "node": where.node_id, "soft": where.soft})
@@ -148,6 +152,8 @@ def get(ref):
 
 
 def cancel(ref, force, recursive):
-    assert force is False
     assert recursive is False, "what it asks an actor goes on"
+    ref.cancels.append(force)
     ref.cancelled.set()
+    if force:
+        ref.forced.set()
