@@ -117,7 +117,13 @@ class Told:
 
     def tell_nodes(self) -> None:
         found = [
-            {"id": name, "host": name, "cpus": given.get("cpus", 1), "gpus": given.get("gpus", 0)}
+            {
+                "id": name,
+                "host": name,
+                "cpus": given.get("cpus", 1),
+                "gpus": given.get("gpus", 0),
+                "taken": given.get("taken", [0, 0]),
+            }
             for name, given in self.nodes.items()
         ]
         self.waiting.append({"nodes": found})

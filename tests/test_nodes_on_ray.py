@@ -77,6 +77,22 @@ def test_places_are_other_hosts_first_and_each_once():
         together.places(nodes, 4, 2)
 
 
+def test_cores_that_others_use_are_no_room(pretended, monkeypatch, capsys):
+    nodes = [{"id": "1", "host": "a", "cpus": 2, "taken": [1, 0]}, {"id": "2", "host": "b", "cpus": 2}]
+    assert [one["host"] for one in together.places(nodes, 3, 1)] == ["a", "b", "b"]
+    with pytest.raises(UsageError, match=r"room for 1 machines of 2 cores .* others use cores \(1 of 2 on a\)"):
+        together.places(nodes, 2, 2)
+    why = "it did not begin: others use the cores of its node"
+
+    def submit(self, *what):
+        self.told.append({"task": 1, "refused": why})
+        return 1
+
+    monkeypatch.setattr(Pretended, "submit", submit)
+    assert main([*SMALL.split(), "two", "--nodes", "2", "--on", "ray"]) == 2
+    assert f"another machine does not come: the task on there: {why}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

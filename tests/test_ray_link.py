@@ -133,6 +133,30 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
     assert link._process.poll() == 7
 
 
+def test_cores_of_others_are_seen_and_what_does_not_begin_is_taken_back(port, tmp_path, monkeypatch):
+    free = tmp_path / "free"
+    free.write_text('{"n1": {"CPU": 1.5}}')
+    monkeypatch.setenv("PRETENDED_FREE", str(free))
+    monkeypatch.setenv("PRETENDED_BEGIN", "0.3")
+    link = RayLink(port)
+    try:
+        (first,) = events(link, 1)
+        assert [(one["cpus"], one["taken"]) for one in first["nodes"]] == [(3, [2, 0])]
+        waits = link.submit("run", "n1", json.dumps({"do": "wait", "begins": False}), 1)
+        assert ends(link, {waits}) == {waits: {"refused": "it did not begin: others use the cores of its node"}}
+        begins = link.submit("run", "n1", json.dumps({"do": "wait"}), 1)
+        probe = link.submit("run", "n1", json.dumps({"do": "options"}))
+        ends(link, {probe})
+        time.sleep(1.0)
+        assert [one for one in link.events() if "task" in one] == [], "what has begun is let alone"
+        link.interrupt(begins)
+        assert ends(link, {begins}) == {begins: {"cancelled": True}}
+        free.write_text("{}")  # nothing is known of the node
+        wait_until(lambda: [one for one in link.events() if "nodes" in one and one["nodes"][0]["taken"] == [0, 0]])
+    finally:
+        link.close()
+
+
 def test_questions_of_nodes_reach_the_store_and_are_answered(tmp_path):
     kept = tmp_path / "grid" / "1"
     fence.advance(kept)

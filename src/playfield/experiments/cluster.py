@@ -74,14 +74,16 @@ class Cluster:
             if self.nodes and all(one.refused or one.facts is not None for one in self.nodes.values()):
                 break
             time.sleep(POLL)
-        if cores := self.slots():
+        if cores := sum(one.cpus for one in self.nodes.values() if one.usable):
             used = [one for one in self.nodes.values() if one.usable]
             away = [one.name for one in used if one.away]
             if away:
                 whose = "all nodes" if len(away) == len(used) else f"node{'s' * (len(away) > 1)} {', '.join(away)}"
                 why = "" if self.store == "driver" else f", which cannot see {self.root}"
                 self.notes.append(f"{whose}{why}: files go through a store on this machine")
-            for line in (*self.notes, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores"):
+            taken = sum(one.taken[0] for one in used)
+            others = f", {taken} of them used by others" * (taken > 0)
+            for line in (*self.notes, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores{others}"):
                 self.say(line)
             self.notes = []
             return
@@ -89,8 +91,12 @@ class Cluster:
         raise UsageError(f"no node can be used: {self.gone or '; '.join(reasons) or 'there is none'}")
 
     def slots(self) -> int:
-        """How many trainings with one worker may run at once, on the nodes that there are now."""
-        return sum(one.cpus for one in self.nodes.values() if one.usable)
+        """How many trainings with one worker may run at once, on the nodes that there are now.
+
+        One where others use all of them: it says that it waits.
+        """
+        free = [one.cpus - one.taken[0] for one in self.nodes.values() if one.usable]
+        return max(sum(free), min(1, len(free)))
 
     def start(self, job: Job) -> Task:
         """See `Place`. The job waits for a node that can take it."""
@@ -181,9 +187,11 @@ class Cluster:
         hosts = [one["host"] for one in found]
         for one in found:
             if one["id"] in self.nodes or not one["cpus"]:
+                if one["id"] in self.nodes:
+                    self.nodes[one["id"]].taken = one.get("taken", (0, 0))
                 continue
             name = one["host"] if hosts.count(one["host"]) == 1 else f"{one['host']}-{one['id'][:4]}"
-            new = Node(one["id"], name, one["cpus"], one["gpus"])
+            new = Node(one["id"], name, one["cpus"], one["gpus"], taken=one.get("taken", (0, 0)))
             self._ask(new)
             self.nodes[new.id] = new
 
@@ -293,8 +301,12 @@ class Cluster:
         if begun:
             kind = read_info(task.job.directory).get("processor")
             able = [one for one in able if one.facts and one.facts["processor"] == kind] or able
+        busy = [one.name for one in able if any(one.taken)]
         able = [one for one in able if self._free(one)[0] >= task.pins.workers and self._fits(one, task.pins)]
         if not able:
+            if busy and not task.waits:
+                task.waits = True
+                task.news.append(f"{task.job.name}: waits for cores; others use some of node {', '.join(busy)}")
             return
         one = max(able, key=lambda n: (self._free(n)[0], n.id))
         number = fence.advance(task.job.directory)
@@ -321,9 +333,10 @@ class Cluster:
         return [t for t in self.tasks if t.node is one and t.number and t.code is None]
 
     def _free(self, one: Node) -> tuple[int, int]:
-        """Cores and GPUs that no training of this experiment has."""
-        here = self._on(one)
-        return one.cpus - sum(t.pins.workers for t in here), one.gpus - sum(t.pins.device == "cuda" for t in here)
+        """Cores and GPUs that nobody uses."""
+        here, taken = self._on(one), one.taken
+        cpus, gpus = sum(t.pins.workers for t in here), sum(t.pins.device == "cuda" for t in here)
+        return one.cpus - taken[0] - cpus, one.gpus - taken[1] - gpus
 
     def _fits(self, one: Node, pins: Pins) -> bool:
         """Whether a training fits beside those that run on a node."""

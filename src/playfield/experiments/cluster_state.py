@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Node:
         since: when it was seen first, or when it last refused a training, by the monotonic clock.
         refused: why nothing runs on it; empty where it is used.
         away: whether files reach it through the store; it does not see the directory of the experiment.
+        taken: cores and GPUs that others use now.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Node:
     since: float = field(default_factory=time.monotonic)
     refused: str = ""
     away: bool = False
+    taken: Sequence[int] = (0, 0)
 
     @property
     def usable(self) -> bool:

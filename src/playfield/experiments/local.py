@@ -70,8 +70,8 @@ def run_jobs(
     With `share`, a directory whose lock says whose turn it is to start one, those count that other processes on this
     machine run.
 
-    The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them; after the third none
-    is waited for. A training that diverges does not stop the others; it is not trained again.
+    The first SIGINT, SIGTERM or SIGHUP makes the place stop them: they save. The second kills them; after the third
+    none is waited for. A training that diverges does not stop the others; it is not trained again.
 
     Returns:
         Those that failed, also earlier where they diverged; the others were run.

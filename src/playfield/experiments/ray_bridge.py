@@ -20,16 +20,19 @@ from typing import Any
 
 import ray
 from ray import exceptions
+from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from playfield.errors import EnvError
 from playfield.experiments import node
-from playfield.experiments.mailbox import Mailbox
+from playfield.experiments.mailbox import Mailbox, working
+from playfield.experiments.ray_cores import Cores
 from playfield.experiments.store import Store
 
 STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
 POLL = 0.2  # seconds between two looks at tasks
 NODES = 1.0  # seconds between two looks at nodes
+CORES = 2.0  # seconds that the first answer about free cores is waited for
 AGAIN = 1.0  # seconds after which a task that is to be ended, and has not, is told so again
 POLITE = 2  # times that such a task is interrupted, which lets it end its training, before its process is ended
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -47,10 +50,12 @@ class Bridge:
 
     Args:
         out: where lines go.
+        address: of the cluster; `local` for one that nobody else uses.
     """
 
-    def __init__(self, out: Any) -> None:
+    def __init__(self, out: Any, address: str) -> None:
         self.out = out
+        self.shared, self.client = address != "local", address.startswith("ray://")
         self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.tasks: dict[Any, int] = {}
         self.killed: dict[Any, tuple[int, float]] = {}  # how often a task was told to end, and when next
@@ -60,6 +65,11 @@ class Bridge:
             "run_away": ray.remote(max_retries=0)(node.run_away),
             "probe": ray.remote(max_retries=0)(node.probe),
         }
+        self.working = ray.remote(max_retries=0)(working)
+        self.cores = Cores()
+        self.heard = 0.0  # until when it is known which tasks have begun
+        self.free: dict[str, dict[str, float]] = {}
+        self.freeing: Any = None
         self.mailbox: Any = None
         self.store: Store | None = None
         self._telling = threading.Lock()
@@ -84,6 +94,7 @@ class Bridge:
         while True:
             self.look_at_nodes()
             self.kill()
+            self.take_back()
             try:
                 command = self.commands.get(timeout=0 if self.tasks else POLL)
                 if command is None:
@@ -96,7 +107,10 @@ class Bridge:
                 ready, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=POLL)
                 for ref in ready:
                     self.killed.pop(ref, None)
-                    self.tell(task=self.tasks.pop(ref), **ended(ref))
+                    number, how = self.tasks.pop(ref), ended(ref)
+                    if self.cores.ended(number) and ("cancelled" in how or '"code": 143' in how.get("text", "")):
+                        how = {"refused": "it did not begin: others use the cores of its node"}
+                    self.tell(task=number, **how)
 
     def obey(self, command: dict[str, Any]) -> None:
         """Start a task, interrupt one, or end one."""
@@ -112,12 +126,19 @@ class Bridge:
             self.serve(command["root"])
             return
         where = NodeAffinitySchedulingStrategy(node_id=command["node"], soft=False)
-        function = self.functions[command["do"]].options(
-            num_cpus=command.get("cpus", 0), num_gpus=command.get("gpus", 0), scheduling_strategy=where
+        do, number, text = command["do"], command["task"], command["text"]
+        cpus, gpus = command.get("cpus", 0), command.get("gpus", 0)
+        says = self.shared and cpus > 0  # where others may have the cores, it is to say when it begins
+        function = (self.working if says else self.functions[do]).options(
+            num_cpus=cpus, num_gpus=gpus, scheduling_strategy=where
         )
         try:
-            given = (self.mailbox,) if command["do"] == "run_away" else ()
-            self.tasks[function.remote(command["text"], *given)] = command["task"]
+            if says:
+                self.open_mailbox()
+                self.tasks[function.remote(do, number, text, self.mailbox)] = number
+                self.cores.submitted(number, command["node"], cpus, gpus)
+            else:
+                self.tasks[function.remote(text, *((self.mailbox,) if do == "run_away" else ()))] = number
         except Exception as error:  # the other tasks go on
             self.tell(task=command["task"], failed=in_words(error))
 
@@ -129,29 +150,49 @@ class Bridge:
                 self.killed[ref] = (times + 1, now + AGAIN)
                 ray.cancel(ref, force=times >= POLITE, recursive=False)
 
+    def take_back(self) -> None:
+        """Take back tasks that do not begin: another node may be free."""
+        late = self.cores.late(self.heard)
+        for ref, number in self.tasks.items():
+            if number in late:
+                ray.cancel(ref, force=False, recursive=False)  # one that begins at this moment saves and ends
+
     def serve(self, root: str) -> None:
         """Take up what nodes ask of the store of this directory."""
+        self.store = Store(Path(root), lambda line: self.tell(note=line))
+        self.store.sweep()
+        self.open_mailbox()
+
+    def open_mailbox(self) -> None:
+        """Take up what nodes say, unless that is done."""
+        if self.mailbox is not None:
+            return
         # Beside this process: a mailbox that is lost with a node would be lost for all others, too.
         here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = ray.remote(max_restarts=-1)(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.store = Store(Path(root), lambda line: self.tell(note=line))
-        self.store.sweep()
-        threading.Thread(target=self.answer, args=(self.store,), daemon=True).start()
+        threading.Thread(target=self.answer, daemon=True).start()
 
-    def answer(self, store: Store) -> None:
+    def answer(self) -> None:
         """Answer until this process ends."""
         while True:
             try:
-                for number, text, data in ray.get(self.mailbox.take.remote()):
-                    self.mailbox.answer.remote(number, *self.answer_one(store, text, data))
+                before = time.monotonic()
+                taken = ray.get(self.mailbox.take.remote())
+                for task in [int(text) for number, text, _ in taken if not number]:
+                    self.cores.begun(task)
+                self.heard = before
+                for number, text, data in taken:
+                    if number:
+                        self.mailbox.answer.remote(number, *self.answer_one(text, data))
             except Exception as error:  # it is started again, and nodes ask again
                 self.tell(note=f"store: {in_words(error)}")
                 time.sleep(NODES)
 
-    def answer_one(self, store: Store, text: str, data: bytes) -> tuple[str, bytes]:
+    def answer_one(self, text: str, data: bytes) -> tuple[str, bytes]:
         """Answer one question, whatever it is: others wait behind it."""
         try:
-            return store.answer(text, data)
+            assert self.store is not None  # only what asks it is told of the mailbox before
+            return self.store.answer(text, data)
         except Exception as error:
             line = in_words(error)
             self.tell(note=f"store: {line}")
@@ -172,9 +213,30 @@ class Bridge:
             for one in ray.nodes()
             if one["Alive"]
         ]
+        free = self.look_at_cores() if self.shared else {}
+        for one in found:
+            has, there = (one["cpus"], one["gpus"]), free.get(one["id"])
+            left = has if there is None else (there.get("CPU", 0.0), there.get("GPU", 0.0))
+            one["taken"] = self.cores.taken(one["id"], has, left)
         if found != self._nodes:
             self._nodes = found
             self.tell(nodes=found)
+
+    def look_at_cores(self) -> dict[str, dict[str, float]]:
+        """What is free on each node, by its id; nothing of nodes of which it is not known."""
+        try:
+            if not self.client:
+                return dict(state.available_resources_per_node())
+            # Only processes of the cluster can ask for that.
+            if self.freeing is None:
+                asking = ray.remote(num_cpus=0, max_retries=0)(state.available_resources_per_node)
+                self.freeing = asking.remote()
+            if ray.wait([self.freeing], timeout=0.0 if self.free else CORES)[0]:
+                asked, self.freeing = self.freeing, None
+                self.free = ray.get(asked)
+        except Exception:  # it is no public function: without it, others are seen when a task does not begin
+            self.free = {}
+        return self.free
 
 
 def ended(ref: Any) -> dict[str, Any]:
@@ -243,7 +305,7 @@ def main() -> int:
         out.write(json.dumps({"error": why_not(error)}) + "\n")
         out.flush()
         return 1
-    bridge = Bridge(out)
+    bridge = Bridge(out, address)
     bridge.tell(ready=ray.__version__)
     try:
         bridge.work()

@@ -45,6 +45,8 @@ class Link(Protocol):
     def events(self) -> list[dict[str, Any]]:
         """What happened since the last call: `nodes`; a `note`; a `task` with `text`, `lost`, `failed` ... .
 
+        A node has cores and GPUs that others use now: `taken`.
+
         A task that its node did not take, and that never began, is `refused`.
 
         `gone` with the reason, each time from then on, where there is no cluster any more.

@@ -73,11 +73,20 @@ def secret() -> None:
 def places(nodes: list[dict[str, Any]], count: int, cores: int) -> list[dict[str, Any]]:
     """A node for each of `count` machines that need so many cores: those of other hosts first, each once if possible.
 
-    Raises UsageError where there is no room for them.
+    Raises UsageError where there is no room for them, or others use it now.
     """
     here = socket.gethostname()
-    rooms = [(turn, one["host"] == here, one["id"], one) for one in nodes for turn in range(one["cpus"] // cores)]
+    free = [(one, one["cpus"] - one.get("taken", (0, 0))[0]) for one in nodes]
+    rooms = [(turn, one["host"] == here, one["id"], one) for one, left in free for turn in range(left // cores)]
     rooms.sort(key=lambda room: room[:3])
+    if len(rooms) < count <= sum(one["cpus"] // cores for one in nodes):
+        busy = ", ".join(
+            f"{one['cpus'] - left} of {one['cpus']} on {one['host']}" for one, left in free if left < one["cpus"]
+        )
+        raise UsageError(
+            f"--nodes {count + 1}: there is room for {len(rooms)} machines of {cores} core{'s' * (cores > 1)} beside "
+            f"this one now, for others use cores ({busy}): try again later, add nodes, or lower --nodes or --workers"
+        )
     if len(rooms) < count:
         raise UsageError(
             f"--nodes {count + 1}: the cluster has room for {len(rooms)} machines of {cores} core{'s' * (cores > 1)} "
@@ -162,6 +171,8 @@ class _Watch:
     def _ended(self, host: str, event: dict[str, Any]) -> str:
         """Why a machine has ended, where it should not have."""
         if "text" not in event:
+            if "refused" in event:  # in whole sentences
+                return f"the task on {host}: {event['refused']}"
             return f"the task on {host} {next((f'{k}: {v}' for k, v in event.items() if k != 'task'), 'ended')}"
         result = json.loads(event["text"])
         return f"{host}: {result['last'] or 'exit code ' + str(result['code'])}" if result["code"] else ""

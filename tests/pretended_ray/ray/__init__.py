@@ -1,6 +1,7 @@
 """What `ray_bridge` uses of Ray, on one machine without Ray: a task does what its text says, in a thread.
 
-`PRETENDED_RAY` is what `init` raises, or `hangs`.
+`PRETENDED_RAY` is what `init` raises, or `hangs`. `PRETENDED_FREE` is a file that says what is free on nodes, and
+`PRETENDED_BEGIN` the seconds after which a task that has not begun is taken back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import threading
 import time
 
+from playfield.experiments import mailbox, ray_cores
 from ray import exceptions
 
 __version__ = "0.pretended"
@@ -20,6 +22,8 @@ _how: dict[str, object] = {}
 def init(**how):
     print("Ray says hello on standard output")
     trouble = os.environ.get("PRETENDED_RAY")
+    if seconds := os.environ.get("PRETENDED_BEGIN"):
+        ray_cores.BEGIN = mailbox.WAIT = float(seconds)
     if trouble == "hangs":
         time.sleep(600)
     if trouble:
@@ -56,6 +60,11 @@ class Ref:
         threading.Thread(target=self._work, args=(function, options, text, *more), daemon=True).start()
 
     def _work(self, function, options, text, *more):
+        if function.__name__ == "working":
+            number, text, mailbox = more
+            more = ()
+            if json.loads(text).get("begins", True):
+                mailbox.begun.remote(number)
         told = json.loads(text)
         if more:
             (mailbox,) = more
@@ -95,7 +104,7 @@ class Function:
     def remote(self, *given):
         if isinstance(self.function, type):
             return Actor(self.function, dict(self.given))
-        if "cannot be submitted" in given[0]:
+        if "cannot be submitted" in json.dumps(given[:3], default=str):
             raise ValueError("cannot be submitted")
         return Ref(self.function, dict(self.given), *given)
 
