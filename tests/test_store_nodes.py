@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster_link import HERE, PINS, Processes, Told, job, place
+import playfield
+from cluster_link import HERE, PINS, Processes, Told, begun, job, place
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.experiments import away, local, node
+from playfield.experiments import away, live, local, node
 from playfield.experiments.store import Store
 from playfield.runs import fence, lock, storage
 
@@ -58,11 +59,13 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
     link.stores.store.answer = answered
     assert said[0] == f"all nodes, which cannot see {root}: files go through a store on this machine"
     one = job(root, 1, STEPS, *options)
-    lost, saved, seen = [], [], set()
+    lost, saved, seen, states = [], [], set(), set()
 
     def slots():
         found = sorted(one.directory.glob("checkpoints/ckpt-*"))
         seen.add(one.directory.joinpath("metrics.csv").is_file())
+        if link.runs() and not lost:
+            states.update(told["state"] for told in playfield.list_runs(root))
         if lost and fence.read(one.directory) == 2:
             link.stores.cut.clear()
         if found and not lost:
@@ -93,7 +96,8 @@ def test_a_node_that_is_cut_off_loses_a_checkpoint_interval_and_the_bits_are_tho
     assert any(seen), "the live table had rows to show while it trained"
     assert not list(there.glob("playfield-*")), "nodes are left clean"
     assert not (root / ".store").exists()
-    assert not (one.directory / "lock").exists()
+    assert states == {"running"}
+    assert lock.holder(one.directory) is None
     games = [
         [row.split(",")[0] for row in (j.directory / "monitor.csv").read_text().splitlines()[1:]]
         for j in (alone, one)
@@ -319,6 +323,48 @@ def test_which_nodes_use_the_store(tmp_path):
     assert said[0] == f"node a is not used: it does not see {tmp_path}, which --store shared asks of all nodes"
     with pytest.raises(UsageError, match="no node can be used: a: it does not see"):
         place(tmp_path, Told(HERE, a=AWAY), PINS, "shared")
+
+
+def test_a_run_that_a_node_has_is_running_where_the_command_was_typed(tmp_path, capsys):
+    """For `playfield runs`, the live page, and whoever would train or remove it."""
+    link = Told(HERE, a=AWAY)
+    made, _ = place(tmp_path, link)
+    one = job(tmp_path)
+    begun(one, env="CartPole-v1", seed=1, config={})
+    page = live.Reader(tmp_path)
+
+    def states():
+        seen = [run.cells["state"] for run in page.look().runs]
+        assert [told["state"] for told in playfield.list_runs(tmp_path)] == seen
+        return seen
+
+    assert states() == ["stopped"]
+    task = made.start(one)
+    assert (task.node.name, states()) == ("a", ["running"])
+    main(["runs", str(tmp_path), "--remove", "--yes"])
+    assert f"it is running (process {os.getpid()} on " in "".join(capsys.readouterr())
+    assert one.directory.exists()
+    link.lose("a")
+    made.look(task)
+    assert (task.node, states()) == (None, ["stopped"])
+    with lock.RunLock(one.directory):  # a training that was started by hand while this one waits
+        link.add("b", **AWAY)
+        made.look(task)
+        made.look(task)
+        assert fence.read(one.directory) == 1
+    assert made.collect(task).taken
+    task = made.start(one)
+    assert (task.node.name, states()) == ("b", ["running"])
+    link.end(task.number, text='{"code": 0}')
+    made.look(task)
+    assert states() == ["stopped"]
+    made.collect(task)
+    task = made.start(one)
+    assert states() == ["running"]
+    made.gone = "the head is down"
+    assert made.collect(task).code == 6
+    assert states() == ["stopped"]
+    link.stores.close()
 
 
 def test_the_word_is_for_clusters(tmp_path, capsys):

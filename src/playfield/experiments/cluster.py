@@ -136,6 +136,7 @@ class Cluster:
             self._turn()
             time.sleep(POLL)
         self.tasks.remove(started)
+        started.release()
         code = -9 if started.code is None else started.code
         with contextlib.suppress(OSError):
             if code in (0, 143) or not started.log.stat().st_size:
@@ -166,6 +167,8 @@ class Cluster:
             else:
                 self._end(event["task"], event)
         for task in self.tasks:
+            if task.code is not None or not task.number:
+                task.release()
             if task.code is None and self.gone:
                 task.code, task.line = EnvError.exit_code, f"the cluster is lost: {self.gone}"
             elif task.code is None and task.killed and time.monotonic() > task.killed + ENDING:
@@ -309,6 +312,8 @@ class Cluster:
                 task.news.append(f"{task.job.name}: waits for cores; others use some of node {', '.join(busy)}")
             return
         one = max(able, key=lambda n: (self._free(n)[0], n.id))
+        if one.away:
+            task.hold()
         number = fence.advance(task.job.directory)
         words = [*task.job.command(), *([] if begun else task.pins.words())]
         directory = os.path.abspath(task.job.directory)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.experiments.job import Job
+from playfield.runs.lock import RunLock
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Task:
         waits: whether it was said that there is no node.
         losses, saved: how often it was lost since the last checkpoint, whose step this is.
         news: lines for a person.
+        lock: that of the run directory on this machine, while a node trains the run in a directory of its own.
     """
 
     job: Job
@@ -89,3 +91,19 @@ class Task:
     losses: int = 0
     saved: int = -1
     news: list[str] = field(default_factory=list)
+    lock: RunLock | None = None
+
+    def hold(self) -> None:
+        """Lock the run directory on this machine, in which no process trains: the run is in use all the same.
+
+        Raises DataError where another process has it.
+        """
+        lock = RunLock(self.job.directory)
+        lock.acquire()
+        self.lock = lock
+
+    def release(self) -> None:
+        """Give the lock back, if there is one."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
