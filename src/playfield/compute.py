@@ -6,6 +6,7 @@ faster only on an idle machine: while another program is busy, they wait for eac
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import math
@@ -13,7 +14,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ PROCESSOR_MS = {
 }
 """That of all workers together, by their number."""
 LOCK_MS = {2: 50, 8: 135}  # of it, for which so many threads hold the interpreter's lock
+_ELSEWHERE = ContextVar("elsewhere", default=False)  # whether what is prepared runs on other machines
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
 
 
@@ -55,6 +58,16 @@ class Compute:
         """The torch dtype of `precision`."""
         dtype: torch.dtype = _torch().bfloat16 if self.precision == "bf16" else _torch().float32
         return dtype
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Inside, trainings are prepared for other machines: neither this one's memory nor its lack of a GPU matters."""
+    token = _ELSEWHERE.set(True)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 def keep_memory() -> bool:
@@ -150,14 +163,14 @@ def readable_size(count: float) -> str:
 
 
 def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -> None:
-    """Raise UsageError where `need` bytes are more than `MEMORY_SHARE` of the free memory.
+    """Raise UsageError where `need` bytes are more than `MEMORY_SHARE` of the free memory; not within `elsewhere`.
 
     Args:
         need: bytes.
         what: what needs them, the subject of the message: "a rollout of 8,192 steps".
         hint: how to need less: "lower --num-envs"; or a function that makes it from the free bytes.
     """
-    free = free_memory()
+    free = None if _ELSEWHERE.get() else free_memory()
     if free is not None and need > MEMORY_SHARE * free:
         advice = hint if isinstance(hint, str) else hint(free)
         raise UsageError(
@@ -249,7 +262,9 @@ def choose(
     num_envs: int = 8,
     nodes: int = 1,
 ) -> Compute:
-    """Choose what the user left on `auto` (or workers on 0).
+    """Choose what the user left on `auto` (or workers on 0), after this machine.
+
+    Within `elsewhere`, a CUDA device that is asked for is taken to be there, and to support bf16 where none is here.
 
     Args:
         pixels: observations are images (vectors are always computed in fp32, by default on the CPU).
@@ -264,7 +279,7 @@ def choose(
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision must be auto, bf16 or fp32, not {precision!r}")
     torch, cuda = _torch(), has_cuda()
-    if device == "cuda" and not cuda:
+    if device == "cuda" and not cuda and not _ELSEWHERE.get():
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
     if device == "auto":
         device = "cuda" if cuda and pixels else "cpu"
@@ -272,6 +287,8 @@ def choose(
     if precision == "auto":
         if not pixels:
             precision, why = "fp32", "bf16 is not faster for vectors"
+        elif device == "cuda" and not cuda:
+            precision, why = "bf16", "the GPU is taken to support bf16"
         elif device == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
             why = f"the GPU {'supports' if precision == 'bf16' else 'does not support'} bf16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -10,17 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from playfield import compute
 from playfield.cli.parser import say_line
-from playfield.cli.places import opened
+from playfield.cli.places import here, nodes_of, opened
 from playfield.errors import PlayfieldError
 from playfield.experiments import local, tune, tune_progress, tune_results, tuning
-from playfield.experiments.estimate import confirm, measure
+from playfield.experiments.estimate import confirm, measure, unmeasured
 from playfield.experiments.places import Place
+from playfield.experiments.ready import check_nodes
 from playfield.experiments.study import JOURNAL, Study
 from playfield.experiments.tune_results import differing
 from playfield.experiments.tuning import Settings
 from playfield.play.statistics import named
 from playfield.runs.console import console, format_value, table
+from playfield.runs.output import complain
 from playfield.training.prepare import Prepared, fit_together, prepare
 from playfield.training.request import Request
 
@@ -45,7 +49,8 @@ def open_study(directory: Path, settings: Settings, only_read: bool = False) -> 
 
 def search(a: argparse.Namespace, settings: Settings, request: Request, where: Path, command: str) -> int:
     """Run the trials, then tell what was found."""
-    ready = prepare(request)
+    with contextlib.nullcontext() if here(a) else compute.elsewhere():
+        ready = prepare(request)
     with opened(a, where, lambda job: ready) as (place, slots):
         return _search(a, settings, ready, where, command, place, slots)
 
@@ -62,14 +67,18 @@ def _search(
     parallel = a.jobs or slots()
     need = ready.need if place is None else dataclasses.replace(ready.need, memory=0.0)
     fit_together([need] * settings.trials, parallel, where)
+    if place is not None and (line := check_nodes(ready, nodes_of(place))):
+        complain(line)
     ended = 0
     if (where / JOURNAL).exists():
         ended = sum(t.state not in ("waiting", "running") for t in open_study(where, settings, True).trials())
     count = max(settings.trials - ended, 0) * len(settings.seeds)
     length = 60 * (settings.minutes or 0.0)
-    if settings.steps is not None and count:
+    why = unmeasured(ready) if place is not None and settings.steps is not None and count else ""
+    if settings.steps is not None and count and not why:
         length = settings.steps / measure(ready)
-    told = confirm(-(-count // parallel) * length, f"at most {count} trainings", a.yes)
+    told = f"at most {count} trainings (how long they take is not measured: {why})"
+    told = told if why else confirm(-(-count // parallel) * length, f"at most {count} trainings", a.yes)
     if not a.json:
         say_line(f"{told}, {parallel} at a time, and seconds to start each")
         say_line(f"{settings.algo} on {settings.env}: {settings.objective()}")

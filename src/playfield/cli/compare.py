@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, real, seed_list, whole
-from playfield.cli.places import SLURM, add_on, check_on, opened, pins_of
+from playfield.cli.places import SLURM, add_on, check_on, here, nodes_of, opened, pins_of
 from playfield.cli.statistic import add_statistic
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
@@ -238,7 +238,7 @@ def _train(
     a: argparse.Namespace, kinds: Sequence[Kind], given: file.Experiment | None, command: str
 ) -> list[local.Failure] | None:
     """Check everything, then train; returns those that failed, None where they are left to SLURM."""
-    ready = Ready(a.dir, lambda words: understand(words)[0], complain)
+    ready = Ready(a.dir, lambda words: understand(words)[0], complain, here(a))
     asked, (kinds, jobs, before) = kinds, _plan(a, kinds, ready)
     waiting = [job for job in jobs if not job.done() and not job.diverged()]
     if not waiting:
@@ -247,7 +247,9 @@ def _train(
     ready.check_presets(kinds)
     with opened(a, a.dir, lambda job: ready.of(job.words)) as (place, slots):
         parallel = a.jobs or (slots() if a.on != SLURM else len(waiting))
-        ready.check_fit(waiting, parallel, here=place is None and a.on != SLURM)
+        ready.check_fit(waiting, parallel)
+        if not ready.here:
+            ready.check_nodes(kinds, waiting, nodes_of(place))
         prepared = {kind: ready.of(kind.train_words) for kind in kinds}
         if given is not None:
             file.note_differences(given, prepared, complain)

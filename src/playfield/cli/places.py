@@ -13,7 +13,7 @@ from playfield.cli.parser import Parser
 from playfield.errors import UsageError
 from playfield.experiments import ray_link
 from playfield.experiments.cluster import STORES, Cluster
-from playfield.experiments.cluster_state import Pins
+from playfield.experiments.cluster_state import Node, Pins
 from playfield.experiments.job import Job
 from playfield.experiments.places import Place
 from playfield.runs.output import complain
@@ -45,6 +45,16 @@ def check_on(a: argparse.Namespace) -> None:
         ray_link.require_ray()
     elif a.store is not None:
         raise UsageError(f"--store is for a cluster: --on ray or --on HOST:PORT, not {a.on or HERE}")
+
+
+def here(a: argparse.Namespace) -> bool:
+    """Whether trainings run on this machine."""
+    return a.on in (None, HERE)
+
+
+def nodes_of(place: Place[Any] | None) -> list[Node] | None:
+    """The nodes of a cluster that can be used now; None where they are not known, or this machine is the place."""
+    return [one for one in place.nodes.values() if one.usable] if isinstance(place, Cluster) else None
 
 
 def pins_of(prepared: Prepared) -> Pins:

@@ -14,6 +14,17 @@ DAY = 86_400.0
 """Seconds from which on one asks before starting."""
 
 
+def unmeasured(ready: Prepared) -> str:
+    """Why the speed of a training for other machines cannot be measured on this one; empty where it can."""
+    if ready.compute.device == "cuda" and not compute.has_cuda():
+        return "this machine has no GPU"
+    free = compute.free_memory()
+    if free is not None and ready.need.memory > compute.MEMORY_SHARE * free:
+        size, left = compute.readable_size(ready.need.memory), compute.readable_size(free)
+        return f"it takes {size} of memory, and {left} are free on this machine"
+    return ""
+
+
 def measure(ready: Prepared) -> float:
     """Steps per second of a training on this machine as it is now; takes seconds and writes nothing."""
     compute.setup()
