@@ -240,6 +240,13 @@ def test_a_training_of_its_own_is_not_ended_and_one_that_diverged_not_repeated(t
     with RunLock(job.directory), pytest.raises(DataError, match="in use"), slurm_task.begun(listed, 1):
         pytest.fail("it has begun")
     assert fence.read(job.directory) == 0
+    for other in (job.directory, claim_of(job.directory)):  # it came after the look
+        with monkeypatch.context() as patch, RunLock(other):
+            patch.setattr(heartbeat, "users", lambda directories: {})
+            with pytest.raises(DataError, match="in use"), slurm_task.begun(listed, 1):
+                pytest.fail("it has begun")
+        assert fence.read(job.directory) == 0
+        assert not heartbeat.locked(job.directory)
     assert main([*job.command()]) == 0
     path = job.directory / "run.json"
     info = json.loads(path.read_text())
