@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group
@@ -20,6 +21,8 @@ STOPPED = (129, 130, 143, -1, -2, -15)  # exit codes after a signal; below 0: it
 AROUND = 7  # lines of a terminal that are not rows of the table
 HEADERS = ("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")
 NUMBERS = ("seed", "", "score", "steps/s", "left")
+SHARES = ("node", "running", "done", "steps", "share")
+MOST_NODES = 5  # lines about nodes; of more the last one is about all others together
 
 
 class Progress(Terminal):
@@ -34,7 +37,8 @@ class Progress(Terminal):
         self.finished_runs = sum(job.done() for job in jobs)
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
         self._ended: dict[Job, str] = {job: "finished" for job in jobs if job.done()}
-        self._where: dict[Job, str] = {}
+        self._where: dict[Job, str] = {}  # the node of each job that was on one; empty: it waits, or runs elsewhere
+        self._done, self._trained = Counter[str](), Counter[str]()  # by node: trainings, and steps since the begin
 
     def started(self, job: Job) -> None:
         """The job was started."""
@@ -43,11 +47,13 @@ class Progress(Terminal):
 
     def elsewhere(self, job: Job) -> None:
         """Another process runs the job."""
+        if job in self._where:
+            self._where[job] = ""
         self.say(f"{job.name}: running elsewhere, in another process", also_above=False)
 
     def look(self, job: Job, where: str, news: Sequence[str]) -> None:
-        """The job is on this node (empty: there is only one), and this is new of it."""
-        if where:
+        """The job is on this node (empty: there is only one, or it waits for one), and this is new of it."""
+        if where or job in self._where:
             self._where[job] = where
         for line in news:
             self.say(line)
@@ -55,7 +61,8 @@ class Progress(Terminal):
     def ended(self, job: Job, code: int) -> None:
         """The job ended with this exit code."""
         self.finished_runs += not code
-        self._steps[job] = reached(job.directory)
+        self._read(job)
+        self._done[self._where.get(job, "")] += not code
         steps, seconds = self._steps[job]
         how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
         diverged = code == DivergedError.exit_code
@@ -74,12 +81,21 @@ class Progress(Terminal):
         self.draw(lambda: self._now(running, waiting, elsewhere, parallel))
 
     def _now(self, running: Sequence[Job], waiting: Sequence[Job], elsewhere: Sequence[Job], parallel: int) -> Group:
-        self._steps.update((job, reached(job.directory)) for job in (*running, *elsewhere))
+        for job in (*running, *elsewhere):
+            self._read(job)
         left = seconds_left(self._steps, running, [*waiting, *elsewhere], parallel)
         return self.table(running, elsewhere, left, self.console.height)
 
+    def _read(self, job: Job) -> None:
+        """Look how far a job is; its node has trained what is new."""
+        before, self._steps[job] = self._steps[job], reached(job.directory)
+        self._trained[self._where.get(job, "")] += max(0, self._steps[job][0] - before[0])
+
     def table(self, running: Sequence[Job], elsewhere: Sequence[Job], left: float | None, height: int) -> Group:
-        """A bar for the whole, and a row for each training that fits: first those that run, then the last to end."""
+        """A bar for the whole, and a row for each training that fits: first those that run, then the last to end.
+
+        Below, where there are several nodes, what each has done.
+        """
         done = sum(min(step, job.steps) for job, (step, _) in self._steps.items())
         bar = Table.grid(padding=(0, 1, 0, 0))
         width = max(10, min(60, self.console.width - 60))
@@ -91,14 +107,30 @@ class Progress(Terminal):
         )
         states = dict.fromkeys(running, "") | dict.fromkeys(elsewhere, "elsewhere")
         last = [job for job in reversed(self._ended) if job not in states]
-        rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, height - AROUND)]
+        nodes = self._nodes(running)
+        if height - AROUND < 2 * (len(nodes) + 1):  # a low terminal is for the trainings
+            nodes = []
+        room = height - AROUND - (len(nodes) + 1 if nodes else 0)
+        rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, room)]
         headers = (*HEADERS, "node") if self._where else HEADERS
         lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *headers, right=NUMBERS, style="bold")
         for job, state in rows:
             lines.add_row(*self._row(job, state), style="dim" if job in self._ended else "")
         hidden = len(self.jobs) - len(rows)
         rest = [Text(f"{hidden} more: waiting, or finished before", style="dim")] if hidden else []
-        return Group(lines, *rest, bar)
+        return Group(lines, *rest, *([_shares(nodes)] if nodes else []), bar)
+
+    def _nodes(self, running: Sequence[Job]) -> list[tuple[str, int, int, int]]:
+        """(node, trainings that it runs, has done, steps) of each, most steps first; none where there is one node."""
+        now = Counter(self._where.get(job, "") for job in running)
+        known = {*self._where.values(), *self._trained, *self._done} - {""}  # some are lost by now
+        names = sorted(known, key=lambda name: (-self._trained[name], name))
+        found = [(name, now[name], self._done[name], self._trained[name]) for name in names]
+        if len(found) > MOST_NODES:
+            shown, others = found[: MOST_NODES - 1], found[MOST_NODES - 1 :]
+            sums = [sum(numbers) for numbers in zip(*(other[1:] for other in others), strict=True)]
+            found = [*shown, (f"{len(others)} others", sums[0], sums[1], sums[2])]
+        return found if len(names) > 1 else []
 
     def _row(self, job: Job, state: str) -> list[Text | ProgressBar]:
         steps, seconds = self._steps[job]
@@ -116,6 +148,15 @@ class Progress(Terminal):
             Text(state or left),
             *([Text(visible(self._where.get(job, "")), no_wrap=True)] if self._where else []),
         ]
+
+
+def _shares(nodes: Sequence[tuple[str, int, int, int]]) -> Table:
+    lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *SHARES, right=SHARES[1:], style="bold")
+    total = sum(steps for *_, steps in nodes)
+    for name, running, done, steps in nodes:
+        share = f"{steps / total:.0%}" if total else ""
+        lines.add_row(Text(visible(name), no_wrap=True), str(running), str(done), f"{steps:,}", share)
+    return lines
 
 
 def seconds_left(
