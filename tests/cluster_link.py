@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ HERE = {
     "versions": {"playfield": "1", "torch": "2.13.0", "processor": "AVX2"},
     "processor": {"model": "One", "features": "avx2"},
     "bf16": False,
+    "packages": {"mujoco": "3.2"},
     "memory": 4_000_000_000,
+    "total": 8_000_000_000,
     "disk": 10**12,
     "sees": True,
+    "cwd": True,
 }
 PINS = Pins("cpu", "fp32", 1, 10**9)
 
@@ -151,7 +155,7 @@ class Told:
             elif "failed" in given:
                 self.end(number, failed=given["failed"])
             else:
-                facts = copy.deepcopy(self.facts)
+                facts = copy.deepcopy(self.facts) | {"time": time.time() + given.get("clock", 0)}
                 for key, value in given.items():
                     if isinstance(facts.get(key), dict):
                         facts[key] |= value

@@ -116,7 +116,11 @@ def test_no_node_is_an_error_too(tmp_path, monkeypatch):
     [
         (Pins("cpu", "bf16", 1), {"bf16": True}, "no bf16"),
         (Pins("cpu", "fp32", 2), {"cpus": 2}, "2 workers need as many cores, and it has 1"),
-        (Pins("cpu", "fp32", 1, 8e9), {"memory": 9 * 10**9}, "takes 8.00 GB of memory, and 4.00 GB are free"),
+        (
+            Pins("cpu", "fp32", 1, 8e9),
+            {"memory": 9 * 10**9, "total": 9 * 10**9},
+            "takes 8.00 GB of memory, and the node has 8.00 GB",
+        ),
         (Pins("cuda", "bf16", 1), {"gpus": 1}, "it has no GPU"),
     ],
 )

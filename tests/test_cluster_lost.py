@@ -6,7 +6,7 @@ import pytest
 
 from cluster_link import HERE, C, Told, begun, job, place
 from playfield.errors import UsageError
-from playfield.experiments import cluster, node
+from playfield.experiments import cluster, node, placement
 from playfield.runs import fence
 
 
@@ -80,7 +80,7 @@ def test_a_node_that_the_cluster_does_not_know_yet_is_asked_again(tmp_path, monk
     assert len([t for t in link.tasks.values() if t["do"] == "probe"]) == 4
     assert not [line for line in said if "not used" in line]
     link = Told(HERE, a={"refuses": 10**6})
-    monkeypatch.setattr(cluster, "JOINING", 0.3)
+    monkeypatch.setattr(placement, "JOINING", 0.3)
     with pytest.raises(UsageError, match="no node can be used: a: The task is not schedulable"):
         place(tmp_path / "other", link)
 
@@ -94,7 +94,7 @@ def test_a_training_that_its_node_refuses_was_not_lost_and_goes_there_once_it_ta
         link.nodes["a"]["refuses"] = 1
         link.end(one.number, refused="The task is not schedulable")
         made.look(one)
-        assert (one.node, one.losses, made.slots()) == (None, 0, 0), "not used until it answers"
+        assert (one.node, one.past.losses, made.slots()) == (None, 0, 0), "not used until it answers"
         for _ in range(3):
             made.look(one)
     assert one.code is None

@@ -115,6 +115,20 @@ def free_memory() -> int | None:
         return free
 
 
+def total_memory() -> int | None:
+    """Bytes of memory of this machine, or fewer where a container has a limit; None where nothing reports it."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            total = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemTotal"))
+    except (OSError, StopIteration):
+        return None
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="utf-8") as file:
+            return min(total, int(file.read()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return total
+
+
 def _torch() -> Any:
     """torch, imported on first use: it takes seconds, and a mistake is reported before."""
     import torch

@@ -14,9 +14,11 @@ from typing import Any
 from playfield import compute
 from playfield.cli.parser import say_line
 from playfield.cli.places import here, nodes_of, opened
+from playfield.cli.train import understand
 from playfield.errors import PlayfieldError
 from playfield.experiments import local, tune, tune_progress, tune_results, tuning
 from playfield.experiments.estimate import confirm, measure, unmeasured
+from playfield.experiments.job import Job
 from playfield.experiments.places import Place
 from playfield.experiments.ready import check_nodes
 from playfield.experiments.study import JOURNAL, Study
@@ -51,8 +53,26 @@ def search(a: argparse.Namespace, settings: Settings, request: Request, where: P
     """Run the trials, then tell what was found."""
     with contextlib.nullcontext() if here(a) else compute.elsewhere():
         ready = prepare(request)
-    with opened(a, where, lambda job: ready) as (place, slots):
+    known: dict[tuple[str, ...], Prepared] = {}
+
+    def prepared(job: Job) -> Prepared:
+        if job.words not in known:
+            known[job.words] = own(ready, job)
+        return known[job.words]
+
+    with opened(a, where, prepared) as (place, slots):
         return _search(a, settings, ready, where, command, place, slots)
+
+
+def own(ready: Prepared, job: Job) -> Prepared:
+    """What a trial's training needs: the memory of its own options, with what was chosen for all trials."""
+    length = ["--steps", str(job.steps)] if job.minutes is None else ["--minutes", f"{job.minutes:g}"]
+    try:
+        with compute.elsewhere():
+            found = prepare(Request(**{**understand([*job.words, *length])[0], "run": ready.request.run}))
+    except PlayfieldError:  # the training itself says what is wrong with its options
+        return ready
+    return dataclasses.replace(found, compute=ready.compute)
 
 
 def _search(

@@ -17,6 +17,7 @@ from playfield.experiments.cluster_state import Node, Pins
 from playfield.experiments.job import Job
 from playfield.experiments.places import Place
 from playfield.runs.output import complain
+from playfield.runs.registered import packages_of
 from playfield.training.prepare import Prepared
 
 HERE, SLURM = "local", "slurm"
@@ -59,8 +60,10 @@ def nodes_of(place: Place[Any] | None) -> list[Node] | None:
 
 def pins_of(prepared: Prepared) -> Pins:
     """What decides the bits of a training besides its words."""
-    chosen = prepared.compute
-    return Pins(chosen.device, chosen.precision, chosen.workers, prepared.need.memory)
+    chosen, need = prepared.compute, prepared.need
+    return Pins(
+        chosen.device, chosen.precision, chosen.workers, need.memory, float(need.disk), packages_of(prepared.spec)
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The nodes of a cluster as a place to run jobs: which node takes which training, and what happens where one is lost.
+"""The nodes of a cluster as a place to run jobs, and what happens where one is lost; `placement` chooses the node.
 
 What decides bits is fixed before a training begins: workers, number format, device, and the versions of this machine.
 A node with other versions is not used, one whose processor lacks the number format not for such trainings, and a
@@ -14,26 +14,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playfield.compute import readable_size
-from playfield.errors import DataError, EnvError, PlayfieldError, UsageError
+from playfield.errors import DataError, DivergedError, EnvError, PlayfieldError, UsageError
 from playfield.experiments import node
-from playfield.experiments.cluster_state import Node, Pins, Task
+from playfield.experiments.cluster_state import Node, NoNodeError, Past, Pins, Task
 from playfield.experiments.job import Job, log_of, reached
+from playfield.experiments.placement import Nodes
 from playfield.experiments.places import ENDING, LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
 from playfield.runs import fence
 from playfield.runs.console import Say
 from playfield.runs.info import is_run, read_info
-from playfield.runs.storage import MAX_LINE, as_storage_error, atomic_write, read_bytes
+from playfield.runs.storage import MAX_LINE, as_storage_error, read_bytes
 
 PROBE = 120.0  # seconds that the first look at all nodes may take
-JOINING = 30.0  # seconds that a node which is there may refuse tasks: the cluster's parts learn of it one by one
+EARLIER = "-attempt-"  # in the names of logs of trainings that went on as another attempt
+ENDED = {one.value: one.name for one in signal.Signals}  # signals that end a process, as they are called
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
 STORES = ("auto", "shared", "driver")
 """How files reach a node: by the directory if it sees it, else by the store; only by the one; only by the other."""
@@ -52,17 +53,19 @@ class Cluster:
 
     def __init__(self, link: Link, root: Path, pins: Callable[[Job], Pins], say: Say, store: str = STORES[0]) -> None:
         self.link, self.root, self.pins, self.say = link, Path(os.path.abspath(root)), pins, say
-        self.store, self._served = store, False
-        self.nodes: dict[str, Node] = {}
         self.tasks: list[Task] = []
+        self.pasts: dict[Path, Past] = {}
         self.gone = ""
         self.notes: list[str] = []
         self._made = [one for one in (self.root, *self.root.parents) if not one.exists()]
         with as_storage_error(f"create {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
-        self.mark = self.root / f".seen-{os.getpid()}-{secrets.token_hex(4)}"
-        atomic_write(self.mark, "")
-        self.here = node.facts(self.mark)
+        self.places = Nodes(link, self.root, store)
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The nodes that there are, by what the cluster knows them by."""
+        return self.places.all
 
     # The place -----------------------------------------------------------------------------------------
 
@@ -74,18 +77,13 @@ class Cluster:
             if self.nodes and all(one.refused or one.facts is not None for one in self.nodes.values()):
                 break
             time.sleep(POLL)
-        if cores := sum(one.cpus for one in self.nodes.values() if one.usable):
-            used = [one for one in self.nodes.values() if one.usable]
-            away = [one.name for one in used if one.away]
-            if away:
-                whose = "all nodes" if len(away) == len(used) else f"node{'s' * (len(away) > 1)} {', '.join(away)}"
-                why = "" if self.store == "driver" else f", which cannot see {self.root}"
-                self.notes.append(f"{whose}{why}: files go through a store on this machine")
+        if cores := sum(one.cpus for one in self.places.usable):
+            used, stores = self.places.usable, self.places.said_of_stores()
+            told = [*self._news(), *([stores] if stores else [])]
             taken = sum(one.taken[0] for one in used)
             others = f", {taken} of them used by others" * (taken > 0)
-            for line in (*self.notes, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores{others}"):
+            for line in (*told, f"{len(used)} node{'s' * (len(used) > 1)} with {cores} cores{others}"):
                 self.say(line)
-            self.notes = []
             return
         reasons = [f"{one.name}: {one.refused or 'no answer'}" for one in self.nodes.values()]
         raise UsageError(f"no node can be used: {self.gone or '; '.join(reasons) or 'there is none'}")
@@ -95,7 +93,7 @@ class Cluster:
 
         One where others use all of them: it says that it waits.
         """
-        free = [one.cpus - one.taken[0] for one in self.nodes.values() if one.usable]
+        free = [one.cpus - one.taken[0] for one in self.places.usable]
         return max(sum(free), min(1, len(free)))
 
     def start(self, job: Job) -> Task:
@@ -104,10 +102,11 @@ class Cluster:
         with as_storage_error(f"create {log.parent}"):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.touch()  # so that nobody takes the folder away as empty before its node writes to it
+        past = self.pasts.setdefault(job.directory, Past())
         try:
-            task = Task(job, self._pins_of(job), log)
+            task = Task(job, self._pins_of(job), log, past=past)
         except DataError as error:
-            task = Task(job, self.pins(job), log, code=error.exit_code, line=str(error))
+            task = Task(job, self.pins(job), log, past=past, code=error.exit_code, line=str(error))
         self.tasks.append(task)
         self._turn()
         return task
@@ -115,7 +114,7 @@ class Cluster:
     def look(self, started: Task) -> Look:
         """See `Place`."""
         self._turn()
-        news, started.news, self.notes = (*self.notes, *started.news), [], []
+        news, started.news = (*self._news(), *started.news), []
         steps = reached(started.job.directory) if started.node or started.code is not None else (0, 0.0)
         return Look(started.code, *steps, where=started.node.name if started.node else "", news=news)
 
@@ -141,14 +140,17 @@ class Cluster:
         with contextlib.suppress(OSError):
             if code in (0, 143) or not started.log.stat().st_size:
                 started.log.unlink()
+            for earlier in started.log.parent.glob(f"{started.log.stem}{EARLIER}*.txt") if code == 0 else ():
+                earlier.unlink()
         if not started.log.exists():
             with contextlib.suppress(OSError):  # other logs are in it
                 started.log.parent.rmdir()
-        return Outcome(code, started.line or f"exit status {code}", stored_result(started.job))
+        line = started.line or f"exit status {code}"
+        return Outcome(code, line, stored_result(started.job), started.unplaced)
 
     def forget(self) -> None:
         """Remove what was made so that nodes can be asked whether they see the directory, itself if nothing came."""
-        self.mark.unlink(missing_ok=True)
+        self.places.forget()
         for one in self._made:
             with contextlib.suppress(OSError):  # trainings are in it
                 one.rmdir()
@@ -163,7 +165,7 @@ class Cluster:
             elif "note" in event:
                 self.notes.append(event["note"])
             elif "nodes" in event:
-                self._see(event["nodes"])
+                self.places.see(event["nodes"])
             else:
                 self._end(event["task"], event)
         for task in self.tasks:
@@ -180,53 +182,76 @@ class Cluster:
                     self._place(task)
                 except PlayfieldError as error:
                     task.code, task.line = error.exit_code, str(error)
+                    task.unplaced = isinstance(error, NoNodeError)
 
-    def _see(self, found: list[dict[str, Any]]) -> None:
-        """Compare the nodes that there are with those that were known."""
-        for gone in [one for one in self.nodes.values() if one.id not in {new["id"] for new in found}]:
-            del self.nodes[gone.id]
-            if gone.facts is not None and not gone.refused:
-                self.notes.append(f"node {gone.name} is lost")
-        hosts = [one["host"] for one in found]
-        for one in found:
-            if one["id"] in self.nodes or not one["cpus"]:
-                if one["id"] in self.nodes:
-                    self.nodes[one["id"]].taken = one.get("taken", (0, 0))
-                continue
-            name = one["host"] if hosts.count(one["host"]) == 1 else f"{one['host']}-{one['id'][:4]}"
-            new = Node(one["id"], name, one["cpus"], one["gpus"], taken=one.get("taken", (0, 0)))
-            self._ask(new)
-            self.nodes[new.id] = new
-
-    def _ask(self, one: Node) -> None:
-        """Ask a node for its facts; it is not used until it answers."""
-        one.probe = self.link.submit("probe", one.id, self._text(mark=str(self.mark)))
+    def _news(self) -> list[str]:
+        """Lines for a person since the last call."""
+        news, self.notes, self.places.notes = [*self.notes, *self.places.notes], [], []
+        return news
 
     def _end(self, number: int, event: dict[str, Any]) -> None:
         """A task has ended, however."""
-        for one in self.nodes.values():
-            if one.probe == number:
-                self._judge(one, event)
-                return
+        if self.places.answered(number, event, self.tasks):
+            return
         task = next((t for t in self.tasks if t.number == number and t.code is None), None)
         if task is None:
             return
+        name = task.node.name if task.node else "?"
         if "text" in event:
             told = json.loads(event["text"])
-            task.code = int(told["code"])
-            task.line = self._last_line(task, told.get("line", "")) if task.code else ""
+            code = int(told["code"])
+            signum = -code if code < 0 else code - 128
+            if signum in ENDED and not task.asked:
+                memory = " (the memory may have run out)" if signum == signal.SIGKILL else ""
+                self._lost(task, f"its process was ended by {ENDED[signum]}{memory}", code)
+                return
+            task.code = code
+            task.line = self._last_line(task, told.get("line", "")) if code else ""
+            task.unplaced = bool(told.get("unfit"))
+            self._failed(task)
         elif task.asked:
             task.code, task.line = 143, "stopped"
         elif "refused" in event:  # it never began
             if task.node is not None and task.node.id in self.nodes:
                 task.node.since = time.monotonic()
-                self._ask(task.node)
+                self.places.ask(task.node)
             task.node, task.number = None, 0
         elif "lost" in event or "cancelled" in event:
             self._lost(task, event.get("lost", "cancelled"))
         else:
-            name = task.node.name if task.node else "?"
             task.code, task.line = EnvError.exit_code, f"node {name}: {event['failed']}"
+            self._failed(task)
+
+    def _failed(self, task: Task) -> None:
+        """A training has ended, maybe by the fault of its node: without a checkpoint there, another tries it once.
+
+        A disk that is full, or a package that is missing, is told by the same exit codes wherever the fault is.
+        """
+        one, code = task.node, task.code
+        if one is None or code is None or code == 143 or task.asked:
+            return
+        if code == 0 and not one.aside:
+            one.failed.clear()
+        if code in (0, DataError.exit_code, DivergedError.exit_code):
+            return
+        if task.begun_at != _last_step(task.job.directory):
+            return
+        if task.past.failed:
+            self.places.clear(task.job.directory)
+        elif self.places.suspect(one, task, code, task.line):
+            task.news.append(f"{task.job.name}: {task.line}: another node tries it")
+            self._again(task)
+
+    def _again(self, task: Task) -> str:
+        """Let a training wait for a node again; what it wrote stays in another file, which is returned, if any."""
+        kept = task.log.with_name(f"{task.log.stem}{EARLIER}{fence.read(task.job.directory)}.txt")
+        task.node, task.number, task.code, task.line, task.unplaced = None, 0, None, "", False
+        with contextlib.suppress(OSError):
+            if task.log.stat().st_size:  # the next one begins its file anew
+                os.replace(task.log, kept)
+                task.log.touch()
+                return str(kept)
+        return ""
 
     def _last_line(self, task: Task, told: str) -> str:
         """The last line that a training wrote to standard error, as its node told it, and where all of it is."""
@@ -239,50 +264,22 @@ class Cluster:
         where = f", {task.log}" if data else ""
         return said if task.code == 143 else f"{said} (node {task.node.name if task.node else '?'}{where})"
 
-    def _lost(self, task: Task, why: str) -> None:
-        """A training was lost with its node or its process: it goes on from its last checkpoint."""
-        step = _last_step(task.job.directory)
+    def _lost(self, task: Task, why: str, code: int = 0) -> None:
+        """A training was lost with its node or its process, by a signal as `code` says: it goes on elsewhere."""
+        past, step = task.past, _last_step(task.job.directory)
         saved = -1 if step is None else step
-        task.losses = task.losses + 1 if saved == task.saved else 1
+        past.losses, past.kills = (past.losses, past.kills) if saved == past.saved else (0, 0)
+        past.losses, past.kills, past.saved = past.losses + 1, past.kills + (code < 0), saved
         name = task.node.name if task.node else "?"
-        task.node, task.number, task.saved = None, 0, saved
-        if task.losses >= PATIENCE:
-            task.code = EnvError.exit_code
-            task.line = f"it was lost {task.losses} times without a new checkpoint, last on node {name}: {why}"
+        kept = self._again(task)
+        if past.losses >= PATIENCE:
+            task.code = code if past.kills == past.losses else EnvError.exit_code
+            task.line = f"it was lost {past.losses} times without a new checkpoint, last on node {name}: {why}"
             return
         where = "begins again" if step is None else f"goes on from step {step:,}"
         twice = max(0, reached(task.job.directory)[0] - (step or 0))
-        task.news.append(f"{task.job.name}: lost on node {name} ({why}); it {where} elsewhere, {twice:,} steps again")
-
-    def _judge(self, one: Node, event: dict[str, Any]) -> None:
-        """Whether a node can be used: it sees the directory, and has the versions of this machine."""
-        one.probe = 0
-        if "refused" in event and time.monotonic() - one.since < JOINING:
-            self._ask(one)
-        elif "text" not in event:
-            one.refused = event.get("refused") or event.get("lost") or event.get("failed") or "no answer"
-        else:
-            one.facts = dict(json.loads(event["text"]))
-            there, here = one.facts["versions"], self.here["versions"]
-            differ = [f"{k} {there.get(k)} there, {here.get(k)} here" for k in here if there.get(k) != here[k]]
-            differ = [line for line in differ if not line.startswith("processor ")]
-            one.away = self.store == "driver" or not one.facts["sees"]
-            if one.away and self.store == "shared":
-                one.refused = f"it does not see {self.root}, which --store shared asks of all nodes"
-            elif differ:
-                one.refused = f"other versions would give other bits: {', '.join(differ)}"
-            elif one.away and not self._served:
-                self.link.serve(str(self.root))
-                self._served = True
-        if one.refused:
-            self.notes.append(f"node {one.name} is not used: {one.refused}")
-        elif one.facts is not None and _kind(one.facts) != _kind(self.here):
-            self.notes.append(
-                f"note: node {one.name} has another processor ({one.facts['processor']['model']}) than this machine: "
-                "the same seed may give other bits there"
-            )
-
-    # Which node takes which training -------------------------------------------------------------------
+        line = f"{task.job.name}: lost on node {name} ({why}); it {where} elsewhere, {twice:,} steps again"
+        task.news.append(f"{line}; what it wrote: {kept}" if kept else line)
 
     def _pins_of(self, job: Job) -> Pins:
         """What is pinned of a job: what its run has, or what a new one is to have."""
@@ -295,87 +292,31 @@ class Cluster:
         return Pins(has["device"], has["precision"], has["workers"], new.memory)
 
     def _place(self, task: Task) -> None:
-        """Start a training on the node with the most free cores that can take it, if there is one now."""
-        begun = is_run(task.job.directory)
-        able = [one for one in self.nodes.values() if one.usable and not self._cannot(one, task.pins)]
-        if not able:
-            self._say_why_none(task)
+        """Start a training on the node that is chosen for it, if there is one now."""
+        one = self.places.choose(task, self.tasks)
+        if one is None:
             return
-        if begun:
-            kind = read_info(task.job.directory).get("processor")
-            able = [one for one in able if one.facts and one.facts["processor"] == kind] or able
-        busy = [one.name for one in able if any(one.taken)]
-        able = [one for one in able if self._free(one)[0] >= task.pins.workers and self._fits(one, task.pins)]
-        if not able:
-            if busy and not task.waits:
-                task.waits = True
-                task.news.append(f"{task.job.name}: waits for cores; others use some of node {', '.join(busy)}")
-            return
-        one = max(able, key=lambda n: (self._free(n)[0], n.id))
         if one.away:
             task.hold()
         number = fence.advance(task.job.directory)
-        words = [*task.job.command(), *([] if begun else task.pins.words())]
-        directory = os.path.abspath(task.job.directory)
+        words = [*task.job.command(), *([] if is_run(task.job.directory) else task.pins.words())]
+        directory, cwd = os.path.abspath(task.job.directory), self.places.cwd
         if one.away:
             name = Path(os.path.relpath(directory, self.root)).as_posix()
             store = {"run": name, "attempt": number, "directory": str(task.job.directory)}
-            words, given = _given(words, os.getcwd())
-            text = self._text(words=words, cwd=os.getcwd(), store=store, given=given)
+            words, given = _given(words, cwd)
+            text = self._text(words=words, cwd=cwd, store=store, given=given)
         else:
             variables = fence.told(number, Path(directory))
             given = _given(words)[1]  # to be compared with those that are there
-            log = os.path.abspath(task.log)
-            text = self._text(words=words, cwd=os.getcwd(), log=log, variables=variables, given=given)
+            text = self._text(words=words, cwd=cwd, log=os.path.abspath(task.log), variables=variables, given=given)
         gpus = int(task.pins.device == "cuda")
         do = "run_away" if one.away else "run"
+        task.begun_at = _last_step(task.job.directory)
         task.node, task.number = one, self.link.submit(do, one.id, text, task.pins.workers, gpus)
 
     def _text(self, **told: Any) -> str:
         return json.dumps({"threads": node.threads(), **told})
-
-    def _on(self, one: Node) -> list[Task]:
-        return [t for t in self.tasks if t.node is one and t.number and t.code is None]
-
-    def _free(self, one: Node) -> tuple[int, int]:
-        """Cores and GPUs that nobody uses."""
-        here, taken = self._on(one), one.taken
-        cpus, gpus = sum(t.pins.workers for t in here), sum(t.pins.device == "cuda" for t in here)
-        return one.cpus - taken[0] - cpus, one.gpus - taken[1] - gpus
-
-    def _fits(self, one: Node, pins: Pins) -> bool:
-        """Whether a training fits beside those that run on a node."""
-        assert one.facts is not None
-        together, memory = sum(t.pins.memory for t in self._on(one)) + pins.memory, one.facts["memory"]
-        return (memory is None or together <= 0.9 * memory) and (pins.device != "cuda" or self._free(one)[1] > 0)
-
-    def _cannot(self, one: Node, pins: Pins) -> str:
-        """Why a node cannot take such a training even if it is idle; empty where it can."""
-        facts = one.facts or {}
-        if pins.workers > one.cpus:
-            return f"{pins.workers} workers need as many cores, and it has {one.cpus}"
-        if pins.device == "cuda" and not one.gpus:
-            return "it has no GPU"
-        if pins.device == "cpu" and pins.precision == "bf16" and not facts.get("bf16"):
-            return "its processor has no bf16, and other numbers would give other bits (or choose --precision fp32)"
-        memory = facts.get("memory")
-        if memory is not None and pins.memory > 0.9 * memory:
-            return f"it takes {readable_size(pins.memory)} of memory, and {readable_size(memory)} are free"
-        return ""
-
-    def _say_why_none(self, task: Task) -> None:
-        """Say once why a training waits; it ends where no node that is there can ever take it."""
-        there = [one for one in self.nodes.values() if one.usable]
-        if there and not any(one.probe for one in self.nodes.values()):
-            reasons = "; ".join(f"node {one.name}: {self._cannot(one, task.pins)}" for one in there)
-            raise UsageError(f"no node can take it: {reasons}")
-        if not there and not task.waits:
-            task.waits = True
-            task.news.append(f"{task.job.name}: waits for a node")
-
-
-def _kind(facts: dict[str, Any]) -> tuple[Any, Any]:
-    return facts["processor"], facts["versions"].get("processor")
 
 
 def _given(words: list[str], start: str = "") -> tuple[list[str], dict[str, str]]:

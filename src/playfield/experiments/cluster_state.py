@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from playfield.errors import EnvError, StorageError, UsageError
 from playfield.experiments.job import Job
 from playfield.runs.lock import RunLock
+
+ASIDE = 300.0  # seconds for which a node is used after others because trainings failed there
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,16 @@ class Pins:
 
     Attributes:
         device, precision, workers: see `compute.Compute`.
-        memory: bytes.
+        memory, disk: bytes.
+        packages: that its environment comes from, by name, with their versions here.
     """
 
     device: str
     precision: str
     workers: int
     memory: float = 0.0
+    disk: float = 0.0
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def words(self) -> list[str]:
         """As words of `playfield train`; of a word that is given twice the last one counts."""
@@ -40,9 +46,14 @@ class Node:
         cpus, gpus: that it has for tasks.
         facts: see `node.facts`; None before they are known.
         probe: the task that asks for them; 0 while none does.
+        refresh: whether it asks only for what is free now, of a node that is used.
+        asked: when it was asked, by the clock; and `measured` when it answered, by the monotonic one.
+        pause: seconds until it may be asked again for what is free.
         since: when it was seen first, or when it last refused a training, by the monotonic clock.
         refused: why nothing runs on it; empty where it is used.
-        away: whether files reach it through the store; it does not see the directory of the experiment.
+        away: whether files reach it through the store: it does not see a directory, `blind`, or is asked to use it.
+        failed: run directories of trainings that made no checkpoint here and failed, with their exit codes; the last
+            of them `failed_at`, by the monotonic clock.
         taken: cores and GPUs that others use now.
     """
 
@@ -52,15 +63,52 @@ class Node:
     gpus: int
     facts: dict[str, Any] | None = None
     probe: int = 0
+    refresh: bool = False
+    asked: float = 0.0
+    measured: float = 0.0
+    pause: float = 0.0
     since: float = field(default_factory=time.monotonic)
     refused: str = ""
     away: bool = False
     taken: Sequence[int] = (0, 0)
+    blind: str = ""
+    failed: dict[Path, int] = field(default_factory=dict)
+    failed_at: float = 0.0
 
     @property
     def usable(self) -> bool:
         """Whether trainings run on it."""
-        return self.facts is not None and not self.refused and not self.probe
+        return self.facts is not None and not self.refused and (not self.probe or self.refresh)
+
+    @property
+    def aside(self) -> bool:
+        """Whether others are used first: a training failed there as a node may make it fail, or two in any way.
+
+        Not for ever: all others may have work for days, and the fault be the training's own.
+        """
+        own = (StorageError.exit_code, EnvError.exit_code)
+        bad = len(self.failed) > 1 or any(code in own for code in self.failed.values())
+        return bad and time.monotonic() - self.failed_at < ASIDE
+
+
+class NoNodeError(UsageError):
+    """No node can take a training now, which says nothing about the training."""
+
+
+@dataclass
+class Past:
+    """What happened to a job in this session, also where it was put aside and started again.
+
+    Attributes:
+        losses, kills: how often it was lost since the last checkpoint, and of these by a signal to its process.
+        saved: the step of that checkpoint; -1 without one.
+        failed: the nodes that it failed on without a new checkpoint, with exit code and line.
+    """
+
+    losses: int = 0
+    kills: int = 0
+    saved: int = -1
+    failed: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,8 +120,11 @@ class Task:
         node, number: where, as the cluster knows it; None and 0 while it waits for a node.
         code, line: how it ended.
         asked, killed: whether it was asked to end, and when it was ended, by the monotonic clock; 0 where not.
-        waits: whether it was said that there is no node.
-        losses, saved: how often it was lost since the last checkpoint, whose step this is.
+        unplaced: see `places.Outcome`.
+        waits: for what it was said to wait: `node`, `room` or `cores`.
+        short: since when no idle node has had the memory or disk for it, by the monotonic clock; 0: some has.
+        past: of the job.
+        begun_at: the step of its last checkpoint when its node got it; None without one.
         news: lines for a person.
         lock: that of the run directory on this machine, while a node trains the run in a directory of its own.
     """
@@ -87,9 +138,11 @@ class Task:
     line: str = ""
     asked: bool = False
     killed: float = 0.0
-    waits: bool = False
-    losses: int = 0
-    saved: int = -1
+    unplaced: bool = False
+    waits: str = ""
+    short: float = 0.0
+    past: Past = field(default_factory=Past)
+    begun_at: int | None = None
     news: list[str] = field(default_factory=list)
     lock: RunLock | None = None
 

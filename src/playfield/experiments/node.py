@@ -7,12 +7,14 @@ experiment. `python -m playfield.experiments.node` prints what decides bits ther
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +32,33 @@ PATIENCE = 120.0  # seconds that the store may take to answer
 LAST = 4096  # bytes of a failed probe's standard error that are looked at
 
 
-def facts(mark: Path) -> dict[str, Any]:
-    """What decides bits on this machine, and what is free; `sees`: whether the file `mark` can be read."""
-    memory, sees = compute.free_memory(), mark.is_file()
+def facts(mark: Path, cwd: Path = Path()) -> dict[str, Any]:
+    """What decides bits on this machine, and what is free.
+
+    Returns:
+        `versions`, and those of all `packages` that are installed; `processor`; whether it has `bf16`; bytes of
+        `memory` that are free, in `total`, and of `disk` that are free for temporary files; whether it `sees` the
+        file `mark`, and the directory `cwd`; the `time` by its clock.
+    """
+    found = ((one.metadata["Name"], one.version) for one in importlib.metadata.distributions())
     return {
         "versions": {"playfield": VERSION, **compute.versions()},
+        "packages": {name.lower(): version for name, version in found if name},
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
-        "memory": memory,
-        "disk": free_disk(mark.parent if sees else tempfile.gettempdir()),
-        "sees": sees,
+        "memory": compute.free_memory(),
+        "total": compute.total_memory(),
+        "disk": free_disk(tempfile.gettempdir()),
+        "sees": mark.is_file(),
+        "cwd": cwd.is_dir(),
+        "time": time.time(),
     }
 
 
 def probe(text: str) -> str:
     """`facts` of this node as JSON, from a process that has torch only for that moment; `text`: see `run`."""
     told = json.loads(text)
-    command = [sys.executable, "-P", "-m", "playfield.experiments.node", told["mark"]]
+    command = [sys.executable, "-P", "-m", "playfield.experiments.node", told["mark"], told.get("cwd", ".")]
     done = subprocess.run(command, env=_environment(told), capture_output=True, check=False)
     if done.returncode:
         lines = done.stderr[-LAST:].decode(errors="replace").strip().splitlines()
@@ -64,12 +76,18 @@ def run(text: str) -> str:
         text: JSON with `words` of the command, the directory `cwd`, the file `log` for its standard error,
             `variables` of the environment, `threads`, the values of `THREADS` where they are set, and `given`, the
             texts of files that the words name.
+
+    Returns:
+        JSON with the exit `code`; where nothing began, `line` says why, and `unfit` that it is for this node.
     """
     told = json.loads(text)
+    if not Path(told["cwd"]).is_dir():
+        line = f"there is no {told['cwd']}, where the command was typed, on this node"
+        return json.dumps({"code": EnvError.exit_code, "line": line, "unfit": True})
     for name, given in told.get("given", {}).items():
         if _text(Path(told["cwd"], name)) not in (None, given):
             line = f"{name} says something else on this node than where the command was typed"
-            return json.dumps({"code": UsageError.exit_code, "line": line})
+            return json.dumps({"code": UsageError.exit_code, "line": line, "unfit": True})
     code, _ = _wait_for(told, told["words"], Path(told["cwd"]), Path(told["log"]))
     return json.dumps({"code": code})
 
@@ -213,4 +231,4 @@ def threads() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts(Path(sys.argv[1]))))
+    print(json.dumps(facts(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -64,11 +64,13 @@ class Outcome:
         code: its exit code; below 0: ended by that signal.
         line: the last line on its standard error, or its exit code in words.
         result: that of `run.json`; None where the training is not finished.
+        unplaced: whether it failed for want of a node that can run it, which says nothing about the job.
     """
 
     code: int
     line: str
     result: dict[str, Any] | None
+    unplaced: bool = False
 
     @property
     def taken(self) -> bool:

@@ -287,6 +287,11 @@ class Tuner:
             pass
         elif outcome.taken:
             active.waiting.insert(0, job)  # somebody resumes it by hand
+        elif outcome.unplaced:  # on other nodes it would have been trained: it is no value
+            why = "this trial is not decided, and the same command goes on with it"
+            error = PlayfieldError(f"trial {active.trial.number}, seed {job.seed}: {outcome.line}; {why}")
+            error.exit_code = outcome.code
+            raise error
         elif outcome.code == UsageError.exit_code and active.trial.number == 0:
             raise UsageError(f"what the tuning begins from cannot be trained: {outcome.line}")
         elif outcome.code in (UsageError.exit_code, DivergedError.exit_code) or outcome.code < 0:

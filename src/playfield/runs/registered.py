@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,32 @@ def module_of(spec: EnvSpec) -> str | None:
     entry = known.entry_point
     module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", None)
     return None if module is None or f"{module}.".startswith("gymnasium.") else str(module)
+
+
+SIMULATORS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "Box2D", "gymnasium.envs.phys2d": "jax"}
+"""What environments of Gymnasium itself are computed with, as modules."""
+
+
+def packages_of(spec: EnvSpec) -> dict[str, str]:
+    """The packages that decide what an environment does, besides Gymnasium itself, by name with their versions.
+
+    None of a module that belongs to no installed package, such as a file of the current folder.
+    """
+    named = [spec.id.partition(":")[0]] if ":" in spec.id else []
+    gymnasium = sys.modules.get("gymnasium")
+    known = (
+        None if gymnasium is None or not spec.family.package else gymnasium.registry.get(spec.id.rpartition(":")[2])
+    )
+    if known is not None:
+        entry = known.entry_point
+        made_by = entry.partition(":")[0] if isinstance(entry, str) else str(getattr(entry, "__module__", ""))
+        own = next((module for begin, module in SIMULATORS.items() if f"{made_by}.".startswith(f"{begin}.")), None)
+        named.append(own or made_by)
+    tops = {module.partition(".")[0] for module in named if module} - {"gymnasium", "playfield", "ale_py"}
+    if not tops:
+        return {}
+    owners = importlib.metadata.packages_distributions()
+    return {name.lower(): importlib.metadata.version(name) for top in sorted(tops) for name in owners.get(top, ())}
 
 
 def require(info: Mapping[str, Any], spec: EnvSpec, trust: bool) -> None:
