@@ -16,9 +16,9 @@ from cluster_link import HERE, C, Told, begun, job, place
 from playfield import compute
 from playfield.envs import make_envs
 from playfield.errors import UsageError
-from playfield.experiments import cluster, cluster_state, local, node, placement
+from playfield.experiments import cluster_state, local, node, placement
 from playfield.experiments.cluster_state import Pins
-from playfield.runs import fence, registered
+from playfield.runs import registered
 
 PINS = Pins("cpu", "fp32", 1, 10**9)
 
@@ -34,81 +34,6 @@ def ended(link, task, code, line=""):
 
 def checkpoint(task, step):
     (task.job.directory / "checkpoints" / f"ckpt-{step:012}").mkdir(parents=True)
-
-
-# A process that is ended
-
-
-@pytest.mark.parametrize(
-    ("code", "why"), [(-9, "SIGKILL (the memory may have run out)"), (-11, "SIGSEGV"), (143, "SIGTERM")]
-)
-def test_a_training_whose_process_is_ended_by_a_signal_goes_on(tmp_path, code, why):
-    link = Told(HERE, a={})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path))
-    one.log.write_text("Killed\n")
-    ended(link, one, code)
-    look = made.look(one)
-    kept = one.log.with_name("1-attempt-1.txt")
-    assert look.running
-    assert look.news == (
-        f"ppo on {C}, seed 1: lost on node a (its process was ended by {why}); it begins again elsewhere, 0 steps "
-        f"again; what it wrote: {kept}",
-    )
-    assert (kept.read_text(), one.log.read_text()) == ("Killed\n", "")
-    assert len(link.runs()) == 2
-    assert fence.read(one.job.directory) == 2
-    ended(link, one, 0)
-    assert made.look(one).code == 0
-    made.collect(one)
-    assert not kept.parent.exists(), "nobody needs it once the training is done"
-
-
-def test_one_that_was_asked_to_end_does_not_go_on(tmp_path):
-    link = Told(HERE, a={})
-    made, _ = place(tmp_path, link)
-    for code in (143, -9):
-        one = made.start(job(tmp_path))
-        made.stop(one)
-        ended(link, one, code)
-        assert made.look(one).code == code
-        made.collect(one)
-
-
-def test_one_that_is_always_killed_fails_as_on_one_machine_and_keeps_what_it_wrote(tmp_path):
-    link = Told(HERE, a={})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path))
-    for number in range(cluster.PATIENCE):
-        one.log.write_text(f"{number}\n")
-        ended(link, one, -9)
-        made.look(one)
-    outcome = made.collect(one)
-    assert outcome.code == -9
-    assert outcome.line.startswith("it was lost 5 times without a new checkpoint, last on node a: its process was")
-    assert [p.read_text() for p in sorted(one.log.parent.glob("1-attempt-*"))] == ["0\n", "1\n", "2\n", "3\n", "4\n"]
-
-
-def test_losses_count_on_where_a_training_was_put_aside_meanwhile(tmp_path, monkeypatch, capsys):
-    """Its old process had the lock still: it was put aside and started again, each time as if nothing had been."""
-    monkeypatch.setattr(local, "LOOK_ELSEWHERE", 0.0)
-    monkeypatch.setattr(local, "POLL", 0.001)
-    link = Told(HERE, a={})
-    made, _ = place(tmp_path, link)
-
-    def begin(number):
-        if len(link.runs()) % 2:
-            link.end(number, lost="its worker died")
-        elif len(link.runs()) < 40:
-            link.end(number, text=json.dumps({"code": 3, "line": "it is in use by process 7: wait for it"}))
-        else:
-            link.end(number, text='{"code": 0}')  # so that a test that fails ends
-
-    link.begin = begin
-    (failed,) = local.run_jobs([job(tmp_path)], 1, made)
-    assert failed.why.startswith("it was lost 5 times without a new checkpoint")
-    assert len(link.runs()) == 9
-    capsys.readouterr()
 
 
 # A node where trainings fail

@@ -217,7 +217,8 @@ def test_a_node_that_sees_the_directory_refuses_a_preset_that_says_something_els
     Path("mine.toml").write_text("lr = 999\n")
     told = json.loads(node.run(sent))
     assert told == {
-        "code": 2, "line": "mine.toml says something else on this node than where the command was typed"
+        "code": 2, "line": "mine.toml says something else on this node than where the command was typed",
+        "unfit": True,
     }  # fmt: skip
     assert len(ran) == 1
 

@@ -270,7 +270,7 @@ class Cluster:
         saved = -1 if step is None else step
         past.losses, past.kills = (past.losses, past.kills) if saved == past.saved else (0, 0)
         past.losses, past.kills, past.saved = past.losses + 1, past.kills + (code < 0), saved
-        name = task.node.name if task.node else "?"
+        name = past.lost_on = task.node.name if task.node else "?"
         kept = self._again(task)
         if past.losses >= PATIENCE:
             task.code = code if past.kills == past.losses else EnvError.exit_code

@@ -102,12 +102,14 @@ class Past:
     Attributes:
         losses, kills: how often it was lost since the last checkpoint, and of these by a signal to its process.
         saved: the step of that checkpoint; -1 without one.
+        lost_on: the node that it was lost on last, which is the last choice.
         failed: the nodes that it failed on without a new checkpoint, with exit code and line.
     """
 
     losses: int = 0
     kills: int = 0
     saved: int = -1
+    lost_on: str = ""
     failed: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 

@@ -194,7 +194,7 @@ class Nodes:
     # Which takes a training ----------------------------------------------------------------------------
 
     def choose(self, task: Task, tasks: Sequence[Task]) -> Node | None:
-        """The node with the most free cores that can take a training, if there is one now.
+        """The node with the most free cores that can take a training, if there is one now; not where it was lost.
 
         Raises NoNodeError where none can, UsageError where the training is larger than any that there was. Where it
         failed, and no other node can try it, its task ends with that.
@@ -211,7 +211,7 @@ class Nodes:
         fit = [one for one in left if self._room(one, task.pins, tasks)]
         if fit:
             task.short = 0.0
-            return max(fit, key=lambda n: (_free(n, tasks)[0], n.id))
+            return max(fit, key=lambda n: (n.name != task.past.lost_on, _free(n, tasks)[0], n.id))
         self._wait(task, left, tasks)
         return None
 
