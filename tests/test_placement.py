@@ -211,6 +211,14 @@ def test_a_training_waits_for_the_node_that_could_take_it(tmp_path):
     assert made.look(one).where == "a"
 
 
+def test_it_does_not_wait_for_a_lost_node_that_could_not_take_it_either(tmp_path):
+    link = Told(HERE, a={}, b={})
+    made, _ = place(tmp_path, link, Pins("cpu", "bf16", 1))
+    link.lose("a")
+    one = made.start(job(tmp_path))
+    assert made.look(one).code == 2
+
+
 def test_it_is_told_apart_whether_a_node_is_missing_or_the_options_take_too_much(tmp_path):
     made, _ = place(tmp_path, Told(HERE, a={}), Pins("cpu", "bf16", 1))
     assert made.collect(made.start(job(tmp_path))).unplaced
