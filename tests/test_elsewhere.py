@@ -118,7 +118,7 @@ def test_memory_of_nodes_counts_and_not_that_of_this_machine(tmp_path, cluster, 
     assert compare(tmp_path, *large, env=B, algo="dqn", steps="300k") == 1
     assert "1 training, 1 at a time: how long they take is not measured: it takes " in capsys.readouterr().err
     assert len(link.runs()) == 1
-    link.facts["memory"] = 4 * 10**9
+    link.facts |= {"memory": 4 * 10**9, "total": 4 * 10**9}
     assert compare(tmp_path, *large, env=B, algo="dqn", steps="300k") == 2
     assert "no node can take it: node a: it takes " in last(capsys)
 
