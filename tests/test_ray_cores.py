@@ -89,7 +89,7 @@ def test_a_training_that_did_not_begin_goes_elsewhere(tmp_path):
     link.end(one.number, refused="it did not begin: others use the cores of its node")
     made.look(one)
     assert made.look(one).where == "b"
-    assert (one.losses, one.code) == (0, None)
+    assert (one.past.losses, one.code) == (0, None)
 
 
 def test_nodes_that_are_all_in_use_are_waited_for(tmp_path):
