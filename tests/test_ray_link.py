@@ -190,6 +190,21 @@ def test_questions_of_nodes_reach_the_store_and_are_answered(tmp_path):
         link.close()
 
 
+def test_a_mailbox_that_is_lost_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRETENDED_MAILBOX", "lost")
+    link = RayLink("local")
+    try:
+        link.serve(str(tmp_path))
+        _, note = events(link, 2)
+        assert note == {
+            "note": "nothing comes from nodes for now, files of runs neither: RayError: The actor cannot be restarted"
+        }
+        time.sleep(2.5)
+        assert link.events() == []
+    finally:
+        link.close()
+
+
 def test_it_ends_with_the_process_that_asks(tmp_path):
     code = (
         "import os, sys; from playfield.experiments.ray_link import RayLink; link = RayLink('local');"

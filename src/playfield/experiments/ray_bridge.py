@@ -173,19 +173,23 @@ class Bridge:
         threading.Thread(target=self.answer, daemon=True).start()
 
     def answer(self) -> None:
-        """Answer until this process ends."""
+        """Answer until this process ends. What keeps it from that is told once, not at every attempt."""
+        told = ""
         while True:
             try:
                 before = time.monotonic()
                 taken = ray.get(self.mailbox.take.remote())
                 for task in [int(text) for number, text, _ in taken if not number]:
                     self.cores.begun(task)
-                self.heard = before
+                self.heard, told = before, ""
                 for number, text, data in taken:
                     if number:
                         self.mailbox.answer.remote(number, *self.answer_one(text, data))
             except Exception as error:  # it is started again, and nodes ask again
-                self.tell(note=f"store: {in_words(error)}")
+                line = f"nothing comes from nodes for now, files of runs neither: {in_words(error)}"
+                if line != told:
+                    self.tell(note=line)
+                told = line
                 time.sleep(NODES)
 
     def answer_one(self, text: str, data: bytes) -> tuple[str, bytes]:

@@ -1,7 +1,8 @@
 """What `ray_bridge` uses of Ray, on one machine without Ray: a task does what its text says, in a thread.
 
-`PRETENDED_RAY` is what `init` raises, or `hangs`. `PRETENDED_FREE` is a file that says what is free on nodes, and
-`PRETENDED_BEGIN` the seconds after which a task that has not begun is taken back.
+`PRETENDED_RAY` is what `init` raises, or `hangs`. `PRETENDED_FREE` is a file that says what is free on nodes,
+`PRETENDED_MAILBOX` makes actors fail, and `PRETENDED_BEGIN` are the seconds after which a task that has not begun is
+taken back.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ class Method:
         self.actor, self.method = actor, method
 
     def remote(self, *given):
+        if os.environ.get("PRETENDED_MAILBOX"):
+            raise exceptions.RayError("The actor cannot be restarted. See ray")
         return Called(asyncio.run_coroutine_threadsafe(self.method(*given), self.actor.loop))
 
 
