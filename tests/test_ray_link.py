@@ -157,6 +157,24 @@ def test_cores_of_others_are_seen_and_what_does_not_begin_is_taken_back(port, tm
         link.close()
 
 
+def test_a_dashboard_is_there_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("PLAYFIELD_RAY_DASHBOARD", "1")
+    with pytest.raises(UsageError, match="with PLAYFIELD_RAY_DASHBOARD=1 set RAY_AUTH_TOKEN to one of your own"):
+        RayLink("local")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 40)
+    link = RayLink("local")
+    try:
+        note, first = events(link, 2)
+        assert note == {"note": "Ray's dashboard: http://127.0.0.1:8265"}
+        how = json.loads(first["nodes"][0]["host"])
+        assert (how["include_dashboard"], how["auth"], how["token"]) == (True, "token", 40)
+    finally:
+        link.close()
+    monkeypatch.setenv("PRETENDED_RAY", "Cannot include dashboard with missing packages.")
+    with pytest.raises(UsageError, match=r"needs more packages: pip install 'ray\[default\]'"):
+        RayLink("local")
+
+
 def test_questions_of_nodes_reach_the_store_and_are_answered(tmp_path):
     kept = tmp_path / "grid" / "1"
     fence.advance(kept)

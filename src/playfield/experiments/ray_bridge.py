@@ -27,6 +27,7 @@ from playfield.errors import EnvError
 from playfield.experiments import node
 from playfield.experiments.mailbox import Mailbox, working
 from playfield.experiments.ray_cores import Cores
+from playfield.experiments.ray_link import DASHBOARD, dashboard
 from playfield.experiments.store import Store
 
 STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
@@ -290,6 +291,8 @@ def why_not(error: BaseException) -> str:
         there, here = found[: len(found) // 2], found[len(found) // 2 :]
         said = [", ".join(f"{name} {version}" for name, version in side) for side in (there, here)]
         return f"it has {said[0]}, and this machine has {said[1]}: use the same versions"
+    if "Cannot include dashboard" in text:
+        return f"Ray's dashboard ({DASHBOARD}) needs more packages: pip install 'ray[default]'"
     if re.search(r"auth|token", text, re.IGNORECASE):
         return "it wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
@@ -300,17 +303,21 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what Ray prints must not stand between our lines
     address, cores = sys.argv[1], int(sys.argv[2])
-    own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE} if address == "local" else {}
+    own: dict[str, Any] = {}
+    if address == "local":
+        own = {"num_cpus": cores, "include_dashboard": dashboard(), "object_store_memory": STORE}
     out.write('{"imported": true}\n')  # from here on it is the address that takes its time
     out.flush()
     try:
-        ray.init(address=address, **own, **QUIET)
+        joined = ray.init(address=address, **own, **QUIET)
     except BaseException as error:
         out.write(json.dumps({"error": why_not(error)}) + "\n")
         out.flush()
         return 1
     bridge = Bridge(out, address)
     bridge.tell(ready=ray.__version__)
+    if own.get("include_dashboard"):
+        bridge.tell(note=f"Ray's dashboard: http://{joined.dashboard_url}")
     try:
         bridge.work()
     finally:

@@ -24,7 +24,13 @@ ANSWER = 10.0  # seconds that an address may take to answer
 START = 120.0  # seconds that importing Ray, or starting a cluster on this machine, may take
 END = 15.0  # seconds that leaving it may take
 TOKEN = "; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
+DASHBOARD = "PLAYFIELD_RAY_DASHBOARD"
 ADDRESS = re.compile(r"(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def dashboard() -> bool:
+    """Whether a cluster that is started for the command is to have Ray's dashboard."""
+    return os.environ.get(DASHBOARD, "0") not in ("", "0")
 
 
 class Link(Protocol):
@@ -94,10 +100,16 @@ class RayLink:
             _knock(address, found[2].strip("[]"), int(found[3]))
         self.address, self._number, self._gone = address, 0, ""
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
         variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         if address == "local":  # nobody else on this machine may send it work
-            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            own = os.environ.get("RAY_AUTH_TOKEN", "") if dashboard() else secrets.token_hex(32)
+            if not own:  # which a browser is asked for, and which is said nowhere
+                raise UsageError(
+                    f"Ray's dashboard asks for a token: with {DASHBOARD}=1 set RAY_AUTH_TOKEN to one of your own, "
+                    "such as $(openssl rand -hex 32)"
+                )
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": own}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
         command = [sys.executable, "-P", "-m", "playfield.experiments.ray_bridge", address, str(compute.cores())]
         self._process = subprocess.Popen(
             command,
