@@ -9,18 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from typing import Any
 
 MOST = 16_000_000  # bytes that are taken at once, unless a single question has more
 WAIT = 5.0  # seconds after which whoever takes is told that there is nothing
-
-
-def working(do: str, task: int, text: str, mailbox: Any) -> str:
-    """A function of `node` as a task that says when it begins."""
-    from playfield.experiments import node  # not where the mailbox is
-
-    mailbox.begun.remote(task)
-    return node.run_away(text, mailbox) if do == "run_away" else str(getattr(node, do)(text))
 
 
 class Mailbox:

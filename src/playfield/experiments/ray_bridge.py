@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from playfield.errors import EnvError
 from playfield.experiments import node
-from playfield.experiments.mailbox import Mailbox, working
+from playfield.experiments.mailbox import Mailbox
 from playfield.experiments.ray_cores import Cores
 from playfield.experiments.ray_link import DASHBOARD, dashboard
 from playfield.experiments.store import Store
@@ -66,7 +66,7 @@ class Bridge:
             "run_away": ray.remote(max_retries=0)(node.run_away),
             "probe": ray.remote(max_retries=0)(node.probe),
         }
-        self.working = ray.remote(max_retries=0)(working)
+        self.working = ray.remote(max_retries=0)(node.working)
         self.cores = Cores()
         self.heard = 0.0  # until when it is known which tasks have begun
         self.free: dict[str, dict[str, float]] = {}
