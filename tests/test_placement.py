@@ -247,6 +247,19 @@ def test_packages_of_the_environment_must_be_there_in_the_same_version(tmp_path)
         assert (outcome.line, outcome.unplaced) == (f"no node can take it: {why}", True)
 
 
+def test_what_a_run_that_has_begun_needs_of_a_node_is_what_a_new_one_does(tmp_path):
+    begun(job(tmp_path))
+    packages = {"mujoco": "3.3"}
+    for pins, why in (
+        (Pins("cpu", "fp32", 1, packages=packages), "node a: mujoco 3.2 there, 3.3 here"),
+        (Pins("cpu", "fp32", 1, disk=10**12), ""),
+    ):
+        made, _ = place(tmp_path, Told(HERE, a={"sees": False, "disk": 10**10}), pins)
+        task = made.start(job(tmp_path))
+        assert task.node is None
+        assert task.line == (f"no node can take it: {why}" if why else "")
+
+
 def test_packages_of_an_environment(tmp_path, monkeypatch):
     (tmp_path / "hall.py").write_text(
         "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"

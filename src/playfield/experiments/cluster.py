@@ -17,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +290,7 @@ class Cluster:
         has = read_info(job.directory).get("compute")
         if not has:
             raise DataError(f"{job.directory / 'run.json'} does not say what it was computed with")
-        return Pins(has["device"], has["precision"], has["workers"], new.memory)
+        return replace(new, device=has["device"], precision=has["precision"], workers=has["workers"])
 
     def _place(self, task: Task) -> None:
         """Start a training on the node that is chosen for it, if there is one now."""
