@@ -117,3 +117,17 @@ def test_the_evaluation_of_an_earlier_checkpoint_or_of_a_run_that_goes_on_does_n
     evaluated(tmp_path / "2", 500, 30.0, 30)
     with pytest.raises(UsageError, match="2 has no evaluation"):
         chosen.choose(compare.read(tmp_path / "2").curves, "eval", 100)
+
+
+def test_an_environment_without_a_finished_game_is_left_out_and_not_unknown(tmp_path):
+    """As after a first look at many games with few steps each."""
+    run(tmp_path / "1")
+    found = compare.read(tmp_path)
+    found = compare.Found(found.curves, (compare.LeftOut(tmp_path / "a", A, "dqn", "no game", "without a game"),))
+    kept = compare.choose(found, [A, C], [])
+    assert [c.env for c in kept.curves] == [C]
+    assert [x.env for x in kept.left_out] == [A]
+    with pytest.raises(UsageError, match="none of these runs has a finished game"):
+        compare.choose(found, [A], [])
+    with pytest.raises(UsageError, match="no environment in these runs called 'breakout'"):
+        compare.choose(found, ["breakout"], [])

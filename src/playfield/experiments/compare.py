@@ -276,8 +276,9 @@ def choose(found: Found, envs: Sequence[str], labels: Sequence[str]) -> Found:
     """
     known = list(dict.fromkeys(c.env for c in found.curves))
     wanted = [resolve(env).id for env in envs]
+    unfinished = {x.env for x in found.left_out}
     for env in wanted:
-        if env not in known:
+        if env not in known and env not in unfinished:
             raise unknown("environment in these runs", env, known)
     order = wanted or known
     places = {label: i for i, label in enumerate(labels)}
