@@ -32,6 +32,18 @@ def ended(link, task, code, line=""):
     link.end(task.number, text=json.dumps({"code": code, "line": line}))
 
 
+def failed_on_a(tmp_path):
+    """A place of two nodes, its link, and a training that failed on the larger one, a, and is on b now."""
+    link = Told(HERE, a={"cpus": 2}, b={"cpus": 1})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path, 1))
+    assert one.node.name == "a"
+    ended(link, one, 6, "Corridor-v0 raised")
+    news = made.look(one).news
+    assert one.node.name == "b"
+    return made, link, one, news
+
+
 def checkpoint(task, step):
     (task.job.directory / "checkpoints" / f"ckpt-{step:012}").mkdir(parents=True)
 
@@ -63,14 +75,8 @@ def test_a_node_on_which_all_fails_takes_no_training_from_the_others(tmp_path, m
 
 
 def test_what_fails_on_two_nodes_fails_and_both_are_used_again(tmp_path):
-    link = Told(HERE, a={"cpus": 2}, b={"cpus": 1})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path, 1))
-    assert one.node.name == "a"
-    ended(link, one, 6, "Corridor-v0 raised")
-    news = made.look(one).news
+    made, link, one, news = failed_on_a(tmp_path)
     assert "node a is put aside for 5 minutes: others are used first" in news
-    assert one.node.name == "b"
     two = made.start(job(tmp_path, 2))
     assert two.node is None, "it waits for b"
     ended(link, one, 6, "Corridor-v0 raised")
@@ -82,13 +88,9 @@ def test_what_fails_on_two_nodes_fails_and_both_are_used_again(tmp_path):
 
 def test_a_node_that_was_put_aside_gets_another_try(tmp_path):
     """What failed there waits for another one, which may be busy for days."""
-    link = Told(HERE, a={"cpus": 2}, b={"cpus": 1})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path, 1))
-    ended(link, one, 6, "Corridor-v0 raised")
-    made.look(one)
+    made, _, _, _ = failed_on_a(tmp_path)
     two = made.start(job(tmp_path, 2))
-    assert (one.node.name, two.node) == ("b", None)
+    assert two.node is None
     made.nodes["a"].failed_at -= cluster_state.ASIDE
     assert made.look(two).where == "a"
 
@@ -111,14 +113,10 @@ def test_a_failure_is_final_where_it_is_the_trainings_own(tmp_path):
 
 
 def test_where_the_other_node_is_lost_the_first_failure_is_told(tmp_path):
-    link = Told(HERE, a={"cpus": 2}, b={"cpus": 1})
-    made, _ = place(tmp_path, link)
-    one = made.start(job(tmp_path, 1))
-    ended(link, one, 5, "the disk is full")
-    made.look(one)
+    made, link, one, _ = failed_on_a(tmp_path)
     link.lose("b")
     made.look(one)
-    assert (one.code, one.line) == (5, "the disk is full (node a)")
+    assert (one.code, one.line) == (6, "Corridor-v0 raised (node a)")
 
 
 def test_nodes_that_are_all_put_aside_are_used(tmp_path):

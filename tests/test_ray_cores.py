@@ -61,6 +61,10 @@ def test_what_does_not_begin_is_taken_back_once(clock):
     cores.submitted(5, "a", 1, 0)
     clock[0] += ray_cores.BEGIN + 0.5
     assert cores.late(clock[0]) == [5]
+    for number in range(6, 12):
+        cores.submitted(number, "a", 1, 0)
+        clock[0] += ray_cores.LONGEST + 0.5
+        assert cores.late(clock[0]) == [number], "however often before"
 
 
 def test_a_training_goes_where_cores_are_free_and_says_why_it_waits(tmp_path):
@@ -90,6 +94,27 @@ def test_a_training_that_did_not_begin_goes_elsewhere(tmp_path):
     made.look(one)
     assert made.look(one).where == "b"
     assert (one.past.losses, one.code) == (0, None)
+
+
+def test_a_node_where_one_did_not_begin_stays_in_use_and_what_it_has_is_not_counted_twice(tmp_path):
+    pins = Pins("cpu", "fp32", 1, 10**9)
+    link = Told(HERE | {"memory": 4 * 10**9}, a={"cpus": 4})
+    made, _ = place(tmp_path, link, pins)
+    tasks = [made.start(job(tmp_path, seed)) for seed in (1, 2)]
+    link.facts["memory"] = 2 * 10**9  # free beside those two
+    for how in ({}, {"failed": "OSError: Cannot allocate memory"}):
+        link.nodes["a"] |= how
+        late = made.start(job(tmp_path, 3))
+        assert late.node is not None
+        link.end(late.number, refused="it did not begin: others use the cores of its node")
+        made.look(late)
+        assert late.node is None, "it waits until the node answers"
+        news = [*made.look(late).news, *made.look(late).news]
+        assert (late.node and late.node.name, news) == ("a", [])
+        made.stop(late)
+        link.end(late.number, cancelled=True)
+        made.collect(late)
+    assert all(task.code is None for task in tasks)
 
 
 def test_nodes_that_are_all_in_use_are_waited_for(tmp_path):

@@ -257,3 +257,12 @@ def test_a_training_of_its_own_is_not_ended_and_one_that_diverged_not_repeated(t
         pytest.fail("it has begun")
     assert fence.read(job.directory) == before
     assert not heartbeat.locked(job.directory)
+
+
+def test_a_task_that_is_queued_again_leaves_a_training_that_somebody_resumed_by_hand(line):
+    """What holds the claim is the task's own earlier start; the run has been somebody else's since."""
+    path, run = line
+    (run / "lock").write_text(told("third-machine").replace("5", "9").replace("_slurm 8_1", "train --resume"))
+    with heartbeat.beating(run), pytest.raises(DataError, match="in use"), slurm_task.begun(path, 1, "8_1"):
+        pytest.fail("it has begun")
+    assert fence.read(run) == 0, "nobody was ended"

@@ -25,7 +25,7 @@ from playfield.errors import DataError, DivergedError, EnvError, PlayfieldError,
 from playfield.experiments import node
 from playfield.experiments.cluster_state import Node, NoNodeError, Past, Pins, Task
 from playfield.experiments.job import Job, log_of, reached
-from playfield.experiments.placement import Nodes
+from playfield.experiments.placement import PROBE, Nodes
 from playfield.experiments.places import ENDING, LAST, POLL, Look, Outcome, stored_result
 from playfield.experiments.ray_link import Link
 from playfield.runs import fence
@@ -33,7 +33,6 @@ from playfield.runs.console import Say
 from playfield.runs.info import is_run, read_info
 from playfield.runs.storage import MAX_LINE, as_storage_error, read_bytes
 
-PROBE = 120.0  # seconds that the first look at all nodes may take
 EARLIER = "-attempt-"  # in the names of logs of trainings that went on as another attempt
 ENDED = {one.value: one.name for one in signal.Signals}  # signals that end a process, as they are called
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
@@ -94,8 +93,9 @@ class Cluster:
 
         One where others use all of them: it says that it waits.
         """
-        free = [one.cpus - one.taken[0] for one in self.places.usable]
-        return max(sum(free), min(1, len(free)))
+        free = [one.cpus - one.taken[0] for one in self.places.usable if not one.rests]
+        without = sum(t.code is None and not t.number and t.waits == "node" for t in self.tasks)  # they take no core
+        return max(sum(free), min(1, len(free))) + without
 
     def start(self, job: Job) -> Task:
         """See `Place`. The job waits for a node that can take it."""
@@ -169,6 +169,7 @@ class Cluster:
                 self.places.see(event["nodes"])
             else:
                 self._end(event["task"], event)
+        self.places.give_up_silent()
         for task in self.tasks:
             if task.code is not None or not task.number:
                 task.release()
@@ -214,8 +215,7 @@ class Cluster:
             task.code, task.line = 143, "stopped"
         elif "refused" in event:  # it never began
             if task.node is not None and task.node.id in self.nodes:
-                task.node.since = time.monotonic()
-                self.places.ask(task.node)
+                self.places.rest(task.node)
             task.node, task.number = None, 0
         elif "lost" in event or "cancelled" in event:
             self._lost(task, event.get("lost", "cancelled"))
@@ -236,7 +236,7 @@ class Cluster:
         if code in (0, DataError.exit_code, DivergedError.exit_code):
             return
         if task.begun_at != _last_step(task.job.directory):
-            return
+            return  # it worked there
         if task.past.failed:
             self.places.clear(task.job.directory)
         elif self.places.suspect(one, task, code, task.line):
@@ -246,7 +246,7 @@ class Cluster:
     def _again(self, task: Task) -> str:
         """Let a training wait for a node again; what it wrote stays in another file, which is returned, if any."""
         kept = task.log.with_name(f"{task.log.stem}{EARLIER}{fence.read(task.job.directory)}.txt")
-        task.node, task.number, task.code, task.line, task.unplaced = None, 0, None, "", False
+        task.node, task.number, task.code, task.line, task.unplaced, task.waits = None, 0, None, "", False, ""
         with contextlib.suppress(OSError):
             if task.log.stat().st_size:  # the next one begins its file anew
                 os.replace(task.log, kept)
@@ -271,6 +271,8 @@ class Cluster:
         saved = -1 if step is None else step
         past.losses, past.kills = (past.losses, past.kills) if saved == past.saved else (0, 0)
         past.losses, past.kills, past.saved = past.losses + 1, past.kills + (code < 0), saved
+        if step != task.begun_at:
+            past.failed.clear()  # it has worked since: whatever failed before was a node's
         name = past.lost_on = task.node.name if task.node else "?"
         kept = self._again(task)
         if past.losses >= PATIENCE:

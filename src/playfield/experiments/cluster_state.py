@@ -48,6 +48,8 @@ class Node:
         probe: the task that asks for them; 0 while none does.
         refresh: whether it asks only for what is free now, of a node that is used.
         asked: when it was asked, by the clock; and `measured` when it answered, by the monotonic one.
+        probed: when it was asked, by the monotonic clock.
+        rests: whether it gets no training until it answers: one did not begin there.
         pause: seconds until it may be asked again for what is free.
         since: when it was seen first, or when it last refused a training, by the monotonic clock.
         refused: why nothing runs on it; empty where it is used.
@@ -66,6 +68,8 @@ class Node:
     refresh: bool = False
     asked: float = 0.0
     measured: float = 0.0
+    probed: float = 0.0
+    rests: bool = False
     pause: float = 0.0
     since: float = field(default_factory=time.monotonic)
     refused: str = ""
@@ -103,14 +107,14 @@ class Past:
         losses, kills: how often it was lost since the last checkpoint, and of these by a signal to its process.
         saved: the step of that checkpoint; -1 without one.
         lost_on: the node that it was lost on last, which is the last choice.
-        failed: the nodes that it failed on without a new checkpoint, with exit code and line.
+        failed: the nodes that it failed on without a new checkpoint, with exit code, line and `unplaced`.
     """
 
     losses: int = 0
     kills: int = 0
     saved: int = -1
     lost_on: str = ""
-    failed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    failed: dict[str, tuple[int, str, bool]] = field(default_factory=dict)
 
 
 @dataclass

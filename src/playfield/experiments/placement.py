@@ -23,9 +23,13 @@ from playfield.experiments.ray_link import Link
 from playfield.runs.info import is_run, read_info
 from playfield.runs.storage import alive, atomic_write, read_json, remove
 
+PROBE = 120.0  # seconds that a node may take to answer
 JOINING = 30.0  # seconds that a node which is there may refuse tasks: the cluster's parts learn of it one by one
 SHARE = 0.9  # of what is free that may be planned with
-AGAIN, LONGEST = 10.0, 300.0  # seconds after which a node is asked again for what is free: twice as many each time
+AGAIN, LONGEST = (
+    10.0,
+    300.0,
+)  # seconds after which a node is asked again; beside our trainings twice as many each time
 SHORT = 300.0  # seconds that a training waits for memory or disk that no training of this experiment has
 SKEW = 5.0  # seconds by which the clock of a node may be off without a line
 OLD = 3600.0  # seconds after which a mark is one that a killed process left, wherever that ran
@@ -86,7 +90,7 @@ class Nodes:
         """Ask a node for its facts; it is not used until it answers, unless only what is free is asked for."""
         if not self.mark.exists():
             atomic_write(self.mark, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        one.refresh, one.asked = refresh, time.time()
+        one.refresh, one.asked, one.probed = refresh, time.time(), time.monotonic()
         text = json.dumps({"threads": node.threads(), "mark": str(self.mark), "cwd": self.cwd})
         one.probe = self.link.submit("probe", one.id, text)
 
@@ -103,6 +107,27 @@ class Nodes:
         self._unmark()
         return True
 
+    def rest(self, one: Node) -> None:
+        """A training did not begin on a node: it gets none until it answers."""
+        one.rests, one.since = True, time.monotonic()
+        if not one.probe:
+            self.ask(one, refresh=True)
+
+    def give_up_silent(self) -> None:
+        """Wait no longer for nodes that do not answer: those that never did are not used."""
+        for one in self.all.values():
+            if one.probe and time.monotonic() - one.probed > PROBE:
+                one.probe = 0
+                if one.refresh:
+                    one.refresh, one.rests, one.measured = False, False, time.monotonic()
+                else:
+                    self._refuse(one, "no answer")
+
+    def _refuse(self, one: Node, why: str) -> None:
+        one.refused = why
+        self.lost.pop(one.name, None)  # it is there, and no use waiting for
+        self.notes.append(f"node {one.name} is not used: {why}")
+
     def _unmark(self) -> None:
         """Remove the file that nodes are asked for, once none is: a process that is killed then leaves none."""
         if not any(one.probe for one in self.all.values()):
@@ -111,6 +136,13 @@ class Nodes:
     def _measured(self, one: Node, event: dict[str, Any], tasks: Sequence[Task]) -> None:
         """Take up what is free on a node; beside trainings of this experiment, only what is more than was known."""
         one.refresh, one.measured = False, time.monotonic()
+        if "refused" in event and one.rests:
+            if time.monotonic() - one.since < JOINING:
+                self.ask(one, refresh=True)
+            else:
+                self._refuse(one, event["refused"])
+            return
+        one.rests = False
         if "text" not in event or one.facts is None:
             return
         new, before, used = json.loads(event["text"]), one.facts, bool(_on(one, tasks))
@@ -120,11 +152,11 @@ class Nodes:
 
     def _judge(self, one: Node, event: dict[str, Any]) -> None:
         """Whether a node can be used: it sees the directory, and has the versions of this machine."""
-        one.measured = time.monotonic()
+        one.measured, refused = time.monotonic(), ""
         if "refused" in event and time.monotonic() - one.since < JOINING:
             self.ask(one)
         elif "text" not in event:
-            one.refused = event.get("refused") or event.get("lost") or event.get("failed") or "no answer"
+            refused = event.get("refused") or event.get("lost") or event.get("failed") or "no answer"
         else:
             one.facts = dict(json.loads(event["text"]))
             there, here = one.facts["versions"], self.here["versions"]
@@ -133,14 +165,14 @@ class Nodes:
             one.blind = str(self.root) if not one.facts["sees"] else self.cwd if not one.facts.get("cwd") else ""
             one.away = self.store == "driver" or bool(one.blind)
             if one.away and self.store == "shared":
-                one.refused = f"it does not see {one.blind}, which --store shared asks of all nodes"
+                refused = f"it does not see {one.blind}, which --store shared asks of all nodes"
             elif differ:
-                one.refused = f"other versions would give other bits: {', '.join(differ)}"
+                refused = f"other versions would give other bits: {', '.join(differ)}"
             elif one.away and not self._served:
                 self.link.serve(str(self.root))
                 self._served = True
-        if one.refused:
-            self.notes.append(f"node {one.name} is not used: {one.refused}")
+        if refused:
+            self._refuse(one, refused)
         elif one.facts is not None:
             self.lost.pop(one.name, None)
             self._compare(one, one.facts)
@@ -178,7 +210,7 @@ class Nodes:
         if not any(other is not one and not self.cannot(other, task.pins) for other in self.usable):
             return False
         before, one.failed[task.job.directory], one.failed_at = one.aside, code, time.monotonic()
-        task.past.failed[one.name] = (code, line)
+        task.past.failed[one.name] = (code, line, task.unplaced)
         if one.aside and not before:
             self.notes.append(f"node {one.name} is put aside for {ASIDE / 60:.0f} minutes: others are used first")
         return True
@@ -204,21 +236,31 @@ class Nodes:
         if not left:
             self._none(task, able)
             return None
+        every = left
         if is_run(task.job.directory):
             kind = read_info(task.job.directory).get("processor")
             left = [one for one in left if one.facts and one.facts["processor"] == kind] or left
         left = [one for one in left if not one.aside] or left
+        late = bool(task.short) and time.monotonic() - task.short > SHORT
         fit = [one for one in left if self._room(one, task.pins, tasks)]
+        if late and not fit:  # any is better than none
+            left = every
+            fit = [one for one in every if self._room(one, task.pins, tasks)]
         if fit:
             task.short = 0.0
             return max(fit, key=lambda n: (n.name != task.past.lost_on, _free(n, tasks)[0], n.id))
-        self._wait(task, left, tasks)
+        self._wait(task, left, tasks, late)
         return None
 
     def _room(self, one: Node, pins: Pins, tasks: Sequence[Task]) -> bool:
         """Whether a training has room beside those that run on a node."""
         cores, gpus = _free(one, tasks)
-        return cores >= pins.workers and (pins.device != "cuda" or gpus > 0) and not self._lacks(one, pins, tasks)
+        return (
+            not one.rests
+            and cores >= pins.workers
+            and (pins.device != "cuda" or gpus > 0)
+            and not self._lacks(one, pins, tasks)
+        )
 
     def _lacks(self, one: Node, pins: Pins, tasks: Sequence[Task]) -> str:
         """Of what a node has too little free for a training, in words; the store's files lie on its own disk."""
@@ -231,10 +273,10 @@ class Nodes:
                 return f"it takes {readable_size(size)} of {what}, and {readable_size(free)} are free"
         return ""
 
-    def _wait(self, task: Task, able: list[Node], tasks: Sequence[Task]) -> None:
+    def _wait(self, task: Task, able: list[Node], tasks: Sequence[Task], late: bool) -> None:
         """Have what is free measured again where it is short.
 
-        Raises NoNodeError where other programs, not trainings of this experiment, have it for long.
+        Raises NoNodeError where other programs, not trainings of this experiment, have it for long (`late`).
         """
         short = [one for one in able if self._lacks(one, task.pins, tasks)]
         if busy := [one.name for one in able if any(one.taken) and one not in short]:
@@ -246,11 +288,11 @@ class Nodes:
                 one.pause = min(2 * one.pause, LONGEST)
                 self.ask(one, refresh=True)
         if len(short) < len(able) or any(_on(one, tasks) for one in able):
-            task.short = 0.0
+            task.short = task.short if late else 0.0
             return
         reasons = "; ".join(f"node {one.name}: {self._lacks(one, task.pins, tasks)}" for one in short)
         task.short = task.short or time.monotonic()
-        if time.monotonic() - task.short > SHORT:
+        if late:
             raise NoNodeError(f"no node has had room for it for {SHORT / 60:.0f} minutes: {reasons}")
         _say(task, "room", f"a node with room: {reasons}")
 
@@ -282,7 +324,7 @@ class Nodes:
         if any(one.probe and not one.refresh for one in self.all.values()):
             return
         if able:  # only on them it failed
-            task.code, task.line = next(iter(task.past.failed.values()))
+            task.code, task.line, task.unplaced = next(iter(task.past.failed.values()))
             return
         before = [one.name for one in self.lost.values() if not self.cannot(one, task.pins)]
         if there and not before:

@@ -71,6 +71,7 @@ class Bridge:
         self.heard = 0.0  # until when it is known which tasks have begun
         self.free: dict[str, dict[str, float]] = {}
         self.freeing: Any = None
+        self.patience = CORES
         self.mailbox: Any = None
         self.store: Store | None = None
         self._telling = threading.Lock()
@@ -136,12 +137,13 @@ class Bridge:
         try:
             if says:
                 self.open_mailbox()
+                self.cores.submitted(number, command["node"], cpus, gpus)  # before it can say that it has begun
                 self.tasks[function.remote(do, number, text, self.mailbox)] = number
-                self.cores.submitted(number, command["node"], cpus, gpus)
             else:
                 self.tasks[function.remote(text, *((self.mailbox,) if do == "run_away" else ()))] = number
         except Exception as error:  # the other tasks go on
-            self.tell(task=command["task"], failed=in_words(error))
+            self.cores.ended(number)
+            self.tell(task=number, failed=in_words(error))
 
     def kill(self) -> None:
         """End the tasks that are to be ended, again and again: Ray drops what it is told while it interrupts one."""
@@ -236,7 +238,8 @@ class Bridge:
             if self.freeing is None:
                 asking = ray.remote(num_cpus=0, max_retries=0)(state.available_resources_per_node)
                 self.freeing = asking.remote()
-            if ray.wait([self.freeing], timeout=0.0 if self.free else CORES)[0]:
+            patience, self.patience = self.patience, 0.0  # the first answer is waited for, no later one
+            if ray.wait([self.freeing], timeout=patience)[0]:
                 asked, self.freeing = self.freeing, None
                 self.free = ray.get(asked)
         except Exception:  # it is no public function: without it, others are seen when a task does not begin

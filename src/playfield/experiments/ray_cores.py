@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 BEGIN = 20.0  # seconds after which a task that has not begun is taken back; its process may take some to start
+LONGEST = 160.0  # seconds after which one is taken back on any node, however slow it is to start processes
 LAG = 3.0  # seconds after which Ray surely says that the cores of a task are free again
 
 
@@ -79,5 +80,5 @@ class Cores:
                 task.back = True
                 found.append(number)
         for node in {self._tasks[number].node for number in found}:
-            self._patience[node] = 2 * self._patience.get(node, BEGIN)
+            self._patience[node] = min(2 * self._patience.get(node, BEGIN), LONGEST)
         return found

@@ -68,7 +68,10 @@ def _settled(job: Job) -> bool:
 def _claimed(job: Job, task: str) -> Iterator[None]:
     """Inside, this process alone trains the job, as its next attempt. Raises DataError where another process does."""
     directory, claimed = job.directory, claim_of(job.directory)
-    again = bool(task) and task in str((unreleased(claimed) or {}).get("command", "")).split()
+    holder, there = unreleased(claimed) or {}, unreleased(directory)
+    again = bool(task) and task in str(holder.get("command", "")).split()
+    if there is not None and any(there.get(key) != holder.get(key) for key in ("pid", "host")):
+        again = False  # somebody has resumed it by hand since
     if again:  # queued again: SLURM has given up where it ran. What is left of it there, if anything, ends by this
         fence.advance(directory)
     gone = again or heartbeat.left(directory) is not None
