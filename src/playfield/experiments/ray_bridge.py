@@ -2,8 +2,8 @@
 
 Ray prints over other lines, hangs where an address does not answer, and ends its process when a cluster is lost: here
 that harms nobody. Commands come in as lines of JSON and what happened goes out as such, see `ray_link`. Only
-functions that take and return text run on nodes, never again by Ray itself: what is to be run then is another
-command.
+functions that take text (and the mailbox) and return text run on nodes, never again by Ray itself: what is to be run
+then is another command.
 """
 
 from __future__ import annotations
