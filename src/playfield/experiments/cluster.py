@@ -17,7 +17,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from playfield.experiments.places import ENDING, LAST, POLL, Look, Outcome, stor
 from playfield.experiments.ray_link import Link
 from playfield.runs import fence
 from playfield.runs.console import Say
-from playfield.runs.info import is_run, read_info
+from playfield.runs.info import is_run
 from playfield.runs.storage import MAX_LINE, as_storage_error, read_bytes
 
 EARLIER = "-attempt-"  # in the names of logs of trainings that went on as another attempt
@@ -105,7 +104,7 @@ class Cluster:
             log.touch()  # so that nobody takes the folder away as empty before its node writes to it
         past = self.pasts.setdefault(job.directory, Past())
         try:
-            task = Task(job, self._pins_of(job), log, past=past)
+            task = Task(job, self.pins(job).of_run(job.directory), log, past=past)
         except DataError as error:
             task = Task(job, self.pins(job), log, past=past, code=error.exit_code, line=str(error))
         self.tasks.append(task)
@@ -283,16 +282,6 @@ class Cluster:
         twice = max(0, reached(task.job.directory)[0] - (step or 0))
         line = f"{task.job.name}: lost on node {name} ({why}); it {where} elsewhere, {twice:,} steps again"
         task.news.append(f"{line}; what it wrote: {kept}" if kept else line)
-
-    def _pins_of(self, job: Job) -> Pins:
-        """What is pinned of a job: what its run has, or what a new one is to have."""
-        new = self.pins(job)
-        if not is_run(job.directory):
-            return new
-        has = read_info(job.directory).get("compute")
-        if not has:
-            raise DataError(f"{job.directory / 'run.json'} does not say what it was computed with")
-        return replace(new, device=has["device"], precision=has["precision"], workers=has["workers"])
 
     def _place(self, task: Task) -> None:
         """Start a training on the node that is chosen for it, if there is one now."""

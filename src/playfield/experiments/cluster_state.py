@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from playfield.errors import EnvError, StorageError, UsageError
+from playfield.errors import DataError, EnvError, StorageError, UsageError
 from playfield.experiments.job import Job
+from playfield.runs.info import is_run, read_info
 from playfield.runs.lock import RunLock
 
 ASIDE = 300.0  # seconds for which a node is used after others because trainings failed there
@@ -35,6 +36,18 @@ class Pins:
     def words(self) -> list[str]:
         """As words of `playfield train`; of a word that is given twice the last one counts."""
         return ["--device", self.device, "--precision", self.precision, "--workers", str(self.workers)]
+
+    def of_run(self, directory: Path) -> Pins:
+        """These, of a training that has not begun, as they are for the one in this directory: its run has chosen.
+
+        Raises DataError where the run does not say what it was computed with.
+        """
+        if not is_run(directory):
+            return self
+        has = read_info(directory).get("compute")
+        if not has:
+            raise DataError(f"{directory / 'run.json'} does not say what it was computed with")
+        return replace(self, device=has["device"], precision=has["precision"], workers=has["workers"])
 
 
 @dataclass

@@ -230,11 +230,11 @@ def threads() -> dict[str, str]:
     return {name: os.environ[name] for name in THREADS if name in os.environ}
 
 
-if __name__ == "__main__":
-    print(json.dumps(facts(Path(sys.argv[1]), Path(sys.argv[2]))))
-
-
 def working(do: str, task: int, text: str, mailbox: Any) -> str:
     """A function of this module as a task that says when it begins."""
     mailbox.begun.remote(task)
     return run_away(text, mailbox) if do == "run_away" else str(globals()[do](text))
+
+
+if __name__ == "__main__":
+    print(json.dumps(facts(Path(sys.argv[1]), Path(sys.argv[2]))))

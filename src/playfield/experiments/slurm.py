@@ -16,14 +16,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
-from playfield.runs.info import is_run, read_info
 from playfield.runs.storage import as_storage_error, atomic_write, read_bytes
 
 SCRIPT, JOBS, LOGS = "slurm.sh", "slurm-{}.jsonl", ".logs"
@@ -52,10 +50,11 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
 
     Raises:
         UsageError: SLURM cannot take such a path.
+        DataError: a run that has begun does not say what it was computed with.
     """
     root = Path(os.path.abspath(root))
     output = _quoted(root / LOGS / "slurm-")
-    needs = [_needs(job, pins(job)) for job in jobs]
+    needs = [pins(job).of_run(job.directory) for job in jobs]
     with as_storage_error(f"create {root / LOGS}"):
         (root / LOGS).mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{_line(job, one)}\n" for job, one in zip(jobs, needs, strict=True))
@@ -135,14 +134,6 @@ def _quoted(path: Path) -> str:
     if "\\" in text or not text.isprintable():
         raise UsageError(f"SLURM cannot write to {text!r}: choose a --dir without backslash and control characters")
     return text.replace("%", "%%").replace('"', '\\"')
-
-
-def _needs(job: Job, new: Pins) -> Pins:
-    """What a job is computed with: what its run has, or what a new one is to have."""
-    has = read_info(job.directory).get("compute") if is_run(job.directory) else None
-    if not isinstance(has, dict):
-        return new
-    return replace(new, **{name: has[name] for name in ("device", "precision", "workers") if name in has})
 
 
 def _line(job: Job, pins: Pins) -> str:
