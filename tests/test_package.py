@@ -175,6 +175,7 @@ def test_hosted_ci_calls_the_scripts():
     install = "pip install -e '.[dev]'"
     assert steps("check") == [install, "scripts/check"]
     assert steps("package") == [install, "scripts/package"]
+    assert steps("ray") == ["pip install -e '.[test,ray]'", "pytest -n 0 tests/test_ray.py"]
 
 
 def test_hosted_ci_has_the_versions_of_python_that_the_package_claims():
@@ -185,14 +186,15 @@ def test_hosted_ci_has_the_versions_of_python_that_the_package_claims():
 
 
 def test_hosted_ci_names_test_files_that_exist():
-    names = [word for run in steps("other-systems") for word in run.split() if word.startswith("tests/")]
-    assert names
-    assert all((ROOT / name).is_file() for name in names)
+    for job in ("ray", "other-systems"):
+        names = [word for run in steps(job) for word in run.split() if word.startswith("tests/")]
+        assert names
+        assert all((ROOT / name).is_file() for name in names)
 
 
 def test_the_ci_script_calls_the_same_scripts():
     text = (ROOT / ".ci/run").read_text("utf-8")
-    for call in ("\nscripts/check lint\n", "\nscripts/package ", "scripts/docs\n"):
+    for call in ("\nscripts/check lint\n", "\nscripts/package ", "scripts/docs\n", f"\n{steps('ray')[-1]}\n"):
         assert call in text
 
 
