@@ -14,7 +14,7 @@ from playfield.algos._actor import Actor, Target
 from playfield.algos._q_network import QNetwork
 from playfield.compute import Compute
 from playfield.errors import UsageError
-from playfield.nets.rmsprop import CentredRMSProp
+from playfield.nets.optimizers import CentredRMSProp
 from playfield.replay.buffer import Replay
 from playfield.training import prepare
 from playfield.training.request import Request

@@ -37,6 +37,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
+from playfield.nets.optimizers import Adam, Optimizer, RMSProp
 from playfield.options import Count, Fraction, LearningRate, NetName, Range, Scheduled
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
@@ -228,10 +229,10 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = network(run.spec, cfg)
 
-    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+    def optimizer(params: list[Tensor]) -> Optimizer:
         if cfg.optimizer == "adam":
-            return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.eps, fused=True)
-        return torch.optim.RMSprop(params, cfg.at("lr", 0.0), alpha=0.99, eps=cfg.eps)
+            return Adam(params, cfg.at("lr", 0.0), eps=cfg.eps)
+        return RMSProp(params, cfg.at("lr", 0.0), alpha=0.99, eps=cfg.eps)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)

@@ -51,7 +51,7 @@ from playfield.algos._q_network import QNetwork, QValues, identity, noise_for, p
 from playfield.envs.base import EnvSpec
 from playfield.errors import DivergedError
 from playfield.nets.learner import Learner, Team, load_weights
-from playfield.nets.rmsprop import CentredRMSProp
+from playfield.nets.optimizers import Adam, CentredRMSProp, Optimizer
 from playfield.replay.buffer import Batch
 from playfield.runs.algorithm import Network
 from playfield.runs.run import Run
@@ -230,10 +230,10 @@ def train_q_network(run: Run, cfg: _dqn_config.Config, net: QNetwork, loss: Loss
     """
     compute = run.compute
 
-    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+    def optimizer(params: list[Tensor]) -> Optimizer:
         if cfg.optimizer == "rmsprop":
             return CentredRMSProp(params, cfg.at("lr", 0.0), eps=cfg.adam_eps)
-        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps, fused=True)
+        return Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps)
 
     learner = Learner(net, optimizer, compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)

@@ -29,6 +29,7 @@ from playfield.algos._returns import explained_variance
 from playfield.envs.base import EnvSpec
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
+from playfield.nets.optimizers import Adam
 from playfield.options import Count, Fraction, LearningRate, NetName, PolicyName
 from playfield.play.frozen import FrozenPolicy, check_name
 from playfield.play.policy import explainer
@@ -203,7 +204,7 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = ValueNetwork(run.spec, cfg.net)
 
-    adam = partial(torch.optim.Adam, lr=cfg.at("lr", 0.0), eps=1e-5, fused=True)
+    adam = partial(Adam, lr=cfg.at("lr", 0.0), eps=1e-5)
     learner = Learner(net, adam, run.compute, cfg.max_grad_norm)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)
     actors = make_actors(run, cfg.num_envs, cfg.capacity, n_step=cfg.n_step, gamma=cfg.gamma, packed=False)

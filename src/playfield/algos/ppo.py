@@ -33,6 +33,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner
+from playfield.nets.optimizers import Adam, Optimizer
 from playfield.options import Count, Fraction, LearningRate, NetName, Range, Scheduled
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
@@ -244,8 +245,8 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = network(run.spec, cfg)
 
-    def adam(params: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps, fused=True)
+    def adam(params: list[Tensor]) -> Optimizer:
+        return Adam(params, cfg.at("lr", 0.0), eps=cfg.adam_eps)
 
     learner = Learner(net, adam, compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)

@@ -41,6 +41,7 @@ from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets import bodies
 from playfield.nets.learner import Learner, load_weights
+from playfield.nets.optimizers import Adam, Optimizer
 from playfield.options import Count, Epsilon, EvalEpsilon, Fraction, LearningRate, NetName
 from playfield.runs import algorithm
 from playfield.runs.algorithm import Budget, Network
@@ -220,10 +221,10 @@ def train(run: Run, cfg: Config) -> None:
     with run.seeded():
         net = QNetwork(run.spec, cfg.net)
 
-    def optimizer(params: list[Tensor]) -> torch.optim.Optimizer:
+    def optimizer(params: list[Tensor]) -> Optimizer:
         if cfg.optimizer == "radam":
             return torch.optim.RAdam(params, cfg.at("lr", 0.0))
-        return torch.optim.Adam(params, cfg.at("lr", 0.0), eps=1e-5, fused=True)
+        return Adam(params, cfg.at("lr", 0.0), eps=1e-5)
 
     learner = Learner(net, optimizer, run.compute, cfg.max_grad_norm, run.group)
     run.track("learner", learner, finite=learner.weights_finite, growth=learner.growth, close=learner.close)

@@ -26,6 +26,7 @@ from playfield.bench._sides import plain_console
 from playfield.compute import Compute, bf16_is_faster, cores, setup
 from playfield.errors import PlayfieldError, UsageError
 from playfield.nets.learner import Learner
+from playfield.nets.optimizers import Adam
 
 NETS = ("nips", "nature")
 RATES = (0, 1000)  # Mbit/s; 0: loopback
@@ -97,9 +98,7 @@ def _gradient(net: str, fmt: str, rounds: int) -> tuple[int, float]:
     """Bytes of a gradient, and milliseconds of a core that a worker takes for each sample of a minibatch."""
     spec = breakout_spec()
     cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], net=net)
-    learner = Learner(
-        ppo.network(spec, cfg), lambda params: torch.optim.Adam(params, 0.0, fused=True), Compute("cpu", fmt, 1), 0.5
-    )
+    learner = Learner(ppo.network(spec, cfg), lambda params: Adam(params, 0.0), Compute("cpu", fmt, 1), 0.5)
     random = np.random.default_rng(1)
     obs = torch.from_numpy(random.integers(0, 256, (SAMPLES, *spec.obs_shape), dtype=np.uint8))
     numbers = torch.zeros(SAMPLES)

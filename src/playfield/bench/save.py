@@ -29,6 +29,7 @@ from playfield.envs import make_envs
 from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
 from playfield.nets.learner import Learner
+from playfield.nets.optimizers import Adam
 from playfield.play.agent import load_policy
 from playfield.replay.buffer import Replay
 from playfield.runs.run import Run
@@ -113,7 +114,7 @@ def _networks(spec: EnvSpec, directory: Path, compute: Compute) -> Run:
     run = measured_run("dqn", cfg, spec, compute, 10**9, directory=directory)
     with run.seeded():
         net = dqn.network(spec, cfg)
-    learner = Learner(net, lambda params: torch.optim.Adam(params, fused=True), compute, 0.0)
+    learner = Learner(net, lambda params: Adam(params, 1e-3), compute, 0.0)
     run.track("learner", learner)
     run.track("target", Target(learner.replicas[0]))
     obs = torch.zeros((2, *spec.obs_shape), dtype=torch.uint8)

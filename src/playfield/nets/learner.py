@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from playfield.compute import Compute
 from playfield.errors import DataError, DivergedError
+from playfield.nets.optimizers import Optimizer
 from playfield.nets.team import Processes
 from playfield.nets.team import Team as Team
 from playfield.runs.group import Group
@@ -72,7 +73,7 @@ class Learner:
     def __init__(
         self,
         net: nn.Module,
-        optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+        optimizer: Callable[[list[Tensor]], Optimizer],
         compute: Compute,
         max_grad_norm: float,
         group: Group | None = None,

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -25,6 +26,7 @@ from playfield.nets import bodies
 from playfield.nets import names as net_names
 from playfield.nets.layers import Pixels
 from playfield.nets.learner import Learner
+from playfield.nets.optimizers import RMSProp
 from playfield.options import Option
 from playfield.runs.console import console
 
@@ -188,7 +190,7 @@ def measure(names: Sequence[str], given: Input, compute: Compute, rounds: int = 
     device = torch.device(compute.device)
     obs = torch.randint(0, 256, (TRAINING_BATCH, *given.shape), generator=rng, dtype=torch.uint8).to(device)
     obs = obs.to(getattr(torch, given.dtype))
-    learners = [Learner(Headed(name, given), torch.optim.SGD, compute, 0.0) for name in names]
+    learners = [Learner(Headed(name, given), partial(RMSProp, lr=0.0), compute, 0.0) for name in names]
 
     def infer(net: nn.Module) -> None:
         with torch.no_grad():

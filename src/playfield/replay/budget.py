@@ -49,12 +49,15 @@ def sampling_bytes(spec: EnvSpec, net: str, count: int) -> int:
     def record(_module: nn.Module, args: Any, output: Tensor) -> None:
         sizes.append(4 * (args[0].numel() + 2 * output.numel()))
 
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"):
         body = bodies.make(net, spec.obs_shape)
-        for module in body.modules():
-            if not list(module.children()) or isinstance(module, Pixels):
-                module.register_forward_hook(record)
-        body(torch.empty((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
+    # Sizes do not depend on what the weights are; a pass on `meta` would load torch's compiler.
+    body.load_state_dict({k: torch.empty(v.shape, dtype=v.dtype) for k, v in body.state_dict().items()}, assign=True)
+    for module in body.modules():
+        if not list(module.children()) or isinstance(module, Pixels):
+            module.register_forward_hook(record)
+    with torch.no_grad():
+        body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
     return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
 
 

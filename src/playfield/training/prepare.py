@@ -19,7 +19,6 @@ from playfield.envs import failures, make_envs
 from playfield.envs.base import EnvSpec
 from playfield.envs.make import with_failures
 from playfield.errors import DataError, UsageError, unknown
-from playfield.linear.coders import env_coder
 from playfield.nets import names as net_names
 from playfield.runs import algorithm, catalog, preset_file, registered
 from playfield.runs.algorithm import Algorithm, Config, Need
@@ -73,6 +72,8 @@ def check(request: Request) -> tuple[EnvSpec, dict[str, Any]]:
     _check_width(request.algo, spec)
     for option in catalog.options(request.algo):
         if option.names == "features" and option.name in request.config:
+            from playfield.linear.coders import env_coder  # it loads numba, which deep networks do without
+
             env_coder(request.config[option.name], spec)
     table = catalog.presets_for(request.algo, spec.family.preset_kinds(spec.id, spec.pixels, bool(spec.states)))
     if not table:
