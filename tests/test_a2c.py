@@ -211,7 +211,8 @@ def test_termination_does_not_bootstrap(cfg: a2c.Config, how: str) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 @pytest.mark.parametrize(("pixels", "workers", "fmt"), [(False, 1, "fp32"), (True, 2, "bf16")])
 def test_learns_identity(optimizer: str, pixels: bool, workers: int, fmt: str) -> None:
-    given = {"net": "nips" if pixels else "mlp", "lr": 2e-3 if optimizer == "adam" else 1e-3, "optimizer": optimizer}
+    net, lr = "nips:width=0.25" if pixels else "mlp", 2e-3 if optimizer == "adam" else 1e-3
+    given = {"net": net, "lr": lr, "optimizer": optimizer}
     cfg = dataclasses.replace(SMALL, gamma=0.5, norm_advantage=True, **given)
     env, rounds = Identity(1, pixels=pixels), 60 if pixels else 150
     run = run_for(env.spec, lambda n: Identity(n, pixels=pixels), cfg, rounds * cfg.batch, workers=workers, fmt=fmt)

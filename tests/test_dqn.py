@@ -249,7 +249,7 @@ def test_every_variant_learns_identity(variant: str) -> None:
 
 
 def test_learns_pixels_with_two_workers() -> None:
-    cfg = dataclasses.replace(SMALL, net="nips", packed=True, epsilon_end=0.0, epsilon_share=0.5, lr=1e-3)
+    cfg = dataclasses.replace(SMALL, net="nips:width=0.25", packed=True, epsilon_end=0.0, epsilon_share=0.5, lr=1e-3)
     env = Identity(1, pixels=True)
     run = run_for(env.spec, lambda n: Identity(n, pixels=True), cfg, 250 * cfg.batch, workers=2, fmt="bf16")
     dqn.train(run, cfg)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 BREAKOUT = dqn.Config(
     num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, batch_size=8, target_period=64, alpha=0.6,
-    double=True, dueling=True, n_step=3, net="nips",
+    double=True, dueling=True, n_step=3, net="nips:width=0.25",
 )  # fmt: skip
 
 

@@ -25,17 +25,8 @@ sys.meta_path.insert(0, Block())
 @pytest.mark.parametrize("module", ["rich", "numba", "PIL", "torch", "tensorboard"])
 def test_one_line_names_it(module, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK.format(name=module))
-    words = [
-        sys.executable,
-        "-m",
-        "playfield",
-        "train",
-        "CartPole-v1",
-        "--steps",
-        "300",
-        "--run",
-        str(tmp_path / "r"),
-    ]
+    words = [sys.executable, "-m", "playfield", "train", "MountainCar-v0", "--algo", "sarsa", "--steps", "300"]
+    words += ["--run", str(tmp_path / "r")]
     path = ":".join([str(tmp_path), *sys.path])
     done = subprocess.run(words, capture_output=True, text=True, env={"PYTHONPATH": path, "PATH": ""}, timeout=120)
     assert done.returncode == 2

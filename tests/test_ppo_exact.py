@@ -20,7 +20,7 @@ from ppo_runs import SMALL, named
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CARTPOLE = dataclasses.replace(SMALL, epochs=2)
-BREAKOUT = ppo.Config(num_envs=4, rollout_steps=16, epochs=1, minibatches=2, net="nips")  # 64 steps a round
+BREAKOUT = ppo.Config(num_envs=4, rollout_steps=16, epochs=1, minibatches=2, net="nips:width=0.25")  # 64 a round
 
 
 def final_hash(env: str, cfg: ppo.Config, rounds: int, **more) -> str:

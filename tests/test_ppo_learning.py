@@ -113,7 +113,7 @@ class Identity:
 
 @pytest.mark.parametrize(("pixels", "workers", "fmt"), [(False, 1, "fp32"), (True, 2, "bf16")])
 def test_learns_identity(pixels, workers, fmt):
-    cfg = dataclasses.replace(SMALL, lr=3e-3, net="nips" if pixels else "mlp", ent_coef=0.0)
+    cfg = dataclasses.replace(SMALL, lr=3e-3, net="nips:width=0.25" if pixels else "mlp", ent_coef=0.0)
     env = Identity(1, pixels=pixels)
     rounds = 40 if pixels else 60
     run = run_for(env.spec, lambda n: Identity(n, pixels=pixels), cfg, rounds * cfg.batch, workers=workers, fmt=fmt)

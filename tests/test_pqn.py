@@ -199,7 +199,7 @@ def test_learns_identity(optimizer: str) -> None:
 
 
 def test_learns_pixels_with_two_workers() -> None:
-    cfg = dataclasses.replace(SMALL, net="nips", epsilon_end=0.0, epsilon_share=0.5, lr=2e-3)
+    cfg = dataclasses.replace(SMALL, net="nips:width=0.25", epsilon_end=0.0, epsilon_share=0.5, lr=2e-3)
     run = run_for(
         Identity(1, pixels=True).spec,
         lambda n: Identity(n, pixels=True),
@@ -216,7 +216,7 @@ def test_learns_pixels_with_two_workers() -> None:
 # Exactness -----------------------------------------------------------------------------------------------
 
 
-BREAKOUT = pqn.Config(num_envs=4, rollout_steps=4, epochs=1, minibatches=2)
+BREAKOUT = pqn.Config(num_envs=4, rollout_steps=4, epochs=1, minibatches=2, net="nips:width=0.25")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from playfield import compute
 from playfield.cli import main
 from playfield.compute import readable_size
 from playfield.envs import make_envs
+from playfield.envs.base import EnvSpec
 from playfield.envs.family import family
 from playfield.errors import DataError, UsageError
 from playfield.replay import budget
@@ -65,6 +66,18 @@ def test_the_estimate_for_sampling_is_what_it_takes(net: str, n: int) -> None:
     told, peak = map(int, done.stdout.split())
     assert peak < 1.1 * told, done.stderr
     assert told < 2 * peak
+
+
+@pytest.mark.parametrize("net", ["nips", "nature:norm=layer", "impala:width=0.5", "mlp"])
+def test_sampling_is_estimated_alike_with_and_without_weights(net: str, monkeypatch) -> None:
+    """A large network is not made: its layers' sizes are found without weights."""
+    shape, dtype = ((4,), "float32") if net == "mlp" else ((84, 84, 4), "uint8")
+    spec = EnvSpec("x", "atari", shape, dtype, 4, ("a",) * 4, {"stack": 4})
+    made = budget.sampling_bytes(spec, net, 3)
+    if net == "nips":  # two observations; the first layer has the largest input and output, 16 x 20 x 20
+        assert made == 3 * (2 * 84 * 84 * 4 + 4 * (84 * 84 * 4 + 2 * 16 * 20 * 20))
+    monkeypatch.setattr(budget, "SMALL_NET", 0)
+    assert budget.sampling_bytes(spec, net, 3) == made
 
 
 def test_sampling_counts(free) -> None:

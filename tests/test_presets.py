@@ -11,6 +11,7 @@ from torch import nn
 
 from playfield.algos import dqn
 from playfield.cli import main
+from playfield.compute import bf16_is_faster
 from playfield.envs import make_envs
 from playfield.errors import UsageError
 from playfield.play.evaluate import evaluate_and_save
@@ -65,7 +66,7 @@ def test_presets_for_ram_have_a_dense_body():
 
 def trained(env: str, cfg: dqn.Config, steps: int) -> tuple[nn.Module, float]:
     """(the network, mean score of the last 20 games) of a short training."""
-    run = named(env, cfg, steps, fmt="bf16" if "pixels" in env else "fp32")
+    run = named(env, cfg, steps, fmt="bf16" if "pixels" in env and bf16_is_faster() else "fp32")
     dqn.train(run, cfg)
     run.close()
     return run._parts["learner"].replicas[0], float(np.mean(list(run.scores)[-20:]))

@@ -40,7 +40,7 @@ pytestmark = [
 ]
 WORKERS = 3  # the sum of two gradients is the same in either order
 SMALL = ppo.Config(num_envs=6, rollout_steps=16, epochs=2, minibatches=4, net="mlp", clip_reward=False)
-PIXELS = ppo.Config(num_envs=3, rollout_steps=8, epochs=1, minibatches=2, net="nips")
+PIXELS = ppo.Config(num_envs=3, rollout_steps=8, epochs=1, minibatches=2, net="nips:width=0.25")
 VECTOR = a2c.PRESETS["vector"]["default"]
 BATCH = a2c.Config(num_envs=6, rollout_steps=8, net="mlp", norm_returns=True, clip_reward=False)
 Q = dataclasses.replace(pqn.VECTOR, num_envs=6, rollout_steps=8)

@@ -20,6 +20,9 @@ from playfield.runs.storage import free_disk
 
 DISK_SHARE = 0.95  # of the free disk that a mapped replay buffer may take
 
+SMALL_NET = 2**24
+"""Weights of a network that is made only to see how large its layers' outputs are."""
+
 
 def bytes_per_entry(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float]:
     """Bytes of an entry of a replay buffer: those of its observation, and all others.
@@ -51,13 +54,18 @@ def sampling_bytes(spec: EnvSpec, net: str, count: int) -> int:
 
     with torch.device("meta"):
         body = bodies.make(net, spec.obs_shape)
-    # Sizes do not depend on what the weights are; a pass on `meta` would load torch's compiler.
-    body.load_state_dict({k: torch.empty(v.shape, dtype=v.dtype) for k, v in body.state_dict().items()}, assign=True)
+    device = "meta"
+    if sum(p.numel() for p in body.parameters()) < SMALL_NET:
+        device = "cpu"  # a pass on `meta` would load torch's compiler, which takes seconds
+        for module in body.modules():  # sizes do not depend on the weights
+            for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                zeros = torch.zeros(value.shape, dtype=value.dtype)
+                setattr(module, name, nn.Parameter(zeros, False) if isinstance(value, nn.Parameter) else zeros)
     for module in body.modules():
         if not list(module.children()) or isinstance(module, Pixels):
             module.register_forward_hook(record)
     with torch.no_grad():
-        body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
+        body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=device))
     return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
 
 
