@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import playfield
 from playfield import compute
@@ -78,6 +79,20 @@ def test_sampling_is_estimated_alike_with_and_without_weights(net: str, monkeypa
         assert made == 3 * (2 * 84 * 84 * 4 + 4 * (84 * 84 * 4 + 2 * 16 * 20 * 20))
     monkeypatch.setattr(budget, "SMALL_NET", 0)
     assert budget.sampling_bytes(spec, net, 3) == made
+
+
+def test_a_body_that_keeps_tensors_of_its_own_is_estimated_too(monkeypatch) -> None:
+    class Own(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 64)
+            self.factor = torch.ones(64)  # no parameter, no buffer: it stays where it was made
+
+        def forward(self, obs):
+            return super().forward(obs) * self.factor
+
+    monkeypatch.setattr(budget.bodies, "make", lambda name, shape: Own())
+    spec = EnvSpec("x", "vector", (4,), "float32", 2, ("a",) * 2, {})
+    assert budget.sampling_bytes(spec, "own", 10) == 10 * (2 * 4 * 4 + 4 * (4 + 2 * 64))
 
 
 def test_sampling_counts(free) -> None:

@@ -31,7 +31,7 @@ from playfield.runs.storage import atomic_write
 from playfield.show.formats import check_plot
 
 EXAMPLES = """examples:
-  playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --double true" --algo pqn --steps 50k
+  playfield compare CartPole-v1 Acrobot-v1 --algo dqn --algo "dqn --no-double" --algo pqn --steps 50k
   playfield compare breakout --algo dqn --algo c51 --seeds 2 --steps 150k -- --net nips
   playfield compare                                draw again what is in runs/compare, as far as it is
   playfield compare CartPole-v1 --json --dir runs/mine
@@ -55,7 +55,7 @@ def compare(words: list[str]) -> int:
         action="append",
         default=[],
         metavar="WORDS",
-        help='an algorithm and its options, as in --algo "dqn --double true"; give one for each line',
+        help='an algorithm and its options, as in --algo "dqn --no-double"; give one for each line',
     )
     p.add_argument("--steps", type=whole("--steps", 1), help="timesteps of every training (50k, 1M)")
     p.add_argument(

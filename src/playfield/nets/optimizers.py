@@ -1,7 +1,7 @@
 """Optimizers of the algorithms: Adam, RMSProp, and the centred RMSProp of the DQN papers.
 
 On a CPU the first two do what `torch.optim.Adam(fused=True)` and `RMSprop` do, to the bit. What is left out is
-`torch._dynamo`, which `torch.optim` loads as soon as an optimizer is made and which nothing here uses: each training
+`torch._dynamo`, which `torch.optim` loads as soon as an optimizer is made and which nothing here uses: a training
 begins sooner without it, and needs less memory. A `Learner` takes PyTorch's own optimizers as well.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -47,26 +48,41 @@ def sampling_bytes(spec: EnvSpec, net: str, count: int) -> int:
     Each has its observation, its next observation, and the activations of the target network: the input of the
     largest layer and twice its output (before and after the activation function).
     """
+    with torch.device("meta"):
+        body = bodies.make(net, spec.obs_shape)
+    largest = None
+    if sum(p.numel() for p in body.parameters()) < SMALL_NET:
+        with contextlib.suppress(Exception):  # a body of another package that keeps tensors of its own
+            largest = _largest_layer(_made(body), spec, "cpu")
+    if largest is None:
+        with torch.device("meta"):
+            body = bodies.make(net, spec.obs_shape)
+        largest = _largest_layer(body, spec, "meta")  # torch loads its compiler for this, which takes seconds
+    return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + largest)
+
+
+def _made(body: nn.Module) -> nn.Module:
+    """A body that was made on `meta`, with weights of 0 on the CPU: sizes do not depend on them."""
+    for module in body.modules():
+        for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            zeros = torch.zeros(value.shape, dtype=value.dtype)
+            setattr(module, name, nn.Parameter(zeros, False) if isinstance(value, nn.Parameter) else zeros)
+    return body
+
+
+def _largest_layer(body: nn.Module, spec: EnvSpec, device: str) -> int:
+    """The bytes of one observation's input of a layer and twice its output, of the layer where they are the most."""
     sizes = [0]
 
     def record(_module: nn.Module, args: Any, output: Tensor) -> None:
         sizes.append(4 * (args[0].numel() + 2 * output.numel()))
 
-    with torch.device("meta"):
-        body = bodies.make(net, spec.obs_shape)
-    device = "meta"
-    if sum(p.numel() for p in body.parameters()) < SMALL_NET:
-        device = "cpu"  # a pass on `meta` would load torch's compiler, which takes seconds
-        for module in body.modules():  # sizes do not depend on the weights
-            for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-                zeros = torch.zeros(value.shape, dtype=value.dtype)
-                setattr(module, name, nn.Parameter(zeros, False) if isinstance(value, nn.Parameter) else zeros)
     for module in body.modules():
         if not list(module.children()) or isinstance(module, Pixels):
             module.register_forward_hook(record)
-    with torch.no_grad():
-        body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=device))
-    return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
+    with torch.device(device), torch.no_grad():
+        body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
+    return max(sizes)
 
 
 def replay_need(
