@@ -27,9 +27,9 @@ from playfield.runs.storage import free_disk
 from playfield.training import init_from, meeting
 from playfield.training.request import Request
 
-PROCESS_BYTES = 350_000_000
-"""Memory of its own that a worker process takes: 270 to 330 MB were measured, of PPO on Breakout, by far the most for
-Python with torch."""
+PROCESS_BYTES = 300_000_000
+"""Memory of its own that a worker process takes: of PPO on Breakout 210 MB that no other process uses were measured, and
+270 MB with its share of what several use, most of it Python with torch."""
 MOST_WIDE = 2**17
 """Numbers in an observation that is no picture, of which networks are made: with more, an update takes minutes."""
 
