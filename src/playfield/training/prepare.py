@@ -28,8 +28,8 @@ from playfield.training import init_from, meeting
 from playfield.training.request import Request
 
 PROCESS_BYTES = 300_000_000
-"""Memory of its own that a worker process takes: of PPO on Breakout 210 MB that no other process uses were measured, and
-270 MB with its share of what several use, most of it Python with torch."""
+"""Memory of its own that a worker process takes: of PPO on Breakout 210 MB that no other process uses were measured,
+and 270 MB with its share of what several use, most of it Python with torch."""
 MOST_WIDE = 2**17
 """Numbers in an observation that is no picture, of which networks are made: with more, an update takes minutes."""
 
