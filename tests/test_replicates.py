@@ -123,6 +123,22 @@ def test_what_defines_results_makes_another_line_and_is_named(plain, tmp_path, c
     assert label == f"pqn, {words}"
 
 
+def test_a_run_that_began_from_other_weights_is_no_replicate(plain, tmp_path):
+    """The weights count, not the name of the run that they were copied from."""
+
+    def begun(run, digit):
+        record = {"run": run, "step": 64, "hash": digit * 64, "env": C, "algo": "pqn", "seed": 1}
+        return changed(plain, init_from=record)
+
+    assert replicates.same(begun("a", "1")) == replicates.same(begun("b", "1"))
+    assert len({replicates.same(info) for info in (plain, begun("a", "1"), begun("a", "2"))}) == 3
+    for seed, info in enumerate((plain, begun("a", "1"), begun("b", "1"), begun("a", "2")), 1):
+        put(tmp_path, f"pqn/{seed}", info, seed)
+    found = [(c.seed, c.label) for c in compare.read(tmp_path).curves]
+    one, two = (f"pqn, init-from {digit * 16}" for digit in "12")
+    assert sorted(found) == [(1, "pqn, init-from none"), (2, one), (3, one), (4, two)]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,9 +1,10 @@
 """Which runs are replicates of each other: the same settings in all but the seed. Only their scores may be pooled.
 
 Settings are the algorithm with its resolved options, the environment with its protocol, the total steps (schedules
-follow them) and what extended them, the precision, and the versions that define results: playfield's, and Gymnasium's
-where the environment is from there (ale-py's is in the protocol of Atari games). Versions of torch and NumPy, and the
-number of workers, change the order of sums and not the method, so they may differ; of versions this is said.
+follow them) and what extended them, the weights that it began from, the precision, and the versions that define
+results: playfield's, and Gymnasium's where the environment is from there (ale-py's is in the protocol of Atari
+games). Versions of torch and NumPy, and the number of workers, change the order of sums and not the method, so they
+may differ; of versions this is said.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from playfield.runs.info import stored
 
 NAMED = 4  # settings in a label, at most
 LONGEST = 24  # characters of one value in a label
+DIGITS = 16  # of the hash of weights: as many as `--init-from` takes again
 
 Key = tuple[str, str]  # (what it belongs to, its name): ("option", "lr")
 Info = Mapping[str, Any]  # the contents of a run.json
@@ -56,6 +58,8 @@ def settings(info: Info) -> dict[Key, Any]:
             ("run", "precision"): info.get("compute", {}).get("precision"),
             ("version", "playfield"): origin.made_with(info, "playfield"),
         }
+        if "init_from" in info:
+            found["run", "init_from"] = info["init_from"]["hash"][:DIGITS]
         totals = [e for e in info.get("extensions", ()) if e.get("what") != "target"]
         found["run", "extended"] = "; ".join(f"at {e['at']:,} to {e['to']:,}" for e in totals) or None
         if package := family(spec["kind"]).package:
