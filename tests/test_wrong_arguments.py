@@ -65,7 +65,8 @@ WRONG: dict[str, dict[str, list[object]]] = {
     "evaluate": {
         "policy": [*PATH, None, "nope", playfield], "games": whole(1), "seed": SEED, "num_envs": whole(0),
         "threads": whole(0), "on_game": FUNCTION, "on_step": FUNCTION, "max_steps": whole(1),
-        "protocol": NAME, "parts": TABLE, "statistic": [3, None, "", "max", ["median", "max"], {"median": 1}],
+        "random_steps": whole(0), "protocol": NAME, "parts": TABLE,
+        "statistic": [3, None, "", "max", ["median", "max"], {"median": 1}],
     },
     "list_runs": {
         "folder": [*(p for p in PATH if p != []), None, "nope", [5]], "env": NAME[:-1], "algo": NAME[:-1],

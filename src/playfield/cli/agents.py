@@ -95,6 +95,7 @@ def evaluate(words: list[str]) -> int:
         "  playfield eval runs/breakout/ppo/1 --games 100\n"
         "  playfield eval best --greedy --json   the best checkpoint of the newest run\n"
         "  playfield eval breakout --sticky 0.25 another protocol than that of the training\n"
+        "  playfield eval breakout --random-steps 30\n"
         "  playfield eval runs/pong/dqn/*        several runs, and a table\n"
         "  playfield eval breakout --statistic mean-1std\n"
         "  playfield eval pong --agent random",
@@ -114,6 +115,14 @@ def evaluate(words: list[str]) -> int:
         metavar="N",
         help="cut a game off after N steps (default 10,000 where the environment has no time limit)",
     )
+    p.add_argument(
+        "--random-steps",
+        type=whole("--random-steps", 0, 1e6),
+        default=0,
+        metavar="N",
+        help="begin each game with N random actions before the agent plays; their rewards count to its score, and "
+        "the result is stored apart (default 0)",
+    )
     p.add_argument("more", nargs="*", metavar="RUN", help="more runs, evaluated in the same way")
     protocol_options(p)
     a, who = _parse(p, words)
@@ -125,7 +134,7 @@ def evaluate(words: list[str]) -> int:
     from playfield.play.evaluate import evaluate_and_save, table
 
     asked = {**who, "games": a.games, "say": None if a.json else say_line, "protocol": a.protocol, "parts": parts}
-    asked |= {"max_steps": a.max_steps, "statistic": a.statistic}
+    asked |= {"max_steps": a.max_steps, "statistic": a.statistic, "random_steps": a.random_steps}
     results = [evaluate_and_save(**{**asked, "source": source}) for source in (a.agent_name, *a.more)]
     if a.json:
         summaries = [result.summary() for result in results]

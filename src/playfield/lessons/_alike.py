@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from playfield.play.evaluate import Evaluation, evaluate
-from playfield.play.policy import Policy, RandomPolicy, chooser
+from playfield.play.policy import Policy
 from playfield.play.protocol import under
 
 SAME: dict[str, Any] = {"noop": 0}
@@ -42,31 +42,6 @@ def equal_share(games: Sequence[np.ndarray], steps: np.ndarray) -> np.ndarray:
     return np.asarray((prefixes[:, None] >= np.asarray(steps)).mean(axis=0))
 
 
-class RandomStart:
-    """A policy after `steps` random actions in each of several games that begin together, one in each environment."""
-
-    def __init__(self, policy: Policy, steps: int) -> None:
-        self.policy, self.left = policy, steps
-        self.spec, self.temperature = policy.spec, policy.temperature
-        self.label = f"{policy.label}, after {steps} random steps"
-        self._choose, self._random = chooser(policy), RandomPolicy(policy.spec).choose
-
-    def act(self, obs: Any, uniform: np.ndarray | None = None) -> np.ndarray:
-        """See `Policy`; `choose` is what plays."""
-        return self.choose(obs, uniform) + self.spec.first_action
-
-    def choose(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
-        """Actions [N], counted from 0: random ones in the first `steps` calls."""
-        if self.left > 0:
-            self.left -= 1
-            return self._random(obs, uniform)
-        return self._choose(obs, uniform)
-
-    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
-        """Of the policy itself."""
-        return self.policy.explain(obs)
-
-
 def play(policy: Policy, games: int, cap: int, random_steps: int = 0, seed: int = 0) -> Evaluation:
     """Games of `policy`, all at once, where nothing in the game is random but what the agent does.
 
@@ -74,8 +49,10 @@ def play(policy: Policy, games: int, cap: int, random_steps: int = 0, seed: int 
         cap: frames after which a game is cut off: an agent that never loses the ball can play for ever.
         random_steps: random actions at the start of each game.
     """
-    started: Any = RandomStart(policy, random_steps)
-    return evaluate(started, games, seed=seed, num_envs=games, protocol="classic", parts={**SAME, "cap": cap})
+    parts = {**SAME, "cap": cap}
+    return evaluate(
+        policy, games, seed=seed, num_envs=games, protocol="classic", parts=parts, random_steps=random_steps
+    )
 
 
 def deterministic(policy: Policy, cap: int) -> Policy:

@@ -18,8 +18,9 @@ from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError, shown
 from playfield.play.agent import agent_or_random, load_policy
-from playfield.play.policy import Policy, chooser
+from playfield.play.policy import Policy
 from playfield.play.protocol import suffix, under
+from playfield.play.random_start import RandomStart
 from playfield.play.statistics import LOWER_QUARTILE, Statistic, interval, several, some_statistics
 from playfield.runs.console import Say, format_scores, format_seconds
 from playfield.runs.storage import atomic_write, folder_for
@@ -63,6 +64,7 @@ class Evaluation:
         temperature: of sampling; 1 is the policy that was trained.
         max_steps: steps after which games were cut off; None: only where the protocol ends them.
         statistics: that were asked for, beside those that are always told.
+        random_steps: random actions with which each game began; they are part of its score, length and actions.
     """
 
     env: str
@@ -77,6 +79,7 @@ class Evaluation:
     temperature: float = 1.0
     max_steps: int | None = None
     statistics: tuple[Statistic, ...] = ()
+    random_steps: int = 0
 
     @property
     def scores(self) -> np.ndarray:
@@ -126,6 +129,7 @@ class Evaluation:
             "human_normalized": self.human_normalized,
             "cut": self.cut,
             "max_steps": self.max_steps,
+            "random_steps": self.random_steps,
             "mean_length": float(np.mean([g.length for g in self.games])),
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
@@ -148,6 +152,7 @@ FIRST_LINE, NEXT_LINE = 2.0, 15.0  # seconds until something is said while games
     parts=takes.table,
     on_step=takes.function,
     max_steps=takes.whole(1, 1e9),
+    random_steps=takes.whole(0, 1e6),
     statistic=some_statistics,
 )
 def evaluate(
@@ -163,6 +168,7 @@ def evaluate(
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
     statistic: str | Sequence[str] = (),
+    random_steps: int = 0,
 ) -> Evaluation:
     """Play `games` full games: all lives, raw score, by default under the protocol of the policy's training.
 
@@ -182,6 +188,8 @@ def evaluate(
         parts: settings of the protocol to change, such as `{"sticky": 0.25}`.
         statistic: one name or several: what the report and the summary also tell of the scores, with an interval:
             `median`, `lower-quartile`, `mean-1std` (mean less one standard deviation), `mean-0.5std`, ...
+        random_steps: random actions at the begin of each game, before the policy plays. Their rewards count to the
+            score and they count to `max_steps`.
 
     Returns:
         Scores of all games, with the protocol and all that replays them.
@@ -195,7 +203,8 @@ def evaluate(
         policy = load_policy(policy)
     if not callable(getattr(policy, "act", None)):
         raise UsageError(f"policy takes a policy, or the run of one, not {shown(policy)}")
-    n, choose = min(num_envs or 10, games), chooser(policy)
+    n = min(num_envs or 10, games)
+    player = RandomStart(policy, random_steps, n)
     spec = under(policy.spec, protocol, parts or {})
     most = max_steps or spec.family.most_steps(spec.protocol)
     quota = np.array([games // n + (i < games % n) for i in range(n)])
@@ -210,11 +219,12 @@ def evaluate(
     try:
         obs = env.reset(seeds)
         while (count < quota).any():
-            actions = choose(obs, random.random(n))
+            actions = player.choose(obs, random.random(n))
             for i in np.flatnonzero(count < quota):
                 logs[i].append(int(actions[i]))
             record = env.step(actions)
             obs, steps = record.obs, steps + n
+            player.ended(record.episodes)
             if on_step is not None:
                 on_step(len(done), steps)
             for e in record.episodes:
@@ -241,6 +251,7 @@ def evaluate(
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
         temperature=getattr(policy, "temperature", 1.0),
         statistics=several(statistic),
+        random_steps=random_steps,
     )
 
 
@@ -259,6 +270,7 @@ def evaluate_and_save(
     protocol: str | None = None,
     parts: Mapping[str, Any] | None = None,
     statistic: str | Sequence[str] = (),
+    random_steps: int = 0,
 ) -> Evaluation:
     """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
     compute.setup()
@@ -288,11 +300,13 @@ def evaluate_and_save(
         protocol=protocol,
         parts=parts,
         statistic=statistic,
+        random_steps=random_steps,
     )
     if save and home.is_dir():
         place = Path(source)
         who = agent or (place.name if place.parent.name == "checkpoints" else which)
         other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
+        other += f"-randomsteps{random_steps}" if random_steps else ""
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"
         told = {**result.summary(), "default_rule": temperature is None}
         with folder_for(home / "eval"):
@@ -313,6 +327,8 @@ def report(result: Evaluation) -> str:
         f"  agent     {result.policy}",
         f"  protocol  {protocol_line(result.protocol)}; {family_of_protocol(result.protocol).score_name}",
     ]
+    if result.random_steps:
+        lines.append(f"  start     {result.random_steps:,} random steps, then the agent plays")
     for one, (value, spread) in zip(result.statistics, _asked(s), strict=True):
         said = f"95 % interval {spread}" if spread else "too few games for an interval"
         lines.append(f"  statistic {one.words} {value} ({said})")
@@ -336,7 +352,8 @@ def table(results: Sequence[Evaluation]) -> str:
         mean, median, quartile, *ends = format_scores(s["mean"], s["median"], s["lower_quartile"], *(s["ci95"] or ()))
         more = [cell or "-" for pair in _asked(s) for cell in pair]
         own = [mean, " to ".join(ends) or "-", median, quartile, *more, str(s["games"])]
-        rows.append([*own, f"{result.env}: {result.policy}"])
+        start = f", after {result.random_steps:,} random steps" if result.random_steps else ""
+        rows.append([*own, f"{result.env}: {result.policy}{start}"])
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, wide, strict=False)), row[-1]]) for row in rows)
 
