@@ -12,7 +12,7 @@ from playfield.cli.statistic import add_statistic
 from playfield.cli.train import protocol_options, protocol_parts
 from playfield.datasets.dataset import refuse_existing
 from playfield.errors import UsageError, shown
-from playfield.play.agent import locate
+from playfield.play.agent import is_one_checkpoint, locate
 from playfield.play.statistics import CHOICES, MEAN, named
 from playfield.runs.info import is_run, runs_under
 
@@ -23,7 +23,7 @@ def _parser(verb: str, about: str | None, examples: str, more: str = "") -> Pars
     p.add_argument(
         "agent_name", metavar="RUN", help=f"a run directory, best, last, or a shipped agent such as breakout{more}"
     )
-    p.add_argument("--checkpoint", default="last", help="last, best or a step of the run (default last)")
+    p.add_argument("--checkpoint", help="last, best or a step of the run (default last)")
     p.add_argument("--agent", help="random: a random agent; RUN may be an environment name")
     p.add_argument(
         "--temperature",
@@ -68,9 +68,16 @@ def _options(p: Parser, words: list[str]) -> tuple[argparse.Namespace, dict[str,
     a = p.parse(words)
     if a.agent not in (None, "random"):
         raise UsageError(f"--agent takes only random, not {a.agent!r}; a trained agent is named by its run directory")
+    if a.checkpoint is not None:
+        if a.agent is not None:
+            raise UsageError("--agent random has no checkpoints: leave out --checkpoint")
+        for name in (a.agent_name, *getattr(a, "more", ())):
+            if is_one_checkpoint(name):
+                where = shown(name, plain=True)
+                raise UsageError(f"{where} names one checkpoint: leave out --checkpoint, or name the run")
     return a, {
         "source": a.agent_name,
-        "which": a.checkpoint,
+        "which": "last" if a.checkpoint is None else a.checkpoint,
         "agent": a.agent,
         "temperature": 0.0 if a.greedy else a.temperature,
         "seed": a.seed,

@@ -57,8 +57,29 @@ def locate(name: str) -> None:
     path = Path(name)
     if name in ("best", "last"):
         newest_run()
-    elif not is_run(path) and not (os.path.isdir(path) and path.parent.name == "checkpoints"):
+    elif not is_run(path) and not _is_checkpoint(path):
         _shipped_key(name)
+
+
+def checkpoint_of(name: str | Path, which: str | int = "last") -> str:
+    """Which checkpoint `find_agent` takes for a name that leads somewhere: `last`, `best`, or a step in digits."""
+    name, which, path = str(name), str(which), Path(name)
+    if name in ("best", "last"):
+        return name
+    if _is_checkpoint(path):
+        step = path.name.removeprefix("ckpt-")
+        return str(int(step)) if step.isascii() and step.isdigit() else path.name
+    return which if which in ("last", "best") else str(number("--checkpoint", which, whole=True, commas=True))
+
+
+def is_one_checkpoint(name: str | Path) -> bool:
+    """Does the name of an agent alone say which checkpoint is meant?"""
+    return str(name) in ("best", "last") or _is_checkpoint(Path(name))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Is it the directory of a checkpoint in a run?"""
+    return not is_run(path) and os.path.isdir(path) and path.parent.name == "checkpoints"
 
 
 def find_agent(name: str | Path, which: str | int = "last") -> Agent:
@@ -76,10 +97,12 @@ def find_agent(name: str | Path, which: str | int = "last") -> Agent:
         raise UsageError(f"an agent is named by its run directory or as one that ships, not {shown(name)}")
     which, name = str(which), str(name)
     path = Path(name)
+    if is_one_checkpoint(name) and which not in ("last", checkpoint_of(name)):
+        raise UsageError(f"{shown(name, plain=True)} names one checkpoint: leave out --checkpoint, or name the run")
     if name in ("best", "last"):
         path, which = newest_run(), name
     elif not is_run(path):
-        if os.path.isdir(path) and path.parent.name == "checkpoints":
+        if _is_checkpoint(path):
             return _from_checkpoint(path.parent.parent, path)
         key = _shipped_key(name)
         if which not in ("last", "best"):

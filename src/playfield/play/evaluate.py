@@ -17,7 +17,7 @@ from playfield.envs import make_from, protocol_line
 from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError, shown
-from playfield.play.agent import agent_or_random, load_policy
+from playfield.play.agent import agent_or_random, checkpoint_of, load_policy
 from playfield.play.policy import Policy
 from playfield.play.protocol import suffix, under
 from playfield.play.random_start import RandomStart
@@ -303,8 +303,7 @@ def evaluate_and_save(
         random_steps=random_steps,
     )
     if save and home.is_dir():
-        place = Path(source)
-        who = agent or (place.name if place.parent.name == "checkpoints" else which)
+        who = agent or checkpoint_of(source, which)
         other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
         other += f"-randomsteps{random_steps}" if random_steps else ""
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"

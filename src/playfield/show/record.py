@@ -10,7 +10,7 @@ from pathlib import Path
 from playfield import arguments as takes
 from playfield import compute
 from playfield.errors import UsageError
-from playfield.play.agent import agent_or_random, step
+from playfield.play.agent import agent_or_random, checkpoint_of, step
 from playfield.play.player import Player, fps_of
 from playfield.play.policy import Policy
 from playfield.runs.console import Say
@@ -101,7 +101,7 @@ def record(
         raise UsageError("--human shows one game at a time: leave out --mosaic")
     if start and mosaic:
         raise UsageError("--start takes one game at a time: leave out --mosaic")
-    label = "random" if agent == "random" else which
+    label = "random" if agent == "random" else checkpoint_of(source, which)
     name = f"mosaic-{mosaic}" if mosaic else f"{label}-seed{seed}"
     paths = [out] if out is not None else [] if human else [folder / f"{name}.mp4", folder / f"{name}.gif"]
     rate = fps or fps_of(policy.spec)

@@ -20,7 +20,7 @@ import numpy as np
 from playfield.envs import protocol_line
 from playfield.envs.base import EnvSpec
 from playfield.errors import PlayfieldError
-from playfield.play.agent import agent_or_random, find_agent, load_policy
+from playfield.play.agent import agent_or_random, checkpoint_of, find_agent, load_policy
 from playfield.play.player import Moment, Player, fps_of, lives_of
 from playfield.play.policy import Policy, explainer
 from playfield.play.statistics import MEAN, Statistic
@@ -60,7 +60,8 @@ class Source:
         self.spec: EnvSpec = policy.spec
         self.run: Path | None = home if (home / "run.json").is_file() else None
         self.random = agent is not None
-        self.first = "follow" if which == "last" and self.run is not None and not self.random else str(which)
+        first = str(which) if self.random else checkpoint_of(source, which)
+        self.first = "follow" if first == "last" and self.run is not None and not self.random else first
         self.curve = None if self.run is None else rundata.Curve(self.run, statistic)
         self._cache: dict[str, Policy] = {}
         self._first_policy = policy
