@@ -8,10 +8,11 @@ import shutil
 
 import pytest
 
+import playfield
 from compare_runs import write_run
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.experiments import chosen, compare
+from playfield.experiments import chosen, compare, job
 
 C, A = "CartPole-v1", "Acrobot-v1"
 
@@ -88,10 +89,11 @@ def test_nearly_the_same_step_needs_no_word(tmp_path):
     assert compare.read(tmp_path).notes == []
 
 
-def evaluated(folder, steps, mean, games):
+def evaluated(folder, steps, mean, games, other=""):
+    """`other`: what the file's name says of rules that are not those of the training."""
     (folder / "eval").mkdir(exist_ok=True)
     told = {"mean": mean, "games": games, "ci95": None, "policy": f"dqn, seed 1, step {steps:,}, sampled"}
-    (folder / "eval" / "last-t1-seed0-30.json").write_text(json.dumps(told))
+    (folder / "eval" / f"last-t1-seed0-{games}{other}.json").write_text(json.dumps(told))
 
 
 def test_the_evaluation_at_the_end_of_a_run_counts(tmp_path, capsys):
@@ -106,6 +108,25 @@ def test_the_evaluation_at_the_end_of_a_run_counts(tmp_path, capsys):
     assert told["rows"][0]["scores"] == [30.0, 50.0, 6.0]
     assert "4 or 30 evaluation games" in told["score"]["note"]
     assert "step 1,000)" in told["score"]["note"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["-v5", "-sticky0.25", "-v5-sticky0.1", "-difficulty1-mode4", "-max500", "-randomsteps30", "-v5-randomsteps5"],
+)
+def test_scores_under_other_rules_are_never_taken_for_the_own_ones(other, tmp_path, capsys):
+    """Neither with more games than the own evaluation has, nor where there is no other."""
+    run(tmp_path / "1", 1)
+    evaluated(tmp_path / "1", 1000, 99.0, 100, other)
+    assert job.evaluation(tmp_path / "1", 1000) is None
+    assert playfield.list_runs(tmp_path)[0]["scored"] == "training"
+    assert main(["compare", "--dir", str(tmp_path), "--score", "eval"]) == 2
+    assert "1 has no evaluation" in capsys.readouterr().err
+    evaluated(tmp_path / "1", 1000, 30.0, 30)
+    assert job.evaluation(tmp_path / "1", 1000)["mean"] == 30.0
+    (record,) = playfield.list_runs(tmp_path)
+    assert (record["scored"], record["score"], record["games"]) == ("evaluation", 30.0, 30)
+    assert shown(tmp_path, capsys, "--score", "eval")["rows"][0]["scores"] == [30.0]
 
 
 def test_the_evaluation_of_an_earlier_checkpoint_or_of_a_run_that_goes_on_does_not(tmp_path, capsys):

@@ -192,6 +192,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_no_score_of_a_longer_run(root
 LATER = [
     ([["--games", "2"]], 6), ([["--games", "9", "--greedy"]], 6), ([["--games", "9", "--temperature", "0.5"]], 6),
     ([["--games", "9", "--checkpoint", "384"]], 6),
+    ([["--games", "9", "--random-steps", "3"]], 6),
     ([["--games", "6", "--seed", "5"]], 6), ([["--games", "8"]], 8), ([["--games", "8"], ["--games", "2"]], 8),
     ([["--games", "7", "--temperature", "1"]], 7),
 ]  # fmt: skip
