@@ -132,7 +132,7 @@ def test_the_protocol_names_what_is_not_the_default():
     assert stored["name"] == "custom"
     assert protocol_line(stored).endswith("stack 4, mode 4, difficulty 1")
     assert AtariProtocol.from_stored(stored).other_game
-    assert suffix(None, OTHER) == "-difficulty1-mode4"
+    assert suffix(make_envs("breakout", 1).spec.protocol, stored, None, OTHER) == "-difficulty1-mode4"
 
 
 def test_another_mode_has_no_published_scores():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import playfield
 from playfield.cli import main
-from playfield.envs import make_envs
+from playfield.envs import make_envs, protocol_line
+from playfield.envs.base import EnvSpec
 from playfield.errors import UsageError
-from playfield.play.evaluate import evaluate
+from playfield.play.evaluate import evaluate, report, table
 from playfield.play.policy import RandomPolicy
-from playfield.play.protocol import suffix, under
+from playfield.play.protocol import cell, suffix, under
 
 ATARI = make_envs("breakout", 1).spec
+CLASSIC = {"sticky": 0.0, "noop": 30, "life_loss": True, "fire_reset": True}
 
 
 def test_the_protocol_is_that_of_the_training_unless_asked() -> None:
@@ -61,9 +65,80 @@ def test_games_are_played_under_it() -> None:
     assert evaluate(RandomPolicy(ATARI), 2, parts={"cap": 600, "skip": 2}).games[0].length > 250
 
 
+def told(spec: EnvSpec, protocol: str | None = None, **parts: object) -> str:
+    return suffix(spec.protocol, under(spec, protocol, parts).protocol, protocol, parts)
+
+
 def test_files_are_told_apart() -> None:
-    assert suffix(None, {}) == ""
-    assert suffix("v5", {"sticky": 0.1, "fire_reset": True}) == "-v5-fireresettrue-sticky0.1"
+    assert told(ATARI) == ""
+    assert told(ATARI, "v5") == "-v5"
+    assert told(ATARI, "v5", sticky=0.1, fire_reset=True) == "-v5-fireresettrue-sticky0.1"
+    assert told(ATARI, "v5", sticky=0.0) == "-v5-sticky0.0"
+    assert told(ATARI, sticky=0.25, noop=30) == "-sticky0.25"
+
+
+def test_rules_that_are_those_of_the_training_are_not_foreign() -> None:
+    """Though they were named: such scores are the run's own."""
+    v5 = make_envs("breakout", 1, protocol="v5").spec
+    assert told(v5, "v5") == told(v5, "v5", sticky=0.25) == told(v5, life_loss=False) == ""
+    assert told(ATARI, "classic") == told(ATARI, noop=30) == told(ATARI, "v5", **CLASSIC) == ""
+    assert told(v5, "v5", sticky=0.1) == told(v5, sticky=0.1) == "-sticky0.1"
+    older = dataclasses.replace(v5, protocol={**v5.protocol, "ale_py": "0.1", "name": "custom"})
+    assert told(older, "v5") == ""
+
+
+class Still:
+    """An agent that does nothing, trained under `spec`."""
+
+    label = "still"
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self.spec = spec
+
+    def act(self, obs: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros(len(obs), np.int64)
+
+    def explain(self, obs: np.ndarray) -> dict[str, np.ndarray]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def short() -> EnvSpec:
+    return make_envs("breakout", 1, cap=400).spec
+
+
+def test_both_protocols_are_named_where_they_differ(short: EnvSpec) -> None:
+    own, other = (evaluate(Still(short), 1, parts=parts) for parts in ({}, {"sticky": 0.25}))
+    for result in (own, other):
+        assert result.summary()["trained_protocol"] == short.protocol
+    assert own.summary()["protocol"] == short.protocol
+    assert other.summary()["protocol"]["sticky"] == 0.25
+    line = f"  training  under another protocol: {protocol_line(short.protocol)}"
+    assert line in report(other).splitlines()
+    assert protocol_line(other.protocol) in report(other)
+    assert "  training" not in report(own)
+    again = evaluate(Still(short), 1, protocol="classic", parts={"cap": 400})
+    assert "  training" not in report(again), "the same rules, named"
+
+
+def test_a_policy_that_was_not_trained_has_no_protocol_of_its_training(short: EnvSpec) -> None:
+    random = evaluate(RandomPolicy(short), 1, parts={"sticky": 0.25})
+    assert random.summary()["trained_protocol"] is None
+    assert "  training" not in report(random)
+
+
+def test_a_table_has_a_column_of_protocols_where_they_differ(short: EnvSpec) -> None:
+    v5 = make_envs("breakout", 1, protocol="v5", cap=400).spec
+    one, two = evaluate(Still(short), 1), evaluate(Still(v5), 1)
+    moved = evaluate(Still(short), 1, parts={"sticky": 0.25})
+    assert "protocol" not in table([one, one])
+    head, first, second = table([one, two]).splitlines()
+    assert head.split()[-3:] == ["games", "protocol", "agent"]
+    assert "  classic, cap 400  breakout: still" in first
+    assert "classic, sticky 0.25, noop 0, cap 400, life-loss false, fire-reset false  breakout: still" in second
+    for row in table([moved, moved]).splitlines()[1:]:
+        assert "classic, sticky 0.25, cap 400 (training: classic, cap 400)  breakout: still" in row
+    assert cell(None, ATARI.protocol) == "classic"
 
 
 @pytest.fixture

@@ -125,6 +125,10 @@ class Family:
         arguments = line(protocol["kwargs"]) if isinstance(protocol.get("kwargs"), Mapping) else ""
         return ", ".join(f"{k} {v}" for k, v in plain.items()) + (f", {arguments}" if arguments else "")
 
+    def protocol_words(self, protocol: Mapping[str, Any]) -> str:
+        """A stored protocol in some words, for a table."""
+        return self.protocol_line(protocol)
+
     def preset_kinds(self, id: str, pixels: bool, states: bool = False) -> tuple[str, str]:
         """Keys of an algorithm's `PRESETS`: of the family, and of more special ones that go before them.
 
@@ -224,6 +228,15 @@ class AtariFamily(Family):
     def protocol_line(self, protocol: Mapping[str, Any]) -> str:
         line = AtariProtocol.from_stored(protocol).line()
         return f"{line}, view {protocol['view']}" if protocol.get("view") else line
+
+    def protocol_words(self, protocol: Mapping[str, Any]) -> str:
+        found, usual = vars(AtariProtocol.from_stored(protocol)), vars(PROTOCOLS["classic"])
+        if protocol.get("name") in PROTOCOLS:
+            words = [str(protocol["name"])]
+        else:
+            changed = {k: v for k, v in found.items() if k != "name" and v != usual[k]}
+            words = ["classic", *(f"{k.replace('_', '-')} {str(v).lower()}" for k, v in changed.items())]
+        return ", ".join([*words, f"view {protocol['view']}"] if protocol.get("view") else words)
 
     def preset_kinds(self, id: str, pixels: bool, states: bool = False) -> tuple[str, str]:
         return "atari", "atari" if pixels else "ram"

@@ -124,15 +124,15 @@ def scores_under(run: Path, protocol: str, games: int) -> np.ndarray:
     """Raw scores [games] of a run's last agent under a protocol; what was played before is read from its `eval/`."""
     result = read_info(run).get("result")  # none of a training that diverged
     steps = int(result["steps"]) if result else -1
-    name = f"last-t1-seed0-{games}-{protocol}.json"
-    try:
-        told = read_json(run / "eval", name)[1]
-        if told["protocol"]["name"] == protocol and f", step {steps:,}, " in told["policy"]:
-            found = np.asarray(told["scores"], float)
-            if found.shape == (games,) and np.isfinite(found).all():
-                return found
-    except (DataError, OSError, KeyError, TypeError, ValueError):
-        pass
+    for end in (f"-{protocol}", ""):  # the second one if the run was trained under it
+        try:
+            told = read_json(run / "eval", f"last-t1-seed0-{games}{end}.json")[1]
+            if told["protocol"]["name"] == protocol and f", step {steps:,}, " in told["policy"]:
+                found = np.asarray(told["scores"], float)
+                if found.shape == (games,) and np.isfinite(found).all():
+                    return found
+        except (DataError, OSError, KeyError, TypeError, ValueError):
+            continue
     return np.asarray(evaluate_and_save(run, "last", games, protocol=protocol).scores, float)
 
 

@@ -18,8 +18,8 @@ from playfield.envs.base import env_seeds
 from playfield.envs.family import family_of_protocol
 from playfield.errors import UsageError, shown
 from playfield.play.agent import agent_or_random, checkpoint_of, load_policy
-from playfield.play.policy import Policy
-from playfield.play.protocol import suffix, under
+from playfield.play.policy import Policy, RandomPolicy
+from playfield.play.protocol import cell, differing, suffix, under
 from playfield.play.random_start import RandomStart
 from playfield.play.statistics import LOWER_QUARTILE, Statistic, interval, several, some_statistics
 from playfield.runs.console import Say, format_scores, format_seconds
@@ -54,7 +54,8 @@ class Evaluation:
     Attributes:
         env: canonical name of the environment.
         policy: label of the policy.
-        protocol: the settings that a score depends on.
+        protocol: the settings that a score depends on, under which these games were played.
+        trained_protocol: those of the agent's training; None of a policy that was not trained.
         games: all games, in the order of their environments.
         seed: of games and sampling.
         seconds: wall time.
@@ -80,6 +81,7 @@ class Evaluation:
     max_steps: int | None = None
     statistics: tuple[Statistic, ...] = ()
     random_steps: int = 0
+    trained_protocol: dict[str, Any] | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -134,6 +136,7 @@ class Evaluation:
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
             "protocol": self.protocol,
+            "trained_protocol": self.trained_protocol,
             "scores": s.tolist(),
             "warnings": list(self.warnings),
         }
@@ -252,6 +255,7 @@ def evaluate(
         temperature=getattr(policy, "temperature", 1.0),
         statistics=several(statistic),
         random_steps=random_steps,
+        trained_protocol=None if isinstance(policy, RandomPolicy) else policy.spec.protocol,
     )
 
 
@@ -304,7 +308,9 @@ def evaluate_and_save(
     )
     if save and home.is_dir():
         who = agent or checkpoint_of(source, which)
-        other = suffix(protocol, parts or {}) + (f"-max{max_steps}" if max_steps else "")
+        other = suffix(policy.spec.protocol, result.protocol, protocol, parts or {}) + (
+            f"-max{max_steps}" if max_steps else ""
+        )
         other += f"-randomsteps{random_steps}" if random_steps else ""
         name = f"{who}-t{policy.temperature:g}-seed{seed}-{games}{other}.json"
         told = {**result.summary(), "default_rule": temperature is None}
@@ -326,6 +332,9 @@ def report(result: Evaluation) -> str:
         f"  agent     {result.policy}",
         f"  protocol  {protocol_line(result.protocol)}; {family_of_protocol(result.protocol).score_name}",
     ]
+    trained = result.trained_protocol
+    if trained is not None and differing(trained, result.protocol):
+        lines.append(f"  training  under another protocol: {protocol_line(trained)}")
     if result.random_steps:
         lines.append(f"  start     {result.random_steps:,} random steps, then the agent plays")
     for one, (value, spread) in zip(result.statistics, _asked(s), strict=True):
@@ -343,16 +352,20 @@ def report(result: Evaluation) -> str:
 
 def table(results: Sequence[Evaluation]) -> str:
     """Several evaluations of the same kind, one line each: mean score, interval, median, lower quartile, the
-    statistics that were asked for with their intervals, games, rule and agent."""
-    asked = [cell for one in results[0].statistics for cell in (one.name, "95 % interval")]
-    rows = [["mean", "95 % interval", "median", "lower quartile", *asked, "games", "agent"]]
+    statistics that were asked for with their intervals, games, the protocol where it is not the same of all and of
+    their trainings, rule and agent."""
+    asked = [text for one in results[0].statistics for text in (one.name, "95 % interval")]
+    protocols = [p for r in results for p in (r.protocol, r.trained_protocol) if p is not None]
+    mixed = any(differing(protocols[0], p) for p in protocols)
+    rows = [["mean", "95 % interval", "median", "lower quartile", *asked, "games", *["protocol"] * mixed, "agent"]]
     for result in results:
         s = result.summary()
         mean, median, quartile, *ends = format_scores(s["mean"], s["median"], s["lower_quartile"], *(s["ci95"] or ()))
-        more = [cell or "-" for pair in _asked(s) for cell in pair]
+        more = [text or "-" for pair in _asked(s) for text in pair]
         own = [mean, " to ".join(ends) or "-", median, quartile, *more, str(s["games"])]
+        rules = [cell(result.trained_protocol, result.protocol)] if mixed else []
         start = f", after {result.random_steps:,} random steps" if result.random_steps else ""
-        rows.append([*own, f"{result.env}: {result.policy}{start}"])
+        rows.append([*own, *rules, f"{result.env}: {result.policy}{start}"])
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, wide, strict=False)), row[-1]]) for row in rows)
 
