@@ -52,7 +52,22 @@ def test_games_that_were_cut_off_are_counted():
     assert result.cut == sum(g.length >= 85 for g in result.games) > 0
     assert result.summary()["cut"] == result.cut
     assert f"{result.cut} of 6 games, at 400 frames" in report(result)
+    assert [g.truncated for g in result.games] == [g.length >= 100 for g in result.games]
     assert evaluate(RandomPolicy(CARTPOLE), 2).cut == 0
+
+
+def test_a_game_that_ends_by_itself_just_before_the_cap_was_not_cut_off():
+    """It was taken for one: its length was within 60 frames of the cap, some of which the start might have used."""
+    games = [
+        Game(1.0, 99, 5, 0, np.zeros(99, np.int64)),
+        Game(1.0, 100, 5, 1, np.zeros(199, np.int64), truncated=True),
+    ]
+    result = Evaluation("breakout", "me", {"sticky": 0.0, "skip": 4, "cap": 400}, games, 0, 1.0, None)
+    assert result.cut == 1
+    limited = [Game(200.0, 200, 5, 0, np.zeros(200, np.int64), truncated=True)]
+    assert Evaluation("CartPole-v0", "me", {"time_limit": 200}, limited, 0, 1.0, None).cut == 0, "its own time limit"
+    assert Evaluation("Own-v0", "me", {"time_limit": 200}, limited, 0, 1.0, None, max_steps=500).cut == 0
+    assert Evaluation("Own-v0", "me", {}, limited, 0, 1.0, None, max_steps=200).cut == 1
 
 
 def test_long_games_count_as_often_as_short_ones():

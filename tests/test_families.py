@@ -58,8 +58,8 @@ def test_what_families_answer() -> None:
     stored = {"sticky": 0.0, "skip": 3, "cap": 3000}
     assert family_of_protocol(stored) is atari
     assert family_of_protocol({"env": "CartPole-v1", "time_limit": 500}) is not atari
-    assert (atari.frames_per_step(stored), atari.cut_length(stored), atari.fps("pong", stored)) == (3, 980, 20.0)
-    assert (classic.frames_per_step({}), classic.cut_length({}), classic.fps("CartPole-v0", {})) == (None, None, 50.0)
+    assert (atari.frames_per_step(stored), atari.fps("pong", stored)) == (3, 20.0)
+    assert (classic.frames_per_step({}), classic.fps("CartPole-v0", {})) == (None, 50.0)
     assert (classic.fps("MountainCar-v0", {}), gym.fps("Taxi-v4", {})) == (30.0, 30.0)
     assert atari.preset_kinds("pong", pixels=True) == ("atari", "atari")
     assert atari.preset_kinds("pong", pixels=False) == ("atari", "ram")

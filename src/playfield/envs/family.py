@@ -141,10 +141,6 @@ class Family:
         """Emulator frames in one step, on average; None where there is no emulator."""
         return None
 
-    def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
-        """Steps from which an episode was cut off by the protocol's cap of frames; None without such a cap."""
-        return None
-
     def most_steps(self, protocol: Mapping[str, Any]) -> int | None:
         """Steps after which those who wait for a game's end cut it off; None where its protocol ends every game."""
         return None
@@ -247,13 +243,6 @@ class AtariFamily(Family):
     def frames_per_step(self, protocol: Mapping[str, Any]) -> float:
         most = protocol.get("skip", 1)
         return float((protocol.get("skip_min", most) + most) / 2)
-
-    def cut_length(self, protocol: Mapping[str, Any]) -> int | None:
-        if not protocol.get("cap"):
-            return None
-        # 60 frames of tolerance for the no-op frames at the start of an episode, a hundredth for random skips
-        steps = (protocol["cap"] - 60) / self.frames_per_step(protocol)
-        return int(0.99 * steps if "skip_min" in protocol else steps)
 
     def reference_scores(
         self, id: str, protocol: Mapping[str, Any] | None = None

@@ -38,6 +38,7 @@ class Game:
         seed: with which its environment was reset.
         number: of the game in that environment, from 0.
         actions: int64, all actions of that environment from its reset to the end of this game.
+        truncated: a limit ended it, of the protocol or of the evaluation.
     """
 
     score: float
@@ -45,6 +46,7 @@ class Game:
     seed: int
     number: int
     actions: np.ndarray = field(repr=False)
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,13 @@ class Evaluation:
 
     @property
     def cut(self) -> int:
-        """How many games were cut off: at `max_steps`, or of Atari at the protocol's cap of frames (nearly)."""
-        longest = self.max_steps or family_of_protocol(self.protocol).cut_length(self.protocol)
-        return 0 if longest is None else sum(g.length >= longest for g in self.games)
+        """How many games were cut off: at `max_steps`, or of Atari at the protocol's cap of frames.
+
+        A time limit of the environment's own is part of its games and cuts none off.
+        """
+        if self.max_steps is None and not self.protocol.get("cap"):
+            return 0
+        return sum(g.truncated and g.length >= (self.max_steps or 0) for g in self.games)
 
     def summary(self) -> dict[str, Any]:
         """JSON values: mean, median, lower quartile, min, max, standard deviation (that of these games, divided by
@@ -233,7 +239,16 @@ def evaluate(
             for e in record.episodes:
                 if count[e.env] < quota[e.env]:
                     trace = np.array(logs[e.env], np.int64)
-                    done.append(Game(e.score, e.length, int(seeds[e.env]), int(count[e.env]), trace))
+                    done.append(
+                        Game(
+                            e.score,
+                            e.length,
+                            int(seeds[e.env]),
+                            int(count[e.env]),
+                            trace,
+                            bool(record.truncated[e.env]),
+                        )
+                    )
                     count[e.env] += 1
                     if on_game is not None:
                         on_game(len(done), games)
