@@ -1,9 +1,9 @@
 """End-game replay: Atari games of which some start shortly before an earlier one lost a life.
 
 Every `EVERY` steps the state of a game is noted. When it loses a life, one of the states of its last `BEFORE` steps,
-chosen at random, is kept; the oldest goes when there are `KEPT`. A new game starts from one of them with probability
-`share`, and from the beginning otherwise; after `TIMES` games a state is dropped. Such a game goes on to its end, and
-its `Episode` is marked `replayed`: it is no score.
+chosen at random, is kept, unless it is so already; the oldest goes when there are `KEPT`. A new game starts from one
+of them with probability `share`, and from the beginning otherwise; after `TIMES` games a state is dropped for ever.
+Such a game goes on to its end, and its `Episode` is marked `replayed`: it is no score.
 
 1. A state is that of the emulator, the last screens (frame stack), the action that a sticky frame repeats, the random
    numbers, the lives and the counts of frames: what follows is what followed then, as long as actions are the same.
@@ -33,6 +33,7 @@ from playfield.envs.atari_ram import AtariRam, Game
 from playfield.envs.base import EnvSpec, Step
 from playfield.envs.checks import like
 from playfield.envs.failures import BEFORE, EVERY, KEPT, TIMES, inexact
+from playfield.envs.uses import Uses
 from playfield.errors import DataError
 
 PROOF = 60  # steps that are played twice before a training, in `prove`
@@ -115,7 +116,7 @@ class _ExactScreen(_Exact, Screen):
             super()._push()
 
 
-@dataclass(slots=True, eq=False)  # two may be alike: games that start from one state may go on in the same way
+@dataclass(slots=True, eq=False)
 class _Kept:
     """A state from which games start: what it is, what leads to it, and how many games have started from it."""
 
@@ -152,6 +153,7 @@ class Endgames(AtariRam):
         self.share = share
         self._notes: list[deque[tuple[int, Snapshot]]] = [deque(maxlen=BEFORE // EVERY) for _ in range(num_envs)]
         self._kept: list[_Kept] = []
+        self._dropped = Uses()
         self._random = np.random.default_rng(0)
 
     def _settled(self, protocol: AtariProtocol) -> AtariProtocol:
@@ -167,6 +169,7 @@ class Endgames(AtariRam):
         for notes in self._notes:
             notes.clear()
         self._kept.clear()
+        self._dropped.clear()
         obs = super().reset(seeds)
         self._random = np.random.default_rng(np.random.SeedSequence(self._started().first.tolist(), spawn_key=(1,)))
         return obs
@@ -186,13 +189,38 @@ class Endgames(AtariRam):
         return record
 
     def _keep(self, i: int) -> None:
-        """Game `i` has lost a life: keep one of its states."""
+        """Game `i` has lost a life: keep one of its states, if that is not kept already, nor used up."""
         notes, log = self._notes[i], self._started()
         if notes:
             length, snapshot = notes[int(self._random.integers(len(notes)))]
-            kept = _Kept(snapshot, int(log.seed[i]), bytes(log.actions[i][:length]), _check(snapshot))
-            self._kept = [*self._kept, kept][-KEPT:]
+            self._add(snapshot, int(log.seed[i]), bytes(log.actions[i][:length]))
         notes.clear()
+
+    def _add(self, snapshot: Snapshot, seed: int, actions: bytes) -> None:
+        """Keep a state. Games that start from one state may go on alike, and then each would leave the same ones."""
+        self._dropped.forget(self._reached())
+        # Without a place for its uses it could begin more games than it may.
+        if self._dropped.full or self._dropped.of(seed, actions) >= TIMES:
+            return
+        if any(one.seed == seed and one.actions == actions for one in self._kept):
+            return
+        if len(self._kept) == KEPT:
+            self._drop(self._kept[0])
+        self._kept.append(_Kept(snapshot, seed, actions, _check(snapshot), self._dropped.take(seed, actions)))
+
+    def _drop(self, kept: _Kept) -> None:
+        self._kept.remove(kept)
+        self._dropped.add(kept.seed, kept.actions, kept.used)
+
+    def _reached(self) -> dict[int, int]:
+        """For each seed that a game may go on with: the fewest actions of a state that it can still leave."""
+        log, found = self._started(), [(kept.seed, len(kept.actions) + 1) for kept in self._kept]
+        for i, notes in enumerate(self._notes):
+            found.append((int(log.seed[i]), notes[0][0] if notes else len(log.actions[i]) + 1))
+        reached: dict[int, int] = {}
+        for seed, length in found:
+            reached[seed] = min(length, reached.get(seed, length))
+        return reached
 
     def _next(self, i: int, log: AtariLog) -> None:
         """Start the next game of env `i`."""
@@ -206,7 +234,7 @@ class Endgames(AtariRam):
         kept = self._kept[int(self._random.integers(len(self._kept)))]
         kept.used += 1
         if kept.used == TIMES:
-            self._kept.remove(kept)
+            self._drop(kept)
         game.go_to(kept.snapshot)
         game.replayed = True
         log.seed[i], log.actions[i] = kept.seed, list(kept.actions)
@@ -248,6 +276,7 @@ class Endgames(AtariRam):
                 "used": np.array([k.used for k in kept], np.int64),
                 "check": np.array([k.check for k in kept], np.int64),
             },
+            "dropped": self._dropped.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
@@ -263,6 +292,7 @@ class Endgames(AtariRam):
             raise DataError(f"the snapshot has --replay-failures {state['share']}, this is {self.share:g}")
         check_snapshot(True, state, len(state["replayed"]), self.spec.protocol, self.num_envs)
         self._random.bit_generator.state = state["random"]
+        self._dropped.restore(state.get("dropped"))
         return _Log.replay(state["games"], self.spec, self.num_envs, lambda log: self._play_again(log, state))
 
     def _play_again(self, log: AtariLog, state: dict[str, Any]) -> np.ndarray:
@@ -304,7 +334,19 @@ class Endgames(AtariRam):
                 RuntimeWarning,
                 stacklevel=5,
             )
+        self._merge()
         return self._begin()
+
+    def _merge(self) -> None:
+        """A version before kept a state several times: keep it once, with the uses of all."""
+        found: dict[tuple[int, bytes], _Kept] = {}
+        for kept in self._kept:
+            first = found.setdefault((kept.seed, kept.actions), kept)
+            if first is not kept:
+                first.used = min(TIMES, first.used + kept.used)
+        self._kept = [*found.values()]
+        for kept in [one for one in self._kept if one.used == TIMES]:
+            self._drop(kept)
 
     def _played(self, pasts: list[tuple[int, bytes]]) -> list[Snapshot]:
         """The states that these (seed, actions) lead to; what several begin with is played once."""

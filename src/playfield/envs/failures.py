@@ -17,9 +17,10 @@ BEFORE = 200  # steps: a kept state is at most so far before the loss of a life
 EVERY = 20  # steps between two notes of a game's state
 KEPT = 64  # states kept by each worker
 TIMES = 5  # games that start from one state
+REMEMBERED = 1024  # states that were dropped and may come again: their uses; if there are more, none is kept
 #: Games whose emulator does not go on from a state as it did before (ale-py 0.12.1). All games were played for 40,
 #: 300 and 900 random steps, then for 500 from there, and these again by the same emulator and by another. Compared
-#: were RAM, screen, reward, lives and end of each step.
+#: were RAM, screen, reward, lives and end of each step: `tests/test_endgames_exact.py` does so again.
 INEXACT = frozenset({"qbert", "tetris", "tic_tac_toe_3d"})
 
 
@@ -49,5 +50,6 @@ def line(share: float) -> str:
 
 
 def memory(obs_shape: tuple[int, ...], num_envs: int, workers: int) -> int:
-    """Bytes of all states, at most."""
-    return (KEPT * workers + BEFORE // EVERY * num_envs) * (math.prod(obs_shape) + 20_000)
+    """Bytes of all states, at most, and of the uses of those that were dropped."""
+    states = (KEPT * workers + BEFORE // EVERY * num_envs) * (math.prod(obs_shape) + 20_000)
+    return states + (KEPT + REMEMBERED) * workers * 300
