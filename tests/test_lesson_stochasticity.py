@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,12 @@ def _curve():
     return Curve()
 
 
-def scores(means: list[list[float]], runs: int = 3) -> np.ndarray:
-    """Raw scores [trained on, played on, runs, games] with these means, spread a little over runs and games."""
+def scores(means: list[list[float]], runs: int = 3, cut: list[list[int]] | None = None) -> lesson.Scores:
+    """Scores with these means, spread a little over runs and three games each, of which so many were cut off."""
     spread = 1 + 0.02 * (np.arange(runs) - (runs - 1) / 2)[:, None] + np.array([-0.01, 0.0, 0.01])
-    return np.array(means, float)[:, :, None, None] * spread
+    raw = np.array(means, float)[:, :, None, None] * spread
+    ended_late = np.zeros((3, 3)) if cut is None else np.array(cut, float)
+    return lesson.Scores(raw, np.repeat(ended_late[:, :, None], runs, axis=2))
 
 
 def test_the_published_matrix_passes_all_claims_and_one_of_robust_agents_none():
@@ -145,12 +148,28 @@ def test_the_nine_scores_are_compared_at_the_steps_of_the_how_to_only():
     rows = lesson.matrix_rows(trained(3), there, request(10_000_000))
     assert [row.verdict for row in rows] == ["pass"] * 9
     assert [row.published for row in rows] == lesson.PUBLISHED.flatten().tolist()
-    far = lesson.matrix_rows(trained(3), there * 0.7, request(10_000_000))
+    far = lesson.matrix_rows(trained(3), scores((lesson.PUBLISHED * 0.7).tolist()), request(10_000_000))
     assert [row.verdict for row in far] == ["differs"] * 9
     assert {row.verdict for row in lesson.matrix_rows(trained(3), there, request(300_000))} == {"-"}
     single = lesson.matrix_rows(trained(1), scores(lesson.PUBLISHED.tolist(), 1), request(10_000_000, 1))
     assert {row.verdict for row in single} == {"too few runs"}
     assert single[0].low < 268 < single[0].high  # of its games
+
+
+STALLS = [[0, 0, 0], [0, 0, 2], [0, 0, 1]]  # two of three games of an agent of `classic` on v5
+
+
+def test_what_most_stalled_games_say_is_not_judged():
+    there = lesson.PUBLISHED.tolist()
+    rows = lesson.kept_rows(scores(there, cut=STALLS), True)
+    assert [row.verdict for row in rows] == ["-", "-", "-", "-", "pass"]
+    rows = lesson.kept_rows(scores(there, cut=[[0, 0, 3], [0, 0, 1], [0, 0, 2]]), True)
+    assert [row.verdict for row in rows] == ["-", "pass", "-", "-", "-"]
+    rows = lesson.matrix_rows(trained(3), scores(there, cut=STALLS), request(10_000_000))
+    assert [row.verdict for row in rows] == ["pass"] * 5 + ["-"] + ["pass"] * 3
+    rows = lesson.cut_rows(scores(there, cut=STALLS))
+    assert [row.ours for row in rows] == np.array(STALLS).flatten().tolist()
+    assert (rows[5].setting, rows[5].measure) == ("trained on classic", "of 3 games on v5, cut off")
 
 
 def memory(alike: float, left: list[float]) -> lesson.Memory:
@@ -227,7 +246,7 @@ def test_games_of_another_checkpoint_are_played_anew(quick, tmp_path, monkeypatc
         asked.append(protocol)
 
         class Found:
-            scores = (7.0,)
+            scores, cut = (7.0,), 1
 
         return Found()
 
@@ -235,18 +254,47 @@ def test_games_of_another_checkpoint_are_played_anew(quick, tmp_path, monkeypatc
     monkeypatch.setattr(lesson, "read_info", lambda run: {"result": {"steps": 64}})
     (tmp_path / "eval").mkdir()
     file = tmp_path / "eval" / "last-t1-seed0-1-v5.json"
-    good = {"policy": "r, step 64, sampled", "protocol": {"name": "v5"}, "scores": [3.0]}
+    good = {"policy": "r, step 64, sampled", "protocol": {"name": "v5"}, "scores": [3.0], "cut": 0}
     for told, expected in (
-        (good, 3.0),
-        ({**good, "policy": "r, step 640, sampled"}, 7.0),
-        ({**good, "policy": "r, step 32, sampled"}, 7.0),
-        ({**good, "protocol": {"name": "classic"}}, 7.0),
-        ({**good, "scores": [3.0, 4.0]}, 7.0),
-        ({}, 7.0),
-        ([], 7.0),
+        (good, (3.0, 0)),
+        ({**good, "policy": "r, step 640, sampled"}, (7.0, 1)),
+        ({**good, "policy": "r, step 32, sampled"}, (7.0, 1)),
+        ({**good, "protocol": {"name": "classic"}}, (7.0, 1)),
+        ({**good, "scores": [3.0, 4.0]}, (7.0, 1)),
+        ({**good, "cut": 2}, (7.0, 1)),
+        ({}, (7.0, 1)),
+        ([], (7.0, 1)),
     ):
         file.write_text(json.dumps(told), "utf-8")
-        assert lesson.scores_under(tmp_path, "v5", 1).tolist() == [expected], told
+        found, cut = lesson.games_under(tmp_path, "v5", 1)
+        assert (*found.tolist(), cut) == expected, told
     file.write_text("{", "utf-8")
-    assert lesson.scores_under(tmp_path, "v5", 1).tolist() == [7.0]
-    assert asked == ["v5"] * 7
+    assert lesson.games_under(tmp_path, "v5", 1)[0].tolist() == [7.0]
+    assert asked == ["v5"] * 8
+
+
+def test_an_agent_that_diverged_before_it_was_saved_is_left_out(quick, tmp_path, monkeypatch, capsys):
+    """Of `classic`, whose agent would be filmed; the others are played, and nothing ends the lesson."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_jobs(jobs, parallel, share, quiet):
+        run_here(jobs, parallel, share, quiet)
+        for job in jobs:
+            if job.directory.parent.name.startswith("classic"):
+                info = json.loads((job.directory / "run.json").read_text("utf-8"))
+                del info["result"]
+                info["diverged"] = {"step": 0, "why": "for a test"}
+                (job.directory / "run.json").write_text(json.dumps(info), "utf-8")
+                shutil.rmtree(job.directory / "checkpoints")
+        return []
+
+    monkeypatch.setattr(_deep.local, "run_jobs", run_jobs)
+    assert main([*WORDS, "--json", "--gif"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    ours = {(row["setting"], row["measure"]): row["ours"] for row in told["rows"]}
+    assert {ours["trained on classic", f"score on {name}"] for name in lesson.PROTOCOLS} == {None}
+    assert None not in {ours["trained on v5", f"score on {name}"] for name in lesson.PROTOCOLS}
+    assert (told["alike"]["classic"], len(told["alike"]["v4"])) == ([None], 1)
+    assert sum("classic: 1 of 1 diverged before an agent was saved" in note for note in told["notes"]) == 1
+    assert not list(Path("lessons").glob("*.gif"))
+    assert "film" not in told["files"]

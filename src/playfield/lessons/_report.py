@@ -59,16 +59,15 @@ def check_folder(folder: Path) -> None:
 def write(outcome: Outcome, folder: Path, gif: bool, kind: str = "png") -> dict[str, Path]:
     """Write picture, JSON file and with `gif` a film into `folder`; returns their paths. Raises StorageError.
 
-    `kind` is the format of the picture: `png`, `svg` or `pdf`.
+    `kind` is the format of the picture: `png`, `svg` or `pdf`. There is no film of a lesson that has none to play.
     """
     picture = outcome.picture(kind)  # rendered before anything is written
     data = json.dumps(outcome.plain(), indent=1, allow_nan=False)
     files = {"picture": folder / f"{outcome.name}.{kind}", "table": folder / f"{outcome.name}.json"}
-    if gif:
+    if gif and outcome.film is not None:
         files["film"] = folder / f"{outcome.name}.gif"
     with folder_for(folder, [path.name for path in files.values()]):
-        if gif:
-            assert outcome.film is not None
+        if gif and outcome.film is not None:
             with Film(files["film"], outcome.fps) as film:
                 for frame in outcome.film():
                     film.add(frame)

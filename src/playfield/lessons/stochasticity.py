@@ -1,10 +1,12 @@
 """PPO on Breakout trained with and without randomness, and played under the other rules; what it memorises.
 
-Three games, as the Breakout how-to (mreitschuster 2022, part 4) compared them: v4 holds each action for 2 to 4 frames
-at random, NoFrameskip (our protocol `classic`) for always 4, and v5 repeats the last action with probability 0.25 in
-every frame. The how-to trained an agent in each for 10M steps and played it in all three. It found that training
-where nothing is random gives the highest score there and a useless agent elsewhere: that agent has learnt one
-sequence of actions by heart, and its nine games look the same. Scores were read off its picture by eye.
+Three games, as the Breakout how-to (mreitschuster 2022, part 4) compared them: v4 holds each action for a random
+number of frames, NoFrameskip (our protocol `classic`) for always 4, and v5 repeats the last action with probability
+0.25 in every frame. Its v4 is not quite ours: its source drew 3 or 4 frames (frameskip (n - 1, n + 1) with n = 4, the
+upper end excluded), while ALE's v4, which is `--protocol v4`, draws 2 to 4. The how-to trained an agent in each for
+10M steps and played it in all three. It found that training where nothing is random gives the highest score there and
+a useless agent elsewhere: that agent has learnt one sequence of actions by heart, and its nine games look the same.
+Scores were read off its picture by eye.
 
 Here every agent is played over 30 games under each protocol. Then each plays nine games in which nothing is random
 but its own sampling (`classic` without no-ops at the start): how alike are they, and what is left of the score after
@@ -13,9 +15,11 @@ their actions first differ. `--gif` films nine other games of the first agent tr
 under the same rules.
 
 The protocols are those of `--protocol`, so v5 differs in more than its sticky actions: no no-ops at the start, the
-agent presses FIRE itself, and a lost life does not end an episode for the learner. The shares of the how-to's scores
-are computed from its nine numbers. At 10M steps (`--steps 10M`) the nine scores are compared with it, below that the
-claims only, and below 300,000 steps nothing.
+agent presses FIRE itself, and a lost life does not end an episode for the learner. An agent trained on `classic` had
+never to press FIRE, and may wait in a game of v5 until it is cut off: the table says how many games were, and where
+most of them were, nothing is judged. The shares of the how-to's scores are computed from its nine numbers. At 10M
+steps (`--steps 10M`) the nine scores are compared with it, below that the claims only, and below 300,000 steps
+nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from playfield.lessons._rows import Row, mean_row
 from playfield.play.agent import load_policy
 from playfield.play.evaluate import evaluate_and_save
 from playfield.play.statistics import interval
+from playfield.runs.checkpoint import checkpoints
 from playfield.runs.info import read_info
 from playfield.runs.storage import read_json
 from playfield.show.film import mosaic_frames
@@ -55,6 +60,25 @@ COMPARED = 30  # of these
 CAP = 18_000  # frames of a game in which nothing is random, five minutes
 FILM = 450  # frames
 KEPT_HALF = 0.5  # a share of a score below which an agent has lost what it knew
+STALLED = 0.5  # a share of games cut off above which a score says little of what an agent knows
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Games of all agents under every protocol; NaN of an agent that diverged before it was saved.
+
+    Attributes:
+        raw: [trained on, played on, runs, games] raw scores.
+        cut: [trained on, played on, runs] how many of the games were cut off.
+    """
+
+    raw: np.ndarray
+    cut: np.ndarray
+
+    def judged(self, *cells: tuple[int, int]) -> bool:
+        """Whether at most half of the games of each of these (trained on, played on) were cut off."""
+        games = self.raw.shape[-1]
+        return all(bool(self.cut[cell].mean() <= STALLED * games) for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ class Memory:
     Attributes:
         alike: [runs] how alike the nine games are, see `_alike.alike`.
         scores: [runs, len(FIRST)] mean scores after random first steps.
-        actions: for each run the actions of its nine games.
+        actions: for each run the actions of its nine games; of an agent that diverged before it was saved none.
     """
 
     alike: np.ndarray
@@ -82,73 +106,113 @@ def run(request: Request) -> Outcome:
     settings = [Setting(name, {"protocol": name}) for name in PROTOCOLS]
     found = train_all(request, "stochasticity", settings, {})
     request.progress.parts(2 * len(found))
-    matrix = np.stack([_played(request, one) for one in found])
+    played = [_played(request, one) for one in found]
+    scores = Scores(np.stack([raw for raw, _ in played]), np.stack([cut for _, cut in played]))
     memory = [_remembered(request, one) for one in found]
     compared = judged(request, BUDGET.steps)
-    rows = [*matrix_rows(found, matrix, request), *kept_rows(matrix, compared), *memory_rows(memory, compared)]
+    rows = [*matrix_rows(found, scores, request), *cut_rows(scores)]
+    rows += [*kept_rows(scores, compared), *memory_rows(memory, compared)]
+    filmed = next((run for run in found[PROTOCOLS.index("classic")].runs if saved(run)), None)
     return Outcome(
         "stochasticity",
         "Trained with and without randomness (PPO, Breakout)",
         rows,
-        _panels(request, found, matrix, memory),
+        _panels(request, found, scores.raw, memory),
         notes=[
             f"Played over {GAMES} games; nine games of at most {CAP:,} frames where nothing is random but the agent.",
             "Intervals are over seeds; of a single seed over its games (bootstrap).",
+            "Games that stalled are among those cut off: on v5 an agent must press FIRE itself, which one trained on "
+            "another protocol never had to. Where most games were cut off, nothing is judged.",
+            *left_out(found),
             *notes(found, "stochasticity", request.steps),
         ],
         columns=3,
-        film=partial(_film, found[PROTOCOLS.index("classic")].runs[0]),
+        film=partial(_film, filmed) if filmed else None,
         fps=15,
         data={
-            "alike": {name: one.alike.tolist() for name, one in zip(PROTOCOLS, memory, strict=True)},
+            "alike": {name: _plain(one.alike) for name, one in zip(PROTOCOLS, memory, strict=True)},
             "scores_after_random_steps": {
-                name: {str(n): one.scores[:, i].tolist() for i, n in enumerate(FIRST)}
+                name: {str(n): _plain(one.scores[:, i]) for i, n in enumerate(FIRST)}
                 for name, one in zip(PROTOCOLS, memory, strict=True)
             },
         },
     )
 
 
-def _played(request: Request, one: Trained) -> np.ndarray:
-    """Raw scores [protocols, runs, games] of the agents of a setting, played under each protocol."""
+def _plain(values: np.ndarray) -> list[float | None]:
+    """For JSON, NaN as null."""
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def saved(run: Path) -> bool:
+    """Whether there is an agent: a training may diverge before its first save. All others are to have one."""
+    if "diverged" not in read_info(run):
+        return True
+    folder = run / "checkpoints"
+    return folder.is_dir() and bool(checkpoints(folder))
+
+
+def left_out(found: Sequence[Trained]) -> list[str]:
+    """A line for each setting of which an agent cannot be played."""
+    lines = []
+    for one in found:
+        if missing := sum(not saved(run) for run in one.runs):
+            lines.append(
+                f"{one.setting.label}: {missing} of {len(one.runs)} diverged before an agent was saved, so its games "
+                "are missing, and what needs them has no number."
+            )
+    return lines
+
+
+def _played(request: Request, one: Trained) -> tuple[np.ndarray, np.ndarray]:
+    """Games of a setting's agents under each protocol: scores [protocols, runs, games], cut off [protocols, runs]."""
     done = request.progress.part(f"playing agents of {one.setting.label}")
-    scores = np.zeros((len(PROTOCOLS), len(one.runs), GAMES))
+    scores = np.full((len(PROTOCOLS), len(one.runs), GAMES), np.nan)
+    cut = np.full(scores.shape[:2], np.nan)
     for k, place in enumerate(one.runs):
+        agent = saved(place)
         for i, protocol in enumerate(PROTOCOLS):
-            scores[i, k] = scores_under(place, protocol, GAMES)
+            if agent:
+                scores[i, k], cut[i, k] = games_under(place, protocol, GAMES)
             done(k * len(PROTOCOLS) + i + 1, len(one.runs) * len(PROTOCOLS))
-    return scores
+    return scores, cut
 
 
-def scores_under(run: Path, protocol: str, games: int) -> np.ndarray:
-    """Raw scores [games] of a run's last agent under a protocol; what was played before is read from its `eval/`."""
+def games_under(run: Path, protocol: str, games: int) -> tuple[np.ndarray, int]:
+    """Raw scores [games] of a run's last agent under a protocol, and how many games were cut off.
+
+    What was played before is read from its `eval/`.
+    """
     result = read_info(run).get("result")  # none of a training that diverged
     steps = int(result["steps"]) if result else -1
     for end in (f"-{protocol}", ""):  # the second one if the run was trained under it
         try:
             told = read_json(run / "eval", f"last-t1-seed0-{games}{end}.json")[1]
             if told["protocol"]["name"] == protocol and f", step {steps:,}, " in told["policy"]:
-                found = np.asarray(told["scores"], float)
-                if found.shape == (games,) and np.isfinite(found).all():
-                    return found
+                found, cut = np.asarray(told["scores"], float), int(told["cut"])
+                if found.shape == (games,) and np.isfinite(found).all() and 0 <= cut <= games:
+                    return found, cut
         except (DataError, OSError, KeyError, TypeError, ValueError):
             continue
-    return np.asarray(evaluate_and_save(run, "last", games, protocol=protocol).scores, float)
+    played = evaluate_and_save(run, "last", games, protocol=protocol)
+    return np.asarray(played.scores, float), played.cut
 
 
 def _remembered(request: Request, one: Trained) -> Memory:
     """Nine games of each agent of a setting where nothing is random, and again after random first steps."""
     done = request.progress.part(f"nine games of agents of {one.setting.label}")
-    likeness, actions = [], []
-    scores = np.zeros((len(one.runs), len(FIRST)))
+    actions: list[list[np.ndarray]] = [[] for _ in one.runs]
+    scores = np.full((len(one.runs), len(FIRST)), np.nan)
     for k, place in enumerate(one.runs):
+        agent = saved(place)
         for i, steps in enumerate(FIRST):
-            games = _alike.play(load_policy(place), ALIKE, CAP, steps).games
-            scores[k, i] = np.mean([game.score for game in games])
-            if not steps:
-                actions.append([game.actions for game in games])
-                likeness.append(_alike.alike(actions[-1]))
+            if agent:
+                games = _alike.play(load_policy(place), ALIKE, CAP, steps).games
+                scores[k, i] = np.mean([game.score for game in games])
+                if not steps:
+                    actions[k] = [game.actions for game in games]
             done(k * len(FIRST) + i + 1, len(one.runs) * len(FIRST))
+    likeness = [_alike.alike(games) if games else np.nan for games in actions]
     return Memory(np.array(likeness), scores, actions)
 
 
@@ -164,12 +228,15 @@ def kept(means: np.ndarray, own: int) -> np.ndarray:
     return shares(others, means[own])
 
 
-def matrix_rows(found: Sequence[Trained], matrix: np.ndarray, request: Request) -> list[Row]:
-    """The nine scores beside the how-to's; raw scores [trained on, played on, runs, games]."""
+def matrix_rows(found: Sequence[Trained], played: Scores, request: Request) -> list[Row]:
+    """The nine scores beside the how-to's."""
     rows = []
-    for one, games, published in zip(found, matrix, PUBLISHED, strict=True):
-        for protocol, scores, there in zip(PROTOCOLS, games, published, strict=True):
-            more: dict[str, Any] = {"compared": request.steps >= LONG and not request.options, "tolerance": READ}
+    as_there = request.steps >= LONG and not request.options
+    for i, (one, published) in enumerate(zip(found, PUBLISHED, strict=True)):
+        for j, (protocol, there) in enumerate(zip(PROTOCOLS, published, strict=True)):
+            scores = played.raw[i, j]
+            compared = as_there and played.judged((i, j)) and bool(np.isfinite(scores).all())
+            more: dict[str, Any] = {"compared": compared, "tolerance": READ}
             if protocol == one.setting.label:
                 more["seconds_here"] = one.seconds
             if len(scores) > 1:
@@ -192,23 +259,42 @@ def matrix_rows(found: Sequence[Trained], matrix: np.ndarray, request: Request) 
     return rows
 
 
-def kept_rows(matrix: np.ndarray, compared: bool) -> list[Row]:
-    """What is kept of a score under the other protocols, and that a random game is learnt slower."""
-    means = matrix.mean(axis=-1)  # [trained on, played on, runs]
+def cut_rows(played: Scores) -> list[Row]:
+    """How many games of each agent were cut off, the mean over seeds."""
+    games = played.raw.shape[-1]
+    return [
+        mean_row(f"trained on {one}", f"of {games} games on {other}, cut off", None, played.cut[i, j])
+        for i, one in enumerate(PROTOCOLS)
+        for j, other in enumerate(PROTOCOLS)
+    ]
+
+
+def kept_rows(played: Scores, compared: bool) -> list[Row]:
+    """What is kept of a score under the other protocols, and that a random game is learnt slower.
+
+    A claim is judged where most games of each cell that it is made of came to their end.
+    """
+    means = played.raw.mean(axis=-1)  # [trained on, played on, runs]
     ours = [kept(means[i], i) for i in range(len(PROTOCOLS))]
     there = [float(kept(PUBLISHED[i], i)) for i in range(len(PROTOCOLS))]
     v4, classic, v5 = range(3)
     share = "share of its score kept on the others"
+    of = [[(i, j) for j in range(len(PROTOCOLS))] for i in range(len(PROTOCOLS))]  # cells of a row
+    home = [(classic, classic), (v5, v5)]
     return [
         mean_row("trained on v4", share, there[v4], ours[v4], compared=False),
-        below_row("trained on classic", share, ours[classic], KEPT_HALF, compared=compared, published=there[classic]),
+        below_row(
+            "trained on classic", share, ours[classic], KEPT_HALF, compared=compared and played.judged(*of[classic]),
+            published=there[classic],
+        ),
         mean_row("trained on v5", share, there[v5], ours[v5], compared=False),
         difference_row(
-            "trained on v5 less classic", share, ours[v5], ours[classic], compared=compared,
-            published=there[v5] - there[classic],
+            "trained on v5 less classic", share, ours[v5], ours[classic],
+            compared=compared and played.judged(*of[v5], *of[classic]), published=there[v5] - there[classic],
         ),
         difference_row(
-            "classic less v5, each on its own", "score", means[classic, classic], means[v5, v5], compared=compared,
+            "classic less v5, each on its own", "score", means[classic, classic], means[v5, v5],
+            compared=compared and played.judged(*home),
             published=float(PUBLISHED[classic, classic] - PUBLISHED[v5, v5]),
         ),
     ]  # fmt: skip
@@ -239,16 +325,15 @@ def _panels(
     request: Request, found: Sequence[Trained], matrix: np.ndarray, memory: Sequence[Memory]
 ) -> list[Curves | Grid]:
     # As far as any two games are alike, and a little further.
-    longest = (
-        max(_alike.common_prefix(a, b) for one in memory for g in one.actions for a, b in combinations(g, 2)) + 2
-    )
+    pairs = (pair for one in memory for games in one.actions for pair in combinations(games, 2))
+    longest = max((_alike.common_prefix(a, b) for a, b in pairs), default=0) + 2
     k = np.unique(np.linspace(0, longest, min(longest, 100) + 1).astype(int))
     beginnings = [
-        Line(name, k.astype(float), np.stack([_alike.equal_share(games, k) for games in one.actions]))
+        Line(name, k.astype(float), np.stack([_equal_share(games, k) for games in one.actions]))
         for name, one in zip(PROTOCOLS, memory, strict=True)
     ]
     left = [Line(name, np.array(FIRST, float), one.scores) for name, one in zip(PROTOCOLS, memory, strict=True)]
-    top = max(float(one.scores.mean(axis=0).max()) for one in memory)
+    top = max((float(one.scores.mean(axis=0).max()) for one in memory if np.isfinite(one.scores).all()), default=0.0)
     labels = ("trained on", "played on")
     of_runs = f"({request.runs_text()})"
     return [
@@ -270,6 +355,11 @@ def _panels(
             ylim=(0, 1.1 * top if top > 0 else 1),
         ),
     ]
+
+
+def _equal_share(games: Sequence[np.ndarray], k: np.ndarray) -> np.ndarray:
+    """See `_alike`; NaN where there are no games."""
+    return _alike.equal_share(games, k) if games else np.full(len(k), np.nan)
 
 
 def _film(run: Path) -> Frames:
