@@ -151,8 +151,16 @@ def test_views_are_compared_after_equal_steps_and_after_equal_time(monkeypatch):
     late = next(row for (setting, what), row in rows.items() if setting == name and "after" in what)
     assert math.isnan(late.ours)  # no game within 100 of its 240 seconds
     assert late.verdict == "-"
-    assert rows["84x84 grey", "score, last 100 games"].published == 27
-    assert rows["84x84 grey", "score, last 100 games"].verdict == "-"
+    assert rows["3col, keep", "score, last 100 games"].published == 110
+    assert rows["3col, keep", "score, last 100 games"].verdict == "-"
+
+
+def test_published_scores_stand_beside_the_same_skipping_only():
+    """The how-to's 84x84 greys are of a game that skipped frames twice; here only `SKIPPED` does."""
+    assert "skip" not in {**views.SHARED, **views.PLAIN.options}
+    assert views.PLAIN.published is None
+    assert views.SKIPPED.options["skip"] == 16
+    assert views.SKIPPED.published == 24
 
 
 TINY = ["lesson", "schedules", "--steps", "96", "--seeds", "1", "--num-envs", "2", "--rollout-steps", "24", "--json"]
