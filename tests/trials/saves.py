@@ -23,6 +23,7 @@ from trials.tools import QUIET, algorithms, difference, ended, fork, forked, ins
 OFTEN = ["--save-seconds", "0"]  # a save after every rollout
 ATARI = [f"{algo} on breakout" for algo in ("ppo", "dqn")]
 PROCESSES = [f"{algo} with processes" for algo in ("a2c", "ppo", "pqn")]
+END_GAMES = ["ppo with end games", "ppo with end games and processes"]
 
 
 def words_of(part: str, directory: Path) -> list[str]:
@@ -30,8 +31,13 @@ def words_of(part: str, directory: Path) -> list[str]:
     if is_run(directory):
         return ["train", "--resume", str(directory), *QUIET, *OFTEN]
     algo, _, game = part.partition(" on ")
+    processes = ["--workers", "2", "--workers-as", "processes"] if part.endswith("processes") else []
+    if part in END_GAMES:
+        small = ["--steps", "2048", "--num-envs", "4", "--rollout-steps", "32", "--net", "nips", "--seed", "1"]
+        small += ["--replay-failures", "0.5", *processes, "--run", str(directory), *QUIET, *OFTEN]
+        return ["train", "breakout", "--algo", "ppo", *small]
     if part in PROCESSES:
-        return training(algo.split()[0], directory, *OFTEN, "--workers", "2", "--workers-as", "processes")
+        return training(algo.split()[0], directory, *OFTEN, *processes)
     if not game:
         return training(algo, directory, *OFTEN)
     small = ["--num-envs", "4"] if algo == "ppo" else ["--capacity", "4000", "--learning-starts", "500"]
@@ -116,9 +122,9 @@ def campaign(ask: Ask, seen: Seen, good: Path, kill: Kill) -> None:
     "kill -9 at random times, resumed until done: final hash and metrics equal those of an uninterrupted run",
     short=1,
     long=100,
-    parts=lambda: algorithms() + ATARI + PROCESSES,
+    parts=lambda: algorithms() + ATARI + PROCESSES + END_GAMES,
     short_parts=("sarsa",),
-    fewer=dict.fromkeys(ATARI + PROCESSES, 30),
+    fewer=dict.fromkeys(ATARI + PROCESSES + END_GAMES, 30),
 )
 def kill_anywhere(ask: Ask) -> Seen:
     """SIGKILL at a time drawn uniformly from the length of a training."""
