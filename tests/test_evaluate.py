@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_a_game_that_ends_by_itself_just_before_the_cap_was_not_cut_off():
     ]
     result = Evaluation("breakout", "me", {"sticky": 0.0, "skip": 4, "cap": 400}, games, 0, 1.0, None)
     assert result.cut == 1
+    assert replace(result, max_steps=5_000).cut == 1, "the cap came first"
     limited = [Game(200.0, 200, 5, 0, np.zeros(200, np.int64), truncated=True)]
     assert Evaluation("CartPole-v0", "me", {"time_limit": 200}, limited, 0, 1.0, None).cut == 0, "its own time limit"
     assert Evaluation("Own-v0", "me", {"time_limit": 200}, limited, 0, 1.0, None, max_steps=500).cut == 0

@@ -75,8 +75,8 @@ class Scores:
     raw: np.ndarray
     cut: np.ndarray
 
-    def judged(self, *cells: tuple[int, int]) -> bool:
-        """Whether at most half of the games of each of these (trained on, played on) were cut off."""
+    def ended(self, *cells: tuple[int, int]) -> bool:
+        """Whether at least half of the games of each of these (trained on, played on) came to their end."""
         games = self.raw.shape[-1]
         return all(bool(self.cut[cell].mean() <= STALLED * games) for cell in cells)
 
@@ -235,7 +235,7 @@ def matrix_rows(found: Sequence[Trained], played: Scores, request: Request) -> l
     for i, (one, published) in enumerate(zip(found, PUBLISHED, strict=True)):
         for j, (protocol, there) in enumerate(zip(PROTOCOLS, published, strict=True)):
             scores = played.raw[i, j]
-            compared = as_there and played.judged((i, j)) and bool(np.isfinite(scores).all())
+            compared = as_there and played.ended((i, j)) and bool(np.isfinite(scores).all())
             more: dict[str, Any] = {"compared": compared, "tolerance": READ}
             if protocol == one.setting.label:
                 more["seconds_here"] = one.seconds
@@ -284,17 +284,17 @@ def kept_rows(played: Scores, compared: bool) -> list[Row]:
     return [
         mean_row("trained on v4", share, there[v4], ours[v4], compared=False),
         below_row(
-            "trained on classic", share, ours[classic], KEPT_HALF, compared=compared and played.judged(*of[classic]),
+            "trained on classic", share, ours[classic], KEPT_HALF, compared=compared and played.ended(*of[classic]),
             published=there[classic],
         ),
         mean_row("trained on v5", share, there[v5], ours[v5], compared=False),
         difference_row(
             "trained on v5 less classic", share, ours[v5], ours[classic],
-            compared=compared and played.judged(*of[v5], *of[classic]), published=there[v5] - there[classic],
+            compared=compared and played.ended(*of[v5], *of[classic]), published=there[v5] - there[classic],
         ),
         difference_row(
             "classic less v5, each on its own", "score", means[classic, classic], means[v5, v5],
-            compared=compared and played.judged(*home),
+            compared=compared and played.ended(*home),
             published=float(PUBLISHED[classic, classic] - PUBLISHED[v5, v5]),
         ),
     ]  # fmt: skip

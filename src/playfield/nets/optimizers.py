@@ -7,6 +7,7 @@ begins sooner without it, and needs less memory. A `Learner` takes PyTorch's own
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ class Optimizer(Protocol):
         """Update every tensor that has a gradient."""
 
 
-class _Flat:
+class _Flat(ABC):
     """The bookkeeping of an optimizer of float32 tensors."""
 
     def __init__(self, params: Iterable[Tensor], **options: Any) -> None:
@@ -50,8 +51,9 @@ class _Flat:
                 if p.grad is not None:
                     self._update(p, p.grad, self.state[p], group)
 
+    @abstractmethod
     def _update(self, p: Tensor, grad: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Change `p`, and what is kept of it, by one step."""
 
 
 class Adam(_Flat):

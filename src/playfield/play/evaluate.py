@@ -101,9 +101,8 @@ class Evaluation:
 
         A time limit of the environment's own is part of its games and cuts none off.
         """
-        if self.max_steps is None and not self.protocol.get("cap"):
-            return 0
-        return sum(g.truncated and g.length >= (self.max_steps or 0) for g in self.games)
+        least = 0 if self.protocol.get("cap") else self.max_steps
+        return 0 if least is None else sum(g.truncated and g.length >= least for g in self.games)
 
     def summary(self) -> dict[str, Any]:
         """JSON values: mean, median, lower quartile, min, max, standard deviation (that of these games, divided by

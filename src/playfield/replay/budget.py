@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from playfield.runs.storage import free_disk
 DISK_SHARE = 0.95  # of the free disk that a mapped replay buffer may take
 
 SMALL_NET = 2**24
-"""Weights of a network that is made only to see how large its layers' outputs are."""
+"""Below so many weights a network is made to see how large the outputs of its layers are."""
 
 
 def bytes_per_entry(env: VectorEnv, packed: bool, alpha: float) -> tuple[float, float]:
@@ -50,28 +49,11 @@ def sampling_bytes(spec: EnvSpec, net: str, count: int) -> int:
     """
     with torch.device("meta"):
         body = bodies.make(net, spec.obs_shape)
-    largest = None
+    device = "meta"
     if sum(p.numel() for p in body.parameters()) < SMALL_NET:
-        with contextlib.suppress(Exception):  # a body of another package that keeps tensors of its own
-            largest = _largest_layer(_made(body), spec, "cpu")
-    if largest is None:
-        with torch.device("meta"):
+        device = "cpu"  # on `meta` torch would load its compiler for a pass, which takes seconds
+        with torch.random.fork_rng(devices=[]):
             body = bodies.make(net, spec.obs_shape)
-        largest = _largest_layer(body, spec, "meta")  # torch loads its compiler for this, which takes seconds
-    return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + largest)
-
-
-def _made(body: nn.Module) -> nn.Module:
-    """A body that was made on `meta`, with weights of 0 on the CPU: sizes do not depend on them."""
-    for module in body.modules():
-        for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            zeros = torch.zeros(value.shape, dtype=value.dtype)
-            setattr(module, name, nn.Parameter(zeros, False) if isinstance(value, nn.Parameter) else zeros)
-    return body
-
-
-def _largest_layer(body: nn.Module, spec: EnvSpec, device: str) -> int:
-    """The bytes of one observation's input of a layer and twice its output, of the layer where they are the most."""
     sizes = [0]
 
     def record(_module: nn.Module, args: Any, output: Tensor) -> None:
@@ -82,7 +64,7 @@ def _largest_layer(body: nn.Module, spec: EnvSpec, device: str) -> int:
             module.register_forward_hook(record)
     with torch.device(device), torch.no_grad():
         body(torch.zeros((1, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype)))
-    return max(sizes)
+    return count * (2 * math.prod(spec.obs_shape) * np.dtype(spec.obs_dtype).itemsize + max(sizes))
 
 
 def replay_need(
