@@ -218,7 +218,7 @@ COMMANDS = re.findall(r"^playfield (compare .*)$", PAGE.read_text("utf-8"), re.M
 def trained(tmp_path_factory):
     """Runs as the page speaks of them; one was trained, so that it has a best checkpoint."""
     folder = tmp_path_factory.mktemp("page")
-    labels = ["ppo", "pqn", "dqn --double"]
+    labels = ["ppo", "pqn", "dqn --no-double"]
     root = folder / "runs" / "compare"
     runs(root, {label: {C: [100.0, 150.0], A: [-90.0, -200.0]} for label in labels}, eval_games=5)
     for run in root.glob("*/*/*/run.json"):
