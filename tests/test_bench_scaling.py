@@ -24,10 +24,10 @@ def test_both_kinds_are_measured_and_end_alike(monkeypatch, capsys):
     monkeypatch.setattr(scaling, "cores", lambda: 2)
     out = bench.main("scaling", steps=64, rounds=1, json=True)
     assert json.loads(capsys.readouterr().out) == out
-    assert list(out["sides"]) == ["1 threads", "2 threads", "2 processes"]
-    for side in out["sides"].values():
+    assert list(out["sides"]) == ["1 threads", "2 threads", "2 processes", "2 alone"]
+    for name, side in out["sides"].items():
         assert side["processor_ms"] > 0
-        assert side["speed"] > 0
+        assert (side["speed"] is None) == ("alone" in name)
         assert side["predicted"]["speed"] > 0
 
 
@@ -35,6 +35,7 @@ def test_predictions_follow_from_processor_time_and_no_speed_is_told_of_workers_
     table = {
         "1 threads": {"processor_ms": 1000.0, "speed": 800.0},
         "2 threads": {"processor_ms": 1250.0, "speed": 1200.0},
+        "2 alone": {"processor_ms": 1100.0, "speed": 909.0},
         "4 processes": {"processor_ms": 1600.0, "speed": 900.0},
     }
     assert scaling.with_predictions(table, cores=3) == {
@@ -49,6 +50,12 @@ def test_predictions_follow_from_processor_time_and_no_speed_is_told_of_workers_
             "speed": 1200.0,
             "efficiency": 0.75,
             "predicted": {"speed": 1600.0, "efficiency": 0.8},
+        },
+        "2 alone": {
+            "processor_ms": 1100.0,
+            "speed": None,
+            "efficiency": None,
+            "predicted": {"speed": 1e6 * 2 / 1100.0, "efficiency": 1000.0 / 1100.0},
         },
         "4 processes": {
             "processor_ms": 1600.0,
@@ -69,11 +76,12 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
         lambda n, kind, steps, num_envs: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0},
     )
     bench.main("scaling", rounds=1)
-    above, head, one, *more, assumed = capsys.readouterr().out.splitlines()
+    above, head, one, *more, share, assumed = capsys.readouterr().out.splitlines()
     assert head.split()[-4:] == ["steps/s", "efficiency"] * 2
     assert above.index("predicted:") == head.rindex("steps/s")
     assert one.split()[-6:] == ["1,100", "ms", "777", "1.00", "909", "1.00"]
     assert [line.split()[-6:] for line in more] == [["1,400", "ms", "-", "-", "2,857", "0.79"]] * 2
+    assert share.split() == "one's share of 4, alone 1,100 ms - - 3,636 1.00".split()
     assert "nothing but processor time limits" in assumed
     assert "docs/design/workers.md" in assumed
 
@@ -99,7 +107,8 @@ def test_more_environments_make_larger_minibatches_and_all_numbers_of_workers_sh
     monkeypatch.setattr(scaling, "WORKERS", (1, 2, 8))
     monkeypatch.setattr(scaling, "_measure", measure)
     out = bench.main("scaling", rounds=1, num_envs=12)
-    assert asked == [(n, kind, 2 * 12 * 128, 12) for n, kind in [(1, "threads"), (2, "threads"), (2, "processes")]]
+    together = [(n, kind, 2 * 12 * 128, 12) for n, kind in [(1, "threads"), (2, "threads"), (2, "processes")]]
+    assert asked == [*together, (1, "threads", 2 * 12 * 128, 6)]
     assert out["num_envs"] == 12
     with pytest.raises(UsageError, match="playfield bench kill has no option --num-envs"):
         bench.main("kill", num_envs=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import playfield
 from game_replays import CARTPOLE, replay
 from playfield.cli import main
+from playfield.envs import make_envs
 from playfield.play.evaluate import evaluate, report, table
 from playfield.play.policy import RandomPolicy
 
@@ -70,6 +72,14 @@ def test_the_report_the_table_and_the_json_say_so():
     assert "3 random steps, then the agent plays" in report(begun)
     assert "random steps" not in report(plain)
     assert table([begun]).endswith("right, after 3 random steps")
+
+
+def test_the_human_scale_is_for_games_without_such_steps():
+    """A human's score, and that of random play, are of games that the player begins."""
+    with contextlib.closing(make_envs("breakout", 1)) as env:
+        player = RandomPolicy(env.spec)
+    assert evaluate(player, 1, max_steps=8).human_normalized is not None
+    assert evaluate(player, 1, max_steps=8, random_steps=2).human_normalized is None
 
 
 def test_the_command_stores_such_scores_apart(tmp_path, monkeypatch, capsys):

@@ -4,6 +4,9 @@ Processor time is that of all workers together. On a machine with fewer cores th
 caches lose by that is part of the processor time, and no speed is told, since it would say nothing. What a machine
 with a core for each worker would do is predicted from the processor time. Both kinds end with the same bits, which
 is checked. Starting the processes does not count.
+
+What small shares cost is told apart from what taking turns costs: one worker trains alone with its part of the
+environments and of each minibatch. It waits for nobody and adds no gradients of others, but it updates all weights.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ from playfield.training.processes import Pool
 
 ENVS, ROLLOUT = 16, 128
 WORKERS = (1, 2, 4, 8, 16)
+ALONE = "alone"  # beside the kinds of workers
 ASSUMED = (
-    "predicted: for a core for each worker, if nothing but processor time limits; how the interpreter's lock limits "
-    "threads: docs/design/workers.md"
+    "predicted: for a core for each worker, if nothing but processor time limits. A share alone takes no turns, adds no "
+    "gradients and waits for nobody, but updates all weights. How the interpreter's lock limits threads: "
+    "docs/design/workers.md"
 )
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -56,14 +61,15 @@ def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = Fals
         raise UsageError("this system does not tell the processor time of other processes: bench scaling needs Linux")
     setup()
     counts = [n for n in WORKERS if num_envs % n == 0]
-    sides = [(n, kind) for n in counts for kind in ("threads", "processes") if n > 1 or kind == "threads"]
-    names = {f"{n} {kind}": f"{n} worker{'s' * (n > 1)}, {kind}" for n, kind in sides}
+    sides = [(n, kind) for n in counts for kind in ("threads", "processes", ALONE) if n > 1 or kind == "threads"]
+    names = {f"{n} {kind}": _name(n, kind) for n, kind in sides}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     order = [side for n in range(rounds) for side in (list(reversed(sides)) if n % 2 else sides)]
     with Progress([f"{n} {kind}" for n, kind in order], names) as progress:
         for n, kind in order:
             progress.begin()
-            found[f"{n} {kind}"].append(_measure(n, kind, steps, num_envs))
+            share = (1, "threads", steps, num_envs // n) if kind == ALONE else (n, kind, steps, num_envs)
+            found[f"{n} {kind}"].append(_measure(*share))
             progress.end()
     for n in counts:
         if len({one["hash"] for side in (f"{n} threads", f"{n} processes") for one in found.get(side, [])}) > 1:
@@ -106,13 +112,14 @@ def with_predictions(table: Mapping[str, Mapping[str, float]], cores: int) -> di
 
     Returns:
         By side `processor_ms`, `speed` and `efficiency` as they were measured, which are None where workers outnumber
-        the cores, and `predicted` with both. The efficiency of n workers is their speed over n times that of one.
+        the cores and for a share alone, and `predicted` with both. The efficiency of n workers is their speed over n
+        times that of one.
     """
     one = table["1 threads"]
     told: dict[str, dict[str, Any]] = {}
     for name, side in table.items():
-        n = int(name.split()[0])
-        speed = side["speed"] if n <= cores else None
+        n, kind = int(name.split()[0]), name.split()[1]
+        speed = side["speed"] if n <= cores and kind != ALONE else None
         told[name] = {
             "processor_ms": side["processor_ms"],
             "speed": speed,
@@ -123,6 +130,12 @@ def with_predictions(table: Mapping[str, Mapping[str, float]], cores: int) -> di
             },
         }
     return told
+
+
+def _name(workers: int, kind: str) -> str:
+    if kind == ALONE:
+        return f"one's share of {workers}, alone"
+    return f"{workers} worker{'s' * (workers > 1)}, {kind}"
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -61,7 +61,8 @@ class Evaluation:
         games: all games, in the order of their environments.
         seed: of games and sampling.
         seconds: wall time.
-        human_normalized: (mean - random) / (human - random); None where no such scores are known.
+        human_normalized: (mean - random) / (human - random); None where no such scores are known, and of games that
+            begin with random steps.
         warnings: what was wrong with the agent's files: damaged checkpoints that were not used, a changed `run.json`.
         rule: how actions were chosen, as in `sampled` or `epsilon-greedy, epsilon 0.05 (training: 0.1)`.
         temperature: of sampling; 1 is the policy that was trained.
@@ -262,7 +263,7 @@ def evaluate(
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,
-        human_normalized=spec.family.human_normalized(spec.id, mean, spec.protocol),
+        human_normalized=None if random_steps else spec.family.human_normalized(spec.id, mean, spec.protocol),
         warnings=getattr(policy, "warnings", ()),
         max_steps=most,
         rule=getattr(policy, "rule", ""),  # a policy of one's own may have none
