@@ -81,7 +81,7 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
     assert above.index("predicted:") == head.rindex("steps/s")
     assert one.split()[-6:] == ["1,100", "ms", "777", "1.00", "909", "1.00"]
     assert [line.split()[-6:] for line in more] == [["1,400", "ms", "-", "-", "2,857", "0.79"]] * 2
-    assert share.split() == "one's share of 4, alone 1,100 ms - - 3,636 1.00".split()
+    assert share.split() == ["one's", "share", "of", "4,", "alone", "1,100", "ms", "-", "-", "3,636", "1.00"]
     assert "nothing but processor time limits" in assumed
     assert "docs/design/workers.md" in assumed
 

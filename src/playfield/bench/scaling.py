@@ -35,8 +35,8 @@ ENVS, ROLLOUT = 16, 128
 WORKERS = (1, 2, 4, 8, 16)
 ALONE = "alone"  # beside the kinds of workers
 ASSUMED = (
-    "predicted: for a core for each worker, if nothing but processor time limits. A share alone takes no turns, adds no "
-    "gradients and waits for nobody, but updates all weights. How the interpreter's lock limits threads: "
+    "predicted: for a core for each worker, if nothing but processor time limits. A share alone takes no turns, adds "
+    "no gradients and waits for nobody, but updates all weights. How the interpreter's lock limits threads: "
     "docs/design/workers.md"
 )
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
