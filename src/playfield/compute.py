@@ -25,12 +25,17 @@ if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is reported
     import torch
 
 MEMORY_SHARE = 0.9  # of the free memory that may be planned with
-ONE_MS = 1285  # of processor time with one worker, for 1,000 steps of PPO on Breakout; see docs/design/workers.md
 PROCESSOR_MS = {
-    "threads": {2: 1320, 4: 1686, 8: 1781, 16: 2219},
-    "processes": {2: 1341, 4: 1720, 8: 2277, 16: 3321},
+    "bf16": {
+        "threads": {1: 1285, 2: 1320, 4: 1686, 8: 1781, 16: 2219},
+        "processes": {1: 1285, 2: 1341, 4: 1720, 8: 2277, 16: 3321},
+    },
+    "fp32": {  # on a processor without bf16
+        "threads": {1: 5615, 2: 6360, 4: 7166, 8: 8895, 16: 12307},
+        "processes": {1: 5615, 2: 6448, 4: 7325, 8: 7827, 16: 9806},
+    },
 }
-"""That of all workers together, by their number."""
+"""Of all workers together, by their number, for 1,000 steps of PPO on Breakout: see docs/design/workers.md."""
 LOCK_MS = {2: 50, 8: 135}  # of it, for which so many threads hold the interpreter's lock
 _ELSEWHERE = ContextVar("elsewhere", default=False)  # whether what is prepared runs on other machines
 _MALLOPT = {"trim_threshold": (-1, 2**31 - 1), "mmap_max": (-4, 0), "arena_max": (-8, 1)}
@@ -233,7 +238,7 @@ def _about_processor(key: str) -> str:
         return ""
 
 
-def predicted_ms(workers: int, kind: str, cores: int) -> float:
+def predicted_ms(workers: int, kind: str, cores: int, precision: str = "bf16") -> float:
     """Predicted time in ms of 1,000 steps of PPO on Breakout; docs/design/workers.md has what it is made of.
 
     Each worker after the first adds as much processor time as fits what was measured best, and all share it equally;
@@ -243,17 +248,19 @@ def predicted_ms(workers: int, kind: str, cores: int) -> float:
     Args:
         kind: `threads` or `processes`.
         cores: all workers have together.
+        precision: `bf16` or `fp32`, which was measured on a slower processor.
     """
-    measured = PROCESSOR_MS[kind]
-    more = sum((n - 1) * (ms - ONE_MS) for n, ms in measured.items()) / sum((n - 1) ** 2 for n in measured)
-    taken = (ONE_MS + more * (workers - 1)) / workers * math.ceil(workers / cores)
+    measured = PROCESSOR_MS[precision][kind]
+    one = measured[1]
+    more = sum((n - 1) * (ms - one) for n, ms in measured.items()) / sum((n - 1) ** 2 for n in measured)
+    taken = (one + more * (workers - 1)) / workers * math.ceil(workers / cores)
     if kind == "processes":
         return taken
     (few, low), (many, high) = LOCK_MS.items()
     return max(taken, low + (high - low) / (many - few) * (workers - few))
 
 
-def best_workers(cores: int, num_envs: int, nodes: int = 1) -> int:
+def best_workers(cores: int, num_envs: int, nodes: int = 1, precision: str = "bf16") -> int:
     """The number of workers with the best predicted speed, of those that divide the environments; see `predicted_ms`.
 
     Workers of one machine are threads. Those of several are processes.
@@ -261,10 +268,11 @@ def best_workers(cores: int, num_envs: int, nodes: int = 1) -> int:
     Args:
         cores: that all workers have together: there are no more workers.
         nodes: machines that share the cores, and the workers, equally.
+        precision: in which they compute.
     """
     counts = [n for n in range(nodes, max(nodes, min(cores, num_envs)) + 1, nodes) if num_envs % n == 0]
     kind = "threads" if nodes == 1 else "processes"
-    return min(counts, key=lambda n: predicted_ms(n, kind, cores), default=nodes)
+    return min(counts, key=lambda n: predicted_ms(n, kind, cores, precision), default=nodes)
 
 
 def choose(
@@ -315,7 +323,7 @@ def choose(
     if workers == 0:
         workers = nodes
         if pixels and device == "cpu":
-            workers = best_workers(nodes * cores(), num_envs, nodes)
+            workers = best_workers(nodes * cores(), num_envs, nodes, precision)
             if any(num_envs % n == 0 for n in range(workers + nodes, nodes * cores() + 1, nodes)):
                 notes.append("more workers are predicted to be slower, see docs/design/workers.md")
     if num_envs % workers:
