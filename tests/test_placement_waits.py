@@ -7,7 +7,9 @@ import json
 import pytest
 
 from cluster_link import HERE, Told, begun, job, place
-from playfield.experiments import node, placement
+from playfield.errors import StorageError, UsageError
+from playfield.experiments import cluster, node, placement
+from playfield.experiments.cluster import Cluster
 from playfield.experiments.cluster_state import Pins
 
 PINS = Pins("cpu", "fp32", 1, 10**9)
@@ -58,9 +60,9 @@ def test_a_node_that_does_not_answer_is_given_up(tmp_path):
         made.places.ask(one, refresh)
         one.probed -= placement.PROBE
     made.places.give_up_silent()
-    assert [one.refused for one in made.nodes.values()] == ["no answer", ""]
+    assert [one.refused for one in made.nodes.values()] == ["no answer in 120 s", ""]
     assert [one.name for one in made.places.usable] == ["b"]
-    assert made.places.notes == ["node a is not used: no answer"]
+    assert made.places.notes == ["node a is not used: no answer in 120 s"]
 
 
 def test_what_waits_for_a_lost_node_keeps_no_other_from_beginning(tmp_path):
@@ -83,3 +85,78 @@ def test_a_lost_node_that_comes_back_with_other_versions_is_not_waited_for(tmp_p
     for _ in range(3):
         made.look(one)
     assert (one.code, one.line.partition(":")[0]) == (2, "no node can take it")
+
+
+def late(made, link):
+    """Let the node a answer no more, until its time is over; returns the question."""
+    link.end = lambda number, **how: None
+    made.places.ask(made.nodes["a"])
+    made.nodes["a"].probed -= placement.PROBE
+    made.places.give_up_silent()
+    del link.end
+    return made.nodes["a"].late
+
+
+def test_a_node_that_answers_late_is_asked_again_and_used(tmp_path):
+    """The first import of torch over a network disk may take minutes."""
+    link = Told(HERE, a={}, b={})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path, 1))
+    number = late(made, link)
+    assert made.slots() == 1
+    link.waiting.append({"task": number, "text": json.dumps(HERE | {"sees": False})})
+    made.look(one)
+    assert made.look(one).news == ()
+    assert (made.slots(), made.nodes["a"].away) == (2, False), "the file that it was asked for had been removed"
+    number = late(made, link)
+    link.waiting.append({"task": number, "failed": "ModuleNotFoundError: No module named 'playfield'"})
+    made.look(one)
+    assert (made.slots(), made.nodes["a"].refused) == (1, "no answer in 120 s")
+
+
+def test_it_is_said_which_nodes_are_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENT", 0.0)
+    monkeypatch.setattr(cluster, "PROBE", 0.5)
+    said = []
+    link = Told(HERE, **{f"n{k}": {} for k in range(7)})
+    link.end = lambda number, **how: None
+    with pytest.raises(UsageError, match="no node can be used: n0: no answer; "):
+        Cluster(link, tmp_path, lambda job: PINS, said.append).open()
+    assert said == ["waiting for the answer of n0, n1, n2, n3, n4 and 2 more, at most 0 s"]
+
+
+def test_a_full_disk_ends_no_command_because_nodes_are_asked(tmp_path, monkeypatch):
+    def full(*_):
+        raise StorageError("cannot write .seen: No space left on device")
+
+    link = Told(HERE, a={})
+    made, _ = place(tmp_path, link)
+    one = made.start(job(tmp_path, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "atomic_write", full)
+        made.places.ask(made.nodes["a"], refresh=True)  # what is free is told without it
+        link.add("b")
+        (line,) = made.look(one).news
+        assert line == (
+            f"node b is not used yet: whether it sees {tmp_path} is unknown: "
+            "cannot write .seen: No space left on device"
+        )
+        assert made.slots() == 1
+        with pytest.raises(StorageError):  # at the begin nothing is lost by it
+            place(tmp_path / "other", Told(HERE, a={}))
+    monkeypatch.setattr(placement, "AGAIN", 0.0)
+    made.look(one)
+    made.look(one)
+    assert made.slots() == 2
+
+
+def test_a_damaged_number_of_an_attempt_ends_its_training_alone(tmp_path):
+    link = Told(HERE, a={"cpus": 2})
+    made, _ = place(tmp_path, link)
+    one, two = made.start(job(tmp_path, 1)), made.start(job(tmp_path, 2))
+    one.log.write_text("Killed\n")
+    (one.job.directory / "attempt").write_text("x")
+    link.end(one.number, lost="its worker died")
+    assert made.look(two).running
+    assert (one.code, two.code) == (3, None)
+    assert "holds no number of an attempt" in one.line

@@ -35,6 +35,7 @@ from playfield.runs.storage import MAX_LINE, as_storage_error, read_bytes
 EARLIER = "-attempt-"  # in the names of logs of trainings that went on as another attempt
 ENDED = {one.value: one.name for one in signal.Signals}  # signals that end a process, as they are called
 PATIENCE = 5  # times that a training may be lost without a new checkpoint
+PATIENT = 10.0  # seconds after which it is said which nodes have not answered
 STORES = ("auto", "shared", "driver")
 """How files reach a node: by the directory if it sees it, else by the store; only by the one; only by the other."""
 
@@ -70,11 +71,16 @@ class Cluster:
 
     def open(self) -> None:
         """Wait until the nodes are known. Raises UsageError where none can be used."""
-        deadline = time.monotonic() + PROBE
-        while time.monotonic() < deadline and not self.gone:
+        begun, said = time.monotonic(), False
+        while time.monotonic() < begun + PROBE and not self.gone:
             self._turn()
-            if self.nodes and all(one.refused or one.facts is not None for one in self.nodes.values()):
+            silent = [one.name for one in self.nodes.values() if not one.refused and one.facts is None]
+            if self.nodes and not silent:
                 break
+            if not said and time.monotonic() > begun + PATIENT:
+                said = True
+                named = ", ".join(silent[:5]) + f" and {len(silent) - 5} more" * (len(silent) > 5)
+                self.say(f"waiting for the answer of {named or 'the cluster'}, at most {PROBE:.0f} s")
             time.sleep(POLL)
         if cores := sum(one.cpus for one in self.places.usable):
             used, stores = self.places.usable, self.places.said_of_stores()
@@ -95,6 +101,11 @@ class Cluster:
         free = [one.cpus - one.taken[0] for one in self.places.usable if not one.rests]
         without = sum(t.code is None and not t.number and t.waits == "node" for t in self.tasks)  # they take no core
         return max(sum(free), min(1, len(free))) + without
+
+    def at_once(self, workers: int) -> int:
+        """How many trainings with so many workers may run at once on the nodes that there are now; at least one."""
+        free = [one.cpus - one.taken[0] for one in self.places.usable if not one.rests]
+        return max(1, sum(cores // workers for cores in free))
 
     def start(self, job: Job) -> Task:
         """See `Place`. The job waits for a node that can take it."""
@@ -177,7 +188,7 @@ class Cluster:
             elif task.code is None and task.killed and time.monotonic() > task.killed + ENDING:
                 task.code, task.line = -9, "it does not end"  # nobody can be made to wait for it
                 name = task.node.name if task.node else "?"
-                task.news.append(f"{task.job.name}: it was ended, but node {name} does not say that it has")
+                task.news.append(f"{task.job.name}: it was killed, and node {name} has not confirmed that it ended")
             elif task.code is None and not task.number and not task.asked:
                 try:
                     self._place(task)
@@ -244,7 +255,10 @@ class Cluster:
 
     def _again(self, task: Task) -> str:
         """Let a training wait for a node again; what it wrote stays in another file, which is returned, if any."""
-        kept = task.log.with_name(f"{task.log.stem}{EARLIER}{fence.read(task.job.directory)}.txt")
+        number = 0
+        with contextlib.suppress(DataError):  # a damaged number is this training's trouble, at its next begin
+            number = fence.read(task.job.directory)
+        kept = task.log.with_name(f"{task.log.stem}{EARLIER}{number}.txt")
         task.node, task.number, task.code, task.line, task.unplaced, task.waits = None, 0, None, "", False, ""
         with contextlib.suppress(OSError):
             if task.log.stat().st_size:  # the next one begins its file anew

@@ -59,6 +59,7 @@ class Node:
         cpus, gpus: that it has for tasks.
         facts: see `node.facts`; None before they are known.
         probe: the task that asks for them; 0 while none does.
+        late: one that did not answer in time, and still may.
         refresh: whether it asks only for what is free now, of a node that is used.
         asked: when it was asked, by the clock; and `measured` when it answered, by the monotonic one.
         probed: when it was asked, by the monotonic clock.
@@ -78,6 +79,7 @@ class Node:
     gpus: int
     facts: dict[str, Any] | None = None
     probe: int = 0
+    late: int = 0
     refresh: bool = False
     asked: float = 0.0
     measured: float = 0.0
@@ -96,6 +98,11 @@ class Node:
     def usable(self) -> bool:
         """Whether trainings run on it."""
         return self.facts is not None and not self.refused and (not self.probe or self.refresh)
+
+    @property
+    def unasked(self) -> bool:
+        """Whether nothing is known of it, and nobody asks."""
+        return self.facts is None and not self.refused and not self.probe
 
     @property
     def aside(self) -> bool:
@@ -170,7 +177,7 @@ class Task:
 
         Raises DataError where another process has it.
         """
-        lock = RunLock(self.job.directory)
+        lock = RunLock(self.job.directory, gone=True)  # who had it on another machine is fenced from here on
         lock.acquire()
         self.lock = lock
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.compute import readable_size
-from playfield.errors import DataError, UsageError
+from playfield.errors import DataError, StorageError, UsageError
 from playfield.experiments import node
 from playfield.experiments.cluster_state import ASIDE, Node, NoNodeError, Pins, Task
 from playfield.experiments.ray_link import Link
@@ -51,7 +51,7 @@ class Nodes:
         self.all: dict[str, Node] = {}
         self.lost: dict[str, Node] = {}  # by name: those that were used, and are gone
         self.notes: list[str] = []
-        self._served = False
+        self._served = self._marked = False
         _sweep(root)
         self.mark = root / f"{MARK}{os.getpid()}-{secrets.token_hex(4)}"
         self.here = node.facts(self.mark)
@@ -87,18 +87,35 @@ class Nodes:
             self.all[new.id] = new
 
     def ask(self, one: Node, refresh: bool = False) -> None:
-        """Ask a node for its facts; it is not used until it answers, unless only what is free is asked for."""
-        if not self.mark.exists():
-            atomic_write(self.mark, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        """Ask a node for its facts; it is not used until it answers, unless only what is free is asked for.
+
+        Raises StorageError where the first mark cannot be written. A later one that cannot is tried again.
+        """
         one.refresh, one.asked, one.probed = refresh, time.time(), time.monotonic()
+        if not refresh and not self.mark.exists():  # what is free now is told without it
+            try:
+                atomic_write(self.mark, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+                self._marked = True
+            except StorageError as error:
+                if not self._marked:
+                    raise
+                self.notes.append(f"node {one.name} is not used yet: whether it sees {self.root} is unknown: {error}")
+                return
         text = json.dumps({"threads": node.threads(), "mark": str(self.mark), "cwd": self.cwd})
         one.probe = self.link.submit("probe", one.id, text)
 
     def answered(self, number: int, event: dict[str, Any], tasks: Sequence[Task]) -> bool:
         """Take up what a node answered, if this task asked one; whether it did."""
-        one = next((one for one in self.all.values() if one.probe == number), None)
+        one = next((one for one in self.all.values() if number in (one.probe, one.late)), None)
         if one is None:
             return False
+        if number == one.late:
+            one.late = 0
+            if "text" in event:  # by now the file that it was asked for may be gone
+                one.refused = ""
+                self.notes.append(f"node {one.name} answers after all")
+                self.ask(one)
+            return True
         one.probe = 0
         if one.refresh:
             self._measured(one, event, tasks)
@@ -114,14 +131,17 @@ class Nodes:
             self.ask(one, refresh=True)
 
     def give_up_silent(self) -> None:
-        """Wait no longer for nodes that do not answer: those that never did are not used."""
+        """Wait no longer for nodes that do not answer: those that never did are not used until they do."""
         for one in self.all.values():
             if one.probe and time.monotonic() - one.probed > PROBE:
-                one.probe = 0
+                number, one.probe = one.probe, 0
                 if one.refresh:
                     one.refresh, one.rests, one.measured = False, False, time.monotonic()
                 else:
-                    self._refuse(one, "no answer")
+                    one.late = number
+                    self._refuse(one, f"no answer in {PROBE:.0f} s")
+            elif one.unasked and time.monotonic() - one.probed > AGAIN:
+                self.ask(one)
 
     def _refuse(self, one: Node, why: str) -> None:
         one.refused = why

@@ -96,7 +96,7 @@ class Store:
             self._clear(directory)
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"a question that is none: {shown(do)}: {error}") from None
+            raise DataError(f"cannot answer {shown(do)}: {error}") from None
 
     def forget(self) -> None:
         """Remove what was put aside, which nobody will complete."""
