@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -22,7 +23,8 @@ from playfield.experiments import cluster, local, node, ray_link
 from playfield.experiments.cluster import Cluster
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.places import Look
-from playfield.runs import fence
+from playfield.runs import fence, info
+from playfield.training import rendezvous
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +197,7 @@ def test_a_training_that_cannot_be_ended_is_not_waited_for(tmp_path, monkeypatch
     assert made.collect(tasks[0]).code == -9
     found = made.look(tasks[1])
     assert (found.code, found.news) == (
-        -9, (f"{tasks[1].job.name}: it was ended, but node a does not say that it has",)
+        -9, (f"{tasks[1].job.name}: it was killed, and node a has not confirmed that it ended",)
     )  # fmt: skip
     assert tasks[2].code == -9, "all are waited for at once"
 
@@ -349,3 +351,27 @@ def test_one_module_imports_ray_and_no_other_imports_that():
     assert not [name for name, text in files.items() if re.search(r"import.* ray_bridge\b", text)]
     code = "import sys, playfield.cli.compare, playfield.cli.tune, playfield.cli._tuning; print('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_other_source_of_the_same_version_is_another_version(tmp_path, monkeypatch):
+    """Two checkouts at different commits have one version number, and may give other bits."""
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(info, "__file__", str(tmp_path / "runs" / "info.py"))
+    hashed = info.source.__wrapped__
+    found = [hashed()]
+    for name, text in (
+        ("a.py", "x = 1\n"),
+        ("a.py", "x = 2\n"),
+        ("b.txt", "no code"),
+        ("runs/b.py", ""),
+        ("c.py", ""),
+    ):
+        (tmp_path / name).write_bytes(text.encode())
+        found.append(hashed())
+    assert [one != other for one, other in itertools.pairwise(found)] == [True, True, False, True, True]
+    (tmp_path / "a.py").write_bytes(b"x = 2\r\n")
+    assert hashed() == found[-1], "as git may write it on Windows"
+    monkeypatch.undo()
+    for told in (node.facts(tmp_path), rendezvous.facts()):
+        assert told["versions"]["playfield's source"] == info.source()
+        assert len(info.source()) == 12

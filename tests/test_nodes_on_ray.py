@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
+import tempfile
 import threading
 
 import pytest
 
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.experiments import node, ray_link, together
+from playfield.experiments import away, node, ray_link, together
+from playfield.runs.lock import in_use
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -98,6 +101,11 @@ def test_cores_that_others_use_are_no_room(pretended, monkeypatch, capsys):
     [
         ("CartPole-v1 --on ray", "--on is for several machines: say how many with --nodes"),
         ("CartPole-v1 --on nonsense --nodes 2", "an address is written as HOST:PORT or ray://HOST:PORT"),
+        (
+            "CartPole-v1 --on slurm --nodes 2",
+            "--on slurm is for playfield compare: with --nodes it is ray or HOST:PORT",
+        ),
+        ("CartPole-v1 --on local --nodes 2", "--on local is for playfield compare"),
         ("CartPole-v1 --algo dqn --on ray --nodes 2", "dqn trains with threads only"),
     ],
 )
@@ -113,3 +121,23 @@ def test_what_a_task_says_last_comes_back(tmp_path):
     result = json.loads(node.join(json.dumps(told)))
     assert result["code"] == 2
     assert "nonsense-env" in result["last"]
+
+
+def test_what_a_task_leaves_when_it_is_killed_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{away.PREFIX}left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    seen = []
+
+    def trains(told, words, cwd, log):
+        seen.append((cwd, log.parent, in_use(log.parent) is not None))
+        log.write_text("playfield: it ended\n")
+        return 0, None
+
+    monkeypatch.setattr(node, "_wait_for", trains)
+    assert json.loads(node.join(json.dumps({"words": [], "cwd": str(tmp_path / "gone")}))) == {
+        "code": 0, "last": "it ended"
+    }  # fmt: skip
+    assert seen == [(seen[0][1], seen[0][1], True)]
+    assert list(tmp_path.iterdir()) == []

@@ -266,7 +266,7 @@ def test_a_store_that_is_gone_is_a_line_with_exit_code_6(tmp_path, there, monkey
         raise ConnectionError("the actor died\nwith more lines")
 
     assert one.run(ask) == {
-        "code": 6, "line": "where the command was typed nothing takes its files: ConnectionError the actor died"
+        "code": 6, "line": "the machine of the command does not take its files: ConnectionError the actor died"
     }  # fmt: skip
 
 

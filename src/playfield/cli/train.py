@@ -247,6 +247,11 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     if a.on is not None:
         if a.nodes in (None, 1):
             raise UsageError("--on is for several machines: say how many with --nodes")
+        if a.on in ("local", "slurm"):
+            raise UsageError(
+                f"--on {a.on} is for playfield compare: with --nodes it is ray or HOST:PORT, a Ray cluster; without "
+                "Ray use --rendezvous here and --join on the others"
+            )
         ray_link.asked(a.on)
         ray_link.require_ray()
         common |= {"on": a.on}

@@ -99,9 +99,9 @@ class Sending:
 
 
 @contextlib.contextmanager
-def room() -> Iterator[Path]:
-    """A directory of this node, for as long as a training needs it. What killed processes left is removed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+def room(prefix: str = PREFIX) -> Iterator[Path]:
+    """A temporary directory, for as long as it is needed. What killed processes left of the kind is removed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             if (
                 time.time() - path.stat().st_mtime > YOUNG
@@ -110,7 +110,7 @@ def room() -> Iterator[Path]:
                 and not in_use(path / "run")
             ):
                 shutil.rmtree(path, ignore_errors=True)
-    home = Path(tempfile.mkdtemp(prefix=PREFIX))
+    home = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         with RunLock(home):
             yield home

@@ -22,7 +22,7 @@ from playfield import compute
 from playfield.errors import DataError, EnvError, PlayfieldError, StorageError, UsageError
 from playfield.experiments import away
 from playfield.runs import fence
-from playfield.runs.info import VERSION
+from playfield.runs.info import VERSION, source
 from playfield.runs.storage import free_disk
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -42,7 +42,7 @@ def facts(mark: Path, cwd: Path = Path()) -> dict[str, Any]:
     """
     found = ((one.metadata["Name"], one.version) for one in importlib.metadata.distributions())
     return {
-        "versions": {"playfield": VERSION, **compute.versions()},
+        "versions": {"playfield": VERSION, "playfield's source": source(), **compute.versions()},
         "packages": {name.lower(): version for name, version in found if name},
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
@@ -98,9 +98,9 @@ def join(text: str) -> str:
     Returns JSON with the exit `code`, and the `last` line of its standard error.
     """
     told = json.loads(text)
-    with tempfile.TemporaryDirectory(prefix="playfield-") as own:
-        log, cwd = Path(own) / "log.txt", Path(told["cwd"])
-        code, _ = _wait_for(told, told["words"], cwd if cwd.is_dir() else Path(own), log)
+    with away.room() as own:
+        log, cwd = own / "log.txt", Path(told["cwd"])
+        code, _ = _wait_for(told, told["words"], cwd if cwd.is_dir() else own, log)
         lines = log.read_bytes()[-LAST:].decode(errors="replace").strip().splitlines()
     return json.dumps({"code": code, "last": lines[-1].removeprefix("playfield: ") if lines else ""})
 
@@ -181,7 +181,7 @@ def _why(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError):
         return StorageError.exit_code, f"its files cannot be kept on this node: {error.strerror or error}"
     first = (str(error).strip().splitlines() or [""])[0]
-    return EnvError.exit_code, f"where the command was typed nothing takes its files: {type(error).__name__} {first}"
+    return EnvError.exit_code, f"the machine of the command does not take its files: {type(error).__name__} {first}"
 
 
 def _wait_for(

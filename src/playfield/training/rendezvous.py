@@ -22,7 +22,7 @@ from playfield import compute
 from playfield.compute import Compute, readable_size
 from playfield.errors import EnvError, PlayfieldError, UsageError, visible
 from playfield.runs.console import Say
-from playfield.runs.info import VERSION
+from playfield.runs.info import VERSION, source
 from playfield.runs.line import Far
 from playfield.runs.machine import Machine
 from playfield.training.meeting import AGAIN, ANSWER, ANY, TOKEN, Address, Meeting, token, trouble
@@ -46,7 +46,7 @@ def facts() -> dict[str, Any]:
     """What decides bits on this machine, its name, and the memory that is free."""
     return {
         "host": socket.gethostname(),
-        "versions": {"playfield": VERSION, **compute.versions()},
+        "versions": {"playfield": VERSION, "playfield's source": source(), **compute.versions()},
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
         "memory": compute.free_memory(),
