@@ -13,9 +13,11 @@ import playfield
 from playfield.cli import main
 from playfield.errors import DataError, UsageError
 from playfield.play.agent import load_policy
+from playfield.runs import fence
 from playfield.runs.info import read_info
 from playfield.runs.logger import EVALUATIONS, read_evaluations
 from playfield.show import plots
+from playfield.training import periodic
 
 QUIET: dict[str, Any] = {"games": 0, "film": False, "console": False, "tensorboard": False}
 
@@ -98,3 +100,21 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     path.write_text("step,mean\n5,much\n")
     with pytest.raises(DataError, match=r"evaluations\.csv"):
         read_evaluations(path)
+
+
+def test_a_run_that_went_on_elsewhere_meanwhile_gets_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The games of an evaluation take their time; a second row for its step would be that of the later attempt."""
+    run = tmp_path / "run"
+    fence.advance(run)
+    monkeypatch.setenv(fence.VARIABLE, f"1:{run}")
+    evaluate = periodic.evaluate
+
+    def slow(*given: Any) -> Any:
+        found = evaluate(*given)
+        fence.advance(run)
+        return found
+
+    monkeypatch.setattr(periodic, "evaluate", slow)
+    with pytest.raises(fence.FencedError):
+        playfield.train("CartPole-v1", steps=1024, run=run, eval_every=500, eval_games=1, **QUIET)
+    assert not (run / EVALUATIONS).exists()

@@ -59,6 +59,7 @@ class Periodic:
             network = self.module.load(self.spec, self.cfg, weights, "cpu")
             policy = ProbabilityPolicy(self.spec, network, "", self.cfg.evaluation_temperature)
             found = evaluate(policy, self.games).summary()
+        run.fence.check()  # the games may have taken minutes
         low, high = found["ci95"] or (None, None)
         ends = {"low": low, "high": high} if found["ci95"] else {}
         self.table.log(run.step, {name: found[name] for name in COLUMNS} | ends)
