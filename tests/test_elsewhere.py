@@ -11,7 +11,7 @@ import pytest
 from cluster_link import HERE, Told
 from playfield import compute
 from playfield.cli import main
-from playfield.experiments import node, ray_link
+from playfield.experiments import estimate, node, ray_link, ready
 
 C, B = "CartPole-v1", "breakout"
 FILE = f'envs = ["{C}"]\n{{}}\n[options]\n{{}}\n[[algorithms]]\nalgo = "ppo"\n'
@@ -166,3 +166,14 @@ def test_a_tuning_on_nodes_is_limited_by_them_too(tmp_path, cluster, capsys):
         "".join(capsys.readouterr())
     )
     assert link.runs()[0]["gpus"] == 1
+
+
+def test_what_fits_at_once_counts_cores_and_slurm_decides_itself(tmp_path, cluster, monkeypatch, capsys):
+    monkeypatch.setattr(ready, "QUICK", 1)
+    monkeypatch.setattr(estimate, "measure", lambda prepared: 1000.0)
+    cluster(a={"cpus": 5}, b={"cpus": 3})
+    words = ["compare", C, "--algo", "ppo", "--steps", "60000", "--seeds", "6", "--dir", str(tmp_path / "x"), "--on"]
+    assert main([*words, "head:6379", "--", "--workers", "2"]) == 1
+    assert "6 trainings, 3 at a time: about 2 min 00 s at the measured speed\n" in capsys.readouterr().err
+    assert main([*words, "slurm", "--", "--workers", "2"]) == 0
+    assert "6 trainings, 6 at a time if SLURM has room for them: about 1 min 00 s at" in capsys.readouterr().err

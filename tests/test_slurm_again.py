@@ -266,3 +266,65 @@ def test_a_task_that_is_queued_again_leaves_a_training_that_somebody_resumed_by_
     with heartbeat.beating(run), pytest.raises(DataError, match="in use"), slurm_task.begun(path, 1, "8_1"):
         pytest.fail("it has begun")
     assert fence.read(run) == 0, "nobody was ended"
+
+
+SQUEUE = """#!{python}
+import os, sys
+assert sys.argv[1:] == {asked!r}, sys.argv
+print(open({told!r}).read(), end="")
+"""
+
+
+def squeue(queue, *waiting):
+    """A `squeue` that lists tasks as (array, task); each array has the name that its script gives it."""
+    lines = [f"{array} {task} {queue.options(array)['job-name']}\n" for array, task in waiting]
+    (queue.spool.parent / "squeue.txt").write_text("5 1 playfield-no hash\n" + "".join(lines))
+    path = queue.spool.parent / "bin" / "squeue"
+    asked = ["--me", "--noheader", "--array", "--states=PENDING", "--format=%F %K %j"]
+    path.write_text(SQUEUE.format(python=sys.executable, asked=asked, told=str(queue.spool.parent / "squeue.txt")))
+    path.chmod(0o755)
+
+
+def test_what_waits_in_an_earlier_array_is_left_out(tmp_path, queue, capsys):
+    words = ["compare", C, "--algo", "random", "--steps", "500", "--seeds", "3", "--dir", str(tmp_path / "x")]
+    words += ["--on", "slurm", "--submit"]
+    assert main(words) == 0
+    squeue(queue, (70, 2), (70, 3))
+    capsys.readouterr()
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert (
+        f"left out: random on {C}, seed 2 waits in array 70, and 1 more (to submit them anew: "
+        "scancel --state=PENDING 70)\n"
+    ) in told
+    listed = re.search(r"slurm-\w{12}.jsonl", (queue.spool / "71.sh").read_text())
+    assert listed is not None
+    assert seeds(tmp_path / "x" / listed[0]) == [1]
+    squeue(queue, (70, 2), (70, 3), (71, 1), (70, 99))
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "waits in array 70 71, and 2 more" in told
+    assert "nothing is left to submit" in told
+    longer = [*words, "--steps", "700"]
+    assert main(longer) == 0
+    assert "slurm.sh: 3 trainings" in capsys.readouterr().err, "what waits is not what is asked for now"
+    (tmp_path / "x" / listed[0]).write_text("damaged\n")
+    (queue.spool.parent / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2\nexit 1\n")
+    assert main(words) == 0
+    assert "slurm.sh: 3 trainings" in capsys.readouterr().err, "it cannot be asked"
+
+
+def test_an_array_that_is_too_long_is_said(tmp_path, queue, capsys):
+    refuses = (
+        "#!/bin/sh\necho 'sbatch: error: Batch job submission failed: Invalid job array specification' >&2\nexit 1\n"
+    )
+    (queue.spool.parent / "bin" / "sbatch").write_text(refuses)
+    assert main([*WORDS, "--dir", str(tmp_path / "x"), "--on", "slurm", "--submit"]) == 6
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(
+            "Invalid job array specification; it is an array of 2 tasks, and MaxArraySize may be lower (scontrol "
+            "show config): name fewer environments, --algo or --seeds at a time"
+        )
+    )

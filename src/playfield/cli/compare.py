@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_kwargs, make, real, seed_list, whole
-from playfield.cli.places import SLURM, add_on, check_on, here, nodes_of, opened, pins_of
+from playfield.cli.places import SLURM, add_on, at_once, check_on, here, nodes_of, opened, pins_of
 from playfield.cli.statistic import add_statistic
 from playfield.cli.train import understand
 from playfield.envs.names import resolve
@@ -253,7 +253,8 @@ def _train(
         prepared = {kind: ready.of(kind.train_words) for kind in kinds}
         if given is not None:
             file.note_differences(given, prepared, complain)
-        ready.say_how_long(waiting, parallel, a.yes)
+        together = at_once(place, parallel, max(ready.of(job.words).compute.workers for job in waiting))
+        ready.say_how_long(waiting, together, a.yes, " if SLURM has room for them" * (a.on == SLURM))
         with held(a.dir / ".claims"):
             if (now := file.stored(a.dir)) != before:  # another process was faster: the steps it has measured count
                 kinds, jobs, now = _plan(a, asked, ready)
@@ -273,7 +274,7 @@ def _train(
 
 
 def _queue(a: argparse.Namespace, jobs: Sequence[Job], ready: Ready) -> None:
-    """Write the script of a job array, and submit it where that is asked for. What runs already is left out."""
+    """Write the script of a job array, and submit it where that is asked for. What runs or waits is left out."""
     words = "looking for {:.0f} s whether other machines still run {} of these"
     used = heartbeat.users(
         [job.directory for job in jobs], lambda count: complain(words.format(heartbeat.WATCH, count))
@@ -281,7 +282,15 @@ def _queue(a: argparse.Namespace, jobs: Sequence[Job], ready: Ready) -> None:
     if running := [job for job in jobs if job.directory in used]:
         more = f", and {len(running) - 1} more" if len(running) > 1 else ""
         complain(f"left out: {running[0].name} is in use by {used[running[0].directory]}{more}")
-    if left := [job for job in jobs if job.directory not in used]:
+    queued = slurm.waiting(a.dir, [job for job in jobs if job.directory not in used])
+    if queued:
+        name = next(job.name for job in jobs if job.directory in queued)
+        which = " ".join(map(str, sorted(set(queued.values()))))
+        more = f", and {len(queued) - 1} more" if len(queued) > 1 else ""
+        complain(
+            f"left out: {name} waits in array {which}{more} (to submit them anew: scancel --state=PENDING {which})"
+        )
+    if left := [job for job in jobs if job.directory not in used and job.directory not in queued]:
         array = slurm.write(a.dir, left, lambda job: pins_of(ready.of(job.words)), a.jobs)
         complain(f"{array.script}: {len(left)} training{'s' * (len(left) > 1)}")
         complain(slurm.submit(array) if a.submit else f"submit it with: sbatch {shlex.quote(str(array.script))}")

@@ -58,6 +58,11 @@ def nodes_of(place: Place[Any] | None) -> list[Node] | None:
     return [one for one in place.nodes.values() if one.usable] if isinstance(place, Cluster) else None
 
 
+def at_once(place: Place[Any] | None, parallel: int, workers: int) -> int:
+    """How many of `parallel` trainings with so many workers may run at once: a node has a core for each worker."""
+    return min(parallel, place.at_once(workers)) if isinstance(place, Cluster) else parallel
+
+
 def pins_of(prepared: Prepared) -> Pins:
     """What decides the bits of a training besides its words."""
     chosen, need = prepared.compute, prepared.need

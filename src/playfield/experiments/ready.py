@@ -119,8 +119,8 @@ class Ready:
         for line in dict.fromkeys(line for line in lines if line):
             self.say(line)
 
-    def say_how_long(self, waiting: Sequence[Job], parallel: int, yes: bool) -> None:
-        """Say how long the trainings take, where that is worth measuring.
+    def say_how_long(self, waiting: Sequence[Job], parallel: int, yes: bool, provided: str = "") -> None:
+        """Say how long the trainings take, where that is worth measuring; `provided` what, as words.
 
         Raises UsageError where it is more than a day, unless `yes`.
         """
@@ -130,7 +130,7 @@ class Ready:
         pixels = any(self.of(words).spec.pixels for words in left)
         if sum(left.values()) < (QUICK_PIXELS if pixels else QUICK):
             return
-        what = f"{len(waiting)} training{'s' * (len(waiting) > 1)}, {min(parallel, len(waiting))} at a time"
+        what = f"{len(waiting)} training{'s' * (len(waiting) > 1)}, {min(parallel, len(waiting))} at a time{provided}"
         if why := self._unmeasured([self.of(words) for words in left]):
             self.say(f"{what}: how long they take is not measured: {why}")
             return

@@ -22,21 +22,25 @@ from typing import Any, NamedTuple
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
-from playfield.runs.storage import as_storage_error, atomic_write, read_bytes
+from playfield.runs.storage import as_storage_error, atomic_write, lines_of, read_bytes
 
 SCRIPT, JOBS, LOGS = "slurm.sh", "slurm-{}.jsonl", ".logs"
+NAME = "playfield-{}"  # of an array, with the hash of its file of trainings
+WAITS = re.compile(r"^(\d+) (\d+) playfield-([0-9a-f]{12})$", re.M)
+"""A task that squeue lists: the array's number, the task's, and that hash."""
 BESIDE = 1_000_000_000  # bytes that a training takes beside what is known of it: Python, torch and their caches
 SAVING = 120  # seconds before the end of its time at which a training is asked to save
-ANSWER = 120.0  # seconds that sbatch may take: it asks a controller that is busy or away several times
+ANSWER = 120.0  # seconds that sbatch or squeue may take: they ask a controller that is busy or away several times
 TOO_MUCH = re.compile(r"satisf|not available|exceed|invalid.*(cpu|memory|gres)", re.I)
 """What sbatch says where no node has what a task asks for."""
 
 
 class Array(NamedTuple):
-    """A script that was written, and what each of its tasks asks for, as words."""
+    """A script that was written, what each of its tasks asks for, as words, and how many there are."""
 
     script: Path
     asks: str
+    tasks: int = 1
 
 
 def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once: int | None) -> Array:
@@ -58,13 +62,14 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
     with as_storage_error(f"create {root / LOGS}"):
         (root / LOGS).mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{_line(job, one)}\n" for job, one in zip(jobs, needs, strict=True))
-    listed = root / JOBS.format(hashlib.sha256(lines.encode()).hexdigest()[:12])
+    digest = hashlib.sha256(lines.encode()).hexdigest()[:12]
+    listed = root / JOBS.format(digest)
     if not _says(listed, lines):
         atomic_write(listed, lines)
     megabytes = -(-int(max(one.memory for one in needs) + BESIDE) // 2**20)
     cores, gpu = max(one.workers for one in needs), any(one.device == "cuda" for one in needs)
     wanted = [
-        "--job-name=playfield",
+        f"--job-name={NAME.format(digest)}",
         f"--array=1-{len(jobs)}{f'%{at_once}' if at_once else ''}",
         f"--cpus-per-task={cores}",
         f"--mem={megabytes}M",
@@ -85,7 +90,7 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
     ]
     atomic_write(script, "\n".join(text) + "\n")
     asks = f"{cores} core{'s' * (cores > 1)}, {megabytes:,} MB of memory{' and a GPU' if gpu else ''}"
-    return Array(script, asks)
+    return Array(script, asks, len(jobs))
 
 
 def submit(array: Array) -> str:
@@ -117,8 +122,56 @@ def submit(array: Array) -> str:
         hint = ""
         if any(map(TOO_MUCH.search, said)):
             hint = f"; a task asks for {array.asks}: ask for less, as in -- --workers 2 (in a file: workers = 2)"
+        elif any("array" in line for line in said):
+            hint = (
+                f"; it is an array of {array.tasks:,} tasks, and MaxArraySize may be lower (scontrol show config): "
+                "name fewer environments, --algo or --seeds at a time"
+            )
         raise EnvError(f"sbatch refuses {script}: {said[-1]}{hint}")
     return done.stdout.strip()
+
+
+def waiting(root: Path, jobs: Sequence[Job]) -> dict[Path, int]:
+    """Those jobs that wait in an array which was submitted before, as they would be submitted now, and its number.
+
+    None where SLURM cannot be asked, or an array was submitted under another name (`SBATCH_JOB_NAME`).
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%F %K %j"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=ANSWER,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found: dict[Path, int] = {}
+    wanted = {_key(_told(job)): job.directory for job in jobs}
+    listed: dict[str, list[str]] = {}
+    for array, task, digest in WAITS.findall(done.stdout):
+        if digest not in listed:
+            listed[digest] = _keys(Path(os.path.abspath(root)) / JOBS.format(digest))
+        for key in listed[digest][int(task) - 1 : int(task)]:
+            if key in wanted:
+                found[wanted[key]] = int(array)
+    return found
+
+
+def _keys(path: Path) -> list[str]:
+    """What each line of a file of trainings says but for its pins; nothing where it cannot be read."""
+    try:
+        lines = [json.loads(line) for line in lines_of(path.parent, path.name)]
+        return [_key({name: value for name, value in line.items() if name != "pins"}) for line in lines]
+    except (DataError, ValueError, AttributeError):
+        return []
+
+
+def _key(told: dict[str, Any]) -> str:
+    return json.dumps(told, sort_keys=True)
 
 
 def _says(path: Path, text: str) -> bool:
@@ -136,7 +189,10 @@ def _quoted(path: Path) -> str:
     return text.replace("%", "%%").replace('"', '\\"')
 
 
-def _line(job: Job, pins: Pins) -> str:
+def _told(job: Job) -> dict[str, Any]:
     told: dict[str, Any] = {"env": job.env, "label": job.label, "words": job.words, "seed": job.seed}
-    told |= {"steps": job.steps, "games": job.games, "directory": os.path.abspath(job.directory)}
-    return json.dumps({**told, "pins": pins.words()})
+    return told | {"steps": job.steps, "games": job.games, "directory": os.path.abspath(job.directory)}
+
+
+def _line(job: Job, pins: Pins) -> str:
+    return json.dumps({**_told(job), "pins": pins.words()})
