@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from playfield.experiments import progress
+from playfield.experiments import node_shares, progress
 from playfield.experiments.job import Job
 
 
@@ -71,7 +71,7 @@ def test_many_nodes_take_few_lines(tmp_path, nodes, last):
         made.look(job, f"n{k}", ())
         at(job, 1 + nodes - k)
     found = shares(made, jobs)
-    assert len(found) == progress.MOST_NODES
+    assert len(found) == node_shares.MOST_NODES
     assert found[0][:4] == ["n1", "1", "0", str(nodes)]
     assert found[-1][:4] == last[:4]
     if nodes == 50:

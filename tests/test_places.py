@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from playfield.cli import main
-from playfield.experiments import local, places
-from playfield.experiments.job import Job, reached
+from playfield.experiments import heartbeat, local, places
+from playfield.experiments.job import Job, claim_of, reached
 from playfield.experiments.places import Local, Look, Outcome
+from playfield.runs import fence, lock
 from playfield.runs.lock import RunLock, in_use
 
 C = "CartPole-v1"
@@ -73,7 +76,7 @@ class Pretended:
         return Outcome(self.codes[started.seed], f"line {started.seed}", None)
 
 
-def test_the_scheduler_needs_a_place_and_no_processes(tmp_path):
+def test_the_scheduler_needs_a_place_and_no_processes(tmp_path, capsys):
     jobs = [job(tmp_path, seed) for seed in (1, 2, 3)]
     place = Pretended({1: 0, 2: 4, 3: 6})
     failed = local.run_jobs(jobs, 2, place)
@@ -81,6 +84,7 @@ def test_the_scheduler_needs_a_place_and_no_processes(tmp_path):
         (2, "line 2", 4, True),
         (3, "line 3", 6, False),
     ]
+    assert "seed 3: ended with exit status 6: line 3; 1 of 3 runs\n" in capsys.readouterr().err
     assert [t for t in place.told if t[0] == "start"] == [("start", 1), ("start", 2), ("start", 3)]
     assert sorted(t for t in place.told if t[0] == "collect") == [("collect", 1), ("collect", 2), ("collect", 3)]
 
@@ -232,3 +236,67 @@ def test_going_on_after_a_divergence_forgets_it(tmp_path, capsys):
     (run / "run.json").write_text(json.dumps(stored))
     main(["train", "--resume", str(run), "--quiet"])
     assert "diverged" not in json.loads((run / "run.json").read_text())
+
+
+def left_there(directory):
+    """As a process of another machine leaves its locks there: it has died, or its locks do not reach here."""
+    text = {"pid": 5, "host": "another-machine", "started": "2031-01-01 00:00:00"}
+    for folder in (directory, claim_of(directory)):
+        folder.mkdir(parents=True)
+        (folder / "lock").write_text(json.dumps(text))
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_a_machine_that_died_has_left_goes_on_here(locks, tmp_path, monkeypatch, capsys):
+    """Without locks its text held the claim for ever, and a line about it came every second."""
+    if not locks:
+
+        def none(fd):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(lock, "_lock_file", none)
+        monkeypatch.setattr(lock, "_look_at_lock", none)
+    monkeypatch.setattr(local, "LOOK_ELSEWHERE", 0.05)
+    monkeypatch.setattr(heartbeat, "WATCH", 0.4)
+    one = job(tmp_path, 1)
+    left_there(one.directory)
+    begin = time.monotonic()
+    assert local.run_jobs([one], 1) == []
+    assert time.monotonic() - begin > 0.4
+    assert one.done()
+    assert fence.read(one.directory) == 1, "should that machine come back, it writes nothing more"
+    told = capsys.readouterr().err
+    assert (
+        told.count("not released by process 5 on another-machine, started 2031-01-01 00:00:00: looking for 0 s") == 1
+    )
+    assert "running elsewhere" not in told
+    assert not list(tmp_path.rglob(heartbeat.FILE))
+
+
+def test_what_another_machine_runs_is_left_to_it_though_locks_do_not_reach(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_ELSEWHERE", 0.02)
+    monkeypatch.setattr(heartbeat, "WATCH", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.02)
+    one, place = job(tmp_path, 1), Pretended({1: 0})
+    left_there(one.directory)
+    there = heartbeat.Beats()
+    there.begin(one.directory)
+    threading.Timer(1.0, there.close).start()
+    begin = time.monotonic()
+    assert local.run_jobs([one], 1, place) == []
+    assert time.monotonic() - begin > 1.0
+    assert [what for what, _ in place.told] == ["start", "collect"]
+
+
+def test_who_trains_for_an_experiment_shows_that_it_lives(tmp_path):
+    place, files = Pretended({1: None, 2: 0}), []
+
+    def look(started):
+        files.append(sorted(path.parent.name for path in tmp_path.rglob(heartbeat.FILE)))
+        place.codes[1] = 0 if len(files) > 2 else None
+        return Look(place.codes[started.seed], 0, 0.0)
+
+    place.look = look
+    assert local.run_jobs([job(tmp_path, 1), job(tmp_path, 2)], 2, place) == []
+    assert files[:3] == [["1", "2"], ["1", "2"], ["1"]]
+    assert not list(tmp_path.rglob(heartbeat.FILE))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cluster_link import HERE, Told
 from playfield.cli import _tuning, main, places
 from playfield.errors import PlayfieldError, UsageError
-from playfield.experiments import node, ray_link, tune
+from playfield.experiments import node, ray_link, tune, tune_progress, tuning
 from playfield.experiments.cluster import Cluster
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
@@ -141,3 +143,23 @@ def test_a_training_that_is_always_killed_is_a_value_as_on_one_machine(tmp_path)
     go(root, settings(trials=1), opened(root, Trials(tmp_path / "s", a={"bf16": True})))
     study, _ = go(root, settings(trials=2), opened(root, Trials(tmp_path / "s", code=-9, a={"bf16": True})))
     assert [(t.state, t.value) for t in study.trials()][1] == ("failed", None)
+
+
+def test_the_table_has_the_nodes_of_each_trial_and_what_each_node_has_done(tmp_path, capsys):
+    chosen = tuning.save(tmp_path, settings(trials=3, seeds=(1, 2), startup=2))
+    study = _tuning.open_study(tmp_path, chosen)
+    shown = tune_progress.Progress(chosen, study)
+    link = Trials(tmp_path / "started", (1,), a={"bf16": True}, b={"bf16": True})
+    tune.run(chosen, study, 2, shown, opened(tmp_path, link))
+    output = Console(width=110, file=io.StringIO())
+    output.print(shown._now({}))
+    lines = [line.split() for line in output.file.getvalue().splitlines()]
+    assert lines[1][-1] == "node"
+    assert [line[-2:] for line in lines[2:5]] == [["a,", "b"]] * 3
+    assert lines[5] == ["node", "running", "done", "steps", "share"]
+    done = [line for line in lines[6:] if line]
+    assert sorted(line[0] for line in done) == ["a", "b"]
+    assert sum(int(line[2]) for line in done) == 6
+    assert sum(int(line[3].replace(",", "")) for line in done) == 6 * 900
+    alone = tune_progress.Progress(chosen, study)
+    assert "node" not in [column.header for column in alone._table({}).columns]

@@ -1,9 +1,9 @@
 """Which trainings another process is about, also where file locks do not reach from its machine to this one.
 
 A file lock says so at once, where it reaches. Over some network disks it does not, and then a holder on another
-machine looks as if it had died. So a task of a job array touches a file every few seconds (`beating`). Whoever wants
-to begin its training looks for a while whether that file, or a table of the run, changes. Changes are compared, never
-clocks: those of two machines may differ.
+machine looks as if it had died. So whoever trains for an experiment touches a file every few seconds (`Beats`).
+Whoever wants to begin its training looks for a while whether that file, or a table of the run, changes. Changes are
+compared, never clocks: those of two machines may differ.
 """
 
 from __future__ import annotations
@@ -24,24 +24,72 @@ BEAT = 5.0  # seconds between two touches
 WATCH = 20.0  # seconds without a change after which a training on another machine has ended
 
 
+class Beats:
+    """Touches the files beside the claims of runs, which this process has, in a thread."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, Path] = {}  # never changed, but replaced: the thread goes through it
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, directory: Path) -> None:
+        """This process trains a run. Raises StorageError where the file cannot be written."""
+        path = claim_of(directory) / FILE
+        atomic_write(path, "")
+        self._files = self._files | {directory: path}
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def end(self, directory: Path) -> None:
+        """It does so no more."""
+        path = self._files.get(directory)
+        self._files = {one: file for one, file in self._files.items() if one != directory}
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def close(self) -> None:
+        """Nor any other."""
+        self._over.set()
+        for directory in self._files:
+            self.end(directory)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            for path in self._files.values():
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+
 @contextlib.contextmanager
 def beating(directory: Path) -> Iterator[None]:
     """Inside, the file beside the claim of a run, which this process has, is touched."""
-    path, over = claim_of(directory) / FILE, threading.Event()
-    atomic_write(path, "")
-
-    def beat() -> None:
-        while not over.wait(BEAT):
-            with contextlib.suppress(OSError):
-                os.utime(path)
-
-    threading.Thread(target=beat, daemon=True).start()
+    beats = Beats()
+    beats.begin(directory)
     try:
         yield
     finally:
-        over.set()
-        with contextlib.suppress(OSError):
-            path.unlink()
+        beats.close()
+
+
+class Silence:
+    """Looks whether trainings have ended that another machine did not release: nothing changes for `WATCH` s."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[list[tuple[int, int] | None], float]] = {}
+
+    def ended(self, directory: Path) -> bool:
+        """Whether no other machine is about a run, as far as one can see; where not, it is to be asked again."""
+        if left(directory) is None:
+            self._seen.pop(directory, None)
+            return True
+        marks = _marks(directory)
+        before, since = self._seen.get(directory, (None, 0.0))
+        if before != marks:
+            self._seen[directory] = marks, time.monotonic()
+            return False
+        return time.monotonic() - since >= WATCH
 
 
 def locked(directory: Path) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from playfield.errors import DataError, DivergedError, PlayfieldError
+from playfield.experiments.heartbeat import Beats, Silence, left, locked
 from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
@@ -119,6 +120,7 @@ class Schedule:
         self.elsewhere: list[Job] = []
         self.running: list[_Running] = []
         self._looked = 0.0
+        self._beats, self._silence = Beats(), Silence()
 
     @property
     def parallel(self) -> int:
@@ -163,7 +165,11 @@ class Schedule:
 
     def _start(self, job: Job) -> None:
         """Start a job, unless another process is about it."""
-        claim = RunLock(claim_of(job.directory))
+        before = left(job.directory)
+        if not self._silence.ended(job.directory):
+            self._aside(job, before or "another process")
+            return
+        claim = RunLock(claim_of(job.directory), gone=before is not None)
         try:
             claim.acquire()
         except DataError:
@@ -177,15 +183,18 @@ class Schedule:
                 claim.release()
                 self._aside(job)
             else:
+                self._beats.begin(job.directory)
                 self.progress.started(job)
                 self.running.append(_Running(job, self.place.start(job), claim))
         except BaseException:
+            self._beats.end(job.directory)
             claim.release()
             raise
 
-    def _aside(self, job: Job) -> None:
+    def _aside(self, job: Job, unsure: str = "") -> None:
+        """Another process runs a job; `unsure`: who may do so."""
         self.elsewhere.append(job)
-        self.progress.elsewhere(job)
+        self.progress.elsewhere(job, unsure)
 
     def _look_elsewhere(self) -> None:
         """Let those wait again that other processes have ended, or left."""
@@ -196,7 +205,7 @@ class Schedule:
             if self._settled(job):
                 self.elsewhere.remove(job)
                 self.progress.ended(job, 0 if job.done() else DivergedError.exit_code)
-            elif not in_use(job.directory) and not in_use(claim_of(job.directory)):
+            elif not locked(job.directory) and self._silence.ended(job.directory):
                 self.elsewhere.remove(job)
                 self.waiting.insert(0, job)
 
@@ -209,13 +218,13 @@ class Schedule:
                 continue
             self.running.remove(one)
             outcome = self.place.collect(one.started)
-            one.claim.release()
+            self._release(one)
             if outcome.taken and not stopping:
                 self._aside(one.job)
                 continue
             if outcome.code and not stopping:
                 self.failed.append(Failure(one.job, outcome.line, outcome.code))
-            self.progress.ended(one.job, outcome.code)
+            self.progress.ended(one.job, outcome.code, outcome.line if outcome.code else "")
 
     def stop(self, kill: bool = False) -> None:
         """Ask all that run to save and end; with `kill`, end them."""
@@ -225,16 +234,22 @@ class Schedule:
     def leave(self) -> None:
         """Wait for none of them any more."""
         for one in self.running:
-            one.claim.release()
+            self._release(one)
         self.running.clear()
+
+    def _release(self, one: _Running) -> None:
+        """Let others have a job."""
+        self._beats.end(one.job.directory)
+        one.claim.release()
 
     def end(self) -> None:
         """Let all that still run save, and leave none."""
         end_all(self.place, [one.started for one in self.running])
         for one in self.running:
             self.place.collect(one.started)
-            one.claim.release()
+            self._release(one)
         self.running.clear()
+        self._beats.close()
 
 
 @contextlib.contextmanager

@@ -15,13 +15,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from playfield.errors import DataError
 from playfield.experiments.job import Job, reached
+from playfield.runs import fence
 from playfield.runs.fence import ELSEWHERE
 from playfield.runs.info import is_run, read_info
-from playfield.runs.lock import IN_USE
+from playfield.runs.lock import IN_USE, left_elsewhere
 from playfield.runs.storage import as_storage_error
 
 LAST = 65536  # bytes at the end of standard error that are looked at
@@ -131,12 +133,15 @@ class Local:
         """See `Place`."""
         with as_storage_error(f"create {job.directory.parent}"):
             job.directory.parent.mkdir(parents=True, exist_ok=True)
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
         command = [sys.executable, "-P", "-m", "playfield.cli._child", str(os.getpid()), *job.command()]
+        variables = dict(os.environ)
+        if left_elsewhere(job.directory):  # as far as one can see it has ended there; if not, it is to end
+            variables |= fence.told(fence.advance(job.directory), Path(os.path.abspath(job.directory)))
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
         # Its own session: Ctrl-C reaches only this process, which then signals the child.
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
         try:
-            return Child(job, subprocess.Popen(command, start_new_session=True, **pipes), errors)
+            return Child(job, subprocess.Popen(command, env=variables, start_new_session=True, **pipes), errors)
         except BaseException:
             errors.close()
             raise

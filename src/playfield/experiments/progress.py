@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from playfield.errors import DivergedError, visible
+from playfield.experiments import heartbeat, node_shares
 from playfield.experiments.job import Job, reached, score_of
 from playfield.experiments.terminal import Terminal, columns
 from playfield.runs.console import format_seconds, format_value
@@ -21,8 +21,6 @@ STOPPED = (129, 130, 143, -1, -2, -15)  # exit codes after a signal; below 0: it
 AROUND = 7  # lines of a terminal that are not rows of the table
 HEADERS = ("environment", "algorithm", "seed", "progress", "", "score", "steps/s", "left")
 NUMBERS = ("seed", "", "score", "steps/s", "left")
-SHARES = ("node", "running", "done", "steps", "share")
-MOST_NODES = 5  # lines about nodes; of more the last one is about all others together
 
 
 class Progress(Terminal):
@@ -37,34 +35,34 @@ class Progress(Terminal):
         self.finished_runs = sum(job.done() for job in jobs)
         self._steps: dict[Job, tuple[int, float]] = {job: reached(job.directory) for job in jobs}
         self._ended: dict[Job, str] = {job: "finished" for job in jobs if job.done()}
-        self._where: dict[Job, str] = {}  # the node of each job that was on one; empty: it waits, or runs elsewhere
-        self._done, self._trained = Counter[str](), Counter[str]()  # by node: trainings, and steps since the begin
+        self._shares = node_shares.Shares()
 
     def started(self, job: Job) -> None:
         """The job was started."""
         verb = "resuming" if is_run(job.directory) else "training"
         self.say(f"{verb} {job.name}", also_above=False)
 
-    def elsewhere(self, job: Job) -> None:
-        """Another process runs the job."""
-        if job in self._where:
-            self._where[job] = ""
-        self.say(f"{job.name}: running elsewhere, in another process", also_above=False)
+    def elsewhere(self, job: Job, unsure: str = "") -> None:
+        """Another process runs the job; `unsure`: who may do so."""
+        self._shares.elsewhere(job)
+        how = f"not released by {unsure}: looking for {heartbeat.WATCH:.0f} s whether that still runs"
+        self.say(f"{job.name}: {how if unsure else 'running elsewhere, in another process'}", also_above=False)
 
     def look(self, job: Job, where: str, news: Sequence[str]) -> None:
         """The job is on this node (empty: there is only one, or it waits for one), and this is new of it."""
-        if where or job in self._where:
-            self._where[job] = where
+        self._shares.at(job, where)
         for line in news:
             self.say(line)
 
-    def ended(self, job: Job, code: int) -> None:
-        """The job ended with this exit code."""
+    def ended(self, job: Job, code: int, why: str = "") -> None:
+        """The job ended with this exit code; `why` is its last line, for one that failed."""
         self.finished_runs += not code
         self._read(job)
-        self._done[self._where.get(job, "")] += not code
+        self._shares.ended(job, code)
         steps, seconds = self._steps[job]
-        how = f"done, {steps / max(seconds, 1e-9):,.0f} steps/s" if not code else f"ended with exit status {code}"
+        status = f"exit status {code}"
+        reason = f": {visible(why)}" if why and status not in why else ""
+        how = f"ended with {status}{reason}" if code else f"done, {steps / max(seconds, 1e-9):,.0f} steps/s"
         diverged = code == DivergedError.exit_code
         how = f"diverged after {steps:,} steps" if diverged else how
         stopped = code in STOPPED
@@ -89,7 +87,7 @@ class Progress(Terminal):
     def _read(self, job: Job) -> None:
         """Look how far a job is; its node has trained what is new."""
         before, self._steps[job] = self._steps[job], reached(job.directory)
-        self._trained[self._where.get(job, "")] += max(0, self._steps[job][0] - before[0])
+        self._shares.came(job, before[0], self._steps[job][0])
 
     def table(self, running: Sequence[Job], elsewhere: Sequence[Job], left: float | None, height: int) -> Group:
         """A bar for the whole, and a row for each training that fits: first those that run, then the last to end.
@@ -107,30 +105,18 @@ class Progress(Terminal):
         )
         states = dict.fromkeys(running, "") | dict.fromkeys(elsewhere, "elsewhere")
         last = [job for job in reversed(self._ended) if job not in states]
-        nodes = self._nodes(running)
+        nodes = self._shares.rows(running)
         if height - AROUND < 2 * (len(nodes) + 1):  # a low terminal is for the trainings
             nodes = []
         room = height - AROUND - (len(nodes) + 1 if nodes else 0)
         rows = [*states.items(), *((job, self._ended[job]) for job in last)][: max(1, room)]
-        headers = (*HEADERS, "node") if self._where else HEADERS
+        headers = (*HEADERS, "node") if self._shares.where else HEADERS
         lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *headers, right=NUMBERS, style="bold")
         for job, state in rows:
             lines.add_row(*self._row(job, state), style="dim" if job in self._ended else "")
         hidden = len(self.jobs) - len(rows)
         rest = [Text(f"{hidden} more: waiting, or finished before", style="dim")] if hidden else []
-        return Group(lines, *rest, *([_shares(nodes)] if nodes else []), bar)
-
-    def _nodes(self, running: Sequence[Job]) -> list[tuple[str, int, int, int]]:
-        """(node, trainings that it runs, has done, steps) of each, most steps first; none where there is one node."""
-        now = Counter(self._where.get(job, "") for job in running)
-        known = {*self._where.values(), *self._trained, *self._done} - {""}  # some are lost by now
-        names = sorted(known, key=lambda name: (-self._trained[name], name))
-        found = [(name, now[name], self._done[name], self._trained[name]) for name in names]
-        if len(found) > MOST_NODES:
-            shown, others = found[: MOST_NODES - 1], found[MOST_NODES - 1 :]
-            sums = [sum(numbers) for numbers in zip(*(other[1:] for other in others), strict=True)]
-            found = [*shown, (f"{len(others)} others", sums[0], sums[1], sums[2])]
-        return found if len(names) > 1 else []
+        return Group(lines, *rest, *([node_shares.table(nodes)] if nodes else []), bar)
 
     def _row(self, job: Job, state: str) -> list[Text | ProgressBar]:
         steps, seconds = self._steps[job]
@@ -138,7 +124,7 @@ class Progress(Terminal):
         left = format_seconds(max(0, job.steps - steps) / speed) if speed > 0 else ""
         score = score_of(job.directory)
         share = min(1.0, steps / job.steps) if job.steps else 0.0
-        cells = [job.env, job.label, str(job.seed)]
+        cells, where = [job.env, job.label, str(job.seed)], self._shares.where
         return [
             *(Text(visible(cell), no_wrap=True, overflow="ellipsis") for cell in cells),
             ProgressBar(total=1.0, completed=share, width=16, complete_style="green", finished_style="green"),
@@ -146,17 +132,8 @@ class Progress(Terminal):
             Text("" if score is None else format_value(score)),
             Text(f"{speed:,.0f}" if speed > 0 else ""),
             Text(state or left),
-            *([Text(visible(self._where.get(job, "")), no_wrap=True)] if self._where else []),
+            *([Text(visible(where.get(job, "")), no_wrap=True)] if where else []),
         ]
-
-
-def _shares(nodes: Sequence[tuple[str, int, int, int]]) -> Table:
-    lines = columns(Table(box=None, padding=(0, 1), pad_edge=False), *SHARES, right=SHARES[1:], style="bold")
-    total = sum(steps for *_, steps in nodes)
-    for name, running, done, steps in nodes:
-        share = f"{steps / total:.0%}" if total else ""
-        lines.add_row(Text(visible(name), no_wrap=True), str(running), str(done), f"{steps:,}", share)
-    return lines
 
 
 def seconds_left(

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from playfield.errors import DataError, DivergedError, PlayfieldError, UsageError
-from playfield.experiments.job import Job, claim_of
+from playfield.experiments.job import Job, claim_of, reached
 from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals
+from playfield.experiments.node_shares import Share, Shares
 from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
 from playfield.experiments.tuning import Settings, games_of, together, value_of
@@ -44,8 +45,12 @@ class Watcher(Protocol):
     def taken(self, count: int, processes: Sequence[int], cores: int) -> None:
         """Other processes run so many trainings of this tuning that there is no room for another here."""
 
-    def look(self, active: dict[int, float]) -> None:
-        """Called often: the trials under way with the fraction of their budget that is done."""
+    def look(self, active: dict[int, float], where: dict[int, str], shares: Sequence[Share]) -> None:
+        """Called often: the trials under way with the fraction of their budget that is done.
+
+        `where`: the nodes of the trainings of each trial, where there are any; `shares`: what each of several has
+        done.
+        """
 
 
 @dataclass
@@ -77,6 +82,7 @@ class Running:
     started: Any
     claim: RunLock
     fraction: float = 0.0
+    steps: int = 0
 
 
 def run(
@@ -140,6 +146,8 @@ class Tuner:
         self.running: list[Running] = []
         self._asked = 0.0
         self._exhausted = False
+        self._shares = Shares()
+        self._nodes: dict[int, dict[int, str]] = {}  # of trials, by seed
 
     @property
     def parallel(self) -> int:
@@ -173,7 +181,8 @@ class Tuner:
             return False
         active.waiting.remove(job)
         try:
-            self.running.append(Running(active, job, self.place.start(job), claim))
+            steps = reached(job.directory)[0]
+            self.running.append(Running(active, job, self.place.start(job), claim, steps=steps))
         except BaseException:
             claim.release()
             raise
@@ -232,10 +241,16 @@ class Tuner:
             for line in look.news:
                 self.watcher.say(line)
             active = one.active
+            self._shares.at(one.job, look.where)
+            if look.where:
+                self._nodes.setdefault(active.trial.number, {})[one.job.seed] = look.where
+                self._shares.came(one.job, one.steps, look.steps)
+                one.steps = look.steps
             total = self.settings.steps or self._total(one.job)
             one.fraction = min(look.steps / total, 1.0) if total else 0.0
             if not look.running:
                 self.running.remove(one)
+                self._shares.ended(one.job, look.code or 0)
                 outcome = self.place.collect(one.started)
                 one.claim.release()
                 if outcome.code == 0:
@@ -249,7 +264,9 @@ class Tuner:
                 if active.pruned:
                     active.waiting.clear()
                     self.place.stop(one.started)
-        self.watcher.look({a.trial.number: self._fraction(a) for a in self.active})
+        where = {number: ", ".join(sorted(set(nodes.values()))) for number, nodes in self._nodes.items()}
+        shares = self._shares.rows([one.job for one in self.running])
+        self.watcher.look({a.trial.number: self._fraction(a) for a in self.active}, where, shares)
 
     def _total(self, job: Job) -> int:
         """Steps of a training whose length is in minutes, once it has begun."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from playfield.errors import visible
+from playfield.experiments import node_shares
+from playfield.experiments.node_shares import Share
 from playfield.experiments.study import Study, Trial
 from playfield.experiments.terminal import Terminal, columns
 from playfield.experiments.tune_results import differing
@@ -26,9 +31,12 @@ class Progress(Terminal):
         super().__init__(stays=True)
         self.settings, self.study = settings, study
         self._begun, self._ended = time.monotonic(), 0
+        self._where: dict[int, str] = {}
+        self._shares: Sequence[Share] = ()
 
     def __exit__(self, *how: object) -> None:
-        self.draw(lambda: self._table({}), at_once=True)
+        self._shares = [share._replace(running=0) for share in self._shares]
+        self.draw(lambda: self._now({}), at_once=True)
         super().__exit__(*how)
 
     def started(self, trial: Trial, resumed: bool) -> None:
@@ -46,9 +54,14 @@ class Progress(Terminal):
         done = sum(t.state not in ("waiting", "running") for t in self.study.trials())
         self.say(f"trial {trial.number}: {how}{so_far}; {done} of {self.settings.trials} trials", also_above=False)
 
-    def look(self, active: dict[int, float]) -> None:
+    def look(self, active: dict[int, float], where: dict[int, str], shares: Sequence[Share]) -> None:
         """See `Watcher`."""
-        self.draw(lambda: self._table(active))
+        self._where |= where
+        self._shares = shares
+        self.draw(lambda: self._now(active))
+
+    def _now(self, active: dict[int, float]) -> Group:
+        return Group(self._table(active), *([node_shares.table(self._shares)] if self._shares else []))
 
     def _table(self, active: dict[int, float]) -> Table:
         trials = self.study.trials()
@@ -60,7 +73,8 @@ class Progress(Terminal):
             each = (time.monotonic() - self._begun) / self._ended
             told += f", about {format_seconds(each * left)} left"
         table = Table(title=f"{self.settings.algo} on {self.settings.env}: {told}", title_justify="left", box=None)
-        columns(table, *HEADERS, self.settings.unit, right=("trial", self.settings.unit))
+        nodes = ["node"] if self._where else []
+        columns(table, *HEADERS, self.settings.unit, *nodes, right=("trial", self.settings.unit))
         rows = [t for t in trials if t.state != "waiting"]
         shown = rows[-SHOWN:]
         if best and best.number not in {t.number for t in shown}:
@@ -74,5 +88,6 @@ class Progress(Terminal):
         value = "" if t.value is None else format_value(t.value)
         star = " *" if best and t.number == best.number else ""
         style = STYLES.get(t.state, "")
-        cells = (str(t.number), state, differing(self.settings, t) or "the default", value + star)
+        cells = [str(t.number), state, differing(self.settings, t) or "the default", value + star]
+        cells += [visible(self._where.get(t.number, ""))] if self._where else []
         return [Text(cell, style=style) for cell in cells]
