@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
         (one,) = first["nodes"]
         assert (one["id"], one["cpus"], one["gpus"]) == ("n1", 3, 0)
         how = json.loads(one["host"])
+        how.pop("_temp_dir", None)
         assert how == {
             "address": "local",
             "num_cpus": compute.cores(),
@@ -131,6 +133,31 @@ def test_tasks_go_in_and_how_they_ended_comes_out(tmp_path):
     finally:
         link.close()
     assert link._process.poll() == 7
+
+
+def test_what_a_cluster_of_its_own_leaves_is_removed(monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="pf-", dir="/tmp") as short:
+        monkeypatch.setenv("TMPDIR", short)
+        sessions = []
+        for dies in (True, False):
+            link = RayLink("local")
+            (first,) = events(link, 1)
+            sessions.append(Path(json.loads(first["nodes"][0]["host"])["_temp_dir"]))
+            assert sessions[-1].parent == Path(short)
+            assert sessions[-1].is_dir()
+            if dies:
+                link.submit("run", "n1", json.dumps({"do": "die"}))
+                events(link, 1)
+            link.close()
+            assert sessions[0].is_dir() == dies, "the next one removes what a process that was killed left"
+            os.utime(sessions[0], (0, 0)) if dies else None
+        assert list(Path(short).iterdir()) == []
+        monkeypatch.setenv("TMPDIR", f"{short}/{'x' * 60}")
+        os.mkdir(os.environ["TMPDIR"])
+        link = RayLink("local")
+        (first,) = events(link, 1)
+        assert "_temp_dir" not in json.loads(first["nodes"][0]["host"]), "too long for a socket"
+        link.close()
 
 
 def test_cores_of_others_are_seen_and_what_does_not_begin_is_taken_back(port, tmp_path, monkeypatch):
@@ -215,7 +242,8 @@ def test_a_mailbox_that_is_lost_is_told_once(tmp_path, monkeypatch):
         link.serve(str(tmp_path))
         _, note = events(link, 2)
         assert note == {
-            "note": "nothing comes from nodes for now, files of runs neither: RayError: The actor cannot be restarted"
+            "note": "nodes cannot reach this machine for now, and files of runs do not arrive: "
+            "RayError: The actor cannot be restarted"
         }
         time.sleep(2.5)
         assert link.events() == []

@@ -8,11 +8,13 @@ then is another command.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import re
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,12 +26,14 @@ from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from playfield.errors import EnvError
-from playfield.experiments import node
+from playfield.experiments import away, node
 from playfield.experiments.mailbox import Mailbox
 from playfield.experiments.ray_cores import Cores
 from playfield.experiments.ray_link import DASHBOARD, dashboard
 from playfield.experiments.store import Store
 
+SESSION = "playfield-ray-"  # in names of temporary directories of clusters that are started here
+LONGEST = 34  # letters of their names up to here: Ray's sockets are in them, whose paths have 107 at most
 STORE = 80 * 2**20  # bytes of the object store, which holds a few lines of text; Ray takes no less than 75 MiB
 POLL = 0.2  # seconds between two looks at tasks
 NODES = 1.0  # seconds between two looks at nodes
@@ -189,7 +193,7 @@ class Bridge:
                     if number:
                         self.mailbox.answer.remote(number, *self.answer_one(text, data))
             except Exception as error:  # it is started again, and nodes ask again
-                line = f"nothing comes from nodes for now, files of runs neither: {in_words(error)}"
+                line = f"nodes cannot reach this machine for now, and files of runs do not arrive: {in_words(error)}"
                 if line != told:
                     self.tell(note=line)
                 told = line
@@ -305,14 +309,22 @@ def main() -> int:
     """Join the cluster at the address, or start one on this machine where it is `local`, and serve."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what Ray prints must not stand between our lines
-    address, cores = sys.argv[1], int(sys.argv[2])
+    with contextlib.ExitStack() as stack:
+        return joined(out, sys.argv[1], int(sys.argv[2]), stack)
+
+
+def joined(out: Any, address: str, cores: int, stack: contextlib.ExitStack) -> int:
+    """See `main`; `stack` ends last."""
     own: dict[str, Any] = {}
     if address == "local":
         own = {"num_cpus": cores, "include_dashboard": dashboard(), "object_store_memory": STORE}
+        # Ray leaves its logs behind, and nobody else uses this cluster.
+        if len(os.path.join(tempfile.gettempdir(), SESSION)) <= LONGEST and not os.environ.get("RAY_TMPDIR"):
+            own["_temp_dir"] = str(stack.enter_context(away.room(SESSION)))
     out.write('{"imported": true}\n')  # from here on it is the address that takes its time
     out.flush()
     try:
-        joined = ray.init(address=address, **own, **QUIET)
+        cluster = ray.init(address=address, **own, **QUIET)
     except BaseException as error:
         out.write(json.dumps({"error": why_not(error)}) + "\n")
         out.flush()
@@ -320,7 +332,7 @@ def main() -> int:
     bridge = Bridge(out, address)
     bridge.tell(ready=ray.__version__)
     if own.get("include_dashboard"):
-        bridge.tell(note=f"Ray's dashboard: http://{joined.dashboard_url}")
+        bridge.tell(note=f"Ray's dashboard: http://{cluster.dashboard_url}")
     try:
         bridge.work()
     finally:
