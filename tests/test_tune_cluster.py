@@ -155,7 +155,7 @@ def test_the_table_has_the_nodes_of_each_trial_and_what_each_node_has_done(tmp_p
     output.print(shown._now({}))
     lines = [line.split() for line in output.file.getvalue().splitlines()]
     assert lines[1][-1] == "node"
-    assert [line[-2:] for line in lines[2:5]] == [["a,", "b"]] * 3
+    assert [line[-2:] for line in lines[2:5]] == [["77.4", "b"], ["a,", "b"], ["68.8", "b"]], "one was lost on b"
     assert lines[5] == ["node", "running", "done", "steps", "share"]
     done = [line for line in lines[6:] if line]
     assert sorted(line[0] for line in done) == ["a", "b"]
