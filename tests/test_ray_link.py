@@ -293,6 +293,9 @@ def test_what_does_not_answer_as_ray_does_is_given_up(port, monkeypatch):
     monkeypatch.setattr(ray_link, "ANSWER", 0.5)
     with pytest.raises(UsageError, match="cannot be joined: it does not answer as a Ray cluster does"):
         RayLink(port)
+    monkeypatch.setattr(ray_link, "CLIENT", 2.0)
+    with pytest.raises(UsageError, match="as a Ray cluster does in 2 s"):  # it starts a process, which imports Ray
+        RayLink(f"ray://{port}")
     monkeypatch.setattr(ray_link, "END", 0.2)
     monkeypatch.setattr(ray_link, "START", 3.0)
     with pytest.raises(UsageError, match="Ray could not be started here: it takes too long"):

@@ -21,6 +21,7 @@ from playfield import compute
 from playfield.errors import UsageError, nearest
 
 ANSWER = 10.0  # seconds that an address may take to answer
+CLIENT = 60.0  # seconds that joining may take with ray://: the cluster starts a process for it, which imports Ray
 START = 120.0  # seconds that importing Ray, or starting a cluster on this machine, may take
 END = 15.0  # seconds that leaving it may take
 TOKEN = "; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
@@ -123,7 +124,8 @@ class RayLink:
         self._reader.start()
         try:
             self._begin("imported", START)
-            self._begin("ready", START if address == "local" else ANSWER)
+            joins = CLIENT if address.startswith("ray://") else ANSWER
+            self._begin("ready", START if address == "local" else joins)
         except BaseException:
             if address != "local":  # what was started here it must end itself
                 self._process.kill()
