@@ -101,8 +101,13 @@ def lasting(say: Say) -> Say:
 
 def complain(line: str) -> None:
     """Print a line on standard error, if anybody can read it."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         print(visible(line), file=sys.stderr, flush=True)
+    except RuntimeError:  # a handler of signals says it in the middle of another line
+        with contextlib.suppress(OSError):
+            os.write(2, f"{visible(line)}\n".encode(errors="backslashreplace"))
+    except (OSError, ValueError):
+        pass
 
 
 def lose(error: Exception) -> None:

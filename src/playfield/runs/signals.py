@@ -6,12 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from playfield.envs import hang
+from playfield.runs.output import complain
 
 SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals send theirs to a process and to its group
 
@@ -39,9 +39,9 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
         if not first:
             first = now
             came(signum)
-            _print(f"{words}; press Ctrl-C again to quit now")
+            complain(f"\n{words}; press Ctrl-C again to quit now")
         elif now - first > SAME:
-            _print("quit: training since the last checkpoint is lost")
+            complain("\nquit: training since the last checkpoint is lost")
             os._exit(128 + signum)
 
     try:
@@ -54,8 +54,3 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
     finally:
         for s, previous in old.items():
             signal.signal(s, previous)
-
-
-def _print(words: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        print(f"\n{words}", file=sys.stderr, flush=True)
