@@ -11,6 +11,7 @@ import pytest
 
 from playfield import bench
 from playfield.bench import nodes
+from playfield.errors import PlayfieldError
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -36,6 +37,16 @@ def test_loopback_is_measured_and_the_rest_derived(monkeypatch, capsys):
         assert row["loopback gloo ms"] > 0
         assert row["1 Gbit/s derived ms"] > row["10 Gbit/s derived ms"] > row["100 Gbit/s derived ms"]
         assert row["1 Gbit/s derived pays from"] * row["sample_ms"] >= 2 * row["1 Gbit/s derived ms"]
+
+
+def test_without_loopback_there_is_no_result_and_the_reason_is_said(monkeypatch):
+    def exchange(rate, sizes, rounds):
+        raise PlayfieldError("loopback could not be measured here: no gloo")
+
+    monkeypatch.setattr(nodes, "_gradient", lambda *_: (1000, 0.1))
+    monkeypatch.setattr(nodes, "exchange", exchange)
+    with pytest.raises(PlayfieldError, match="no gloo"):
+        bench.main("nodes", rounds=1)
 
 
 def test_a_link_of_one_gigabit_takes_as_long_as_its_bytes(capsys):
