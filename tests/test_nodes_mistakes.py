@@ -248,6 +248,42 @@ def test_nothing_listens_once_all_are_there(monkeypatch):
         again._socket.close()
 
 
+def worker_of(told, where):
+    """The line of a worker of the machine that was told this."""
+    line = line_to(where)
+    greet(line, SECRET.encode(), {"session": told["session"], "machine": told["machine"], "worker": 0})
+    return line
+
+
+def test_a_worker_of_a_machine_that_is_gone_is_not_taken_for_one_of_the_next(monkeypatch):
+    with waiting(monkeypatch) as (where, said, found):
+        told = []
+        for first in (line_to(where), line_to(where)):
+            greet(first, SECRET.encode(), rendezvous.facts())
+            told.append(first.receive())
+            if len(told) == 1:
+                first.close()
+                until(lambda: any("waiting for another" in text for text in said), 5.0)
+        assert told[0]["machine"] == told[1]["machine"]
+        assert ended(worker_of(told[0], where))
+        assert not found
+        worker_of(told[1], where)
+        until(lambda: bool(found), 5.0)
+        found[0].close(0.0)
+
+
+def test_a_machine_with_fewer_cores_than_workers_is_said(monkeypatch):
+    with waiting(monkeypatch, workers=2) as (where, said, _):
+        for cores in (1, 2):
+            line = line_to(where)
+            greet(line, SECRET.encode(), {**rendezvous.facts(), "cores": cores})
+            assert line.receive()["workers"] == 2
+            line.close()
+            until(lambda: said[-1].endswith("waiting for another"), 5.0)
+        (note,) = [text for text in said if "for which all others wait" in text]
+        assert "has 1 core for 2 workers" in note
+
+
 def test_what_a_stranger_sends_ends_its_line_and_nothing_else(monkeypatch):
     with waiting(monkeypatch) as (where, _, found):
         for message in (np.zeros(3, "f4"), np.float32(1), 7, None, [], {"nonce": "0"}):

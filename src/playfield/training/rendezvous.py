@@ -50,6 +50,7 @@ def facts() -> dict[str, Any]:
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
         "memory": compute.free_memory(),
+        "cores": compute.cores(),
     }
 
 
@@ -109,13 +110,12 @@ class Rendezvous:
     def __init__(self, where: Address, workers: int, count: int, precision: str, say: Say) -> None:
         self._secret, self._say = token(), say
         self._workers, self._count, self._precision = workers, count, precision
-        self._session = secrets.token_hex(16)
         self._own = facts()
         self._came: queue.Queue[tuple[Far, str, dict[str, Any]]] = queue.Queue()
         self._strangers: dict[Far, float] = {}  # lines that have not shown the token: when they are ended
         self._fewer = threading.Condition()  # of them; held where they are changed
         self._over = False
-        self._joining: dict[int, tuple[Machine, list[Far | None]]] = {}
+        self._joining: dict[int, tuple[Machine, str, list[Far | None]]] = {}  # the text: what its workers show
         self._told: set[str] = set()
         try:
             family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
@@ -135,7 +135,7 @@ class Rendezvous:
         self._say(f"waiting for {more}; there: playfield train --join {self.where} (with the same {TOKEN})")
         end = time.monotonic() + WAIT
         try:
-            while len(found := [m for m, lines in self._joining.values() if all(lines)]) < missing:
+            while len(found := [m for m, _, lines in self._joining.values() if all(lines)]) < missing:
                 if why := trouble():
                     raise UsageError(f"another machine does not come: {why}")
                 if time.monotonic() > end:
@@ -147,7 +147,7 @@ class Rendezvous:
                 self._drop()
             return sorted(found, key=lambda machine: machine.number)
         except BaseException:
-            for machine, lines in self._joining.values():
+            for machine, _, lines in self._joining.values():
                 machine.end(UsageError.exit_code, "it did not begin")
                 _let_go(machine, lines)
             raise
@@ -167,7 +167,7 @@ class Rendezvous:
 
     def _drop(self) -> None:
         """Forget machines that are gone again."""
-        for number, (machine, lines) in list(self._joining.items()):
+        for number, (machine, _, lines) in list(self._joining.items()):
             if machine.lost:
                 del self._joining[number]
                 self._say(f"{machine.error()}; waiting for another")
@@ -232,8 +232,8 @@ class Rendezvous:
             if "session" not in hello:
                 self._take(line, source, hello)
                 return
-            machine, lines = self._joining[int(hello["machine"])]
-            if hello["session"] != self._session or lines[int(hello["worker"])] is not None:
+            machine, session, lines = self._joining[int(hello["machine"])]
+            if hello["session"] != session or lines[int(hello["worker"])] is not None:
                 raise ValueError("no worker that is waited for")
             line.timeout(None)
             lines[int(hello["worker"])] = line
@@ -245,7 +245,7 @@ class Rendezvous:
 
     def _take(self, line: Far, source: str, hello: dict[str, Any]) -> None:
         host = visible(str(hello.get("host")))[:100]
-        why = self._why_not(hello)
+        why, cores = self._why_not(hello), int(hello["cores"])
         if len(self._joining) == self._count - 1:
             why = why or f"all {self._count} machines are there"
         if why:
@@ -255,13 +255,17 @@ class Rendezvous:
             return
         number = next(n for n in range(2, self._count + 1) if n not in self._joining)
         workers = range((number - 1) * self._workers, number * self._workers)
-        line.send({"machine": number, "session": self._session, "workers": self._workers})
+        session = secrets.token_hex(16)  # of its own: one with this number before it may have lines on the way
+        line.send({"machine": number, "session": session, "workers": self._workers})
         line.timeout(None)
         machine = Machine(number, host, line, workers)
         if what := self._other_processor(hello):
             machine.note = f"note: bits may differ: {machine.name} has another processor, {what}"
             self._say(machine.note)
-        self._joining[number] = (machine, [None] * self._workers)
+        if cores < self._workers:
+            has = f"{cores} core{'s' * (cores > 1)} for {self._workers} workers"
+            self._say(f"note: {machine.name} has {has}, for which all others wait: --workers sets their number")
+        self._joining[number] = (machine, session, [None] * self._workers)
 
     def _why_not(self, hello: dict[str, Any]) -> str:
         """Why a machine cannot take part; empty where it can."""
