@@ -18,7 +18,7 @@ import pytest
 
 from playfield.cli import main
 from playfield.errors import DataError, EnvError, UsageError
-from playfield.runs import checkpoint, machine
+from playfield.runs import checkpoint, machine, registered
 from playfield.runs.line import Far
 from playfield.runs.wire import to_json
 from playfield.training import join, meeting, rendezvous
@@ -143,6 +143,12 @@ def test_an_environment_that_another_machine_lacks_names_the_machine(three):
     assert result("ppo", "CartPole-v1", SMALL, pool=three) == result("ppo", "CartPole-v1", SMALL)
 
 
+def test_a_machine_with_other_packages_of_the_environment_is_named(three, monkeypatch):
+    monkeypatch.setattr(registered, "packages_of", lambda _: {"mujoco": "0.1"})
+    with pytest.raises(UsageError, match=r"on machine 2 \(.*\): it has other versions: mujoco .* instead of 0\.1"):
+        three.ready("ppo", spec_of("CartPole-v1"))
+
+
 @pytest.mark.parametrize(
     ("signum", "why"),
     [(signal.SIGKILL, "is gone: its connection has ended"), (signal.SIGSTOP, "has not answered for")],
@@ -215,12 +221,12 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
 
 
 @contextlib.contextmanager
-def waiting(monkeypatch, count=2):
+def waiting(monkeypatch, count=2, workers=1):
     """A rendezvous that waits for the rest of so many machines, its address, what it says, and what comes of it."""
     monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
     said: list[str] = []
     where = Address("127.0.0.1", free_port())
-    meets = Rendezvous(where, 1, count, "fp32", said.append)
+    meets = Rendezvous(where, workers, count, "fp32", said.append)
     found: list[object] = []
 
     def wait():

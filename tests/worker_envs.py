@@ -1,9 +1,12 @@
-"""An environment that does something bad in one worker, or that warns, at its step 40."""
+"""An environment that does something bad in one worker, or warns, at its step 40; and one that is slow to make."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import time
 import warnings
+from pathlib import Path
 from typing import ClassVar
 
 import gymnasium
@@ -20,6 +23,8 @@ class Odd(gymnasium.Env):
 
     def __init__(self, how: str) -> None:
         self.how, self.done, self.first = how, 0, None
+        if how == "slow":
+            time.sleep(5.0)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -46,9 +51,18 @@ class Odd(gymnasium.Env):
         libc.pthread_mutex_lock(lock)
         libc.pthread_mutex_lock(lock)
 
+    def forks(self):
+        """Another process, with all that this one has open."""
+        folder = Path(os.environ["FORKED"])
+        if (pid := os.fork()) == 0:
+            time.sleep(15.0)
+            (folder / "over").touch()
+            os._exit(0)
+        (folder / "pid").write_text(str(pid))
+
     def warns(self):
         warnings.warn("the ice is thin", UserWarning, stacklevel=1)
 
 
-for how in ("raises", "exits", "hangs", "warns"):
+for how in ("raises", "exits", "hangs", "forks", "warns", "slow"):
     gymnasium.register(f"{how.title()}-v0", entry_point=Odd, kwargs={"how": how})

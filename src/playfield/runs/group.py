@@ -85,10 +85,8 @@ class Group:
                 if hasattr(os, "posix_fallocate"):  # none left is an error here: mostly, no signal later
                     os.posix_fallocate(self._file, self._end, length)
             except OSError as error:
-                failed = StorageError(
-                    f"no memory for {length:,} bytes that workers share: {error.strerror}; lower --workers, or leave "
-                    "out --workers-as"
-                )
+                less = "use --workers-as threads" if self.size == len(self.lead) else "use fewer workers"
+                failed = StorageError(f"no memory for {length:,} bytes that workers share: {error.strerror}; {less}")
         self.gather(None, failed)
         mapped = mmap.mmap(self._file, length, offset=self._end)
         self._end += length
@@ -294,6 +292,7 @@ class Leader(Group):
 
     def end(self) -> None:
         """End the training in the workers, which close their environments."""
+        self.on_stop = None  # there is nothing left that could be stopped
         for link in self._links:
             if link.usable:
                 link.send(("end",))

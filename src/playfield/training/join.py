@@ -18,8 +18,9 @@ from playfield.runs.line import Far
 from playfield.runs.machine import Pulse
 from playfield.runs.output import complain
 from playfield.runs.signals import SAME, stopping
+from playfield.training.children import Children
 from playfield.training.meeting import AGAIN, ANSWER, Address, connect, token
-from playfield.training.processes import Children, work
+from playfield.training.processes import work
 from playfield.training.rendezvous import Refused, facts, greet
 
 LEAVE = 10.0  # seconds that this process may take to end once the first machine is gone

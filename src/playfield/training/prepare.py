@@ -165,7 +165,8 @@ def prepare(request: Request) -> Prepared:
         request = dataclasses.replace(request, init_from=begin.name)
     how = workers_as(request.workers_as, request.algo, cfg, chosen, nodes)
     processes = chosen.workers // nodes - 1 if how == "processes" else 0
-    need = need_of(cfg, spec, request.run or Path("runs"), processes)
+    less = "lower --workers" if nodes > 1 else "lower --workers, or leave out --workers-as"
+    need = need_of(cfg, spec, request.run or Path("runs"), processes, less)
     return Prepared(request, module, cfg, spec, chosen, need, how, begin)
 
 
@@ -249,13 +250,16 @@ def reopen(
         how = workers_as(asked, name, cfg, chosen, nodes)
     processes = chosen.workers // nodes - 1 if how == "processes" else 0
     try:
-        return module, cfg, spec, need_of(cfg, spec, directory, processes)
+        less = "train on more machines (--nodes)" if nodes > 1 else "use --workers-as threads"
+        return module, cfg, spec, need_of(cfg, spec, directory, processes, less)
     except WRONG as error:
         raise unusable(what, error) from error
 
 
-def need_of(cfg: Config, spec: EnvSpec, directory: Path, processes: int = 0) -> Need:
+def need_of(cfg: Config, spec: EnvSpec, directory: Path, processes: int = 0, less: str = "") -> Need:
     """Memory and disk that a training takes, its environments and so many worker processes besides this one included.
+
+    `less`: how to have fewer of these processes.
 
     Raises UsageError where the algorithm's part, or emulators beside it, do not fit into the memory that is free.
     """
@@ -268,7 +272,7 @@ def need_of(cfg: Config, spec: EnvSpec, directory: Path, processes: int = 0) -> 
     own = processes * PROCESS_BYTES
     if processes:
         what = f"{what} and {processes:,} worker processes more"
-        compute.refuse_if_larger(need.memory + emulators + own, what, "lower --workers, or leave out --workers-as")
+        compute.refuse_if_larger(need.memory + emulators + own, what, less)
     return dataclasses.replace(need, memory=need.memory + emulators + own)
 
 

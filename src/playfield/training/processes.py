@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from multiprocessing import Pipe
@@ -28,7 +25,7 @@ from playfield.compute import Compute
 from playfield.envs import hang, make_from
 from playfield.envs.base import EnvSpec
 from playfield.envs.objects import HERE
-from playfield.errors import EnvError, PlayfieldError, UsageError
+from playfield.errors import EnvError, PlayfieldError, UsageError, visible
 from playfield.runs import algorithm, registered
 from playfield.runs.console import Say
 from playfield.runs.follower import Follower
@@ -38,87 +35,33 @@ from playfield.runs.line import Far, Line, Near
 from playfield.runs.machine import Away, Machine
 from playfield.runs.notes import Note, answer, collect_notes
 from playfield.runs.signals import stopping
+from playfield.training.children import Children, possible
 from playfield.training.plan import envs_of
-
-_BEGIN = (
-    "import json, sys; life, link, file, far, parent = map(int, sys.argv[1:6]); "
-    "sys.path[:] = json.loads(sys.argv[6]); from playfield.runs import tied; tied.tie(life, parent); "
-    "from playfield.training import processes; processes.serve(link, file, bool(far))"
-)
-
-
-class Children:
-    """Worker processes of this machine and the memory that they share with this one. None outlives it.
-
-    Attributes:
-        file: a file in memory.
-    """
-
-    def __init__(self) -> None:
-        self.file = _shared_file()
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._read, self._life = os.pipe()
-
-    def start(self, link: int, far: bool = False) -> subprocess.Popen[bytes]:
-        """Start a process that serves a line. Raises OSError where that cannot be.
-
-        Args:
-            link: file descriptor of a pipe's end, or of a TCP connection where it is a line to another machine.
-        """
-        handles = (self._read, link, self.file)
-        numbers = [*map(str, (*handles, int(far), os.getpid())), json.dumps(sys.path)]
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, stopping())  # until a worker can handle them
-        try:
-            process = subprocess.Popen([sys.executable, "-c", _BEGIN, *numbers], pass_fds=handles)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        self._processes.append(process)
-        return process
-
-    def signal(self, signum: int) -> None:
-        """Let them know of a signal."""
-        for process in self._processes:
-            with contextlib.suppress(OSError):
-                if process.poll() is None:
-                    os.kill(process.pid, signum)
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids."""
-        return [process.pid for process in self._processes]
-
-    def close(self, seconds: float = PATIENCE) -> None:
-        """Wait for their end, and end those that take longer than so many seconds."""
-        end = time.monotonic() + seconds
-        for process in self._processes:
-            try:
-                process.wait(timeout=max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._processes.clear()
-        for handle in (self.file, self._life, self._read):
-            os.close(handle)
 
 
 class Pool:
     """Worker processes 1 to `workers` - 1, and those of other machines; this process is worker 0. `close` ends them.
 
-    Raises OSError where they cannot be started.
+    Raises EnvError where they cannot be started.
     """
 
     def __init__(self, workers: int, machines: Sequence[Machine] = ()) -> None:
         self._links: list[Link] = []
-        self._closed = False
-        self._children, self._home, self.machines = Children(), range(workers), machines
+        self._closed, self._home, self.machines = False, range(workers), machines
+        try:
+            self._children = Children()
+        except EnvError as error:
+            _dismiss(machines, error)
+            raise
         try:
             for rank in range(1, workers):
-                here, there = Pipe()
+                with possible():
+                    here, there = Pipe()
                 with there:
                     process = self._children.start(there.fileno())
                 self._links.append(Child(rank, process, Near(here), self._home))
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(error)
             raise
         for machine in machines:
             self._links += machine.links
@@ -126,12 +69,16 @@ class Pool:
 
     def ready(self, algo: str, spec: EnvSpec) -> None:
         """Wait until all can make the environment. Raises PlayfieldError, or what else hinders one."""
+        own = registered.packages_of(spec) if self.machines else {}
         for link in self._links:
-            link.send(("ready", algo, dataclasses.asdict(spec), registered.module_of(spec)))
+            content = (algo, dataclasses.asdict(spec), registered.module_of(spec), hang.time_limit(), list(own))
+            link.send(("ready", *content))
         failed = []
         for link in self._links:
             try:
-                link.receive()
+                there = link.receive()
+                if differ := [f"{k} {there.get(k)} instead of {v}" for k, v in own.items() if there.get(k) != v]:
+                    raise UsageError(f"it has other versions: {visible(', '.join(differ))}")
             except Exception as error:
                 if isinstance(error, PlayfieldError) and isinstance(link, Away) and not link.machine.lost:
                     error.args = (f"on {link.machine.name}: {error}",)
@@ -172,8 +119,8 @@ class Pool:
         """Process ids of those on this machine."""
         return self._children.pids
 
-    def close(self) -> None:
-        """End the processes; none is left. It may be called again."""
+    def close(self, error: BaseException | None = None) -> None:
+        """End the processes; none is left. It may be called again. `error`: what has ended the training."""
         if self._closed:
             return
         self._closed = True
@@ -181,10 +128,7 @@ class Pool:
             link.send(("exit",))
             if isinstance(link, Child):
                 link.line.close()  # so that one which waits for another word ends too
-        error = sys.exception()
-        code = 0 if error is None else getattr(error, "exit_code", 1)
-        for machine in self.machines:
-            machine.end(code, str(error or ""))
+        _dismiss(self.machines, error)
         self._children.close()
         end = time.monotonic() + PATIENCE
         for machine in self.machines:
@@ -192,12 +136,13 @@ class Pool:
         self._links.clear()
 
 
-def _shared_file() -> int:
-    """A file without a name, in memory where the system has such: nothing is left of it, whatever ends us."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("playfield", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+def _dismiss(machines: Sequence[Machine], error: BaseException | None) -> None:
+    """Let other machines know that the training has ended, and by what."""
+    code, why = 0 if error is None else getattr(error, "exit_code", 1), str(error or "")
+    if isinstance(error, KeyboardInterrupt):
+        code, why = 128 + signal.SIGINT, "stopped by SIGINT"
+    for machine in machines:
+        machine.end(code, why)
 
 
 def tell_threads(asked: str, how: str, why: str, say: Say) -> None:
@@ -237,8 +182,8 @@ def started(
         pool = Pool(chosen.workers // (1 + len(others)), others)
         try:
             pool.ready(algo, spec)
-        except BaseException:
-            pool.close()
+        except BaseException as error:
+            pool.close(error)
             raise
     elif how == "processes" and chosen.workers > 1:
         try:
@@ -258,9 +203,12 @@ def started(
             raise
     try:
         yield pool
-    finally:
+    except BaseException as error:
         if pool is not None:
-            pool.close()
+            pool.close(error)
+        raise
+    if pool is not None:
+        pool.close()
 
 
 def serve(link: int, file: int, far: bool) -> None:
@@ -304,8 +252,7 @@ def work(line: Line, file: int) -> bool:
             return True
         try:
             if word == "ready":
-                _ready(*content)
-                answer(line, None, None, notes)
+                answer(line, _ready(*content), None, notes)
             elif word == "train":
                 (task,) = content
                 home, lead = range(*task["home"]), range(task["lead"])
@@ -316,12 +263,20 @@ def work(line: Line, file: int) -> bool:
             answer(line, None, error, notes)
 
 
-def _ready(algo: str, stored: dict[str, Any], module: str | None) -> None:
-    """The algorithm can be loaded here, and the environment made."""
+def _ready(
+    algo: str, stored: dict[str, Any], module: str | None, limit: float, packages: list[str]
+) -> dict[str, str]:
+    """The algorithm can be loaded here, and the environment made, each call of it within `limit` seconds.
+
+    Returns the versions here of those packages of the environment that are named.
+    """
     spec = spec_from({"spec": stored})
-    algorithm.load(algo)
-    registered.require({"registered_by": module}, spec, trust=True)
-    make_from(spec, 1).close()
+    with hang.limited(limit):
+        algorithm.load(algo)
+        registered.require({"registered_by": module}, spec, trust=True)
+        make_from(spec, 1).close()
+    found = registered.packages_of(spec) if packages else {}
+    return {name: found[name] for name in packages if name in found}
 
 
 def _train(task: dict[str, Any], member: Member) -> None:

@@ -89,8 +89,8 @@ def go(
         raise
     finally:
         run.close()  # what was trained is saved by then
-        if pool is not None:
-            pool.close()
+    if pool is not None:
+        pool.close()  # of what was raised above, `started` tells the other machines
     games = min(len(run.scores), WINDOW)
     mean = f"mean score of the last {games} games {format_scores(run.score)[0]}" if games else "no game ended"
     say(goal.closing(target, run.stop, run.step, run.total_steps, format_seconds(seconds), mean))
