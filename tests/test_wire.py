@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import socket
 
 import numpy as np
 import pytest
 import torch
 
 from playfield.envs.base import Episode
+from playfield.runs.line import Far
 from playfield.runs.wire import from_bytes, from_json, to_bytes, to_json
 
 
@@ -37,6 +40,16 @@ def test_messages_keep_values_types_and_bits(pack, unpack):
         assert torch.equal(got[key], sent[key])
     with pytest.raises(TypeError, match="object"):
         pack([object()])
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system has no such settings")
+def test_an_idle_line_is_kept_alive():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = Far(socket.create_connection(server.getsockname()))
+        with socket.socket(fileno=os.dup(line.fileno())) as raw:
+            assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        line.close()
 
 
 def test_bytes_that_are_no_message_are_refused():

@@ -19,6 +19,7 @@ _HEADER = struct.Struct(">cQ")  # what follows, and its bytes
 _MESSAGE, _BULK = b"m", b"b"
 _JOINED = 2**16  # bytes up to which a message goes with its header
 MOST = 2**36  # bytes of a message
+_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}  # seconds, seconds, and signs without an answer
 
 
 class Line(Protocol):
@@ -70,6 +71,12 @@ class Far:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # messages are small and waited for
+        # A line may be idle for as long as the first machine evaluates: what lies between must not forget it, and
+        # where it did, whoever waits is to hear of that.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _ALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._buffers: list[memoryview] = []
         self.sent = self.received = 0
 
