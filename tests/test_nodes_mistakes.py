@@ -22,6 +22,7 @@ from playfield.errors import UsageError
 from playfield.experiments import ray_link, together
 from playfield.runs import line as lines_of
 from playfield.runs.line import Far
+from playfield.runs.machine import Machine
 from playfield.training import join, meeting, rendezvous
 from playfield.training.meeting import Address
 from playfield.training.rendezvous import Rendezvous, greet
@@ -227,6 +228,17 @@ def test_tasks_are_told_where_others_reach_this_machine(monkeypatch):
             assert Told.words == ["train", "--join", told]
             until(lambda: meeting.trouble() == "the task on elsewhere failed: it cannot", 5.0)
         assert meeting.trouble() == ""  # another training of this process does not hear of it
+
+
+def test_a_machine_that_is_stopped_before_the_training_begins_ends_it_with_the_code_of_the_signal():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = Far(socket.create_connection(server.getsockname()))
+        machine = Machine(2, "b", Far(server.accept()[0]), range(1, 2))
+    there.send(("stop", int(signal.SIGTERM)))
+    until(lambda: machine.lost, 5.0)
+    assert (str(machine.error()), machine.error().exit_code) == ("machine 2 (b) was stopped by SIGTERM", 143)
+    there.close()
+    machine.close(5.0)
 
 
 # Where they meet

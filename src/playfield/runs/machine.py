@@ -105,6 +105,7 @@ class Machine:
         self.links: list[Away] = []
         self.on_stop: Callable[[int], bool] | None = None
         self.note = self._why = ""
+        self._code = EnvError.exit_code
         self._pulse = Pulse(line, self._heard, self.lose)
         self._pulse.start()
 
@@ -130,6 +131,7 @@ class Machine:
             name = signal.Signals(signum).name
             logger.warning("%s was asked to stop by %s", self.name, name)
             if not (self.on_stop and self.on_stop(signum)):
+                self._code = 128 + signum  # there is no training yet that could be stopped: this ends it as well
                 self.lose(f"was stopped by {name}")
 
     def lose(self, why: str) -> None:
@@ -142,7 +144,9 @@ class Machine:
         """What there is to say once it is lost."""
         if not self._why:  # its line ended first; the other one says why in a moment
             self._pulse.wait(PERIOD)
-        return EnvError(f"{self.name} {self._why or 'is gone: a connection of its workers has ended'}")
+        error = EnvError(f"{self.name} {self._why or 'is gone: a connection of its workers has ended'}")
+        error.exit_code = self._code
+        return error
 
     def signal(self, signum: int) -> None:
         """Let its processes know of a signal."""
