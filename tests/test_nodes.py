@@ -93,13 +93,18 @@ def test_machines_end_with_the_bits_of_one(three, algo, env, cfg, fmt):
     assert result(algo, env, cfg, fmt, pool=three) == result(algo, env, cfg, fmt)
 
 
-def test_machines_with_several_workers_each_too(tmp_path):
+def test_machines_with_several_workers_each_too():
     cfg = dataclasses.replace(PIXELS, num_envs=4)
     with machines(2, workers=2) as (pool, others):
         until(lambda: len(children(others[0].pid)) == 1, SLOW)  # it starts once the machine is taken
         assert result("ppo", "breakout", cfg, "bf16", pool=pool, workers=4) == result(
             "ppo", "breakout", cfg, "bf16", workers=4
         )
+        (own,) = children(others[0].pid)
+        os.kill(int(own.name), signal.SIGKILL)
+        why = r"^machine 2 \(.*\) lost a worker process, which was ended by SIGKILL \(the memory may have run out\)$"
+        with pytest.raises(EnvError, match=why):
+            pool.ready("ppo", spec_of("breakout"))
     assert others[0].returncode == 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from playfield.envs import hang
 from playfield.errors import EnvError, StorageError
 from playfield.runs.line import Far, Line
 from playfield.runs.notes import Note, answer, say_again, unpacked
+from playfield.runs.signals import ended_by
 from playfield.runs.wire import Message
 
 PATIENCE = 5.0  # seconds that a worker may take to end, beside what closing an environment may take
@@ -165,12 +165,7 @@ class Child(Link):
         code: int | None = None
         with contextlib.suppress(Exception):
             code = self.process.wait(timeout=PATIENCE)
-        if code is not None and code < 0:
-            why = f"was ended by {signal.Signals(-code).name}"
-            why += " (the memory may have run out)" if -code == getattr(signal, "SIGKILL", 9) else ""
-        else:
-            why = "has ended" if code is None else f"has ended with exit code {code}"
-        return EnvError(f"the process of worker {self.rank} {why}")
+        return EnvError(f"the process of worker {self.rank} {'has ended' if code is None else ended_by(code)}")
 
     def signal(self, signum: int) -> None:
         """See `Link`."""

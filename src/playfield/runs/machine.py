@@ -126,8 +126,11 @@ class Machine:
         return bool(self._why)
 
     def _heard(self, word: Any) -> None:
-        kind, signum = word
-        if kind == "stop":
+        kind, content = word
+        if kind == "worker":  # of that machine, which is not gone itself
+            self.lose(f"lost a worker process, which {content}")
+        elif kind == "stop":
+            signum = int(content)
             name = signal.Signals(signum).name
             logger.warning("%s was asked to stop by %s", self.name, name)
             if not (self.on_stop and self.on_stop(signum)):

@@ -23,6 +23,14 @@ def stopping() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *closed]
 
 
+def ended_by(code: int) -> str:
+    """How a process ended whose return code this is, as a clause."""
+    if code >= 0:
+        return f"has ended with exit code {code}"
+    killed = " (the memory may have run out)" if -code == getattr(signal, "SIGKILL", 9) else ""
+    return f"was ended by {signal.Signals(-code).name}{killed}"
+
+
 @contextlib.contextmanager
 def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
     """Call `came` with the first signal's number and print `words`; the next one ends the process.

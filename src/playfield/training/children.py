@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from playfield.errors import EnvError
 from playfield.runs.group import PATIENCE
@@ -32,9 +32,11 @@ class Children:
 
     Attributes:
         file: a file in memory.
+        ended: is called, from a thread, with the return code of each whose line is not ended yet.
     """
 
     def __init__(self) -> None:
+        self.ended: Callable[[int], None] = lambda code: None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._watching: list[threading.Thread] = []
         with possible():
@@ -59,9 +61,15 @@ class Children:
                 line = socket.socket(fileno=os.dup(link))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        self._watching.append(threading.Thread(target=_end_with, args=(process, line), daemon=True))
+        self._watching.append(threading.Thread(target=self._watch, args=(process, line), daemon=True))
         self._watching[-1].start()
         return process
+
+    def _watch(self, process: subprocess.Popen[bytes], line: socket.socket) -> None:
+        """End a worker's line once its process has ended: what an environment has started by fork holds it too."""
+        self.ended(process.wait())
+        with line, contextlib.suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
 
     def signal(self, signum: int) -> None:
         """Let them know of a signal."""
@@ -99,13 +107,6 @@ def possible() -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvError(f"worker processes cannot be started: {error.strerror or error}") from None
-
-
-def _end_with(process: subprocess.Popen[bytes], line: socket.socket) -> None:
-    """End a worker's line once its process has ended: what an environment has started by fork holds it too."""
-    process.wait()
-    with line, contextlib.suppress(OSError):
-        line.shutdown(socket.SHUT_RDWR)
 
 
 def _shared_file() -> int:

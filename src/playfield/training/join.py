@@ -17,7 +17,7 @@ from playfield.runs.console import Say
 from playfield.runs.line import Far
 from playfield.runs.machine import Pulse
 from playfield.runs.output import complain
-from playfield.runs.signals import SAME, stopping
+from playfield.runs.signals import SAME, ended_by, stopping
 from playfield.training.children import Children
 from playfield.training.meeting import AGAIN, ANSWER, Address, connect, token
 from playfield.training.processes import work
@@ -127,6 +127,7 @@ class _Side:
         self._over = threading.Event()
         self._pulse = Pulse(line, self._heard, self._gone)
         self._pulse.start()
+        children.ended = self._worker_ended
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -162,6 +163,10 @@ class _Side:
             self._children.signal(int(content[0]))
             self._passed_on = True
             os.kill(os.getpid(), int(content[0]))
+
+    def _worker_ended(self, code: int) -> None:
+        if code < 0:  # it could not say why itself: the first machine would see no more than the end of its line
+            self._pulse.send(("worker", ended_by(code)))
 
     def _gone(self, why: str) -> None:
         if self._end is None:

@@ -80,7 +80,7 @@ class Pool:
                 if differ := [f"{k} {there.get(k)} instead of {v}" for k, v in own.items() if there.get(k) != v]:
                     raise UsageError(f"it has other versions: {visible(', '.join(differ))}")
             except Exception as error:
-                if isinstance(error, PlayfieldError) and isinstance(link, Away) and not link.machine.lost:
+                if isinstance(error, PlayfieldError) and isinstance(link, Away) and link.usable:  # it has answered
                     error.args = (f"on {link.machine.name}: {error}",)
                 failed.append(error)
         if failed:
