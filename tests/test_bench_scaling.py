@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
 import pytest
 
 from playfield import bench
+from playfield.algos import ppo
 from playfield.bench import scaling
 from playfield.errors import PlayfieldError, UsageError
 
@@ -20,9 +22,10 @@ pytestmark = [
 def test_both_kinds_are_measured_and_end_alike(monkeypatch, capsys):
     monkeypatch.setattr(scaling, "WORKERS", (1, 2))
     monkeypatch.setattr(scaling, "ENVS", 2)
-    monkeypatch.setattr(scaling, "ROLLOUT", 16)
+    few = dataclasses.replace(ppo.PRESETS["atari"]["default"], rollout_steps=16, minibatches=2)
+    monkeypatch.setitem(ppo.PRESETS["atari"], "default", few)
     monkeypatch.setattr(scaling, "cores", lambda: 2)
-    out = bench.main("scaling", steps=64, rounds=1, json=True)
+    out = bench.main("scaling", steps=64, rounds=1, preset="default", json=True)
     assert json.loads(capsys.readouterr().out) == out
     assert list(out["sides"]) == ["1 threads", "2 threads", "2 processes", "2 alone"]
     for name, side in out["sides"].items():
@@ -73,7 +76,7 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
     monkeypatch.setattr(
         scaling,
         "_measure",
-        lambda n, kind, steps, num_envs: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0},
+        lambda n, kind, steps, num_envs, preset: {"hash": n, "processor_ms": 1000.0 + 100 * n, "speed": 777.0},
     )
     bench.main("scaling", rounds=1)
     above, head, one, *more, share, assumed = capsys.readouterr().out.splitlines()
@@ -89,7 +92,9 @@ def test_the_table_marks_what_is_predicted_and_what_that_assumes(monkeypatch, ca
 def test_other_bits_are_no_result(monkeypatch):
     monkeypatch.setattr(scaling, "WORKERS", (2,))
     monkeypatch.setattr(
-        scaling, "_measure", lambda n, kind, steps, num_envs: {"hash": kind, "processor_ms": 1.0, "speed": 1.0}
+        scaling,
+        "_measure",
+        lambda n, kind, steps, num_envs, preset: {"hash": kind, "processor_ms": 1.0, "speed": 1.0},
     )
     with pytest.raises(PlayfieldError, match="2 workers ended with other bits"):
         bench.main("scaling", rounds=1)
@@ -100,15 +105,19 @@ def test_other_bits_are_no_result(monkeypatch):
 def test_more_environments_make_larger_minibatches_and_all_numbers_of_workers_share_them(monkeypatch):
     asked = []
 
-    def measure(n, kind, steps, num_envs):
-        asked.append((n, kind, steps, num_envs))
+    def measure(n, kind, steps, num_envs, preset):
+        asked.append((n, kind, steps, num_envs, preset))
         return {"hash": n, "processor_ms": 1.0, "speed": 1.0}
 
     monkeypatch.setattr(scaling, "WORKERS", (1, 2, 8))
     monkeypatch.setattr(scaling, "_measure", measure)
     out = bench.main("scaling", rounds=1, num_envs=12)
-    together = [(n, kind, 2 * 12 * 128, 12) for n, kind in [(1, "threads"), (2, "threads"), (2, "processes")]]
-    assert asked == [*together, (1, "threads", 2 * 12 * 128, 6)]
-    assert out["num_envs"] == 12
+    together = [(n, kind, 4608, 12, "cleanrl") for n, kind in [(1, "threads"), (2, "threads"), (2, "processes")]]
+    assert asked == [*together, (1, "threads", 4608, 6, "cleanrl")]
+    assert (out["num_envs"], out["preset"]) == (12, "cleanrl")
+    bench.main("scaling", rounds=1, preset="default")
+    assert asked[-1] == (1, "threads", 4096, 2, "default")  # four rollouts of 16 environments, 64 steps each
+    with pytest.raises(UsageError, match="no preset called 'defaul'"):
+        bench.main("scaling", preset="defaul")
     with pytest.raises(UsageError, match="playfield bench kill has no option --num-envs"):
         bench.main("kill", num_envs=12)

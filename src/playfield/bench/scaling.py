@@ -1,4 +1,4 @@
-"""What more workers cost: PPO on Breakout with CleanRL's sizes, 16 environments or more, as threads and processes.
+"""What more workers cost: PPO on Breakout, CleanRL's sizes but 16 environments or more, as threads and processes.
 
 Processor time is that of all workers together. On a machine with fewer cores than workers they take turns: what
 caches lose by that is part of the processor time, and no speed is told, since it would say nothing. What a machine
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+import math
 import os
 import statistics
 import time
@@ -27,11 +28,12 @@ from playfield.bench._progress import Progress
 from playfield.bench._run import breakout_spec, measured_run
 from playfield.bench._sides import plain_console
 from playfield.compute import choose, cores, setup
-from playfield.errors import PlayfieldError, UsageError
+from playfield.errors import PlayfieldError, UsageError, unknown
 from playfield.runs.run import Run
 from playfield.training.processes import Pool
 
-ENVS, ROLLOUT = 16, 128
+ENVS = 16
+STEPS = 4096  # of a measurement, or somewhat more: whole rollouts
 WORKERS = (1, 2, 4, 8, 16)
 ALONE = "alone"  # beside the kinds of workers
 ASSUMED = (
@@ -42,19 +44,25 @@ ASSUMED = (
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = False) -> dict[str, Any]:
+def run(
+    *, steps: int = 0, rounds: int = 0, num_envs: int = 0, preset: str = "cleanrl", json: bool = False
+) -> dict[str, Any]:
     """Train with each number and kind of workers in turn; prints a table (with `json`, one JSON object).
 
     Args:
-        steps: of each measurement, after a rollout of warm-up (0: two rollouts of 128 steps of each environment).
+        steps: of each measurement, after a rollout of warm-up (0: two rollouts, or more up to some 4,096 steps).
         rounds: measurements of each (0: 3).
         num_envs: environments, which all numbers of workers share equally (0: 16). Minibatches grow with them.
+        preset: one of PPO's for Atari games.
 
-    Raises UsageError where `steps` is no whole number of rollouts, PlayfieldError where bits differ.
+    Raises UsageError where there is no such preset or `steps` is no whole number of rollouts, PlayfieldError where
+    bits differ.
     """
+    if preset not in ppo.PRESETS["atari"]:
+        raise unknown("preset", preset, ppo.PRESETS["atari"])
     num_envs = num_envs or ENVS
-    batch = num_envs * ROLLOUT
-    steps, rounds = steps or 2 * batch, rounds or 3
+    batch = _config(preset, num_envs).batch
+    steps, rounds = steps or batch * max(2, math.ceil(STEPS / batch)), rounds or 3
     if steps % batch:
         raise UsageError(f"--steps must be a multiple of {batch:,}, a rollout")
     if not Path("/proc/self/stat").exists():
@@ -69,7 +77,7 @@ def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = Fals
         for n, kind in order:
             progress.begin()
             share = (1, "threads", steps, num_envs // n) if kind == ALONE else (n, kind, steps, num_envs)
-            found[f"{n} {kind}"].append(_measure(*share))
+            found[f"{n} {kind}"].append(_measure(*share, preset))
             progress.end()
     for n in counts:
         if len({one["hash"] for side in (f"{n} threads", f"{n} processes") for one in found.get(side, [])}) > 1:
@@ -83,6 +91,7 @@ def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = Fals
         "steps": steps,
         "rounds": rounds,
         "num_envs": num_envs,
+        "preset": preset,
         "cores": cores(),
     }
     out["assumed"] = ASSUMED
@@ -91,7 +100,8 @@ def run(*, steps: int = 0, rounds: int = 0, num_envs: int = 0, json: bool = Fals
         print(jsonlib.dumps(out, indent=1))
         return out
     columns = ("processor time\nof 1,000 steps", "steps/s", "efficiency", "predicted:\nsteps/s", "\nefficiency")
-    shown = Table(f"PPO on breakout, {num_envs} environments, {cores()} cores", *columns, box=None)
+    what = "PPO on breakout" if preset == "default" else f"PPO on breakout (--preset {preset})"
+    shown = Table(f"{what}, {num_envs} environments, {cores()} cores", *columns, box=None)
     for name, side in told.items():
         predicted = side["predicted"]
         speeds = (side["speed"], side["efficiency"], predicted["speed"], predicted["efficiency"])
@@ -142,9 +152,13 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _measure(workers: int, kind: str, steps: int, num_envs: int) -> dict[str, Any]:
+def _config(preset: str, num_envs: int) -> ppo.Config:
+    return dataclasses.replace(ppo.PRESETS["atari"][preset], num_envs=num_envs)
+
+
+def _measure(workers: int, kind: str, steps: int, num_envs: int, preset: str) -> dict[str, Any]:
     """Processor time of all workers, ms for 1,000 steps; steps per second; the final hash."""
-    cfg = dataclasses.replace(ppo.PRESETS["atari"]["cleanrl"], num_envs=num_envs, rollout_steps=ROLLOUT)
+    cfg = _config(preset, num_envs)
     chosen, spec = choose("cpu", workers=workers, num_envs=num_envs), breakout_spec()
     marks: list[tuple[float, float]] = []
     pool = Pool(workers) if kind == "processes" else None

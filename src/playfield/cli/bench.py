@@ -44,6 +44,7 @@ def bench(words: list[str]) -> int:
     )
     p.add_argument("--agent", help="agent of --fill: shipped (default) or random")
     p.add_argument("--num-envs", type=whole("--num-envs", 1, 4096), help="environments of bench scaling (default 16)")
+    p.add_argument("--preset", help="of PPO on Atari games, for bench scaling (default cleanrl)")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
     a = p.parse(words)
@@ -63,6 +64,7 @@ def bench(words: list[str]) -> int:
         "seed",
         "kills",
         "num_envs",
+        "preset",
     )
     run(a.name, **{name: getattr(a, name) for name in (*names, "capacity", "fill", "slots", "agent", "json")})
     return 0
