@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Any
+
 import pytest
+
+from playfield.training import extras
+
+RENDERED = ("test_extras.py", "test_train.py")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _curves_are_not_rendered():
+    """A picture of a learning curve takes longer than most trainings of tests: it is laid out, its file is empty.
+
+    Not so in the files of RENDERED, and in the processes that tests start.
+    """
+    curve = extras.curve
+
+    def laid_out(*arguments: Any) -> None:
+        file = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0].rpartition("/")[2]
+        with pytest.MonkeyPatch.context() as patch:
+            plots = sys.modules.get("playfield.show.plots")  # not yet in the first training
+            if plots is not None and file not in RENDERED:
+                patch.setattr(plots, "figure_bytes", lambda figure, kind: b"")
+            curve(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extras, "curve", laid_out)
+        yield
 
 
 @pytest.fixture
