@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -17,12 +18,15 @@ from playfield import lessons
 from playfield.cli import _tuning, main
 from playfield.cli.train import understand
 from playfield.experiments import ray_link
+from playfield.lessons import random_agent
 from playfield.runs import checkpoint
+from playfield.show import explain
 from tune_place import Instant
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = ["--steps", "2048", "--games", "1", "--no-film", "--no-tensorboard", "--quiet"]
+SHORT_GAMES = ["--cap", "400"]  # frames: an agent that plays well plays for minutes
 # Commands that need what a test machine has not: a browser, a peer, hours. Each names the test that runs it.
 ELSEWHERE = {
     "playfield watch": "test_watch_live.py",
@@ -84,9 +88,9 @@ def home(tmp_path_factory):
         _installed(folder)
         shutil.copytree(ROOT / "docs" / "experiments", folder / "docs" / "experiments")  # the files that pages name
         short: dict[str, Any] = {"games": 0, "console": False, "tensorboard": False}
-        config = {"num_envs": 4, "rollout_steps": 32, "epochs": 1}
-        playfield.train("breakout", steps=256, config=config, **short)
-        memory = {"num_envs": 4, "learning_starts": 64, "capacity": 400, "batch_size": 8, "net": "nips"}
+        config = {"num_envs": 2, "rollout_steps": 32, "epochs": 1}
+        playfield.train("breakout", steps=128, config=config, **short)
+        memory = {"num_envs": 2, "learning_starts": 64, "capacity": 400, "batch_size": 8, "net": "nips:width=0.25"}
         playfield.train("breakout", "dqn", steps=128, config=memory, **short)
         for env in ("CartPole-v1", "corridor:Corridor-v0"):
             playfield.train(env, steps=2048, **short)
@@ -112,6 +116,11 @@ def _installed(folder: Path) -> None:
     for group, points in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+def atari(text: str) -> bool:
+    """Is an Atari game named in it?"""
+    return any(game in text.lower() for game in ("breakout", "pong", "space_invaders"))
 
 
 def fresh(folder: str) -> str:
@@ -156,7 +165,7 @@ def test_command(command, home, monkeypatch, capsys):
         assert {"nodes", "join"} & options.keys()
         return
     if verb == "train" and "--resume" in words:
-        words += ["--steps", "384", *SMALL[2:]]
+        words += ["--steps", "192", *SMALL[2:]]
         words = [w for i, w in enumerate(words) if not (w == "--steps" and i < len(words) - len(SMALL))]
         words = [w for w in words if w not in ("10M", "400k")]
         if "linear_a2c" in command:
@@ -168,8 +177,10 @@ def test_command(command, home, monkeypatch, capsys):
                 del words[at : at + 2]
         words += SMALL
         if not words[1].startswith(("CartPole", "corridor")):
-            words += ["--num-envs", "4", "--rollout-steps", "32"]
-            words[words.index("--steps") + 1] = "256"
+            words += ["--num-envs", "2", "--rollout-steps", "32"]
+            words[words.index("--steps") + 1] = "128"
+        if atari(words[1]):
+            words += SHORT_GAMES
         if "autoencoder:" in command:
             words += ["--alpha", "1e-7"]  # one epoch leaves an auto-encoder with large latents, which diverge
     elif verb == "runs":
@@ -182,14 +193,16 @@ def test_command(command, home, monkeypatch, capsys):
         if "--games" in words:
             at = words.index("--games")
             del words[at : at + 2]
-        words += ["--games", "1", "--seed", "4"]  # of the seeds' first games, a short one
+        words += ["--games", "1"]
+        words += SHORT_GAMES if atari(command) else []
     elif verb == "record":
         for flag in ("--start", "--steps"):
             if flag in words:
                 words[words.index(flag) + 1] = "20"
         words += [] if "--steps" in words else ["--steps", "20"]
-        if "--mosaic" in words:  # each game of it has two emulators
+        if "--mosaic" in words:  # each game of it has two emulators, for each of two files
             words[words.index("--mosaic") + 1] = "4"
+            words += ["--out", "mosaic.gif"]
     elif verb == "collect":
         words += ["--steps", "16", "--num-envs", "1", "--out", fresh("datasets")]  # the last of two counts
     elif verb == "autoencoder":
@@ -207,7 +220,12 @@ def test_command(command, home, monkeypatch, capsys):
         small = (("runs", "1"), ("episodes", "3")) if budget.runs else (("episodes", "3"), ("steps", "99"))
         words += [w for what, n in small if getattr(budget, what) for w in (f"--{what}", n)]
         words.append("--quiet")  # of two budgets the last counts
+        if "--gif" in words:  # an agent of three episodes does not arrive at the goal
+            module = lessons.load(words[1])
+            monkeypatch.setattr(module, "game", functools.partial(module.game, most=20))
+        monkeypatch.setattr(random_agent, "ENVS", 2)
     elif verb == "explain":
+        monkeypatch.setattr(explain, "MAX_STEPS", 60)
         words += ["--moments", "1", "--out", "why"]
     elif any(command.startswith(prefix) for prefix in ELSEWHERE):
         with pytest.raises(SystemExit) as stop:
@@ -230,7 +248,8 @@ def small(home, monkeypatch):
         return train(env, algo, **{**asked, **budget, **quiet})
 
     def evaluated(policy: Any, games: int = 30, **asked: Any) -> Any:
-        return evaluate(policy, min(games, 2), **asked)
+        parts = {"cap": 400} if policy.spec.family.has_lives else {}
+        return evaluate(policy, min(games, 2), parts=parts, **asked)
 
     monkeypatch.setattr(playfield, "train", trained)
     monkeypatch.setattr(playfield, "evaluate", evaluated)
