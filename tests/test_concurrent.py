@@ -47,7 +47,7 @@ def test_a_team_in_the_background_works_while_its_caller_does() -> None:
     [
         ("CartPole-v1", CONCURRENT, 1, "fp32", 80),
         ("CartPole-v1", dataclasses.replace(CONCURRENT, alpha=0.6, n_step=3, noisy=True), 1, "fp32", 80),
-        ("breakout", ATARI, 2, "bf16", 20),
+        ("breakout", ATARI, 2, "bf16", 16),
     ],
 )
 def test_threads_at_once_end_as_one_after_the_other(env, cfg, workers, fmt, rounds, monkeypatch) -> None:
@@ -119,7 +119,7 @@ def test_a_serial_run_acts_by_the_learning_network(monkeypatch) -> None:
 def test_learns_and_leaves_no_thread(workers: int) -> None:
     before = len(players())
     cfg = dataclasses.replace(CONCURRENT, epsilon_end=0.0, epsilon_share=0.5)
-    run = run_for(Identity(1).spec, Identity, cfg, 400 * cfg.batch, workers=workers)
+    run = run_for(Identity(1).spec, Identity, cfg, 200 * cfg.batch, workers=workers)
     dqn.train(run, cfg)
     assert np.mean([score for _, score in run.history[-48:]]) / 8 > 0.95
     run.close()

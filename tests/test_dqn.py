@@ -106,8 +106,8 @@ def test_dueling_is_value_plus_centred_advantage() -> None:
 # Ends ----------------------------------------------------------------------------------------------------
 
 
-def learned_values(cfg: dqn.Config, rounds: int = 500, **corridor) -> np.ndarray:
-    env = Corridor(1, **corridor)
+def learned_values(cfg: dqn.Config, rounds: int = 160, **corridor) -> np.ndarray:
+    cfg, env = dataclasses.replace(cfg, target_period=32), Corridor(1, **corridor)
     run = run_for(env.spec, lambda n: Corridor(n, **corridor), cfg, rounds * cfg.batch)
     dqn.train(run, cfg)
     obs = torch.ones(1, 1) if env.blind else torch.eye(env.cut + 1)
@@ -241,7 +241,7 @@ VARIANTS = {
 def test_every_variant_learns_identity(variant: str) -> None:
     cfg = dataclasses.replace(SMALL, epsilon_end=0.0, epsilon_share=0.5, **VARIANTS[variant])
     env = Identity(1)
-    run = run_for(env.spec, Identity, cfg, 400 * cfg.batch)
+    run = run_for(env.spec, Identity, cfg, 160 * cfg.batch)
     dqn.train(run, cfg)
     assert np.mean([score for _, score in run.history[:16]]) < 4.5  # chance is 2
     assert np.mean([score for _, score in run.history[-48:]]) / 8 > 0.95
@@ -251,7 +251,7 @@ def test_every_variant_learns_identity(variant: str) -> None:
 def test_learns_pixels_with_two_workers() -> None:
     cfg = dataclasses.replace(SMALL, net="nips:width=0.25", packed=True, epsilon_end=0.0, epsilon_share=0.5, lr=1e-3)
     env = Identity(1, pixels=True)
-    run = run_for(env.spec, lambda n: Identity(n, pixels=True), cfg, 250 * cfg.batch, workers=2, fmt="bf16")
+    run = run_for(env.spec, lambda n: Identity(n, pixels=True), cfg, 120 * cfg.batch, workers=2, fmt="bf16")
     dqn.train(run, cfg)
     assert np.mean([score for _, score in run.history[-48:]]) / 8 > 0.9
     run.close()
