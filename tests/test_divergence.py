@@ -72,7 +72,7 @@ def test_healthy_training_is_far_from_the_limit(algo, tmp_path, monkeypatch):
     seen = []
     check = divergence.check
     monkeypatch.setattr(divergence, "check", lambda growth, *rest: (seen.append(growth), check(growth, *rest)))
-    train(algo, tmp_path / "run", 6_000)
+    train(algo, tmp_path / "run", 3_000)
     assert len(seen) > 5
     assert 0 < max(seen) < 10
 

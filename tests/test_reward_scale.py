@@ -47,9 +47,10 @@ def test_its_state_goes_on_exactly():
 
 
 def test_a_training_goes_on_with_the_scale_it_had(tmp_path):
-    words = {"steps": 2_048, "norm_reward": True, "quiet": True, "workers": 2}
+    quiet = {"quiet": True, "games": 0, "film": False, "tensorboard": False}
+    words = {"steps": 2_048, "norm_reward": True, "workers": 2, **quiet}
     one = playfield.train("CartPole-v1", algo="ppo", run=tmp_path / "a", **words)
     playfield.train("CartPole-v1", algo="ppo", run=tmp_path / "b", **words | {"steps": 1_024})
-    two = playfield.train(resume=tmp_path / "b", steps=2_048, quiet=True)
+    two = playfield.train(resume=tmp_path / "b", steps=2_048, **quiet)
     plain = playfield.train("CartPole-v1", algo="ppo", run=tmp_path / "c", **words | {"norm_reward": False})
     assert one.hash == two.hash != plain.hash

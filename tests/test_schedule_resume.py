@@ -63,12 +63,12 @@ def stopped_at(run: Path, step: int, algo: str, steps: int, config: dict, monkey
 )
 def test_a_run_stopped_within_a_schedule_ends_with_the_same_bits(algo, given, tmp_path, monkeypatch) -> None:
     config = TRAININGS[algo] | given
-    whole = playfield.train("CartPole-v1", algo, steps=512, run=tmp_path / "whole", config=config, **SHORT)
-    stopped_at(tmp_path / "cut", 192, algo, 512, config, monkeypatch)
+    whole = playfield.train("CartPole-v1", algo, steps=256, run=tmp_path / "whole", config=config, **SHORT)
+    stopped_at(tmp_path / "cut", 128, algo, 256, config, monkeypatch)
     assert playfield.train(resume=tmp_path / "cut", **SHORT).hash == whole.hash
     other = config | {name: value.replace("1e-3", "2e-3").replace("0.1", "0.2") for name, value in given.items()}
     if other != config:
-        found = playfield.train("CartPole-v1", algo, steps=512, run=tmp_path / "other", config=other, **SHORT)
+        found = playfield.train("CartPole-v1", algo, steps=256, run=tmp_path / "other", config=other, **SHORT)
         assert found.hash != whole.hash, "the schedule matters"
 
 
