@@ -12,7 +12,7 @@ import pytest
 
 from playfield.cli import _slurm, main
 from playfield.errors import DataError, EnvError
-from playfield.experiments import slurm, slurm_task
+from playfield.experiments import grid, slurm, slurm_task
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
 from playfield.runs import fence
@@ -52,7 +52,8 @@ def hashes(root):
 @pytest.mark.usefixtures("_sbatch")
 def test_the_array_trains_the_same_bits_as_this_machine_and_only_what_is_left(tmp_path, capsys):
     here, there = tmp_path / "here", tmp_path / "there"
-    assert main([*WORDS, "--dir", str(here), "--jobs", "1"]) == 0
+    for one in grid.plan(here, grid.from_words([C], ["random"], [], [1, 2], 600)):
+        assert main(one.command()) == 0
     capsys.readouterr()
     assert main([*WORDS, "--dir", str(there), "--on", "slurm", "--submit", "--jobs", "3"]) == 0
     told = capsys.readouterr().err

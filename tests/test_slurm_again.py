@@ -19,7 +19,7 @@ import pytest
 
 from playfield.cli import main
 from playfield.errors import DataError, DivergedError
-from playfield.experiments import heartbeat, slurm, slurm_task
+from playfield.experiments import grid, heartbeat, slurm, slurm_task
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job, claim_of
 from playfield.runs import fence, lock
@@ -104,9 +104,16 @@ def seeds(path: Path) -> list[int]:
     return [json.loads(line)["seed"] for line in path.read_text().splitlines()]
 
 
-def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(tmp_path, queue, capsys):
-    here, there = tmp_path / "here", tmp_path / "the \"Other\" 'one' 100% # 1"
-    assert main([*WORDS, "--dir", str(here), "--jobs", "1", *SAVES]) == 0
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The hashes of both trainings where nothing interrupts them."""
+    jobs = grid.plan(tmp_path_factory.mktemp("alone"), grid.from_words([C], ["random"], [], [1, 2], 10_000))
+    assert [main(one.command()) for one in jobs] == [0, 0]
+    return [result(one.directory) for one in jobs]
+
+
+def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(tmp_path, queue, capsys, alone):
+    there = tmp_path / "the \"Other\" 'one' 100% # 1"
     words = [*WORDS, "--dir", str(there), "--on", "slurm", "--submit", *SAVES]
     assert main(words) == 0
     first, second = (there / C / "random" / seed for seed in "12")
@@ -136,16 +143,14 @@ def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(t
 
     running.send_signal(signal.SIGCONT)
     assert running.wait(timeout=120) == 0, queue.log(70, 1).read_text()
-    assert [result(run) for run in (first, second)] == [result(here / C / "random" / seed) for seed in "12"]
+    assert [result(run) for run in (first, second)] == alone
     assert not list(there.rglob(heartbeat.FILE))
 
 
 @pytest.mark.parametrize("how", ["killed", "saved", "cut off"])
-def test_a_task_that_is_queued_again_goes_on_from_its_checkpoint(how, tmp_path, queue):
-    here, there = tmp_path / "here", tmp_path / "there"
-    words = [*WORDS[:-1], "1", "--dir"]
-    assert main([*words, str(here), "--jobs", "1", *SAVES]) == 0
-    assert main([*words, str(there), "--on", "slurm", "--submit", *SAVES]) == 0
+def test_a_task_that_is_queued_again_goes_on_from_its_checkpoint(how, tmp_path, queue, alone):
+    there = tmp_path / "there"
+    assert main([*WORDS[:-1], "1", "--dir", str(there), "--on", "slurm", "--submit", *SAVES]) == 0
     run = there / C / "random" / "1"
     before = queue.begin(70, 1)
     held_still(before, run)
@@ -166,7 +171,7 @@ def test_a_task_that_is_queued_again_goes_on_from_its_checkpoint(how, tmp_path, 
     assert after[:2] == rows, "with the times of then: these steps were not done again"
     steps = [int(row.partition(b",")[0]) for row in after[1:]]
     assert steps == sorted(set(steps))
-    assert result(run) == result(here / C / "random" / "1")
+    assert result(run) == alone[0]
 
 
 def told(host: str) -> str:
