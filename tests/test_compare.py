@@ -26,6 +26,7 @@ from playfield.experiments.job import Job
 from playfield.show import plots
 from playfield.show.compare_plot import Line, Panel, spread
 from playfield.show.compare_plot import comparison as picture
+from trained_here import trained_here  # noqa: F401 - a fixture
 
 LABELS = ["dqn", "dqn --double true", "pqn"]
 C, S = "CartPole-v1", ["--steps", "2k"]
@@ -254,7 +255,7 @@ def test_the_table_of_trainings_shows_what_runs_and_then_what_ended_last(tmp_pat
 
 # Going on ----------------------------------------------------------------------------------------------
 
-LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 12_000
+LABEL, STEPS = "ppo --num-envs 4 --rollout-steps 32", 6_000
 # What `playfield compare` does once it has checked the words, without the time that takes.
 ALONE = (
     "import sys; from pathlib import Path; from playfield.experiments import grid as g, local as t; "
@@ -317,6 +318,7 @@ def test_a_comparison_that_was_killed_and_stopped_ends_as_one_that_was_not(tmp_p
     assert (run / "run.json").stat().st_mtime_ns == before, "a finished run is kept"
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_one_that_fails_does_not_keep_the_others(tmp_path, capsys):
     words = ["compare", C, "--algo", "random", "--seeds", "2", "--steps", "500", "--dir", str(tmp_path)]
     (tmp_path / C / "random").mkdir(parents=True)
