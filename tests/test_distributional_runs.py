@@ -126,8 +126,8 @@ def test_a_policy_made_of_its_weights(name: str) -> None:
 # Exactness -----------------------------------------------------------------------------------------------
 
 BREAKOUT = rainbow.Config(
-    num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, batch_size=8, target_period=64, atoms=9,
-    net="nips:width=0.25",
+    num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, train_period=16, batch_size=8, target_period=64,
+    atoms=9, net="nips:width=0.25",
 )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ from test_ppo_learning import Identity
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BREAKOUT = dqn.Config(
-    num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, batch_size=8, target_period=64, alpha=0.6,
-    double=True, dueling=True, n_step=3, net="nips:width=0.25",
+    num_envs=4, rollout_steps=4, capacity=150, learning_starts=64, train_period=16, batch_size=8, target_period=64,
+    alpha=0.6, double=True, dueling=True, n_step=3, net="nips:width=0.25",
 )  # fmt: skip
 
 
