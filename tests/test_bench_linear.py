@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -62,8 +65,24 @@ def test_the_plain_loop_learns() -> None:
     assert max(lengths[-5:]) < 400
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One side in a process of its own; the others in this one, where all is imported."""
+    apart = linear.measure
+
+    def measure(arguments: list[str], child: str) -> dict:
+        if arguments[0] == "ours":
+            return apart(arguments, child=child)
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            _child_linear.main([*arguments, "--parent", str(os.getppid())])
+        return json.loads(told.getvalue().splitlines()[-1])["result"]
+
+    monkeypatch.setattr(linear, "measure", measure)
+
+
+@pytest.mark.usefixtures("few")
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A whole benchmark of tiny runs, each side in its process."""
+    """A whole benchmark of tiny runs."""
     made = bench.main("linear", runs=3, episodes=2, rounds=1, compiling=False, json=True)
     printed = capsys.readouterr()
     out = json.loads(printed.out)
