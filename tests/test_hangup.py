@@ -39,7 +39,7 @@ def test_a_closed_terminal_saves_and_stops(tmp_path):
 
 def test_nohup_goes_on(tmp_path):
     ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
-    words = ["train", "CartPole-v1", "--steps", "30k", "--run", "a", "--games", "0", "--no-film"]
+    words = ["train", "CartPole-v1", "--steps", "10k", "--run", "a", "--games", "0", "--no-film"]
     child = start(words, tmp_path, preexec_fn=ignored)
     until(lambda: (tmp_path / "a" / "run.json").exists() or child.poll() is not None)
     child.send_signal(signal.SIGHUP)
