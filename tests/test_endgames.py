@@ -260,15 +260,15 @@ def test_a_state_that_is_not_reached_is_said(played):
 
 def train(run: Path, algo: str = "ppo", share: float = 0.5, **more) -> playfield.session.Result:
     options = {
-        "ppo": {"num_envs": 4, "rollout_steps": 32, "net": "nips"},
-        "a2c": {"num_envs": 4, "rollout_steps": 64, "net": "nips"},
+        "ppo": {"num_envs": 4, "rollout_steps": 32, "net": "nips:width=0.25"},
+        "a2c": {"num_envs": 4, "rollout_steps": 64, "net": "nips:width=0.25"},
         "dqn": {
             "num_envs": 4,
             "rollout_steps": 64,
             "capacity": 2000,
             "learning_starts": 1024,
             "train_period": 64,
-            "net": "nips",
+            "net": "nips:width=0.25",
         },
     }[algo]
     config = {**options, "replay_failures": share}
