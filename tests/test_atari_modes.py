@@ -39,14 +39,14 @@ def same(a: Step, b: Step) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("game", "parts"),
+    ("game", "parts", "raw"),
     [
-        ("breakout", {}),
-        ("pong", {"colour": "rgb", "size": 0, "stack": 2}),
-        ("freeway", {"size": 50, "maxpool": False}),
+        ("breakout", {}, False),
+        ("breakout", {}, True),
+        ("pong", {"colour": "rgb", "size": 0, "stack": 2}, False),
+        ("freeway", {"size": 50, "maxpool": False}, False),
     ],
 )
-@pytest.mark.parametrize("raw", [False, True])
 def test_single_emulators_play_by_the_rules_of_the_vector_emulator(game, parts, raw):
     """In the first mode, and without random numbers: the same games, bit for bit."""
     rules = protocol("v5", sticky=0.0, life_loss=True, fire_reset=True, noop=1, cap=900, **parts)
