@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -166,3 +168,20 @@ def test_interval_properties(scores, shift):
 
 def test_interval_of_nothing():
     assert all(math.isnan(x) for x in interval([]))
+
+
+RANDOM = """
+import sys
+from playfield.cli import main
+random = ["--agent", "random"]
+assert main(["eval", "CartPole-v1", *random, "--games", "1"]) == 0
+assert main(["record", "CartPole-v1", *random, "--steps", "2", "--out", "a.gif"]) == 0
+assert main(["collect", "breakout", *random, "--steps", "2", "--num-envs", "1"]) == 0
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_random_agent_loads_no_torch(tmp_path):
+    """It takes seconds to import."""
+    done = subprocess.run([sys.executable, "-P", "-c", RANDOM], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -197,10 +197,15 @@ def refuse_if_larger(need: float, what: str, hint: str | Callable[[int], str]) -
         )
 
 
-def setup() -> None:
-    """Process-wide settings for training, made by the command line; library users may call it too."""
+def setup(networks: bool = True) -> None:
+    """Process-wide settings for training, made by the command line; library users may call it too.
+
+    Args:
+        networks: whether one computes in this process. A random agent has none: torch is not loaded for it.
+    """
     keep_memory()
-    _torch().set_num_threads(1)
+    if networks:
+        _torch().set_num_threads(1)
     sys.setswitchinterval(0.0005)  # workers wait for the interpreter lock 0.5 ms instead of 5
 
 

@@ -238,7 +238,7 @@ def collect(
         UsageError: no such agent, a game that cannot be recorded, or a directory that exists.
         StorageError: not enough free disk space or memory.
     """
-    compute.setup()
+    compute.setup(networks=agent is None)
     policy, _ = agent_or_random(str(source), which, agent, temperature, seed, trust)
     check_source(policy.spec)
     path = Path(out) if out is not None else Path("datasets") / policy.spec.id

@@ -292,7 +292,7 @@ def evaluate_and_save(
     random_steps: int = 0,
 ) -> Evaluation:
     """Evaluate, report progress to `say`, and save the result under `eval/` of a run directory."""
-    compute.setup()
+    compute.setup(networks=agent is None)
     policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
 
     next_line = time.monotonic() + FIRST_LINE

@@ -94,7 +94,7 @@ def record(
     out = None if out is None else Path(out)
     if out is not None:
         check_suffix(out)
-    compute.setup()
+    compute.setup(networks=agent is None)
     policy, home = agent_or_random(str(source), which, agent, temperature, seed, trust)
     folder = home / "films"
     if human and mosaic:
