@@ -47,19 +47,30 @@ def one_thread():
 
 # The longest files, by seconds. They start first, so that none runs alone at the end while the other cores are idle.
 LONGEST = (
-    "test_trials.py",
     "test_docs.py",
+    "test_presets.py",
+    "test_trials.py",
     "test_nodes.py",
+    "test_examples.py",
+    "test_endgames.py",
+    "test_atari.py",
+    "test_distributional_runs.py",
+    "test_compare.py",
+    "test_atari_modes.py",
+    "test_docs_site.py",
+    "test_worker_processes.py",
+    "test_atari_rules.py",
     "test_replay.py",
     "test_lesson_stochasticity.py",
     "test_experiment_file.py",
+    "test_dqn_runs.py",
     "test_bench_dqn.py",
-    "test_bench.py",
-    "test_store_nodes.py",
-    "test_advice.py",
-    "test_plugins.py",
-    "test_slurm.py",
-    "test_cluster.py",
+    "test_extras.py",
+    "test_slurm_again.py",
+    "test_train.py",
+    "test_foreign_runs.py",
+    "test_dqn.py",
+    "test_damage.py",
 )
 
 

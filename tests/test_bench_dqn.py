@@ -36,7 +36,7 @@ def ours():
 
 
 def here(side: str, part: int) -> dict:
-    """What the process of a side would measure, in this one, with half the environments: 32 take ten seconds to start."""
+    """What the process of a side would measure, in this one, with half the environments: 32 start in ten seconds."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
         patch.setattr(_settings, "DQN_ENVS", 16)
         _child_dqn.main([side, "--intervals", "1", "--part", str(part), "--parent", str(os.getppid())])
