@@ -34,6 +34,14 @@ def _curves_are_not_rendered():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_idle_threads():
+    """Torch on one thread where it is loaded already: several wait for each other, busily, beside other tests."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def one_thread():
     """Torch on one thread, as a run has it; afterwards as before."""
