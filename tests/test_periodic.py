@@ -31,7 +31,7 @@ def rows(directory: Path) -> list[dict[str, str]]:
 def test_the_training_is_the_same_with_and_without(algo: str, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"algo": algo, "steps": 2048, "seed": 3, **QUIET}
     if algo in ("dqn", "rainbow"):
-        asked |= {"config": {"learning_starts": 256, "capacity": 2_000}, "workers": 2}
+        asked |= {"config": {"learning_starts": 256, "capacity": 2_000, "train_period": 16}, "workers": 2}
     plain = playfield.train("CartPole-v1", run=tmp_path / "a", **asked)
     watched = playfield.train("CartPole-v1", run=tmp_path / "b", eval_every=1024, eval_games=2, **asked)
     assert plain.hash == watched.hash
