@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
 from playfield import bench
-from playfield.bench import _child_dqn, _settings, _sides, dqn
+from playfield.bench import _child_dqn, _sides, dqn
 from playfield.cli import main
 from playfield.errors import UsageError
 
@@ -26,7 +23,6 @@ OURS = {
     "training rest",
     "rest",
 }
-FEWER = {"num_envs"}  # see `here`
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +31,14 @@ def ours():
     return dqn.measure(["ours", "--intervals", "1", "--part", "128"], child="_child_dqn")
 
 
-def here(side: str, part: int) -> dict:
-    """What the process of a side would measure, in this one, with half the environments: 32 start in ten seconds."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
-        patch.setattr(_settings, "DQN_ENVS", 16)
-        _child_dqn.main([side, "--intervals", "1", "--part", str(part), "--parent", str(os.getppid())])
-    return json.loads(told.getvalue().splitlines()[-1])["result"]
-
-
 @pytest.fixture(scope="module")
 def fused():
-    return here("fused", 256)
+    return dqn.measure(["fused", "--intervals", "1", "--part", "256"], child="_child_dqn")
 
 
 @pytest.fixture(scope="module")
 def concurrent():
-    return here("concurrent", 128)
+    return dqn.measure(["concurrent", "--intervals", "1", "--part", "128"], child="_child_dqn")
 
 
 def measured(steps: int, seconds: float) -> dict:
@@ -69,14 +57,14 @@ def test_every_measured_step_learns_from_8_samples(ours, fused) -> None:
     assert (fused["steps"], fused["updates"], fused["config"]["batch_size"]) == (256, 16, 128)
     assert ours["samples_per_step"] == fused["samples_per_step"] == 8
     for side in (ours, fused):
-        assert (side["config"]["num_envs"], side["config"]["rollout_steps"]) == (32 if side is ours else 16, 1)
+        assert (side["config"]["num_envs"], side["config"]["rollout_steps"]) == (32, 1)
         assert side["config"]["net"] == "nature"
         assert side["protocol"].startswith("classic: ")
         assert side["replay"] == {"capacity": 100_000, "packed": True}
 
 
 def test_fused_differs_by_its_minibatches_only(ours, fused) -> None:
-    differ = {k for k, v in ours["config"].items() if fused["config"][k] != v} - FEWER
+    differ = {k for k, v in ours["config"].items() if fused["config"][k] != v}
     assert differ == {"train_period", "batch_size", "learning_starts"}  # the last from the length of its warm-up
 
 
@@ -90,7 +78,7 @@ def test_phases_are_parts_of_the_total(ours, fused) -> None:
 
 
 def test_concurrent_differs_by_that_only(ours, concurrent) -> None:
-    differ = {k for k, v in ours["config"].items() if concurrent["config"][k] != v} - FEWER
+    differ = {k for k, v in ours["config"].items() if concurrent["config"][k] != v}
     assert differ == {"concurrent"}
     assert (concurrent["steps"], concurrent["updates"], concurrent["samples_per_step"]) == (128, 32, 8)
     assert adds_up(concurrent)
