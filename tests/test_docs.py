@@ -50,6 +50,7 @@ OTHERS = {
     "tensorboard --logdir": "test_logger.py reads what it shows",
     "scripts/docs": "test_docs_site.py",
     "export ": "variables of Ray and SLURM: test_ray.py sets those of Ray, the others are sbatch's own",
+    "chmod 600 ~/.ray/auth_token": "a token of a user's own",
     "ray start": "test_ray.py, by way of ray.cluster_utils",
     "ray get-auth-token": "a token of a user's own: test_ray.py has one in the environment",
     "ray up": "needs an account with a provider of machines",
