@@ -23,10 +23,11 @@ from playfield.runs import fence
 
 
 @pytest.fixture(autouse=True)
-def _pretended(monkeypatch):
+def _pretended(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where Ray looks for a token
     folders = [str(Path(__file__).with_name("pretended_ray")), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from playfield import compute
 from playfield.cli.parser import Parser
 from playfield.errors import UsageError
-from playfield.experiments import ray_link
+from playfield.experiments import ray_link, ray_words
 from playfield.experiments.cluster import STORES, Cluster
 from playfield.experiments.cluster_state import Node, Pins
 from playfield.experiments.job import Job
@@ -85,8 +85,8 @@ def opened(
         yield None, compute.cores
         return
     address = ray_link.asked(a.on)
-    complain(f"{'starting Ray here' if address == 'local' else f'joining {address}'} ...")
-
+    for line in ray_words.beginning(address):
+        complain(line)
     with contextlib.closing(ray_link.RayLink(address)) as link:
         cluster = Cluster(link, root, lambda job: pins_of(prepared(job)), complain, a.store or STORES[0])
         try:

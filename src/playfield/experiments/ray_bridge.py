@@ -26,7 +26,7 @@ from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from playfield.errors import EnvError
-from playfield.experiments import away, node
+from playfield.experiments import away, node, ray_words
 from playfield.experiments.mailbox import Mailbox
 from playfield.experiments.ray_cores import Cores
 from playfield.experiments.ray_link import DASHBOARD, dashboard
@@ -301,7 +301,14 @@ def why_not(error: BaseException) -> str:
     if "Cannot include dashboard" in text:
         return f"Ray's dashboard ({DASHBOARD}) needs more packages: pip install 'ray[default]'"
     if re.search(r"auth|token", text, re.IGNORECASE):
-        return "it wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
+        return ray_words.no_token()
+    if "Could not find any running Ray instance" in text:
+        return (
+            "no Ray cluster runs on this machine: give the address of one (--on HOST:PORT), or start it (ray start)"
+        )
+    if found := re.search(r"Found multiple active Ray instances: \{(.*?)\}", text):
+        several = found[1].replace("'", "")
+        return f"several Ray clusters run on this machine: choose one of {several} (--on HOST:PORT)"
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
 
 

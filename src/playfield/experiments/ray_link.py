@@ -19,14 +19,14 @@ from typing import Any, Protocol
 
 from playfield import compute
 from playfield.errors import UsageError, nearest
+from playfield.experiments import ray_words
+from playfield.experiments.ray_words import ADDRESS as ADDRESS
 
 ANSWER = 10.0  # seconds that an address may take to answer
 CLIENT = 60.0  # seconds that joining may take with ray://: the cluster starts a process for it, which imports Ray
 START = 120.0  # seconds that importing Ray, or starting a cluster on this machine, may take
 END = 15.0  # seconds that leaving it may take
-TOKEN = "; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
 DASHBOARD = "PLAYFIELD_RAY_DASHBOARD"
-ADDRESS = re.compile(r"(ray://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def dashboard() -> bool:
@@ -139,14 +139,16 @@ class RayLink:
             first = self._lines.get(timeout=seconds)
         except queue.Empty:
             joining = word == "ready" and self.address != "local"
+            hint = ray_words.port_of(self.address) or ray_words.silent()
             why = (
-                f"it does not answer as a Ray cluster does in {seconds:.0f} s{TOKEN}"
+                f"it does not answer as a Ray cluster does in {seconds:.0f} s{hint}"
                 if joining
                 else "it takes too long"
             )
             raise UsageError(f"{what}: {why}") from None
         if word not in first:
-            raise UsageError(f"{what}: {first.get('error') or first.get('gone')}")
+            hint = ray_words.port_of(self.address) if "connection" in first.get("error", "").lower() else ""
+            raise UsageError(f"{what}: {first.get('error') or first.get('gone')}{hint}")
 
     def _read(self) -> None:
         assert self._process.stdout is not None

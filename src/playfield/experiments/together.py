@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from playfield.errors import UsageError
-from playfield.experiments import node, ray_link
-from playfield.experiments.ray_link import ADDRESS, ANSWER, Link
+from playfield.experiments import node, ray_link, ray_words
+from playfield.experiments.ray_link import ANSWER, Link
+from playfield.experiments.ray_words import ADDRESS
 from playfield.runs.console import Say
 from playfield.training import meeting
 from playfield.training.meeting import ANY, TOKEN, Address
@@ -106,7 +107,8 @@ def gathered(cluster: str, given: Address | None, count: int, cores: int, say: S
         cores: that each of them needs.
         say: receives what is said of them.
     """
-    say(f"{'starting Ray here' if cluster == 'local' else f'joining {cluster}'} ...")
+    for line in ray_words.beginning(cluster):
+        say(line)
     meeting.begin()
     with contextlib.closing(ray_link.RayLink(cluster)) as link:
         watch = _Watch(link)
