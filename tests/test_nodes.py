@@ -201,7 +201,7 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
     told = [one.communicate(timeout=SLOW)[1] for one in (first, second)]
     assert (first.returncode, second.returncode) == (130, 130), told
     assert "was asked to stop by SIGINT" in told[0]
-    assert "saved; go on with: playfield train --resume a" in told[0]
+    assert "saved; go on with: playfield train --resume a --nodes 2 --rendezvous 127.0.0.1:" in told[0]
     assert "stopped by SIGINT; the first machine: stopped at step" in told[1]
 
     info = json.loads((tmp_path / "a" / "run.json").read_text())

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,11 @@ from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.experiments import away, node, ray_link, together
 from playfield.runs.lock import in_use
+from playfield.training.directory import resuming
+from playfield.training.meeting import Address
+from playfield.training.request import Request
+from test_nodes import SECRET, waiting
+from test_worker_processes import until
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -94,6 +100,27 @@ def test_cores_that_others_use_are_no_room(pretended, monkeypatch, capsys):
     monkeypatch.setattr(Pretended, "submit", submit)
     assert main([*SMALL.split(), "two", "--nodes", "2", "--on", "ray"]) == 2
     assert f"another machine does not come: the task on there: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cluster", "given", "words"),
+    [
+        ("local", None, "--on ray"),
+        ("auto", Address("127.0.0.1", 7), "--on auto --rendezvous 127.0.0.1:7"),
+    ],
+)
+def test_nobody_is_told_to_start_what_ray_starts(cluster, given, words, pretended, monkeypatch):
+    monkeypatch.setattr(Pretended, "submit", lambda self, *what: 1)
+    monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
+    with together.gathered(cluster, given, 1, 1, lambda _: None) as where:
+        request = Request(env="m:E", algo="ppo", nodes=2, rendezvous=str(where))
+        again = f"playfield train --resume a --trust --nodes 2 {words}"
+        assert resuming(Path("a"), "m:E", request) == again
+        with waiting(monkeypatch) as (_, said, _):
+            until(lambda: said, 5.0)
+            assert said == ["waiting for 1 more machine, which Ray starts"]
+    by_hand = f"playfield train --resume a --trust --nodes 2 --rendezvous {where}"
+    assert resuming(Path("a"), "m:E", request) == by_hand, "another training of this process has another cluster"
 
 
 @pytest.mark.parametrize(

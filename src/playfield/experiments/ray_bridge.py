@@ -306,8 +306,8 @@ def why_not(error: BaseException) -> str:
         return (
             "no Ray cluster runs on this machine: give the address of one (--on HOST:PORT), or start it (ray start)"
         )
-    if found := re.search(r"Found multiple active Ray instances: \{(.*?)\}", text):
-        several = found[1].replace("'", "")
+    if listed := re.search(r"Found multiple active Ray instances: \{(.*?)\}", text):
+        several = listed[1].replace("'", "")
         return f"several Ray clusters run on this machine: choose one of {several} (--on HOST:PORT)"
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
 

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -109,7 +110,8 @@ def gathered(cluster: str, given: Address | None, count: int, cores: int, say: S
     """
     for line in ray_words.beginning(cluster):
         say(line)
-    meeting.begin()
+    at = f" --rendezvous {shlex.quote(str(given))}" if given else ""
+    meeting.begin(f"--on {'ray' if cluster == 'local' else shlex.quote(cluster)}{at}")
     with contextlib.closing(ray_link.RayLink(cluster)) as link:
         watch = _Watch(link)
         found = places(watch.nodes(count), count, cores)

@@ -12,6 +12,7 @@ from playfield.envs.base import EnvSpec
 from playfield.replay import saved
 from playfield.runs import checkpoint
 from playfield.runs.storage import as_storage_error, remove_leftovers
+from playfield.training import meeting
 from playfield.training.request import Request
 
 
@@ -33,12 +34,12 @@ def make_directory(request: Request, spec: EnvSpec) -> Path:
                 number += 1
 
 
-def kept(directory: Path, env: str) -> str:
+def kept(directory: Path, env: str, request: Request) -> str:
     """What is left of a training that cannot go on, as a clause."""
     step = last_step(directory)
     if step is None:
         return "nothing had been saved"
-    return f"step {step:,} is saved, go on with: {resuming(directory, env)}"
+    return f"step {step:,} is saved, go on with: {resuming(directory, env, request)}"
 
 
 def last_good(directory: Path) -> str:
@@ -56,9 +57,13 @@ def last_step(directory: Path) -> int | None:
     return steps[-1] if steps else None
 
 
-def resuming(directory: Path, env: str = "") -> str:
-    """The command that goes on with a run."""
-    return f"playfield train --resume {shlex.quote(str(directory))}{trusting(env)}"
+def resuming(directory: Path, env: str = "", request: Request | None = None) -> str:
+    """The command that goes on with a run, on as many machines as the training has that was asked for."""
+    words = f"playfield train --resume {shlex.quote(str(directory))}{trusting(env)}"
+    if request is None or request.nodes == 1:
+        return words
+    others = meeting.started_on() or f"--rendezvous {shlex.quote(str(request.rendezvous))}"
+    return f"{words} --nodes {request.nodes} {others}"
 
 
 def trusting(env: str) -> str:

@@ -108,11 +108,18 @@ def asked(nodes: int, rendezvous: str | None) -> Meeting | None:
 
 
 _trouble: list[str] = []
+_on: list[str] = []
 
 
-def begin() -> None:
-    """Nothing hinders the other machines so far."""
+def begin(on: str = "") -> None:
+    """Nothing hinders the other machines so far. `on`: words of `train` by which a cluster starts them, if any."""
     _trouble.clear()
+    _on[:] = [on] if on else []
+
+
+def started_on() -> str:
+    """The words of `train` by which a cluster starts the other machines; empty where they are started by hand."""
+    return _on[0] if _on else ""
 
 
 def give_up(why: str) -> None:

@@ -25,7 +25,7 @@ from playfield.runs.console import Say
 from playfield.runs.info import VERSION, source
 from playfield.runs.line import Far
 from playfield.runs.machine import Machine
-from playfield.training.meeting import AGAIN, ANSWER, ANY, TOKEN, Address, Meeting, token, trouble
+from playfield.training.meeting import AGAIN, ANSWER, ANY, TOKEN, Address, Meeting, started_on, token, trouble
 from playfield.training.prepare import PROCESS_BYTES
 
 WAIT = 600.0  # seconds that the first machine waits for the others
@@ -132,7 +132,8 @@ class Rendezvous:
         listens.start()
         missing = self._count - 1
         more = f"{missing} more machine{'s' * (missing > 1)}"
-        self._say(f"waiting for {more}; there: playfield train --join {self.where} (with the same {TOKEN})")
+        by_hand = f"; there: playfield train --join {self.where} (with the same {TOKEN})"
+        self._say(f"waiting for {more}{', which Ray starts' if started_on() else by_hand}")
         end = time.monotonic() + WAIT
         try:
             while len(found := [m for m, _, lines in self._joining.values() if all(lines)]) < missing:

@@ -75,7 +75,8 @@ def go(
         info["result"] |= {"games": run.games, "stop": run.stop, "seconds": round(seconds, 1)}
         write_info(directory, info)
     except Stopped as stop:
-        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {resuming(directory, info['env'])}",)
+        again = resuming(directory, info["env"], request)
+        stop.args = (f"stopped at step {run.step:,} and saved; go on with: {again}",)
         raise
     except DivergedError as error:
         info["diverged"] = {"step": run.step, "why": str(error)[:1000]}
@@ -85,7 +86,7 @@ def go(
         error.args = (f"{error} (at step {run.step:,}; {last_good(directory)})",)
         raise
     except EnvError as error:
-        error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'])})",)
+        error.args = (f"{error} (at step {run.step:,}; {kept(directory, info['env'], request)})",)
         raise
     finally:
         run.close()  # what was trained is saved by then
