@@ -340,7 +340,10 @@ MISTAKES = [
     ("CartPole-v1 --rendezvous h:1", "--rendezvous is for several machines: say how many with --nodes"),
     ("CartPole-v1 --nodes 2 --rendezvous h:99999", "--rendezvous h:99999: an address is written as HOST:PORT"),
     ("CartPole-v1 --nodes 0", "--nodes must be between 1 and 256"),
-    ("CartPole-v1 --algo dqn --nodes 2 --rendezvous :29500", "--nodes 2: dqn trains with threads only"),
+    (
+        "CartPole-v1 --algo dqn --nodes 2 --rendezvous :29500",
+        "--nodes 2: dqn trains on one machine; only PPO, A2C and PQN train on several",
+    ),
     ("CartPole-v1 --nodes 2 --rendezvous :29500 --workers 1", "--nodes 2 must divide the number of workers (1)"),
     ("CartPole-v1 --nodes 3 --rendezvous :29500", "must divide the number of environments"),
     ("CartPole-v1 --nodes 2 --rendezvous :29500 --workers-as threads", "workers of 2 machines are processes"),

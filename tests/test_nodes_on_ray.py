@@ -133,7 +133,7 @@ def test_nobody_is_told_to_start_what_ray_starts(cluster, given, words, pretende
             "--on slurm is for playfield compare: with --nodes it is ray or HOST:PORT",
         ),
         ("CartPole-v1 --on local --nodes 2", "--on local is for playfield compare"),
-        ("CartPole-v1 --algo dqn --on ray --nodes 2", "dqn trains with threads only"),
+        ("CartPole-v1 --algo dqn --on ray --nodes 2", "dqn trains on one machine; only PPO, A2C and PQN train on"),
     ],
 )
 def test_mistakes_are_one_line(words, message, pretended, capsys):

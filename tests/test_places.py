@@ -108,7 +108,7 @@ def test_what_still_runs_when_something_fails_is_stopped_and_collected(tmp_path,
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_what_cannot_be_killed_is_not_waited_for_for_ever(count, tmp_path, monkeypatch):
+def test_what_cannot_be_killed_is_not_waited_for_for_ever(count, tmp_path, monkeypatch, capsys):
     """A process that waits for a disk does not end at SIGKILL: it counts as ended, or a third signal leaves it."""
     monkeypatch.setattr(places, "ENDING", 0.2 if count == 2 else 600.0)
     monkeypatch.setattr(local, "SAME", 0.0)
@@ -137,6 +137,9 @@ def test_what_cannot_be_killed_is_not_waited_for_for_ever(count, tmp_path, monke
         with pytest.raises(local.Interrupted) as ended:
             local.run_jobs([job(tmp_path, 1)], 1, place)
         assert ended.value.exit_code == 130
+        said = capsys.readouterr().err
+        assert said.count("asking the trainings to save and stop; press Ctrl-C again to quit now\n") == 1
+        assert said.count("quit: training since the last checkpoint is lost\n") == 1
         assert started[0].process.poll() is None
         assert in_use(tmp_path / "grid" / ".claims" / "1") is None
     finally:

@@ -287,7 +287,10 @@ def test_a_trial_of_a_living_process_is_left_to_it(tmp_path):
     again.release()
 
 
-def test_a_signal_stops_it_and_all_is_saved(tmp_path):
+def test_a_signal_stops_it_and_all_is_saved(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(Silent, "say", lambda self, line: said.append(line))
+
     class Stops(Instant):
         def start(self, job):
             if job.directory.parent.name == "0002":
@@ -296,6 +299,7 @@ def test_a_signal_stops_it_and_all_is_saved(tmp_path):
 
     with pytest.raises(local.Interrupted, match="SIGTERM"):
         go(tmp_path, settings(), Stops(tmp_path / "started", 0.05))
+    assert said == ["asking the trainings to save and stop; press Ctrl-C again to quit now"]
     study, watcher = go(tmp_path, settings())
     assert watcher.told[0] == (2, "goes on")
     assert len(study.trials()) == 8

@@ -22,9 +22,11 @@ from playfield.experiments.job import Job, claim_of
 from playfield.experiments.places import POLL, Local, Place, end_all
 from playfield.experiments.progress import Progress
 from playfield.runs.lock import RunLock, held, in_use, local_holder
-from playfield.runs.signals import SAME, stopping
+from playfield.runs.signals import AGAIN, QUIT, SAME, stopping
 
 LOOK_ELSEWHERE = 1.0  # seconds between two looks at what other processes run
+STOPPING = (f"asking the trainings to save and stop; {AGAIN}", QUIT)
+"""What is said at the first signal that stops an experiment, and at the second."""
 
 
 class Interrupted(PlayfieldError):
@@ -83,9 +85,11 @@ def run_jobs(
     """
     with signals() as received, Progress(jobs, quiet) as progress:
         schedule = Schedule(jobs, parallel, Local() if place is None else place, progress, share)
+        told = 0
         try:
             while schedule.running or (schedule.left and not received):
                 if received:
+                    told = tell(progress.say, received, told)
                     schedule.stop(kill=len(received) > 1)
                     if len(received) > 2:
                         schedule.leave()
@@ -250,6 +254,13 @@ class Schedule:
             self._release(one)
         self.running.clear()
         self._beats.close()
+
+
+def tell(say: Callable[[str], None], received: Sequence[int], told: int) -> int:
+    """Say what signals do, of which so many were told of before; returns how many are now."""
+    for line in STOPPING[told : len(received)]:
+        say(line)
+    return len(received)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from playfield.errors import DataError, DivergedError, PlayfieldError, UsageError
 from playfield.experiments.job import Job, claim_of, reached
-from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals
+from playfield.experiments.local import LOOK_ELSEWHERE, Interrupted, signals, tell
 from playfield.experiments.node_shares import Share, Shares
 from playfield.experiments.places import POLL, Local, Outcome, Place, end_all
 from playfield.experiments.study import PARTS, RUNGS, Study, Trial
@@ -103,10 +103,12 @@ def run(
         PlayfieldError: a training failed for another reason than its parameters, such as a full disk.
     """
     tuner = Tuner(settings, study, parallel, watcher, Local() if place is None else place, share)
+    told = 0
     with signals() as received:
         try:
             while True:
                 if received:
+                    told = tell(watcher.say, received, told)
                     tuner.stop(kill=len(received) > 1)
                     if len(received) > 2:
                         tuner.leave()

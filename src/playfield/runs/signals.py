@@ -14,6 +14,8 @@ from playfield.envs import hang
 from playfield.runs.output import complain
 
 SAME = 0.5  # seconds in which signals are one: `timeout` and some terminals send theirs to a process and to its group
+AGAIN = "press Ctrl-C again to quit now"
+QUIT = "quit: training since the last checkpoint is lost"
 
 
 def stopping() -> list[signal.Signals]:
@@ -47,9 +49,9 @@ def caught(came: Callable[[int], None], words: str) -> Iterator[None]:
         if not first:
             first = now
             came(signum)
-            complain(f"\n{words}; press Ctrl-C again to quit now")
+            complain(f"\n{words}; {AGAIN}")
         elif now - first > SAME:
-            complain("\nquit: training since the last checkpoint is lost")
+            complain(f"\n{QUIT}")
             os._exit(128 + signum)
 
     try:

@@ -13,6 +13,7 @@ from typing import Any
 from playfield import compute
 from playfield.envs import hang
 from playfield.errors import EnvError, PlayfieldError, UsageError
+from playfield.runs import signals
 from playfield.runs.console import Say
 from playfield.runs.line import Far
 from playfield.runs.machine import Pulse
@@ -149,7 +150,7 @@ class _Side:
         elif not self._signum:
             self._signum, self._asked = signum, time.monotonic()
             self._pulse.send(("stop", signum))
-            complain("\nasking the first machine to save and stop; press Ctrl-C again to quit now")
+            complain(f"\nasking the first machine to save and stop; {signals.AGAIN}")
         elif time.monotonic() - self._asked > SAME:
             complain("playfield: quit; the first machine ends its training with an error")
             os._exit(128 + signum)

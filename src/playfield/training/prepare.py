@@ -178,6 +178,8 @@ def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int =
     Raises UsageError where processes are asked for and cannot be.
     """
     if nodes > 1:
+        if not cfg.processes:
+            raise UsageError(f"--nodes {nodes}: {algo} trains on one machine; only PPO, A2C and PQN train on several")
         if why := no_processes(algo, cfg, chosen):
             how = "leave it out" if chosen.device == "cpu" else "use --device cpu, or leave it out"
             raise UsageError(f"--nodes {nodes}: {why}: {how}")
