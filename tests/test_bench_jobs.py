@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 import pytest
 
 from playfield import bench
 from playfield.bench import jobs
+from playfield.cli import main
 from playfield.errors import PlayfieldError, UsageError
 
 
@@ -44,3 +48,22 @@ def test_what_is_refused(tmp_path, monkeypatch):
     with pytest.raises(PlayfieldError, match="exit code 2: --minibatches"):  # no third of a minibatch
         bench.main("jobs", env="CartPole-v1", steps=100, rounds=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_of_a_benchmark_is_its_own(capsys):
+    for words, own, others in (
+        (["jobs", "--help"], ["--env", "--algo", "--rounds"], ["--vs", "--kills", "--fused", "bench ppo"]),
+        (["--kills", "3", "kill", "-h"], ["--kills", "playfield bench kill --env breakout"], ["--vs", "--rounds"]),
+        (["--help"], ["--vs", "--kills", "--rounds", "playfield bench ppo --vs sb3"], []),
+    ):
+        with pytest.raises(SystemExit):
+            main(["bench", *words])
+        said = capsys.readouterr().out
+        assert [one for one in own if one not in said] == []
+        assert [one for one in others if one in said] == []
+        assert ("Which carries more trainings" in said) == ("jobs" in words)
+    for name in bench.names():
+        about, known = bench.told_of(name)
+        module = importlib.import_module(f"playfield.bench.{name}")
+        assert about == inspect.getdoc(module)
+        assert known == list(inspect.signature(module.run).parameters)

@@ -347,7 +347,7 @@ MISTAKES = [
     ("CartPole-v1 --nodes 2 --rendezvous :29500 --workers 1", "--nodes 2 must divide the number of workers (1)"),
     ("CartPole-v1 --nodes 3 --rendezvous :29500", "must divide the number of environments"),
     ("CartPole-v1 --nodes 2 --rendezvous :29500 --workers-as threads", "workers of 2 machines are processes"),
-    ("CartPole-v1 --nodes 2 --rendezvous 192.0.2.1:29500", "this machine cannot listen there"),
+    ("CartPole-v1 --nodes 2 --rendezvous 192.0.2.1:29500", "listen there: Cannot assign requested address\n"),
     ("CartPole-v1 --join h:1", "give --join alone"),
     ("--join h:1 --seed 3", "--seed: the first machine says what is trained: give --join alone"),
     ("--join nothing-like-a-host::7", "an address is written as HOST:PORT"),

@@ -72,6 +72,7 @@ def test_the_array_trains_the_same_bits_as_this_machine_and_only_what_is_left(tm
     del info["result"]
     (run / "run.json").write_text(json.dumps(info))
     assert main([*WORDS, "--dir", str(there), "--on", "slurm"]) == 0
+    assert "\n# 1 training; the same command" in (there / "slurm.sh").read_text()
     assert "slurm.sh: 1 training\nsubmit it with: sbatch " in capsys.readouterr().err
     subprocess.run(["sbatch", str(there / "slurm.sh")], check=True, capture_output=True)
     assert hashes(there) == hashes(here)

@@ -290,7 +290,7 @@ def squeue(queue, *waiting):
     path.chmod(0o755)
 
 
-def test_what_waits_in_an_earlier_array_is_left_out(tmp_path, queue, capsys):
+def test_what_waits_in_an_earlier_array_is_left_out(tmp_path, queue, capsys, monkeypatch):
     words = ["compare", C, "--algo", "random", "--steps", "500", "--seeds", "3", "--dir", str(tmp_path / "x")]
     words += ["--on", "slurm", "--submit"]
     assert main(words) == 0
@@ -316,7 +316,18 @@ def test_what_waits_in_an_earlier_array_is_left_out(tmp_path, queue, capsys):
     (tmp_path / "x" / listed[0]).write_text("damaged\n")
     (queue.spool.parent / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2\nexit 1\n")
     assert main(words) == 0
-    assert "slurm.sh: 3 trainings" in capsys.readouterr().err, "it cannot be asked"
+    told, note = (
+        capsys.readouterr().err,
+        "note: squeue cannot be asked what waits in earlier arrays, so it may be in both",
+    )
+    assert "slurm.sh: 3 trainings" in told
+    assert f"{note}: no controller\n" in told
+    (queue.spool.parent / "bin" / "squeue").unlink()
+    monkeypatch.setenv("PATH", str(queue.spool.parent / "bin"))
+    assert main(words[:-1]) == 0
+    assert f"{note}: there is no squeue here\n" in capsys.readouterr().err
+    assert main([*words[:-1], "--dir", str(tmp_path / "new")]) == 0
+    assert "squeue" not in capsys.readouterr().err, "nothing was written before"
 
 
 def test_an_array_that_is_too_long_is_said(tmp_path, queue, capsys):

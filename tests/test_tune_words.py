@@ -146,6 +146,19 @@ def test_a_mistake_is_reported_before_anything_starts(words, message, capsys, tm
     assert [p.name for p in tmp_path.iterdir()] == ["space.toml"]
 
 
+def test_a_job_array_is_no_place_for_a_tuning_and_not_offered(capsys):
+    for words, offered in ((["tune"], False), (["compare"], True)):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert "HOST:PORT or ray://HOST:PORT: that cluster" in told
+        assert ("slurm" in told) is offered
+    assert main(["tune", C, *S, "--on", "slrm"]) == 2
+    assert "slurm" not in capsys.readouterr().err
+    assert main(["tune", C, *S, "--on", "loca"]) == 2
+    assert "did you mean local?" in capsys.readouterr().err
+
+
 def test_without_optuna_one_line_says_how_to_get_it(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = importlib.util.find_spec

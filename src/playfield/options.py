@@ -217,6 +217,8 @@ def number(
             raise ValueError
     except ValueError:
         kind = "a whole number, such as 1000000, 1M or 500k" if whole else "a number, such as 0.001 or 1e-3"
+        if whole and high is not None and high < 1e5:
+            kind = f"a whole number from {_plain(low)} to {_plain(high)}"
         raise UsageError(f"{flag} takes {kind}, not {shown(text)}") from None
     if not math.isfinite(value):
         raise UsageError(f"{flag} takes a finite number, not {shown(text, plain=True)}")

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from playfield.cli.parser import make, seed, whole
+from playfield.bench import names, told_of
+from playfield.cli.parser import Parser, make, seed, whole
+
+
+def _only(p: Parser, name: str) -> None:
+    """Let the help be that of one benchmark: what it says of itself, and its own options."""
+    about, known = told_of(name)
+    p.prog, p.description = f"playfield bench {name}", about
+    examples = [line for line in (p.epilog or "").splitlines() if f"playfield bench {name}" in line]
+    p.epilog = "\n".join(["examples:", *examples]) if examples else ""
+    for action in p._actions:
+        if action.dest not in {*known, "help", "debug"}:
+            action.help = argparse.SUPPRESS
 
 
 def bench(words: list[str]) -> int:
@@ -17,7 +29,10 @@ def bench(words: list[str]) -> int:
         "  playfield bench dqn --vs sb3\n  playfield bench howto\n"
         "  playfield bench kill --env breakout --kills 5\n  playfield bench linear",
     )
-    p.add_argument("name", help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, nodes, replay, save, scaling")
+    p.add_argument(
+        "name",
+        help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, nodes, replay, save, scaling; NAME --help tells of it",
+    )
     p.add_argument("--vs", help="the peers: sb3, cleanrl (bench ppo), sb3,cleanrl or none")
     p.add_argument(
         "--fused",
@@ -47,10 +62,12 @@ def bench(words: list[str]) -> int:
     p.add_argument("--preset", help="of PPO on Atari games, for bench scaling (default cleanrl)")
     p.add_argument("--kills", type=whole("--kills", 1, 10_000), help="kills of bench kill (default 20)")
     p.add_argument("--json", action="store_true", help="JSON on standard output, nothing else")
+    if {"-h", "--help"} & set(words) and (name := next((one for one in words if one in names()), "")):
+        _only(p, name)
     a = p.parse(words)
     from playfield.bench import main as run
 
-    names = (
+    options = (
         "vs",
         "script",
         "python",
@@ -66,5 +83,5 @@ def bench(words: list[str]) -> int:
         "num_envs",
         "preset",
     )
-    run(a.name, **{name: getattr(a, name) for name in (*names, "capacity", "fill", "slots", "agent", "json")})
+    run(a.name, **{name: getattr(a, name) for name in (*options, "capacity", "fill", "slots", "agent", "json")})
     return 0

@@ -282,7 +282,7 @@ def _queue(a: argparse.Namespace, jobs: Sequence[Job], ready: Ready) -> None:
     if running := [job for job in jobs if job.directory in used]:
         more = f", and {len(running) - 1} more" if len(running) > 1 else ""
         complain(f"left out: {running[0].name} is in use by {used[running[0].directory]}{more}")
-    queued = slurm.waiting(a.dir, [job for job in jobs if job.directory not in used])
+    queued = slurm.waiting(a.dir, [job for job in jobs if job.directory not in used], complain)
     if queued:
         name = next(job.name for job in jobs if job.directory in queued)
         which = " ".join(map(str, sorted(set(queued.values()))))

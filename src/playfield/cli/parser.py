@@ -17,6 +17,8 @@ from playfield.errors import UsageError, nearest, shown
 from playfield.options import BOOLEANS, MOST_SEED, number
 from playfield.runs.output import print_line, want
 
+ELSEWHERE = {"dir": "run", "run": "dir"}
+"""Options of some commands that others have by another name."""
 POSITIONAL = {"env-id": "ENV, without a flag", "env": "ENV, without a flag"}
 
 
@@ -66,6 +68,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message[0].lower() + message[1:])
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        flag, known = max([*action.option_strings, action.dest], key=len), [str(one) for one in action.choices]
+        if close := nearest(str(value), known):
+            raise UsageError(f"{flag} {shown(value, plain=True)}: did you mean {' or '.join(close)}?")
+        raise UsageError(f"{flag} takes {', '.join(known[:-1])} or {known[-1]}, not {shown(value)}")
+
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse; an option nobody knows is named with the options that look like it."""
         if _BUILD_ONLY.get():
@@ -100,6 +110,7 @@ class Parser(argparse.ArgumentParser):
         others = {
             f"--{alias}": f"--{n}" for alias, names in ALIASES.items() for n in reversed(names) if f"--{n}" in own
         }
+        others |= {f"--{name}": f"--{here}" for name, here in ELSEWHERE.items() if f"--{here}" in own}
         bare = {flag[2:]: target for flag, target in (others | own).items()}  # all options begin alike
         return list(dict.fromkeys(bare[found] for found in nearest(name.lstrip("-"), bare)))
 

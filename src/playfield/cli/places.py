@@ -23,13 +23,13 @@ from playfield.training.prepare import Prepared
 HERE, SLURM = "local", "slurm"
 
 
-def add_on(p: Parser) -> None:
-    """Add the option."""
+def add_on(p: Parser, slurm: bool = True) -> None:
+    """Add the options; without `slurm` a job array is no place."""
     p.add_argument(
         "--on",
         metavar="PLACE",
         help="where trainings run: local (default); ray: a Ray cluster, that of RAY_ADDRESS or one on this machine; "
-        "HOST:PORT or ray://HOST:PORT: that cluster; slurm: write the script of a job array",
+        f"HOST:PORT or ray://HOST:PORT: that cluster{'; slurm: write the script of a job array' * slurm}",
     )
     p.add_argument(
         "--store",
@@ -39,10 +39,10 @@ def add_on(p: Parser) -> None:
     )
 
 
-def check_on(a: argparse.Namespace) -> None:
-    """Raise UsageError where `--on` cannot be."""
+def check_on(a: argparse.Namespace, slurm: bool = True) -> None:
+    """Raise UsageError where `--on` cannot be; `slurm` as for `add_on`."""
     if a.on not in (None, HERE, SLURM):
-        ray_link.asked(a.on, (HERE, "ray", SLURM))
+        ray_link.asked(a.on, (HERE, "ray", *([SLURM] * slurm)))
         ray_link.require_ray()
     elif a.store is not None:
         raise UsageError(f"--store is for a cluster: --on ray or --on HOST:PORT, not {a.on or HERE}")

@@ -62,7 +62,7 @@ def tune(words: list[str]) -> int:
     p.add_argument(
         "--jobs", type=whole("--jobs", 1, 1024), help="trainings at once (default: the cores that are free)"
     )
-    add_on(p)
+    add_on(p, slurm=False)
     p.add_argument("--dir", type=directory("--dir"), help="where it lies (default runs/tune/ENV/ALGO)")
     p.add_argument("--yes", action="store_true", help="start even if it takes more than a day")
     p.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="of the pictures (default png)")
@@ -71,7 +71,7 @@ def tune(words: list[str]) -> int:
     a, extra = p.parse(words[:cut]), words[cut + 1 :]
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tuning needs Optuna: pip install 'playfield[tune]'")
-    check_on(a)
+    check_on(a, slurm=False)
     if a.on == SLURM:
         raise UsageError(
             "--on slurm: a tuning decides each trial from those before it, which a job array cannot: use --on ray"

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from playfield.errors import DataError, EnvError, UsageError
 from playfield.experiments.cluster_state import Pins
 from playfield.experiments.job import Job
+from playfield.runs.console import Say
 from playfield.runs.storage import as_storage_error, atomic_write, lines_of, read_bytes
 
 SCRIPT, JOBS, LOGS = "slurm.sh", "slurm-{}.jsonl", ".logs"
@@ -82,7 +83,7 @@ def write(root: Path, jobs: Sequence[Job], pins: Callable[[Job], Pins], at_once:
     script = root / SCRIPT
     text = [
         "#!/bin/bash",
-        f"# {len(jobs)} trainings; the same command of playfield writes it anew for those that are left.",
+        f"# {len(jobs)} training{'s' * (len(jobs) > 1)}; the same command of playfield writes it anew for the rest.",
         *(f"#SBATCH {option}" for option in wanted),
         f"cd {shlex.quote(os.getcwd())} || exit 6",
         f"exec {shlex.quote(sys.executable)} -P -m playfield.cli._slurm {shlex.quote(str(listed))} "
@@ -131,11 +132,13 @@ def submit(array: Array) -> str:
     return done.stdout.strip()
 
 
-def waiting(root: Path, jobs: Sequence[Job]) -> dict[Path, int]:
+def waiting(root: Path, jobs: Sequence[Job], say: Say) -> dict[Path, int]:
     """Those jobs that wait in an array which was submitted before, as they would be submitted now, and its number.
 
-    None where SLURM cannot be asked, or an array was submitted under another name (`SBATCH_JOB_NAME`).
+    None where an array was submitted under another name (`SBATCH_JOB_NAME`), or SLURM cannot be asked, which is said.
     """
+    if not any(root.glob(JOBS.format("*"))):
+        return {}
     command = ["squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%F %K %j"]
     try:
         done = subprocess.run(
@@ -147,7 +150,15 @@ def waiting(root: Path, jobs: Sequence[Job]) -> dict[Path, int]:
             check=False,
             timeout=ANSWER,
         )
-    except (OSError, subprocess.TimeoutExpired):
+        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1] if done.returncode else ""
+    except FileNotFoundError:
+        why = "there is no squeue here"
+    except subprocess.TimeoutExpired:
+        why = f"no answer in {ANSWER:.0f} s"
+    except OSError as error:
+        why = str(error.strerror or error)
+    if why:
+        say(f"note: squeue cannot be asked what waits in earlier arrays, so it may be in both: {why}")
         return {}
     found: dict[Path, int] = {}
     wanted = {_key(_told(job)): job.directory for job in jobs}

@@ -121,7 +121,7 @@ class Rendezvous:
             family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
             self._socket = socket.create_server((where.host, where.port), family=family, backlog=STRANGERS)
         except (OSError, UnicodeError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or error
+            why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # Python adds the address
             raise UsageError(f"--rendezvous {where}: this machine cannot listen there: {why}") from None
         self._socket.settimeout(LOOK)  # closing it does not wake a thread that accepts
         self.where = Address(socket.gethostname() if where.host in ANY else where.host, where.port)
