@@ -31,7 +31,7 @@ def bench(words: list[str]) -> int:
     )
     p.add_argument(
         "name",
-        help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, nodes, replay, save, scaling; NAME --help tells of it",
+        help="a file of bench/: ppo, dqn, howto, jobs, kill, linear, nodes, replay, save, scaling (NAME --help)",
     )
     p.add_argument("--vs", help="the peers: sb3, cleanrl (bench ppo), sb3,cleanrl or none")
     p.add_argument(
