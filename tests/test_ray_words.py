@@ -125,6 +125,22 @@ def test_a_port_of_the_other_kind_is_said(port, monkeypatch):
     assert [ray_words.port_of(one) for one in ("a:6379", "ray://a:10001", "auto", "local")] == [""] * 4
 
 
+def test_a_client_that_is_not_answered_may_lack_the_token(tmp_path, monkeypatch):
+    assert ray_words.hint("ray://a:10001").startswith("; if it wants a token, set RAY_AUTH_MODE=token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x" * 40)
+    assert ray_words.hint("ray://a:10001") == ", or it has another token than RAY_AUTH_TOKEN"
+    assert ray_words.hint("ray://a:6379") == ray_words.port_of("ray://a:6379")
+
+
+def test_a_cluster_of_this_machine_that_has_ended_is_said(port, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(ray_link, "ANSWER", 0.5)
+    assert "; no Ray cluster seems to run on this machine any more" in why("auto", monkeypatch, "hangs")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(port)
+    assert "; if it wants a token" in why("auto", monkeypatch, "hangs")
+
+
 def test_without_a_cluster_on_this_machine_no_option_of_ray_is_named(monkeypatch):
     none = "Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag"
     assert why("auto", monkeypatch, none).endswith(

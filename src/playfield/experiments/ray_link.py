@@ -139,7 +139,7 @@ class RayLink:
             first = self._lines.get(timeout=seconds)
         except queue.Empty:
             joining = word == "ready" and self.address != "local"
-            hint = ray_words.port_of(self.address) or ray_words.silent()
+            hint = ray_words.hint(self.address)
             why = (
                 f"it does not answer as a Ray cluster does in {seconds:.0f} s{hint}"
                 if joining
@@ -147,7 +147,7 @@ class RayLink:
             )
             raise UsageError(f"{what}: {why}") from None
         if word not in first:
-            hint = ray_words.port_of(self.address) if "connection" in first.get("error", "").lower() else ""
+            hint = ray_words.hint(self.address) if "connection timeout" in first.get("error", "").lower() else ""
             raise UsageError(f"{what}: {first.get('error') or first.get('gone')}{hint}")
 
     def _read(self) -> None:

@@ -57,8 +57,12 @@ def no_token() -> str:
     return "it wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
 
 
-def silent() -> str:
-    """What may be the matter with a cluster that does not answer, as a clause."""
+def hint(address: str) -> str:
+    """What may be the matter where a cluster does not answer at an address, as a clause."""
+    if address == "auto" and not running():  # what a file or a process says of it is left of one that has ended
+        return "; no Ray cluster seems to run on this machine any more: --on HOST:PORT names one"
+    if other := port_of(address):
+        return other
     if shown := token():
         return f", or it has another token than {shown}"
     return "; if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it has them"
