@@ -19,6 +19,7 @@ from playfield.cli.train import understand
 from playfield.runs import catalog
 from playfield.runs.info import read_info
 from playfield.training.directory import kept, last_good
+from playfield.training.request import Request
 
 SOURCES = Path(playfield.__file__).parent
 COMMAND = re.compile(r"playfield [a-z]+(?: [^\n`;()]+?)??(?=\.? [A-Z]|\.?$|[\n`;()]| \()", re.M)
@@ -136,14 +137,15 @@ def test_hints_of_mistakes_work(tmp_path, monkeypatch, capsys):
 
 def test_what_is_kept_of_a_training_that_ended_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert last_good(Path("no such run")) == kept(Path("no such run"), "CartPole-v1") == "nothing had been saved"
+    asked = Request("CartPole-v1")
+    assert last_good(Path("no such run")) == kept(Path("no such run"), asked.env, asked) == "nothing had been saved"
     trained("--algo", "random", "--steps", "64", "--games", "0", "--run", "my run")
     step, where = re.fullmatch(
         "the last good checkpoint, of step ([0-9,]+), is in (.*)", last_good(Path("my run"))
     ).groups()
     assert (Path(where) / f"ckpt-{int(step.replace(',', '')):012d}").is_dir()
     assert main(["eval", "my run", "--checkpoint", step, "--games", "1"]) == 0
-    assert commands(kept(Path("my run"), "CartPole-v1")) == [["train", "--resume", "my run"]]
+    assert commands(kept(Path("my run"), asked.env, asked)) == [["train", "--resume", "my run"]]
 
 
 @functools.cache
@@ -195,10 +197,21 @@ def test_every_command_in_the_package_has_a_verb_and_options_that_exist():
 def test_every_option_that_a_message_names_exists():
     known = frozenset().union(*(flags(verb) for verb in VERBS if verb != "completion"))
     known |= {"--help", "--version", "--logdir"}
-    sbatch = {"job-name", "array", "cpus-per-task", "mem", "gres", "output", "open-mode", "requeue", "signal"}
+    slurm = {
+        "job-name",
+        "array",
+        "cpus-per-task",
+        "mem",
+        "gres",
+        "output",
+        "open-mode",
+        "requeue",
+        "signal",
+    }  # sbatch
+    slurm |= {"me", "noheader", "states", "format"}  # of squeue; those above are sbatch's
     for where, text in texts():
         if where.startswith(("bench/", "cli/completion")):
             continue
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z](?![\w-])", text):
-            others = sbatch if where.startswith("experiments/slurm") else ()
+            others = {"experiments/slurm": slurm, "cli/compare": {"state"}}.get(where.partition(".py")[0], ())
             assert flag in known or flag[2:] in others, (where, flag, text[:80])
