@@ -316,9 +316,11 @@ def test_addresses(monkeypatch):
 def test_mistakes_are_one_line(words, tmp_path, monkeypatch, capsys):
     where = tmp_path / "there"
     assert main([*words, "--dir", str(where), "--on", "slrum"]) == 2
-    assert capsys.readouterr().err == (
-        "playfield: --on slrum: did you mean slurm? An address is written as HOST:PORT\n"
-    )
+    meant = {
+        "compare": "did you mean slurm? An address is written as HOST:PORT",
+        "tune": "an address is written as HOST:PORT or ray://HOST:PORT",  # it has no slurm
+    }
+    assert capsys.readouterr().err == f"playfield: --on slrum: {meant[words[0]]}\n"
     assert main([*words, "--dir", str(where), "--on", "somewhere-else"]) == 2
     assert capsys.readouterr().err == (
         "playfield: --on somewhere-else: an address is written as HOST:PORT or ray://HOST:PORT\n"

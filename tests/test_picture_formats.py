@@ -9,6 +9,7 @@ import xml.etree.ElementTree as xml
 import zlib
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -16,8 +17,9 @@ from compare_runs import write_label
 from playfield import lessons
 from playfield.cli import main
 from playfield.errors import UsageError
+from playfield.lessons import _picture
 from playfield.lessons._outcome import Outcome
-from playfield.lessons._panels import Curves, Picture
+from playfield.lessons._panels import Curves, Picture, Surface
 from playfield.lessons._panels import Line as Curve
 from playfield.show import compare_plot, formats, plots
 
@@ -169,3 +171,16 @@ def test_a_single_run_and_a_folder_at_any_depth_are_drawn(tmp_path, capsys):
         out = tmp_path / f"{depth}.svg"
         assert main(["compare", "--dir", str(folder), "--out", str(out)]) == 0, capsys.readouterr().err
         assert "CartPole-v1" in texts(out.read_bytes())
+
+
+@pytest.mark.parametrize("points", [2, 40, 50, 101])
+def test_the_patches_of_a_surface_have_four_corners_each(points):
+    """Where some have more, matplotlib fills up the others with memory that it never set, and computes with it."""
+    axes = matplotlib.figure.Figure().add_subplot(projection="3d")
+    line = np.linspace(0, 1, points)
+    _picture._surface(axes, Surface("", line, line, np.outer(line, line), ("a", "b", "c")))
+    (surface,) = axes.collections
+    faces = surface._faces
+    assert faces.shape[1:] == (4, 3)
+    assert len(faces) <= 41**2
+    assert (faces.min(), faces.max()) == (0, 1), "up to the edges"
