@@ -101,16 +101,7 @@ def submit(array: Array) -> str:
         raise UsageError(f"there is no sbatch here: where there is one, run sbatch {shlex.quote(str(script))}")
     variables = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}  # wait for the end
     try:
-        done = subprocess.run(
-            ["sbatch", str(script)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=ANSWER,
-            env=variables,
-        )
+        done = _asked(["sbatch", str(script)], variables)
     except subprocess.TimeoutExpired:
         raise EnvError(
             f"sbatch did not end in {ANSWER:.0f} s and was stopped: whether it has submitted {script} is not known, "
@@ -141,15 +132,7 @@ def waiting(root: Path, jobs: Sequence[Job], say: Say) -> dict[Path, int]:
         return {}
     command = ["squeue", "--me", "--noheader", "--array", "--states=PENDING", "--format=%F %K %j"]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=ANSWER,
-        )
+        done = _asked(command)
         why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1] if done.returncode else ""
     except FileNotFoundError:
         why = "there is no squeue here"
@@ -170,6 +153,12 @@ def waiting(root: Path, jobs: Sequence[Job], say: Say) -> dict[Path, int]:
             if key in wanted:
                 found[wanted[key]] = int(array)
     return found
+
+
+def _asked(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of SLURM to its end, for `ANSWER` seconds at most."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": ANSWER, "env": env}
+    return subprocess.run(command, encoding="utf-8", errors="replace", check=False, **given)
 
 
 def _keys(path: Path) -> list[str]:

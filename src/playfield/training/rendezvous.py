@@ -246,7 +246,10 @@ class Rendezvous:
 
     def _take(self, line: Far, source: str, hello: dict[str, Any]) -> None:
         host = visible(str(hello.get("host")))[:100]
-        why, cores = self._why_not(hello), int(hello["cores"])
+        why, cores = (
+            self._why_not(hello),
+            int(hello.get("cores", self._workers)),
+        )  # which an earlier version does not tell
         if len(self._joining) == self._count - 1:
             why = why or f"all {self._count} machines are there"
         if why:
