@@ -47,6 +47,7 @@ def test_training_lowers_the_error_on_what_was_held_out(trained):
     assert (picture == (230, 159, 0)).all(axis=2).sum() > 100  # frames around balls
 
 
+@pytest.mark.slow
 def test_weights_find_the_ball_where_the_plain_error_loses_it(tmp_path):
     """The same updates; long enough for the one, not for the other."""
     path = made(tmp_path / "game", games=5, length=60)

@@ -77,6 +77,7 @@ def test_phases_are_parts_of_the_total(ours, fused) -> None:
         assert side["phases"]["rest"] < 0.5 * side["seconds"]
 
 
+@pytest.mark.slow
 def test_concurrent_differs_by_that_only(ours, concurrent) -> None:
     differ = {k for k, v in ours["config"].items() if concurrent["config"][k] != v}
     assert differ == {"concurrent"}

@@ -56,7 +56,10 @@ class _Killed(Exception):
         ),
         ("breakout", BREAKOUT, 2, "bf16", 13),
         ("breakout", dataclasses.replace(BREAKOUT, noisy=True, concurrent=True), 2, "bf16", 13),
-        ("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 18),
+        pytest.param(
+            *("breakout", dataclasses.replace(BREAKOUT, packed=False, alpha=0.0), 2, "bf16", 18),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_hash(tmp_path, env, cfg, workers, fmt, stop) -> None:

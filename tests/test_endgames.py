@@ -353,7 +353,7 @@ def test_a_killed_run_ends_with_the_same_hash(run, tmp_path):
             assert both[0] == both[1]
 
 
-@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+@pytest.mark.parametrize("algo", [pytest.param("a2c", marks=pytest.mark.slow), "dqn"])
 def test_so_do_those_of_other_algorithms(algo, tmp_path):
     whole = train(tmp_path / "whole", algo, save_seconds=0, keep=100)
     cut(tmp_path / "whole", tmp_path / "again", 0.8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 
@@ -275,6 +276,22 @@ def test_every_kind_of_panel_is_drawn():
     assert made._repr_png_()[:4] == b"\x89PNG"
     alone = Outcome("made", "t", [], panels[3:4])
     np.testing.assert_array_equal(np.asarray(alone.pillow().convert("RGB")), panels[3].pixels)
+
+
+def test_the_numbers_of_a_surface_do_not_run_into_each_other():
+    from matplotlib.figure import Figure
+
+    x, y = np.linspace(-1.2, 0.5, 40), np.linspace(-0.07, 0.07, 40)
+    figure = Figure(figsize=(6, 4.75), layout="constrained")
+    axes = figure.add_subplot(projection="3d")
+    _picture._surface(axes, Surface("s", x, y, np.add.outer(y, x), ("position", "velocity", "cost to go")))
+    figure.draw_without_rendering()
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        boxes = [tick.label1.get_window_extent() for tick in ticks]
+        assert len(boxes) > 3
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
 def test_markdown_has_a_line_for_each_row():

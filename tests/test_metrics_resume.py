@@ -24,7 +24,12 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "t" and not k.startswith("time/")} for row in csv.DictReader(lines)]
 
 
-@pytest.mark.parametrize("algo", catalog.algorithms())
+QUICK = ("dqn", "mrp", "ppo", "sarsa_lambda")  # one of each kind of loop
+
+
+@pytest.mark.parametrize(
+    "algo", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in catalog.algorithms()]
+)
 def test_a_run_killed_in_a_save_has_every_cell(algo, tmp_path, monkeypatch):
     known = {o.name for o in catalog.options(algo)}
     config = {name: value for name, value in SMALL.items() if name in known}

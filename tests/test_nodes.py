@@ -93,6 +93,7 @@ def test_machines_end_with_the_bits_of_one(three, algo, env, cfg, fmt):
     assert result(algo, env, cfg, fmt, pool=three) == result(algo, env, cfg, fmt)
 
 
+@pytest.mark.slow
 def test_machines_with_several_workers_each_too():
     cfg = dataclasses.replace(PIXELS, num_envs=4)
     with machines(2, workers=2) as (pool, others):

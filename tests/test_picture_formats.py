@@ -131,7 +131,7 @@ def test_another_ending_is_refused_and_nothing_is_left(name, tmp_path):
         (["replay", "last", "--show", "1"], "a.pdf", "shows pixels: name it a.png"),
         (["lesson", "preprocessing", "--format", "pdf"], "new", "PNG only"),
         (["lesson", "autoencoder", "--format", "svg"], "new", "PNG only"),
-        (["lesson", "figure-10-3", "--format", "gif"], "new", "choose from 'png', 'svg', 'pdf'"),
+        (["lesson", "figure-10-3", "--format", "gif"], "new", "--format takes png, svg or pdf, not 'gif'"),
     ],
 )
 def test_commands_refuse_before_they_start(words, out, told, tmp_path, monkeypatch, capsys):

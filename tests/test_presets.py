@@ -82,6 +82,7 @@ def test_acrobot_begins_to_swing(one_thread):
     assert score > -350  # at random: -499
 
 
+@pytest.mark.slow
 def test_mountain_car_finds_its_flag_and_values_what_leads_there(one_thread):
     """Near the flag it expects far more than at rest in the valley, where it has been nearly all the time."""
     net, score = trained("MountainCar-v0", chosen("MountainCar-v0", "sparse"), 12_000)
@@ -90,12 +91,14 @@ def test_mountain_car_finds_its_flag_and_values_what_leads_there(one_thread):
     assert near > rest + 10
 
 
+@pytest.mark.slow
 def test_cartpole_learns_from_pixels(one_thread):
     cfg = dataclasses.replace(chosen("CartPole-v1-pixels"), batch_size=32, capacity=10_000)
     _, score = trained("CartPole-v1-pixels", cfg, 4_000)
     assert score > 32  # at random: 22
 
 
+@pytest.mark.slow
 def test_the_bytes_of_breakout_tell_what_is_to_come(one_thread):
     """Values go with the rewards that followed, in games of other seeds: a score takes longer to show."""
     game = "Breakout-ramNoFrameskip-v4"

@@ -147,7 +147,7 @@ def test_a_second_array_ends_nothing_trains_nothing_twice_and_shuffles_nothing(t
     assert not list(there.rglob(heartbeat.FILE))
 
 
-@pytest.mark.parametrize("how", ["killed", "saved", "cut off"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("saved", marks=pytest.mark.slow), "cut off"])
 def test_a_task_that_is_queued_again_goes_on_from_its_checkpoint(how, tmp_path, queue, alone):
     there = tmp_path / "there"
     assert main([*WORDS[:-1], "1", "--dir", str(there), "--on", "slurm", "--submit", *SAVES]) == 0

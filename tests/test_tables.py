@@ -91,7 +91,7 @@ def test_products_of_states_are_one_hot_vectors(space, raw, sizes, places):
 
 @pytest.mark.parametrize(
     ("name", "steps", "best"),
-    [("CliffWalking-v1", 15_000, -13), ("FrozenLake-v1", 60_000, 0.65)],
+    [("CliffWalking-v1", 15_000, -13), pytest.param("FrozenLake-v1", 60_000, 0.65, marks=pytest.mark.slow)],
 )
 def test_small_problems_are_solved_with_the_defaults(name, steps, best, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,19 +18,24 @@ SHORT = [t.name for t in TRIALS.values() if t.short]
 SCRIPT = Path(__file__).parent.parent / "scripts" / "trials"
 
 
+FEW = ["fault-points", "wrong-names", "run-names", "--count", "1"]
+WHOLE = pytest.param(["--write"], SHORT, marks=pytest.mark.slow)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trials need Linux")
-def test_the_short_set_holds(tmp_path):
+@pytest.mark.parametrize(("words", "names"), [(FEW, FEW[:3]), WHOLE], ids=["few", "short set"])
+def test_they_hold(words, names, tmp_path):
     # In a process of its own: trials fork, and leave imported what they load.
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--write", "--results", str(tmp_path / "trials.json")],
+        [sys.executable, str(SCRIPT), *words, "--results", str(tmp_path / "trials.json")],
         capture_output=True, text=True, timeout=580, cwd=tmp_path, env={**os.environ, "PYTHONWARNINGS": "default"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "FAILED" not in done.stdout
-    for name in SHORT:
+    for name in names:
         assert f" {name} " in done.stdout
     page = (tmp_path / "trials.md").read_text("utf-8")
-    assert page.count("| held |") >= len(SHORT) - 2  # two need root
+    assert len(re.findall(r"\| held |\d of \d+ \| held ", page)) >= len(names) - 2  # two need root
 
 
 def fake(count: int = 3) -> Trial:

@@ -69,6 +69,15 @@ def test_fewer_workers_than_cores_are_explained(machine):
     assert compute.choose("cpu", "fp32", workers=16, num_envs=16).note == ""
 
 
+def test_more_workers_than_cores_are_told(machine):
+    machine(4)
+    assert compute.choose("cpu", "fp32", workers=4, num_envs=16).note == ""
+    assert compute.choose("cpu", "fp32", workers=8, num_envs=16).note == "more workers than cores: they take turns"
+    assert compute.choose("cpu", "fp32", workers=8, num_envs=16, nodes=2).note == ""  # four on each machine
+    with compute.elsewhere():
+        assert compute.choose("cpu", "fp32", workers=8, num_envs=16).note == ""
+
+
 @pytest.mark.parametrize("asked", [{}, {"algo": "dqn", "config": {"num_envs": 16}}, {"workers_as": "processes"}])
 def test_the_number_on_sixteen_cores_does_not_depend_on_what_workers_are(asked, machine):
     machine(16)

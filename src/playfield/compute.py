@@ -331,6 +331,8 @@ def choose(
             workers = best_workers(nodes * cores(), num_envs, nodes, precision)
             if any(num_envs % n == 0 for n in range(workers + nodes, nodes * cores() + 1, nodes)):
                 notes.append("more workers are predicted to be slower, see docs/design/workers.md")
+    elif device == "cpu" and not _ELSEWHERE.get() and workers > nodes * cores():
+        notes.append("more workers than cores: they take turns")
     if num_envs % workers:
         raise UsageError(f"--workers {workers} must divide the number of environments ({num_envs})")
     return Compute(device, precision, workers, "; ".join(notes))

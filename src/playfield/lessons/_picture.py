@@ -264,6 +264,7 @@ def _surface(axes: Any, panel: Surface) -> None:
     for name, label in zip("xyz", panel.labels, strict=True):
         getattr(axes, f"set_{name}label")(label, fontsize=8, color=INK)
     axes.tick_params(labelsize=7)
+    axes.locator_params(axis="x", nbins=4)  # the numbers of this edge lie one behind the other
 
 
 def _areas(axes: Any, panel: Areas) -> None:
