@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_scores_at_a_step_and_after_a_time_are_those_of_the_last_game_before():
     np.testing.assert_array_equal(found.scores_after(39.0), [3.0, math.nan])
     assert _ablation.equal_time([found]) == 40.0
     assert found.seconds == 60.0
+
+
+def test_equal_time_is_not_that_of_a_training_that_diverged():
+    early, late, end = curve([5.0], 3.0), curve([7.0], 40.0), curve([7.0], 60.0)
+    early.info["diverged"] = {"step": 7, "why": "x"}
+    found = [Trained(Setting("x", {}), [], [early, late]), Trained(Setting("y", {}), [], [end])]
+    assert _ablation.equal_time(found) == 40.0
+    np.testing.assert_array_equal(found[0].scores_after(40.0), [5.0, 7.0])
+    assert _ablation.equal_time([Trained(Setting("x", {}), [], [early])]) == 3.0
+    lines = _ablation.curves_over_time(request(), found).lines
+    assert [line.x[-1] * 60 for line in lines] == [40.0, 60.0]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +149,13 @@ def test_the_choice_of_the_grid_is_judged(monkeypatch):
     assert outcome.rows[-1].ours == 12.0
     bars = [panel for panel in outcome.panels if isinstance(panel, Curves) and panel.bars]
     assert [line.y.mean(axis=0).tolist() for line in bars[1].lines] == [pytest.approx([1.0, 1.0, 12.0])]
+
+
+def test_the_best_of_the_grid_is_not_judged_where_a_training_has_no_score(monkeypatch):
+    base, chosen, other, *_ = [setting.label for setting in batch_size.settings()]
+    for scores in ({other: [math.nan, 5.0, 5.0]}, {one.label: [math.nan] * 3 for one in batch_size.settings()}):
+        with_scores(monkeypatch, batch_size, {chosen: [9.0, 9.2, 8.8], base: [5.0, 5.2, 4.8], **scores})
+        assert batch_size.run(request()).rows[-1].verdict == "-"
 
 
 def test_views_are_compared_after_equal_steps_and_after_equal_time(monkeypatch):
@@ -246,3 +265,36 @@ def test_runs_of_other_settings_are_to_be_moved_away(tmp_path, monkeypatch, caps
     said = capsys.readouterr().err
     assert "schedules-96 has runs of other settings" in said
     assert "--dir" not in said
+
+
+def test_what_is_no_replicate_is_to_be_moved_away(tmp_path, monkeypatch, capsys):
+    """A run that was made longer, and runs of another default or number format, which are not of one setting."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedules, "PAIRS", schedules.PAIRS[2:3])
+    assert main(TINY) == 0
+    assert main(TINY) == 0  # nothing to train
+    capsys.readouterr()
+    run = next(Path("runs/lessons/schedules-96").glob("breakout/*/1"))
+    whole = (run / "run.json").read_text("utf-8")
+    more = [w if w != "1" else "2" for w in TINY]
+    other = {"fp32": "bf16", "bf16": "fp32"}[json.loads(whole)["compute"]["precision"]]
+    for change, words, why in (
+        (lambda info: info.update(steps=192), TINY, "1 was trained for 192 steps, not 96: move"),
+        (lambda info: info["config"].update(epochs=3), more, "1 was trained with other settings than the rest"),
+        (lambda info: info["compute"].update(precision=other), more, "1 was trained with other settings"),
+    ):
+        info = json.loads(whole)
+        change(info)
+        (run / "run.json").write_text(json.dumps(info), "utf-8")
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.count("\n") == 1
+        assert not run.with_name("2").exists()
+    (run / "run.json").write_text(whole, "utf-8")
+    shutil.copytree(run, run.with_name("2"))
+    info = json.loads(whole)
+    info["config"]["epochs"], info["seed"] = 3, 2
+    (run.with_name("2") / "run.json").write_text(json.dumps(info), "utf-8")
+    assert main(more) == 2  # nothing is to be trained, and still they are not two seeds of one setting
+    assert "2 was trained with other settings than the rest" in capsys.readouterr().err

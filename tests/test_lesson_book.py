@@ -87,12 +87,19 @@ def test_cliff_learns_as_the_boxes_of_sarsa_and_q_learning(off_policy):
 def test_the_greedy_path_and_whether_it_goes_along_the_edge():
     q = np.zeros((4, 12, 4))
     q[3, 0, 0] = q[2, :11, 1] = q[2, 11, 2] = 1
-    assert cliff.greedy_path(q) == (13, True)
+    assert cliff.greedy_path(q) == (13, 10)
     q[2, 0] = q[1, 11] = 0
     q[2, 0, 0] = q[1, :11, 1] = q[1:3, 11, 2] = 1
-    assert cliff.greedy_path(q) == (15, False)
+    assert cliff.greedy_path(q) == (15, 0)
+    along = q.copy()
     q[1, 5, 3] = 2
-    assert cliff.greedy_path(q) == (0, False)
+    assert cliff.greedy_path(q) == (0, 0)
+    along[3, 0, 0] = along[2, :10, 1] = 2  # along the edge, and up before its last square
+    along[2, 10, 0] = along[1, 10, 1] = 2
+    path = cliff.greedy_path(along)
+    assert path == (15, 10)
+    assert not cliff._path_row("Sarsa", path, shortest=False).holds
+    assert cliff._path_row("Sarsa", cliff.Path(15, 0), shortest=False).holds
 
 
 def test_sarsa_on_the_edge_and_q_learning_off_it_differ(monkeypatch):

@@ -1,4 +1,4 @@
-"""Figures 6.7, 7.2, 8.2 and 11.2: compiled loops beside plain ones, with the same random draws."""
+"""Figures 6.5, 7.2, 8.2 and 11.2: compiled loops beside plain ones, with the same random draws."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_double_q_learning_takes_the_value_from_the_other_table(double):
 
 
 def test_a_double_q_learning_that_is_none_differs(monkeypatch):
-    assert verdicts("double-q", runs=2500) == ["pass"] * 3
+    assert verdicts("double-q", runs=5000) == ["pass"] * 3
     learn = double_q.learn
     monkeypatch.setattr(double_q, "learn", lambda double, *rest: learn(not double, *rest))
-    assert verdicts("double-q", runs=2500) == ["differs"] * 3
+    assert verdicts("double-q", runs=5000) == ["differs"] * 3
 
 
 # n-step TD
@@ -158,6 +158,7 @@ def test_the_fewest_steps_through_the_maze(monkeypatch):
 
 def test_a_planning_that_does_nothing_differs(monkeypatch):
     assert verdicts("dyna-q", runs=50) == ["pass"] * 3
+    assert lessons.run("dyna-q", runs=2, episodes=1).panels[0].lines[0].x.tolist() == [1]
     learn = dyna_q.learn
     monkeypatch.setattr(dyna_q, "learn", lambda planning, *rest: learn(5 if planning == 0 else 0, *rest))
     assert verdicts("dyna-q", runs=50) == ["differs"] * 3

@@ -11,6 +11,8 @@ from playfield.cli import main
 from playfield.errors import UsageError
 from playfield.lessons import _course
 from playfield.linear import many
+from playfield.linear.unused import unused
+from playfield.runs import algorithm, catalog
 
 
 def linear() -> list[str]:
@@ -79,6 +81,8 @@ def test_numbers_of_other_options_are_not_compared(calls):
         ("mountain-car-sarsa --gama 0.9", "did you mean --gamma"),
         ("preprocessing --gamma 0.9", "has no option --gamma"),
         ("dqn --lr x", "--lr takes a number"),
+        ("mountain-car-sarsa --anneal true", "has no option --anneal"),
+        ("random-walk-td --policy breakout", "has no option --policy"),
     ],
 )
 def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
@@ -101,3 +105,39 @@ def test_in_python_too():
         lessons.run("figure-10-3", alpha=0.1)
     with pytest.raises(UsageError, match="--gamma must be between"):
         lessons.run("figure-10-3", gamma=2.0)
+
+
+def value_of(option) -> object:
+    """Another value than the default, which a method takes."""
+    if isinstance(option.default, bool):
+        return not option.default
+    return {"initial": 0.5, "policy": "breakout", "trace": "accumulating", "n_step": 2, "num_envs": 2}.get(
+        option.name, 7 if option.name == "rollout_steps" else 0.25
+    )
+
+
+@pytest.mark.parametrize("method", sorted(many.METHODS))
+def test_an_option_changes_an_experiment_or_is_refused(method):
+    """With the same seed: episodes on MountainCar, for TD(lambda) on the walk, whose values are told."""
+    walk = method == "td_lambda"
+    problem, features = ("random-walk", "onehot") if walk else ("mountain-car", "tilings")
+
+    def weights(**config) -> bytes:
+        base = {"gamma": 0.9} if "epsilon" in unused(method) else {"epsilon": 0.1}
+        found = many.experiment(method, problem, features, seeds=[3], episodes=4, max_steps=400, **{**base, **config})
+        return found.weights.tobytes() + (b"" if found.critic is None else found.critic.tobytes())
+
+    plain = weights()
+    for option in catalog.options(method):
+        if option.name == "features":
+            continue
+        if option.name in unused(method):
+            with pytest.raises(UsageError, match=f"{option.flag} changes nothing here"):
+                weights(**{option.name: value_of(option)})
+        else:
+            assert weights(**{option.name: value_of(option)}) != plain, option.name
+    for size, correction in algorithm.load(method).Config.step_sizes.items():
+        with pytest.raises(
+            UsageError, match=f"--{correction.replace('_', '-')} changes nothing here: --{size}".replace("_", "-")
+        ):
+            weights(**{size: 0.1, correction: 0.2})

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from playfield.errors import UsageError, unknown
 from playfield.lessons._progress import Silent
 from playfield.lessons._request import Budget, Progress, Request
+from playfield.linear.unused import unused
 from playfield.options import Option
 from playfield.runs import catalog
 
@@ -59,8 +60,12 @@ def options(name: str) -> list[Option]:
     )
     assert isinstance(made, ast.Call)
     given = {k.arg: ast.literal_eval(k.value) for k in made.keywords if k.arg in ("methods", "own")}
-    known = [{o.name: o for o in catalog.options(method)} for method in given.get("methods", ())]
+    methods = given.get("methods", ())
+    known = [{o.name: o for o in catalog.options(method)} for method in methods]
     shared = set.intersection(*map(set, known)) - set(given.get("own", ())) - {"features"} if known else set()
+    for method in methods:
+        if "features" in {o.name for o in catalog.options(method)}:  # linear: its lessons are experiments
+            shared -= unused(method)
     return [option for option in (known[0].values() if known else ()) if option.name in shared]
 
 

@@ -37,8 +37,12 @@ def rows_of_time(found: Sequence[Trained], seconds: float) -> list[Row]:
 
 
 def equal_time(found: Sequence[Trained]) -> float:
-    """The seconds that every training took at least, so that all can be compared after them."""
-    return min(curve.seconds for one in found for curve in one.curves)
+    """The seconds that every training took at least, so that all can be compared after them.
+
+    Those that diverged do not count, unless all did: the last score of such a training counts to the end.
+    """
+    ended = [curve.seconds for one in found for curve in one.curves if "diverged" not in curve.info]
+    return min(ended or [curve.seconds for one in found for curve in one.curves])
 
 
 def curves(request: Request, found: Sequence[Trained], title: str = "Equal steps") -> Curves:
@@ -49,10 +53,10 @@ def curves(request: Request, found: Sequence[Trained], title: str = "Equal steps
 
 
 def curves_over_time(request: Request, found: Sequence[Trained], title: str = "Equal time") -> Curves:
-    """The learning curves over minutes of training, each as long as its shortest run."""
+    """The learning curves over minutes of training, each as long as its shortest run that did not diverge."""
     lines = []
     for one in found:
-        x = np.linspace(0, min(curve.seconds for curve in one.curves), POINTS + 1)[1:]
+        x = np.linspace(0, equal_time([one]), POINTS + 1)[1:]
         y = np.array([one.scores_after(second) for second in x]).T
         lines.append(Line(one.setting.label, x / 60, y))
     return Curves(title, f"minutes of training ({request.runs_text()})", f"score, {GAMES}", lines)

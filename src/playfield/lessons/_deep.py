@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +21,17 @@ import numpy as np
 
 from playfield import compute
 from playfield.errors import PlayfieldError, UsageError
-from playfield.experiments import grid, local
+from playfield.experiments import grid, local, replicates
 from playfield.experiments.compare import LearningCurve, read_curve
 from playfield.experiments.grid import Kind
+from playfield.experiments.job import Job
 from playfield.lessons._progress import Silent
 from playfield.lessons._request import Request
 from playfield.lessons._rows import Row
 from playfield.play.statistics import difference_interval, t_interval
-from playfield.runs.info import read_info
+from playfield.runs.info import is_run, read_info
 from playfield.runs.lock import held
-from playfield.training.prepare import Need, fit_together, prepare
+from playfield.training.prepare import Need, Prepared, fit_together, prepare
 from playfield.training.request import Request as Training
 from playfield.training.request import sort_options
 
@@ -110,7 +113,7 @@ def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared
         shared: options of `playfield.train` for all settings; those of the request come after them.
 
     Raises:
-        UsageError: options that do not go together, or trainings that do not fit into memory.
+        UsageError: options that do not go together, trainings that do not fit into memory, or runs of other settings.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; all that ran is saved.
     """
     where, seeds = root(lesson, request.steps), tuple(range(1, request.runs + 1))
@@ -128,10 +131,13 @@ def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared
             "trains its own"
         ) from other
     at_once = compute.cores()
+    of_setting = [[job for job in jobs if job.label == kind.label] for kind in kinds]
     waiting = [job for job in jobs if not job.done() and not job.diverged()]
+    ready = [prepare(_asked(where, {**shared, **s.options, **request.options})) for s in settings] if waiting else []
+    for setting_jobs, asked in itertools.zip_longest(of_setting, ready):
+        _check_alike(where, setting_jobs, asked)
     if waiting:
-        needs = [prepare(_asked(where, {**shared, **s.options, **request.options})).need for s in settings]
-        at_once = _fitting([need for need in needs for _ in seeds], at_once, where)
+        at_once = _fitting([one.need for one in ready for _ in seeds], at_once, where)
         with held(where / ".claims"):
             grid.save_labels(where, jobs)
     try:
@@ -151,6 +157,37 @@ def train_all(request: Request, lesson: str, settings: Sequence[Setting], shared
         curves = [read_curve(run, info, WINDOW) for run, info in zip(runs, infos, strict=True)]
         found.append(Trained(setting, runs, curves, sum("diverged" in info for info in infos)))
     return found
+
+
+def _check_alike(where: Path, jobs: Sequence[Job], asked: Prepared | None) -> None:
+    """Refuse what is no replicate: runs of other steps, or of options that another version or machine chose.
+
+    Args:
+        jobs: of one setting.
+        asked: what those that are not trained yet would be; None where there are none.
+    """
+    there = [(job, read_info(job.directory)) for job in jobs if is_run(job.directory)]
+    for job, info in there:
+        if info["steps"] != job.steps:
+            raise UsageError(
+                f"{job.directory} was trained for {info['steps']:,} steps, not {job.steps:,}: move {where} away, and "
+                "the lesson trains its own"
+            )
+        now = replicates.settings(info)
+        if replicates.same(info) != replicates.same(there[0][1]) or (
+            asked and any(now.get(key, value) != value for key, value in _choices(asked).items())
+        ):
+            raise UsageError(
+                f"{job.directory} was trained with other settings than the rest, as another version or machine "
+                f"chose them: move {where} away, and the lesson trains its own"
+            )
+
+
+def _choices(asked: Prepared) -> dict[replicates.Key, Any]:
+    """What a training that has not begun would be, as `replicates.settings` names it."""
+    told = json.loads(json.dumps(dataclasses.asdict(asked.cfg)))  # as run.json has it
+    options = {("option", name): value for name, value in told.items()}
+    return {**options, ("run", "precision"): asked.compute.precision}
 
 
 def _asked(where: Path, options: Mapping[str, Any]) -> Training:

@@ -86,7 +86,7 @@ def run(request: Request) -> Outcome:
 
 
 def best_row(found: list[Trained], request: Request, compared: bool) -> Row:
-    """Whether the how-to's choice, the second of `found`, has the highest mean score of all."""
+    """Whether the how-to's choice, the second of `found`, is the best of all; not judged where one has no score."""
     means = np.array([one.scores_at(request.steps).mean() for one in found])
     best = int(np.nanargmax(means)) if np.isfinite(means).any() else -1
     label = found[best].setting.label if best >= 0 else "no game has ended"
@@ -97,6 +97,6 @@ def best_row(found: list[Trained], request: Request, compared: bool) -> Row:
         float(means[best]) if best >= 0 else float("nan"),
         claim="it is the how-to's choice",
         holds=best == 1,
-        compared=compared,
+        compared=compared and bool(np.isfinite(means).all()),
         few=request.runs < 2,
     )

@@ -77,10 +77,10 @@ def learn(
 
 
 class Path(NamedTuple):
-    """A greedy path: its steps (0: it does not reach the goal), and whether it goes along the edge of the cliff."""
+    """A greedy path: its steps (0: it does not reach the goal), and how many of them are on the edge of the cliff."""
 
     steps: int
-    edge: bool
+    edge: int
 
 
 def greedy_path(q: Floats) -> Path:
@@ -91,8 +91,8 @@ def greedy_path(q: Floats) -> Path:
         row, column, _, over = move(row, column, best(q[row, column], rng))
         edge += row == ROWS - 2 and 0 < column < COLUMNS - 1
         if over:
-            return Path(steps, edge == COLUMNS - 2)
-    return Path(0, False)
+            return Path(steps, edge)
+    return Path(0, 0)
 
 
 def run(request: Request) -> Outcome:
@@ -117,7 +117,7 @@ def run(request: Request) -> Outcome:
         lines.append(Line(label, middle, np.stack([returns[:, block].mean(axis=1) for block in blocks], axis=1)))
         paths[label] = path = greedy_path(q.mean(axis=0))
         maps.append(_map(f"{label}: best actions, mean of {request.runs} runs", q.mean(axis=0)))
-        edges = np.mean([greedy_path(one) == (SHORTEST, True) for one in q])
+        edges = np.mean([greedy_path(one) == (SHORTEST, COLUMNS - 2) for one in q])
         rows.append(Row(label, "runs whose greedy path is the shortest", None, float(edges)))
         rows.append(_path_row(label, path, bool(off_policy)))
     better = rows[0].ours - rows[3].ours
@@ -141,10 +141,10 @@ def run(request: Request) -> Outcome:
 
 
 def _path_row(label: str, path: Path, shortest: bool) -> Row:
-    """Q-learning's path must be the shortest; Sarsa's longer, and not along the edge."""
+    """Q-learning's path must be the shortest; Sarsa's longer, and never on the edge."""
     if shortest:
         return Row(label, "steps of the greedy path", SHORTEST, path.steps, rule="same")
-    holds = path.steps > SHORTEST and not path.edge
+    holds = path.steps > SHORTEST and path.edge == 0
     return Row(label, "steps of the greedy path", None, path.steps, claim="away from the edge", holds=holds)
 
 

@@ -74,7 +74,9 @@ def learn(
     columns, actions = walls.shape[1], q.shape[1]
     end = goal[0] * columns + goal[1]
     model = np.full(q.shape, -1)  # the square that followed
-    known, size = np.zeros(q.size, np.int64), 0  # the pairs of square and action that were tried, as one number
+    # The pairs of square and action that were tried, as one number. The book draws a square, then one of its actions
+    # that were tried; here each pair is as likely, and the first episodes of figure 8.2 are the same.
+    known, size = np.zeros(q.size, np.int64), 0
     for episode in range(len(steps)):
         row, column = start
         while (row, column) != goal:
@@ -147,7 +149,8 @@ def run(request: Request) -> Outcome:
                 seconds_here=seconds,
             )
         )
-        lines.append(Line(label, x[1:], steps[:, 1:]))
+        shown_from = min(1, request.episodes - 1)  # the first episode is a random walk of some thousand steps
+        lines.append(Line(label, x[shown_from:], steps[:, shown_from:]))
     chosen = np.where(WALLS, len(ACTIONS), policy)
     chosen[GOAL] = len(ACTIONS)
     names = (*ACTIONS, "wall, goal")

@@ -2,9 +2,12 @@
 
 The Breakout how-to (mreitschuster 2022, parts 4 and 5) tried all three. A linear schedule ends with the training, so
 interrupted and longer trainings cannot be compared; an exponential one need not. It went on with a learning rate that
-falls exponentially from 1e-3 and a constant clip range of 0.2, six epochs and one minibatch of the whole rollout (8
-environments, 128 steps), which is what is trained here, with the small network `nips`. It published no scores of the
-three, only what it chose: so the rows test that choice.
+falls exponentially from 1e-3, to a tenth with every million steps, and a constant clip range of 0.2, six epochs and
+one minibatch of the whole rollout (8 environments, 128 steps). It published no scores of the three, only its choice.
+
+Here the network is the small `nips`, and what falls exponentially falls to a tenth over the whole training, whatever
+its length: at the how-to's pace it would hardly fall in so few steps (`exp:1e-3,rate=0.1,per=1000000` is that pace).
+The rows test its choice of kinds: learning rate exponential, clip range constant.
 
 Each setting differs from the chosen one (`lr exp, clip const`) in one thing. A claim passes where the 95 % interval
 of the difference, over seeds, is above 0.

@@ -22,6 +22,7 @@ from playfield.linear.coders import coder_for, with_step_sizes
 from playfield.linear.features import Coder, encode, fresh
 from playfield.linear.jit import Bools, Floats, Ints
 from playfield.linear.kernels import ENDLESS
+from playfield.linear.unused import unused
 from playfield.options import MOST_SEED, check_value
 from playfield.runs import algorithm, catalog
 
@@ -67,7 +68,7 @@ class OneRun(NamedTuple):
 
 
 def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
-    """(module, Config) of a linear method with `config` as fields. Raises UsageError for unknown ones."""
+    """(module, Config) of a linear method with `config` as fields. Raises UsageError where one changes nothing."""
     if method not in METHODS:
         raise unknown("linear method", method, METHODS)
     module: Any = algorithm.load(method)
@@ -76,6 +77,14 @@ def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
     cfg.check()
     if changing := [o.flag for o in catalog.options(method) if o.quantity and isinstance(getattr(cfg, o.name), str)]:
         raise UsageError(f"{changing[0]} is a number here: a schedule is over the steps of a training, not episodes")
+    plain, flags = module.Config(), {o.name: o.flag for o in catalog.options(method)}
+    for name in sorted(unused(method) & config.keys()):
+        if config[name] != getattr(plain, name) and (name, config[name]) != ("epsilon", 0.0):
+            raise UsageError(f"{flags[name]} changes nothing here: it is of trainings (playfield train)")
+    for size, correction in cfg.step_sizes.items():
+        if correction in config and getattr(cfg, size):
+            given = f"{flags[size]} is {getattr(cfg, size):g}, not 0"
+            raise UsageError(f"{flags[correction]} changes nothing here: {given}")
     return module, cfg
 
 
