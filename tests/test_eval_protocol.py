@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import ale_py
 import numpy as np
 import pytest
 
@@ -52,6 +53,30 @@ def test_a_named_protocol_keeps_what_the_agent_sees() -> None:
 def test_what_an_agent_cannot_play_is_refused(protocol: str | None, parts: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         evaluate(RandomPolicy(ATARI), 1, protocol=protocol, parts=parts)
+
+
+def test_other_pictures_of_the_same_shape_are_refused() -> None:
+    env = make_envs("breakout", 1, view="mono,trim")
+    spec = env.spec
+    env.close()
+    for parts, message in (
+        ({"view": "mono,trim,aimbot"}, "view was mono,trim in training and is mono,trim,aimbot here"),
+        ({"view": "grey,trim"}, "view was mono,trim in training and is grey,trim here"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            evaluate(RandomPolicy(spec), 1, parts=parts)
+    assert under(spec, "v5", {"view": "mono,trim"}).protocol["view"] == "mono,trim"
+
+
+def test_the_emulator_that_played_is_named() -> None:
+    """Not that of the training, years ago."""
+    old = dataclasses.replace(ATARI, protocol={**ATARI.protocol, "ale_py": "0.9.0"})
+    for parts in ({}, {"sticky": 0.0}):
+        found = evaluate(RandomPolicy(old), 1, parts={"cap": 100, **parts})
+        assert found.summary()["protocol"]["ale_py"] == ale_py.__version__
+    plain = evaluate(RandomPolicy(old), 1)
+    assert plain.protocol == {**ATARI.protocol, "ale_py": ale_py.__version__}
+    assert suffix(old.protocol, plain.protocol, None, {}) == ""
 
 
 def test_games_are_played_under_it() -> None:
@@ -182,3 +207,17 @@ def test_mistakes(two: list[str], words: list[str], message: str, capsys: pytest
     assert "Traceback" not in told
     assert any(part in told for part in message.split("|"))
     assert not Path("r1/eval").exists() or not list(Path("r1/eval").iterdir())
+
+
+def test_no_game_is_played_where_another_agent_cannot_play(
+    two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of them can: its games would be played, and their result lost."""
+    assert main(["eval", "breakout", "r1", "--sticky", "0.2", "--games", "1", "--cap", "400"]) == 2
+    told = capsys.readouterr()
+    assert "sticky is for Atari games" in told.err
+    assert "evaluation" not in told.out + told.err
+    for tensors in Path("r2/checkpoints").glob("ckpt-*/tensors.safetensors"):
+        tensors.write_bytes(b"damaged")
+    assert main(["eval", "r1", "r2", "--games", "1"]) == 3
+    assert not Path("r1/eval").exists()

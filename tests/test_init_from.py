@@ -154,7 +154,8 @@ def test_what_does_not_fit_is_refused_in_a_line(source, tmp_path, capsys, monkey
         (["CartPole-v1", "--algo", "random", *begin], "random has no weights"),
         (["CartPole-v1", "--init-from", "breakout"], "obs_dtype uint8 (here float32)"),
         (["CartPole-v1", "--init-from", "last"], "give the run directory"),
-        (["CartPole-v1", "--init-from", "nowhere"], "no agent 'nowhere'"),
+        (["CartPole-v1", "--init-from", "nowhere"], "no agent 'nowhere': give a run directory, or a shipped agent"),
+        (["CartPole-v1", "--algo", "td_lambda", "--policy", "nowhere"], "give a run directory, or a shipped agent"),
         (["CartPole-v1", "--init-from", str(tmp_path)], "no agent"),
         (["--resume", str(source), *begin], "--init-from is part of the run"),
     ):
@@ -199,6 +200,28 @@ def test_another_network_of_the_same_shape_is_noted(source, tmp_path):
         "CartPole-v1", steps=256, run=tmp_path / "r", init_from=source, config=options, say=said.append, **QUIET
     )
     assert any("is called auto, here mlp:act=relu: the weights fit" in line for line in said)
+
+
+def test_weights_that_mean_another_value_are_noted(tmp_path):
+    """Of the same shapes: a distribution over other returns, and the scores of another algorithm."""
+    small = {"learning_starts": 256, "capacity": 500}
+    first = tmp_path / "c51"
+    playfield.train(
+        "CartPole-v1", "c51", steps=128, run=first, config={**small, "v_min": 0.0, "v_max": 100.0}, **QUIET
+    )
+    for algo, options, notes in (
+        ("c51", {"v_min": 0.0, "v_max": 500.0}, ["v_max is 500.0 here and was 100.0 in"]),
+        ("c51", {"v_min": 0.0, "v_max": 100.0}, []),
+        ("hlgauss", {"bins": 101, "v_min": 0.0, "v_max": 100.0}, ["learnt by c51"]),
+    ):
+        said: list[str] = []
+        playfield.train(
+            "CartPole-v1", algo, steps=128, run=tmp_path / f"{algo}{len(said)}{options['v_max']}", init_from=first,
+            config={**small, **options}, say=said.append, **QUIET,
+        )  # fmt: skip
+        told = [line for line in said if line.startswith("note: ") and ("learnt" in line or "v_m" in line)]
+        assert len(told) == len(notes)
+        assert all(note in line for note, line in zip(notes, told, strict=True))
 
 
 def test_a_part_of_another_package_starts_from_its_state(source):

@@ -213,10 +213,10 @@ class Endgames(AtariRam):
         self._dropped.add(kept.seed, kept.actions, kept.used)
 
     def _reached(self) -> dict[int, int]:
-        """For each seed that a game may go on with: the fewest actions of a state that it can still leave."""
+        """For each seed that a game may go on with: the fewest actions of a state that it leaves now or later."""
         log, found = self._started(), [(kept.seed, len(kept.actions) + 1) for kept in self._kept]
         for i, notes in enumerate(self._notes):
-            found.append((int(log.seed[i]), notes[0][0] if notes else len(log.actions[i]) + 1))
+            found.append((int(log.seed[i]), notes[0][0] if notes else len(log.actions[i])))
         reached: dict[int, int] = {}
         for seed, length in found:
             reached[seed] = min(length, reached.get(seed, length))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -333,15 +334,18 @@ class Study:
     def importances(self) -> dict[str, float]:
         """How much each option decides whether a trial is among the best ones, by PED-ANOVA; sums to 1.
 
-        Empty while fewer than four trials are finished, or where all have the same value.
+        Empty while fewer than four trials are finished, where all have the same value, or where so many share the
+        worst one that nothing can be said of the best.
         """
         finished = [t for t in self.trials() if t.state == "finished"]
         if len(finished) < 4 or len({t.value for t in finished}) < 2:
             return {}
         try:
-            found = optuna.importance.get_param_importances(
-                self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
-            )
-        except (RuntimeError, ValueError):  # the best ones do not differ
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Target and region quantiles")  # then all would be told to be equal
+                found = optuna.importance.get_param_importances(
+                    self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+                )
+        except (RuntimeError, ValueError, UserWarning):  # the best ones do not differ
             return {}
         return {name: float(v) for name, v in found.items() if math.isfinite(v)}

@@ -5,7 +5,8 @@ which end it with a reward of mean -0.1 and standard deviation 1. So "left" is a
 noisy estimates is too high: Q-learning takes it for the value of "left", and at first goes left most of the time.
 Double Q-learning chooses the best action by one table and takes its value from another, which is not too high on
 average. With epsilon 0.1 the best share of lefts is 5 %, and Q-learning always has more. The book says that it has
-about 5 % more even at asymptote, which 300 episodes are not: here it is still falling then.
+about 5 % more even at asymptote, which 300 episodes are not: here it is still falling then (`--episodes 3000 --runs
+2000` ends with 7.4 %).
 """
 
 from __future__ import annotations

@@ -52,13 +52,16 @@ def shipped() -> list[str]:
     return sorted(p.parent.name for p in SHIPPED.glob("*/agent.safetensors"))
 
 
-def locate(name: str) -> None:
-    """Raise the UsageError that `find_agent` would raise for a name that leads nowhere; reads no weights."""
+def locate(name: str, newest: bool = True) -> None:
+    """Raise the UsageError that `find_agent` would raise for a name that leads nowhere; reads no weights.
+
+    `newest`: whether `best` and `last` are advised, which mean the newest run.
+    """
     path = Path(name)
     if name in ("best", "last"):
         newest_run()
     elif not is_run(path) and not _is_checkpoint(path):
-        _shipped_key(name)
+        _shipped_key(name, ", best, last" if newest else "")
 
 
 def checkpoint_of(name: str | Path, which: str | int = "last") -> str:
@@ -146,7 +149,7 @@ def _environments() -> list[str]:
     return [*atari_games(), *classic_games()]
 
 
-def _shipped_key(name: str) -> str:
+def _shipped_key(name: str, newest: str = ", best, last") -> str:
     known = shipped()
     key = name
     if key not in known:
@@ -156,9 +159,7 @@ def _shipped_key(name: str) -> str:
             key = name
     if key not in known:
         close = nearest(name, [*all_runs(), *known])
-        hint = (
-            f"did you mean {', '.join(close)}?" if close else "give a run directory, best, last, or a shipped agent."
-        )
+        hint = f"did you mean {', '.join(close)}?" if close else f"give a run directory{newest}, or a shipped agent."
         if key != name or name in _environments():
             hint = f"to see random play add --agent random; or train one: playfield train {name}."
         raise UsageError(f"no agent {shown(name)}: {hint} Shipped agents: {', '.join(known) or 'none'}")

@@ -259,7 +259,7 @@ def evaluate(
     return Evaluation(
         env=spec.id,
         policy=policy.label,
-        protocol=spec.protocol,
+        protocol=spec.protocol | {k: v for k, v in env.spec.protocol.items() if k == "ale_py"},  # that played
         games=done,
         seed=seed,
         seconds=time.monotonic() - start,

@@ -28,7 +28,7 @@ def check_name(policy: str) -> None:
     if policy in ("best", "last"):
         raise UsageError(f"--policy {policy} would mean this run itself: give the run directory")
     if policy != "random":
-        locate(named(policy)[0])
+        locate(named(policy)[0], newest=False)
 
 
 class FrozenPolicy:

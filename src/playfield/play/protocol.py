@@ -39,6 +39,11 @@ def under(spec: EnvSpec, protocol: str | None, parts: Mapping[str, Any]) -> EnvS
             raise UsageError(
                 f"the agent cannot play under this protocol: its {what} was {there} in training and is {here} here"
             )
+    for name in sorted(differing(spec.protocol, other.protocol) & set(SEEN)):
+        there, here = spec.protocol.get(name), other.protocol.get(name)
+        raise UsageError(
+            f"the agent cannot play under this protocol: its {name} was {there} in training and is {here} here"
+        )
     return other
 
 

@@ -54,7 +54,7 @@ def check(name: str, algo: str, spec: EnvSpec) -> None:
         raise UsageError(f"{algo} has no weights, so --init-from has no meaning with it")
     if home in ("best", "last"):
         raise UsageError(f"--init-from {home} will mean another run later: give the run directory")
-    locate(home)
+    locate(home, newest=False)
     path = Path(home)
     run = path if is_run(path) else path.parent.parent if path.parent.name == "checkpoints" else None
     if run is not None:
@@ -85,7 +85,16 @@ def find(name: str, algo: str, module: Algorithm, cfg: Config, spec: EnvSpec) ->
     record = {"run": home, "step": agent.step, "hash": found}
     record |= {key: agent.info[key] for key in KEPT if agent.info.get(key) is not None}
     theirs, here = agent.info["config"].get("net"), getattr(cfg, "net", None)
-    notes = []
+    notes = [
+        f"note: {name} is {ours} here and was {their} in {home}: the weights fit, what they mean is another value"
+        for name in ("v_min", "v_max")
+        if (ours := getattr(cfg, name, None)) != (their := agent.info["config"].get(name))
+        and None not in (ours, their)
+    ]
+    if agent.info["algo"] != algo:
+        notes.append(
+            f"note: these weights were learnt by {agent.info['algo']}: they fit {algo}, and may mean another"
+        )
     if theirs != here:
         notes.append(
             f"note: the network of {home} is called {theirs}, here {here}: the weights fit, what it computes may not"
