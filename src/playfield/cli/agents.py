@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from playfield.cli.parser import Parser, check_env, directory, env_timeout, make, real, say_line, seed, whole
@@ -94,18 +93,6 @@ def _known(a: argparse.Namespace, name: str) -> None:
         check_env(name)
 
 
-def _all_play(names: Sequence[str], who: Mapping[str, Any], protocol: str | None, parts: Mapping[str, Any]) -> None:
-    """Raise the error of the first agent that is damaged, or cannot play under this protocol."""
-    from playfield import compute
-    from playfield.play.agent import agent_or_random
-    from playfield.play.protocol import under
-
-    compute.setup(networks=who["agent"] is None)
-    for name in names:
-        found, _ = agent_or_random(name, **{k: v for k, v in who.items() if k != "source"})
-        under(found.spec, protocol, parts)
-
-
 def evaluate(words: list[str]) -> int:
     """Evaluate an agent over full games: raw scores and their protocol."""
     p = _parser(
@@ -151,10 +138,10 @@ def evaluate(words: list[str]) -> int:
     for name in a.more:
         _known(a, name)
     parts = protocol_parts(a) | ({"view": a.view} if a.view is not None else {})
-    from playfield.play.evaluate import evaluate_and_save, table
+    from playfield.play.evaluate import all_can_play, evaluate_and_save, table
 
     if a.more:  # what is wrong with one is said before the games of another are played
-        _all_play((a.agent_name, *a.more), who, a.protocol, parts)
+        all_can_play(**{**who, "source": (a.agent_name, *a.more)}, protocol=a.protocol, parts=parts)
     asked = {**who, "games": a.games, "say": None if a.json else say_line, "protocol": a.protocol, "parts": parts}
     asked |= {"max_steps": a.max_steps, "statistic": a.statistic, "random_steps": a.random_steps}
     results = [evaluate_and_save(**{**asked, "source": source}) for source in (a.agent_name, *a.more)]

@@ -274,6 +274,13 @@ def evaluate(
     )
 
 
+def all_can_play(source: Sequence[str], protocol: str | None, parts: Mapping[str, Any], **who: Any) -> None:
+    """Raise the error of the first agent that is damaged, or cannot play so; `who` as of `evaluate_and_save`."""
+    compute.setup(networks=who["agent"] is None)
+    for name in source:
+        under(agent_or_random(name, **who)[0].spec, protocol, parts)
+
+
 def evaluate_and_save(
     source: str | Path,
     which: str,
