@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from PIL import Image
 
 from playfield.errors import DataError, StorageError, UsageError
 from playfield.runs import logger
-from playfield.show import plots
+from playfield.show import compare_plot, plots
 
 GAMES = [(100 * i, float(i % 7)) for i in range(1, 200)]
 TEXT = {"title": "breakout, ppo", "protocol_line": "classic: sticky 0, skip 4"}
@@ -219,3 +220,23 @@ def test_monitor_with_mixed_line_ends(tmp_path: Path) -> None:
     """csv.DictWriter ends its rows with CRLF, the comment line ends with LF."""
     text = '#{"t_start": 1.0, "env_id": "None"}\nr,l,t\n1.0,10,0.5\r\n2.0,20,0.9\r\n'
     assert [g[0] for g in logger.read_monitor(monitor(tmp_path, text))] == [10, 30]
+
+
+def test_long_names_leave_room_for_the_curves(tmp_path, monkeypatch):
+    """Without a warning of matplotlib, which then gives up the layout: all words are there, none on another."""
+    words = "ppo --preset long --init-from breakout --lr 1e-4 --ent-coef 0.001 --epochs 2 --replay-failures"
+    steps = np.linspace(0, 1000, 20)
+    lines = [compare_plot.Line(f"{words} 0.{i}", i, steps, np.outer(np.ones(3), steps) + 3 * i) for i in range(1, 4)]
+    figures = []
+    monkeypatch.setattr(compare_plot, "save_figure", lambda figure, out: figures.append(figure))
+    compare_plot.comparison(tmp_path / "a.png", [compare_plot.Panel("breakout", lines)], foot="a foot " * 40)
+    figure = figures[0]
+    figure.draw_without_rendering()
+    axes, whole = figure.axes[0], figure.bbox
+    assert axes.get_window_extent().width > 0.4 * whole.width
+    assert axes.get_window_extent().height > 0.6 * whole.height
+    names = [text for text in axes.texts if "ppo" in text.get_text()]
+    assert [" ".join(text.get_text().split()) for text in names] == [line.label for line in lines]
+    boxes = [text.get_window_extent() for text in names]
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))

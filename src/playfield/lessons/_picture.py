@@ -24,7 +24,19 @@ from playfield.errors import UsageError
 from playfield.lessons._panels import Areas, Curves, Grid, Panel, Picture, Surface
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
-from playfield.show.plots import CYCLE, DPI, GREY, INK, ORANGE, SKY, blank_figure, figure_bytes, render, style_axes
+from playfield.show.plots import (
+    CYCLE,
+    DPI,
+    GREY,
+    INK,
+    ORANGE,
+    SKY,
+    blank_figure,
+    figure_bytes,
+    render,
+    style_axes,
+    wrapped,
+)
 
 CELL = (720, 570)  # pixels of one panel among several
 ALONE = (1080, 700)
@@ -182,7 +194,9 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
             top.append((out, line.label, color))
             continue
         last = int(np.flatnonzero(np.isfinite(mean))[-1])
-        text = axes.annotate(line.label, (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at)
+        text = axes.annotate(
+            wrapped(line.label), (x[last], _end(panel, mean[: last + 1])), color=color, fontsize=8, **at
+        )
         text.set_parse_math(False)
         texts.append(text)
     if panel.ylim is not None and top:
@@ -247,7 +261,8 @@ def _spread_labels(axes: Any, texts: list[Any]) -> None:
     for text in texts:
         _, y = axes.transData.transform(text.xy)
         ends.append((y - axes.get_window_extent().y0) * 72 / axes.figure.dpi)
-    for text, end, place in zip(texts, ends, spread(ends, 10.5, 4, height - 4), strict=True):
+    gap = 10.5 * max((text.get_text().count("\n") + 1 for text in texts), default=1)
+    for text, end, place in zip(texts, ends, spread(ends, gap, 4, height - 4), strict=True):
         text.xyann = (6, place - end)
 
 

@@ -19,10 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from playfield.errors import UsageError
 from playfield.show.compare_plot import STYLES
-from playfield.show.plots import CYCLE, GREY, INK, blank_figure, save_figure, short_count, style_axes
+from playfield.show.plots import CYCLE, GREY, INK, blank_figure, save_figure, short_count, style_axes, wrapped
 
 LETTER = 8.4  # pixels of one in the small print, at most on average
-WIDE = 30  # characters of a name in one line
 # No colour of an algorithm: those are names here.
 LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ["#8C510A", "#FFFFFF", "#01665E"])
 ZERO_UP = LinearSegmentedColormap.from_list("zero_up", ["#FFFFFF", "#3C3C46"])
@@ -80,7 +79,7 @@ def intervals(
     Raises UsageError for nothing to plot or another ending, StorageError where the file cannot be written.
     """
     _need(labels)
-    names = [_wrapped(label) for label in labels]
+    names = [wrapped(label) for label in labels]
     figure = _figure(1800, 150 + max(70 * len(labels), 46 * sum(n.count("\n") + 1 for n in names)), foot)
     for i, (title, numbers) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
@@ -155,7 +154,7 @@ def matrix(
     See `intervals` for errors.
     """
     _need(rows)
-    names, heads = [_wrapped(r) for r in rows], [_wrapped(c, 16) for c in columns]
+    names, heads = [wrapped(r) for r in rows], [wrapped(c, 16) for c in columns]
     top = 40 * max(h.count("\n") + 1 for h in heads)
     body = max(90 * len(rows), 46 * sum(n.count("\n") + 1 for n in names))
     figure = _figure(700 + 210 * len(columns), 120 + top + body, foot)
@@ -213,7 +212,7 @@ def _lines(lines: Sequence[Band], title: str, foot: str) -> tuple[Figure, Axes]:
         if np.isfinite(line.low).all():
             axes.fill_between(line.at, line.low, line.high, color=how["color"], alpha=0.13, lw=0)
         axes.plot(
-            line.at, line.value, lw=2.0, label=_wrapped(line.label), marker="" if len(line.at) > 1 else "o", **how
+            line.at, line.value, lw=2.0, label=wrapped(line.label), marker="" if len(line.at) > 1 else "o", **how
         )
     legend = figure.legend(loc="outside right upper", fontsize=8, frameon=False, labelcolor=INK)
     for text in legend.get_texts():
@@ -225,10 +224,6 @@ def _lines(lines: Sequence[Band], title: str, foot: str) -> tuple[Figure, Axes]:
 def _plain_ticks(axes: Axes) -> None:
     for text in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
         text.set_parse_math(False)
-
-
-def _wrapped(name: str, wide: int = WIDE) -> str:
-    return "\n".join(textwrap.wrap(name, wide)) or name
 
 
 def _need(things: Sequence[Any]) -> None:

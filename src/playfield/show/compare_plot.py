@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from playfield.errors import UsageError
 from playfield.play.statistics import t_interval
-from playfield.show.plots import CYCLE, GREY, INK, blank_figure, save_figure, short_count, style_axes
+from playfield.show.plots import CYCLE, GREY, INK, blank_figure, save_figure, short_count, style_axes, wrapped
 
 PANEL = (840, 700)  # pixels of one panel
 COLUMNS = 3  # panels in a row, at most
@@ -120,7 +120,7 @@ def _panel(axes: Axes, panel: Panel, level: float) -> list[Annotation]:
             "va": "center",
             "annotation_clip": False,
         }
-        text = axes.annotate(line.label, (line.steps[-1], mean[-1]), color=color, fontsize=8, **at)
+        text = axes.annotate(wrapped(line.label), (line.steps[-1], mean[-1]), color=color, fontsize=8, **at)
         text.set_parse_math(False)
         texts.append(text)
     shown = np.concatenate([_shown(line, level, panel.limits).ravel() for line in panel.lines])
@@ -165,7 +165,8 @@ def _separate_labels(axes: Axes, panel: Panel, texts: Sequence[Annotation]) -> N
     height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
     low, high = axes.get_ylim()
     ends = [height * (float(line.scores.mean(0)[-1]) - low) / (high - low) for line in panel.lines]
-    for text, end, place in zip(texts, ends, spread(ends, 10.5, 4, height - 4), strict=True):
+    gap = 10.5 * max(text.get_text().count("\n") + 1 for text in texts)
+    for text, end, place in zip(texts, ends, spread(ends, gap, 4, height - 4), strict=True):
         text.xyann = (12 if abs(place - end) > 2 else 5, place - end)
         if abs(place - end) > 2:
             arrow: dict[str, Any] = {"xytext": text.xyann, "textcoords": "offset points"}

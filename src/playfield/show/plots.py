@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#8C8C94", "#24242B"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 DPI = 150
+WIDE = 30  # characters of a name in one line
 MANY = 2000  # dots that a vector format still holds one by one; more are pixels there
 # What matplotlib would add: the date, and its version.
 _UNDATED: dict[str, dict[str, Any]] = {
@@ -210,6 +212,11 @@ def _time_axis(axes: Axes, steps: np.ndarray, clock: np.ndarray) -> None:
     top.tick_params(labelsize=7, colors=GREY, length=3)
     top.spines["top"].set_color(GREY)
     top.set_xlabel(f"wall time ({name})", fontsize=8, color=GREY, loc="right")
+
+
+def wrapped(name: str, wide: int = WIDE) -> str:
+    """A name in lines of at most `wide` characters."""
+    return "\n".join(textwrap.wrap(name, wide, break_on_hyphens=False)) or name
 
 
 def short_count(value: float) -> str:
