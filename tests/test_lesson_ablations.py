@@ -298,3 +298,23 @@ def test_what_is_no_replicate_is_to_be_moved_away(tmp_path, monkeypatch, capsys)
     (run.with_name("2") / "run.json").write_text(json.dumps(info), "utf-8")
     assert main(more) == 2  # nothing is to be trained, and still they are not two seeds of one setting
     assert "2 was trained with other settings than the rest" in capsys.readouterr().err
+
+
+def test_a_run_that_only_goes_on_keeps_what_it_was_begun_with(tmp_path, monkeypatch, capsys):
+    """On a machine, or with a version, that would choose otherwise for a new one; not with another version's code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedules, "PAIRS", schedules.PAIRS[2:3])
+    assert main(TINY) == 0
+    run = next(Path("runs/lessons/schedules-96").glob("breakout/*/1"))
+    info = json.loads((run / "run.json").read_text("utf-8"))
+    del info["result"]  # it was stopped
+    asked = []
+    monkeypatch.setattr(local, "run_jobs", lambda jobs, *args, **more: asked.append(len(jobs)) or [])
+    info["config"]["epochs"] = 3
+    (run / "run.json").write_text(json.dumps(info), "utf-8")
+    assert main(TINY) == 0
+    assert asked == [1]
+    monkeypatch.setattr(_deep, "VERSION", "99.0")
+    capsys.readouterr()
+    assert main(TINY) == 2
+    assert "1 was trained with other settings than the rest" in capsys.readouterr().err

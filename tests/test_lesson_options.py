@@ -81,6 +81,7 @@ def test_numbers_of_other_options_are_not_compared(calls):
         ("mountain-car-sarsa --gama 0.9", "did you mean --gamma"),
         ("preprocessing --gamma 0.9", "has no option --gamma"),
         ("dqn --lr x", "--lr takes a number"),
+        ("figure-10-3 --correction 0.2", "has no option --correction"),
         ("mountain-car-sarsa --anneal true", "has no option --anneal"),
         ("random-walk-td --policy breakout", "has no option --policy"),
     ],
@@ -137,6 +138,8 @@ def test_an_option_changes_an_experiment_or_is_refused(method):
         else:
             assert weights(**{option.name: value_of(option)}) != plain, option.name
     for size, correction in algorithm.load(method).Config.step_sizes.items():
+        said = getattr(algorithm.load(method).Config(), correction)  # what it is anyway
+        assert weights(**{size: 0.1, correction: said}) == weights(**{size: 0.1})
         with pytest.raises(
             UsageError, match=f"--{correction.replace('_', '-')} changes nothing here: --{size}".replace("_", "-")
         ):

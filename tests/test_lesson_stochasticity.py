@@ -220,7 +220,7 @@ def test_it_trains_plays_and_films_and_again_plays_nothing_twice(quick, tmp_path
 
     monkeypatch.setattr(_alike, "play", play)
     assert main([*WORDS, "--json", "--gif"]) == 0
-    assert played_apart == [(4, 0, 1), (4, 30, 1)] * 3
+    assert played_apart == [(4, steps, seed) for seed in (1, 1001, 2001) for steps in (0, 30)]
     told, err = capsys.readouterr()
     assert not err
     first = json.loads(told)
@@ -233,7 +233,8 @@ def test_it_trains_plays_and_films_and_again_plays_nothing_twice(quick, tmp_path
     for run, info in zip(runs, infos, strict=True):
         played = {path.name for path in (run / "eval").iterdir()}
         others = set(lesson.PROTOCOLS) - {info["protocol"]["name"]}
-        assert played == {"last-t1-seed1-1.json", *(f"last-t1-seed1-1-{name}.json" for name in others)}
+        start = f"last-t1-seed{1000 * lesson.PROTOCOLS.index(info['protocol']['name']) + 1}-1"
+        assert played == {f"{start}.json", *(f"{start}-{name}.json" for name in others)}
         told = {json.loads(path.read_text("utf-8"))["protocol"]["name"] for path in (run / "eval").iterdir()}
         assert told == set(lesson.PROTOCOLS), info["protocol"]["name"]
     with Image.open("lessons/stochasticity.gif") as film:

@@ -66,6 +66,8 @@ def options(name: str) -> list[Option]:
     for method in methods:
         if "features" in {o.name for o in catalog.options(method)}:  # linear: its lessons are experiments
             shared -= unused(method)
+    for size in given.get("own", ()):  # a step size that is given has no correction
+        shared.discard(size.replace("alpha", "correction"))
     return [option for option in (known[0].values() if known else ()) if option.name in shared]
 
 

@@ -29,7 +29,7 @@ from playfield.lessons._progress import Silent
 from playfield.lessons._request import Request
 from playfield.lessons._rows import Row
 from playfield.play.statistics import difference_interval, t_interval
-from playfield.runs.info import is_run, read_info
+from playfield.runs.info import VERSION, is_run, read_info
 from playfield.runs.lock import held
 from playfield.training.prepare import Need, Prepared, fit_together, prepare
 from playfield.training.request import Request as Training
@@ -164,7 +164,7 @@ def _check_alike(where: Path, jobs: Sequence[Job], asked: Prepared | None) -> No
 
     Args:
         jobs: of one setting.
-        asked: what those that are not trained yet would be; None where there are none.
+        asked: what a new one would be; None where no job waits.
     """
     there = [(job, read_info(job.directory)) for job in jobs if is_run(job.directory)]
     for job, info in there:
@@ -174,20 +174,29 @@ def _check_alike(where: Path, jobs: Sequence[Job], asked: Prepared | None) -> No
                 "the lesson trains its own"
             )
         now = replicates.settings(info)
-        if replicates.same(info) != replicates.same(there[0][1]) or (
-            asked and any(now.get(key, value) != value for key, value in _choices(asked).items())
-        ):
+        same = replicates.same(info) == replicates.same(there[0][1])
+        if asked and not all(job.done() or job.diverged() for job in jobs):
+            expected = _choices(asked, begins=len(there) < len(jobs))
+            same = same and all(now.get(key, value) == value for key, value in expected.items())
+        if not same:
             raise UsageError(
                 f"{job.directory} was trained with other settings than the rest, as another version or machine "
                 f"chose them: move {where} away, and the lesson trains its own"
             )
 
 
-def _choices(asked: Prepared) -> dict[replicates.Key, Any]:
-    """What a training that has not begun would be, as `replicates.settings` names it."""
-    told = json.loads(json.dumps(dataclasses.asdict(asked.cfg)))  # as run.json has it
-    options = {("option", name): value for name, value in told.items()}
-    return {**options, ("run", "precision"): asked.compute.precision}
+def _choices(asked: Prepared, begins: bool) -> dict[replicates.Key, Any]:
+    """What a training here would be, as `replicates.settings` names it: one that `begins`, or one that goes on.
+
+    One that goes on keeps its options, rules and number format.
+    """
+    told = json.loads(json.dumps({"option": dataclasses.asdict(asked.cfg), "protocol": asked.spec.protocol}))
+    versions: dict[replicates.Key, Any] = {("version", "playfield"): VERSION}
+    versions["protocol", "ale_py"] = told["protocol"].pop("ale_py")
+    if not begins:
+        return versions
+    rules = {(kind, name): value for kind, part in told.items() for name, value in part.items() if name != "env"}
+    return {**versions, **rules, ("run", "precision"): asked.compute.precision}
 
 
 def _asked(where: Path, options: Mapping[str, Any]) -> Training:

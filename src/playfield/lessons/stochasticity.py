@@ -21,9 +21,9 @@ where FIRE is pressed for the agent as on `classic`. The table says how many gam
 most of which were are not judged. The shares of the how-to's scores are computed from its nine numbers. Its scores
 stand beside ours without a verdict: the training is that of `playfield train breakout`, whose hyper-parameters are
 others (the how-to's: 8 environments, 128 steps, 4 epochs, batches of 256, learning rate 2.5e-4 and clip range 0.1,
-both constant), and for as many steps only where `--steps 10M` says so. Below 300,000 steps nothing is judged.
+both constant), and its 10M steps are trained only with `--steps 10M`. Below 300,000 steps nothing is judged.
 
-The games of an agent have its training's seed, so those of different agents start differently.
+The games of each agent have a seed of their own.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _played(request: Request, one: Trained) -> tuple[np.ndarray, np.ndarray]:
         agent = saved(place)
         for i, protocol in enumerate(PROTOCOLS):
             if agent:
-                scores[i, k], cut[i, k] = games_under(place, protocol, GAMES, seed=k + 1)
+                scores[i, k], cut[i, k] = games_under(place, protocol, GAMES, seed=seed_of(one, k))
             done(k * len(PROTOCOLS) + i + 1, len(one.runs) * len(PROTOCOLS))
     return scores, cut
 
@@ -201,6 +201,11 @@ def games_under(run: Path, protocol: str, games: int, seed: int) -> tuple[np.nda
     return np.asarray(played.scores, float), played.cut
 
 
+def seed_of(one: Trained, run: int) -> int:
+    """Of the games of an agent, the `run`th of its setting, from 0: no other agent has the same."""
+    return 1000 * PROTOCOLS.index(one.setting.label) + run + 1
+
+
 def _remembered(request: Request, one: Trained) -> Memory:
     """Nine games of each agent of a setting where nothing is random, and again after random first steps."""
     done = request.progress.part(f"nine games of agents of {one.setting.label}")
@@ -210,7 +215,7 @@ def _remembered(request: Request, one: Trained) -> Memory:
         agent = saved(place)
         for i, steps in enumerate(FIRST):
             if agent:
-                games = _alike.play(load_policy(place), ALIKE, CAP, steps, seed=k + 1).games
+                games = _alike.play(load_policy(place), ALIKE, CAP, steps, seed=seed_of(one, k)).games
                 scores[k, i] = np.mean([game.score for game in games])
                 if not steps:
                     actions[k] = [game.actions for game in games]

@@ -82,7 +82,7 @@ def configured(method: str, config: dict[str, Any]) -> tuple[Any, Any]:
         if config[name] != getattr(plain, name) and (name, config[name]) != ("epsilon", 0.0):
             raise UsageError(f"{flags[name]} changes nothing here: it is of trainings (playfield train)")
     for size, correction in cfg.step_sizes.items():
-        if correction in config and getattr(cfg, size):
+        if config.get(correction, getattr(plain, correction)) != getattr(plain, correction) and getattr(cfg, size):
             given = f"{flags[size]} is {getattr(cfg, size):g}, not 0"
             raise UsageError(f"{flags[correction]} changes nothing here: {given}")
     return module, cfg

@@ -215,8 +215,9 @@ def _time_axis(axes: Axes, steps: np.ndarray, clock: np.ndarray) -> None:
 
 
 def wrapped(name: str, wide: int = WIDE) -> str:
-    """A name in lines of at most `wide` characters."""
-    return "\n".join(textwrap.wrap(name, wide, break_on_hyphens=False)) or name
+    """A name in lines of at most `wide` characters; broken at hyphens only where a word is longer than that."""
+    longer = any(len(word) > wide for word in name.split())
+    return "\n".join(textwrap.wrap(name, wide, break_on_hyphens=longer)) or name
 
 
 def short_count(value: float) -> str:

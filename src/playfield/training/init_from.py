@@ -86,14 +86,14 @@ def find(name: str, algo: str, module: Algorithm, cfg: Config, spec: EnvSpec) ->
     record |= {key: agent.info[key] for key in KEPT if agent.info.get(key) is not None}
     theirs, here = agent.info["config"].get("net"), getattr(cfg, "net", None)
     notes = [
-        f"note: {name} is {ours} here and was {their} in {home}: the weights fit, what they mean is another value"
+        f"note: {name} is {ours} here and was {their} in {home}: the weights fit, but stand for other returns"
         for name in ("v_min", "v_max")
         if (ours := getattr(cfg, name, None)) != (their := agent.info["config"].get(name))
         and None not in (ours, their)
     ]
     if agent.info["algo"] != algo:
         notes.append(
-            f"note: these weights were learnt by {agent.info['algo']}: they fit {algo}, and may mean another"
+            f"note: these weights were learnt by {agent.info['algo']}: they fit {algo}, but may mean something else"
         )
     if theirs != here:
         notes.append(
