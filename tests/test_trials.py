@@ -18,7 +18,7 @@ SHORT = [t.name for t in TRIALS.values() if t.short]
 SCRIPT = Path(__file__).parent.parent / "scripts" / "trials"
 
 
-FEW = ["fault-points", "wrong-names", "run-names", "--count", "1"]
+FEW = ["wrong-names", "run-names", "moved-run", "--count", "1"]
 WHOLE = pytest.param(["--write"], SHORT, marks=pytest.mark.slow)
 
 
