@@ -26,7 +26,7 @@ from playfield.training.meeting import Address
 from playfield.training.prepare import PROCESS_BYTES
 from playfield.training.processes import Pool
 from playfield.training.rendezvous import Refused, Rendezvous, greet
-from test_worker_processes import BATCH, PIXELS, SMALL, VECTOR, Q, children, result, spec_of, trained, until
+from test_worker_processes import BATCH, CPU, PIXELS, SMALL, VECTOR, Q, children, result, spec_of, trained, until
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -68,7 +68,7 @@ def machines(count, workers=1):
         others = [joined(port) for _ in range(count - 1)]
         try:
             where = Address("127.0.0.1", port)
-            pool = Pool(workers, Rendezvous(where, workers, count, "fp32", lambda _: None).machines())
+            pool = Pool(workers, Rendezvous(where, workers, count, CPU, lambda _: None).machines())
             try:
                 yield pool, others
             finally:
@@ -227,12 +227,12 @@ def test_signals_and_lost_machines_leave_a_run_that_goes_on_to_the_same_hash(tmp
 
 
 @contextlib.contextmanager
-def waiting(monkeypatch, count=2, workers=1):
+def waiting(monkeypatch, count=2, workers=1, chosen=CPU):
     """A rendezvous that waits for the rest of so many machines, its address, what it says, and what comes of it."""
     monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
     said: list[str] = []
     where = Address("127.0.0.1", free_port())
-    meets = Rendezvous(where, workers, count, "fp32", said.append)
+    meets = Rendezvous(where, workers, count, chosen, said.append)
     found: list[object] = []
 
     def wait():

@@ -27,7 +27,7 @@ from playfield.training import join, meeting, rendezvous
 from playfield.training.meeting import Address
 from playfield.training.rendezvous import Rendezvous, greet
 from test_nodes import ENVIRONMENT, SECRET, free_port, line_to, waiting
-from test_worker_processes import until
+from test_worker_processes import CPU, until
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -256,7 +256,7 @@ def test_nothing_listens_once_all_are_there(monkeypatch):
         for line in (*lines, silent):
             line.close()
         found[0].close(0.0)
-        again = Rendezvous(where, 1, 2, "fp32", lambda _: None)  # the port is free
+        again = Rendezvous(where, 1, 2, CPU, lambda _: None)  # the port is free
         again._socket.close()
 
 

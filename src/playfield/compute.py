@@ -146,6 +146,23 @@ def has_cuda() -> bool:
     return bool(_torch().cuda.is_available())
 
 
+def gpu() -> dict[str, Any]:
+    """The CUDA device on which a process computes that has not chosen: its `name`, and whether it supports `bf16`.
+
+    Empty where torch finds none.
+    """
+    if not has_cuda():
+        return {}
+    cuda = _torch().cuda
+    return {"name": str(cuda.get_device_name()), "bf16": bool(cuda.is_bf16_supported())}
+
+
+def take_gpu(worker: int) -> None:
+    """Let this process compute on the CUDA device of a worker of this machine: they take one after the other."""
+    cuda = _torch().cuda
+    cuda.set_device(worker % cuda.device_count())
+
+
 def versions() -> dict[str, str]:
     """Versions that exactness depends on, with the processor's kind."""
     packages = {name: importlib.metadata.version(name) for name in ("numpy", "ale-py", "gymnasium")}

@@ -83,14 +83,15 @@ def _train_on(cluster: str, given: str | None, options: dict[str, Any], say: Any
 
     nodes = options["nodes"]
     if "resume" in options:
-        workers, left = check_resume(**options)
+        chosen, left = check_resume(**options)
         if not left:
             return _train(options, say, profile)
     else:
-        workers = check_start(Request(**options)).compute.workers
+        chosen = check_start(Request(**options)).compute
     where = meeting.address("--rendezvous", given) if given else None
     told = complain if say else (lambda _: None)
-    with together.gathered(cluster, where, nodes - 1, max(1, workers // nodes), told) as found:
+    cores, gpus = max(1, chosen.workers // nodes), int(chosen.device == "cuda")
+    with together.gathered(cluster, where, nodes - 1, cores, told, gpus) as found:
         return _train({**options, "rendezvous": str(found)}, say, profile)
 
 

@@ -72,40 +72,59 @@ def secret() -> None:
         os.environ[TOKEN] = secrets.token_hex(32)
 
 
-def places(nodes: list[dict[str, Any]], count: int, cores: int) -> list[dict[str, Any]]:
-    """A node for each of `count` machines that need so many cores: those of other hosts first, each once if possible.
+def places(nodes: list[dict[str, Any]], count: int, cores: int, gpus: int = 0) -> list[dict[str, Any]]:
+    """A node for each of `count` machines that need so many cores and GPUs.
+
+    Those of other hosts come first, each once if possible.
 
     Raises UsageError where there is no room for them, or others use it now.
     """
     here = socket.gethostname()
-    free = [(one, one["cpus"] - one.get("taken", (0, 0))[0]) for one in nodes]
-    rooms = [(turn, one["host"] == here, one["id"], one) for one, left in free for turn in range(left // cores)]
+
+    def turns(cpus: int, gpu: int) -> int:
+        return min(cpus // cores, gpu // gpus) if gpus else cpus // cores
+
+    rooms, whole, used = [], 0, []
+    for one in nodes:
+        has = one["cpus"], one.get("gpus", 0)
+        taken = one.get("taken", (0, 0))
+        left = has[0] - taken[0], has[1] - taken[1]
+        whole += turns(*has)
+        rooms += [(turn, one["host"] == here, one["id"], one) for turn in range(turns(*left))]
+        if taken[0] > 0:
+            used.append(f"{taken[0]} of {has[0]} on {one['host']}")
+        elif gpus and taken[1] > 0:
+            used.append(f"{taken[1]} of {has[1]} GPUs on {one['host']}")
     rooms.sort(key=lambda room: room[:3])
-    if len(rooms) < count <= sum(one["cpus"] // cores for one in nodes):
-        busy = ", ".join(
-            f"{one['cpus'] - left} of {one['cpus']} on {one['host']}" for one, left in free if left < one["cpus"]
-        )
+    needs = f"{cores} core{'s' * (cores > 1)}{' and a GPU' if gpus else ''}"
+    less = (
+        "add nodes, lower --nodes or --workers, or use --device cpu"
+        if gpus
+        else ("add nodes, or lower --nodes or --workers")
+    )
+    if len(rooms) < count <= whole:
         raise UsageError(
-            f"--nodes {count + 1}: there is room for {len(rooms)} machines of {cores} core{'s' * (cores > 1)} beside "
-            f"this one now, for others use cores ({busy}): try again later, add nodes, or lower --nodes or --workers"
+            f"--nodes {count + 1}: there is room for {len(rooms)} machines of {needs} beside this one now, for "
+            f"others use {'cores or GPUs' if gpus else 'cores'} ({', '.join(used)}): try again later, {less}"
         )
     if len(rooms) < count:
         raise UsageError(
-            f"--nodes {count + 1}: the cluster has room for {len(rooms)} machines of {cores} core{'s' * (cores > 1)} "
-            "beside this one: add nodes, or lower --nodes or --workers"
+            f"--nodes {count + 1}: the cluster has room for {len(rooms)} machines of {needs} beside this one: {less}"
         )
     return [room[3] for room in rooms[:count]]
 
 
 @contextlib.contextmanager
-def gathered(cluster: str, given: Address | None, count: int, cores: int, say: Say) -> Iterator[Address]:
+def gathered(
+    cluster: str, given: Address | None, count: int, cores: int, say: Say, gpus: int = 0
+) -> Iterator[Address]:
     """Inside, the other machines join the training that waits at the address that this yields.
 
     Args:
         cluster: address of the cluster, as `ray_link.asked` returns it.
         given: where it is to wait; None: at an address of this machine that nodes reach.
         count: other machines.
-        cores: that each of them needs.
+        cores, gpus: that each of them needs.
         say: receives what is said of them.
     """
     for line in ray_words.beginning(cluster):
@@ -114,12 +133,12 @@ def gathered(cluster: str, given: Address | None, count: int, cores: int, say: S
     meeting.begin(f"--on {'ray' if cluster == 'local' else shlex.quote(cluster)}{at}")
     with contextlib.closing(ray_link.RayLink(cluster)) as link:
         watch = _Watch(link)
-        found = places(watch.nodes(count), count, cores)
+        found = places(watch.nodes(count), count, cores, gpus)
         where = given
         if given is None or given.host in ANY:  # which is none that others could be told
             where = own_address(cluster, [place["host"] for place in found], given.port if given else 0)
         assert where is not None
-        watch.start(where, found, cores)
+        watch.start(where, found, cores, gpus)
         try:
             yield given or where
         finally:
@@ -136,7 +155,7 @@ class _Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="playfield-together", daemon=True)
 
-    def start(self, where: Address, found: list[dict[str, Any]], cores: int) -> None:
+    def start(self, where: Address, found: list[dict[str, Any]], cores: int, gpus: int) -> None:
         """Start a task on each of these nodes, which joins the training that waits at an address."""
         told = {
             "words": ["train", "--join", str(where)],
@@ -145,7 +164,7 @@ class _Watch:
             "variables": {TOKEN: meeting.token().decode()},
         }
         for place in found:
-            self._hosts[self._link.submit("join", place["id"], json.dumps(told), cores)] = place["host"]
+            self._hosts[self._link.submit("join", place["id"], json.dumps(told), cores, gpus)] = place["host"]
         self._thread.start()
 
     def nodes(self, count: int) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ class Learner:
     """One network, its optimizer, and the workers that compute its gradients.
 
     Of processes each has a Learner, which has the share of its worker; weights and gradients are the same memory.
+    Those that compute on a GPU have copies there: of the weights before each use, of their gradients after it.
 
     Args:
         net: parameters under `net.body` and `net.critic_body` use the precision of `compute` (bfloat16 or float32);
@@ -79,13 +80,14 @@ class Learner:
         group: Group | None = None,
     ) -> None:
         self.compute, self.max_grad_norm, self._make_optimizer = compute, max_grad_norm, optimizer
-        self.team = Team(compute.workers) if group is None else Processes(group)
+        self.team = Team(compute.workers) if group is None else Processes(group, self._fetch)
         self._group, workers = group, compute.workers
         self._own = range(workers) if group is None else range(group.rank, group.rank + 1)
         self._updates = range(workers) if group is None else group.share(group.rank)  # slices of the weights
         first = group is None or group.rank == group.home.start
         self.seconds = {"gradient": 0.0, "optimizer": 0.0}
         device = torch.device(compute.device)
+        self._apart = group is not None and not _shareable(device)
         named = list(net.named_parameters())
         # Bodies first, so that they are contiguous in the flat vector.
         named.sort(key=lambda item: not _in_body(item[0]))
@@ -97,7 +99,7 @@ class Learner:
             self.body_size = 0
         self.flat = self._zeros(self.size)
         self.flat_body = self._zeros(self.body_size, compute.dtype)
-        self.net = net.to(device)
+        self.net = net if self._apart else net.to(device)
         for (_, p), start in zip(named, self.starts, strict=True):
             view = _view(self.flat, start, p)
             if first:  # the others would overwrite what the first may have restored by then
@@ -110,28 +112,30 @@ class Learner:
         self._grad_body: list[Tensor] = []
         self._grad_head: list[Tensor] = []
         self._large: list[list[tuple[nn.Parameter, Tensor]]] = []
-        for k in range(workers):
-            grad_body = self._zeros(self.body_size, compute.dtype)
-            grad_head = self._zeros(self.size - self.body_size)
-            self._grad_body.append(grad_body)
-            self._grad_head.append(grad_head)
-            if k not in self._own:
-                continue
-            replica = copy.deepcopy(net)
+        for _ in range(workers):
+            self._grad_body.append(self._zeros(self.body_size, compute.dtype))
+            self._grad_head.append(self._zeros(self.size - self.body_size))
+        shared = [self.flat_body, self.flat[self.body_size :]]
+        # What this process computes with: weights, and for each of its workers gradients, of bodies and of heads.
+        self._weights = [torch.zeros_like(part, device=device) for part in shared] if self._apart else shared
+        self._grads: list[list[Tensor]] = []
+        for k in self._own:
+            grads = [self._grad_body[k], self._grad_head[k]]
+            if self._apart:
+                grads = [torch.zeros_like(part, device=device) for part in grads]
+            replica = copy.deepcopy(net).to(device)
             params = dict(replica.named_parameters())
             for name, start in zip(self.names, self.starts, strict=True):
-                p = params[name]
-                if start < self.body_size:
-                    p.data = _view(self.flat_body, start, p)
-                    p.grad = _view(grad_body, start, p)
-                else:
-                    p.data = _view(self.flat, start, p)
-                    p.grad = _view(grad_head, start - self.body_size, p)
+                p, head = params[name], int(start >= self.body_size)
+                p.data = _view(self._weights[head], start - head * self.body_size, p)
+                p.grad = _view(grads[head], start - head * self.body_size, p)
             self.replicas.append(replica)
+            self._grads.append(grads)
             large = [p for p in params.values() if p.numel() >= _LARGE]
             self._large.append([(p, slot) for p in large if (slot := p.grad) is not None])
         if group is not None:
             self.replicas, self._large = workers * self.replicas, workers * self._large
+            self._grads = workers * self._grads
         edges = [round(k * self.size / workers / _ALIGN) * _ALIGN for k in range(workers)]
         self._slices = [slice(a, b) for a, b in zip(edges, [*edges[1:], self.size], strict=True)]
         self.flat.grad = torch.zeros_like(self.flat)
@@ -147,7 +151,7 @@ class Learner:
             self._shared = {key: self._zeros(self.size) for key in sorted(shapes) if shapes[key]}
             bodies, heads = self._grad_body, self._grad_head
             gradients = [[_bytes(body), _bytes(head)] for body, head in zip(bodies, heads, strict=True)]
-            group.lend(gradients, [_bytes(self.flat_body), _bytes(self.flat[self.body_size :])])
+            group.lend(gradients, [_bytes(part) for part in shared])
         self.team.run(lambda k: None)  # the weights are there
 
     def _zeros(self, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -172,8 +176,8 @@ class Learner:
         """
 
         def backward(k: int) -> R:
-            self._grad_body[k].zero_()
-            self._grad_head[k].zero_()
+            for grad in self._grads[k]:
+                grad.zero_()
             for p, _ in self._large[k]:
                 p.grad = None  # autograd then sets the gradient instead of adding it to zeros, which is faster
             value, extra = loss(k, self.replicas[k])
@@ -181,6 +185,9 @@ class Learner:
             for p, slot in self._large[k]:
                 if p.grad is not None:
                     slot.copy_(p.grad)
+            if self._apart:
+                self._grad_body[k].copy_(self._grads[k][0])
+                self._grad_head[k].copy_(self._grads[k][1])
             return extra
 
         start = time.perf_counter()
@@ -233,6 +240,13 @@ class Learner:
             if state[key].data_ptr() != part.data_ptr():
                 part.copy_(state[key])
                 state[key] = part
+
+    @torch.no_grad()
+    def _fetch(self) -> None:
+        """Copy the weights that processes share to the device, where they cannot compute with those."""
+        if self._apart:
+            self._weights[0].copy_(self.flat_body)
+            self._weights[1].copy_(self.flat[self.body_size :])
 
     def _publish(self, s: slice) -> None:
         """Copy slice `s` of the new weights to the replicas' bfloat16 copy, where there is one."""
@@ -309,6 +323,11 @@ class Learner:
     def close(self) -> None:
         """Stop the workers."""
         self.team.close()
+
+
+def _shareable(device: torch.device) -> bool:
+    """Whether processes can compute on a device with the weights, and to the gradients, that they share."""
+    return device.type == "cpu"
 
 
 def _bytes(flat: Tensor) -> memoryview:

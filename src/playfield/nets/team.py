@@ -99,18 +99,26 @@ class Team:
 
 
 class Processes(Team):
-    """The workers of a `Group`, as one of them: a function runs here with the own number, elsewhere with others."""
+    """The workers of a `Group`, as one of them: a function runs here with the own number, elsewhere with others.
 
-    def __init__(self, group: Group) -> None:
-        self.group, self.size = group, group.size
+    Args:
+        fetch: called before a function that may use the weights: to have those of the last update here.
+    """
+
+    def __init__(self, group: Group, fetch: Callable[[], None] = lambda: None) -> None:
+        self.group, self.size, self._fetch = group, group.size, fetch
 
     def run(self, fn: Callable[[int], R]) -> list[R]:
         """[fn(0), ..., fn(size - 1)]: computed in their processes and gathered in all of them."""
-        return self.group.gather(*self._tried(lambda: fn(self.group.rank)))
+        return self.group.gather(*self._tried(lambda: self._with_weights(fn)))
 
     def differentiate(self, fn: Callable[[int], R]) -> list[R]:
         """As `run`, for what computes gradients, which reach the machine that sums them."""
-        return self.group.gather_gradients(*self._tried(lambda: fn(self.group.rank)))
+        return self.group.gather_gradients(*self._tried(lambda: self._with_weights(fn)))
+
+    def _with_weights(self, fn: Callable[[int], R]) -> R:
+        self._fetch()
+        return fn(self.group.rank)
 
     def spread(self, fn: Callable[[int], R]) -> list[R]:
         """[fn(0), ..., fn(size - 1)]: computed on the machine where weights are updated, gathered everywhere."""
@@ -142,8 +150,8 @@ class Processes(Team):
             torch.set_num_threads(threads)
 
     def each(self, fn: Callable[[int], R]) -> list[R]:
-        """As `run`."""
-        return self.run(fn)
+        """As `run`, for what does not use the weights."""
+        return self.group.gather(*self._tried(lambda: fn(self.group.rank)))
 
     def tell(self, parts: Sequence[Any], *names: str) -> None:
         """Each worker's part becomes known to all by these attributes."""

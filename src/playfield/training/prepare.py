@@ -180,9 +180,8 @@ def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int =
     if nodes > 1:
         if not cfg.processes:
             raise UsageError(f"--nodes {nodes}: {algo} trains on one machine; only PPO, A2C and PQN train on several")
-        if why := no_processes(algo, cfg, chosen):
-            how = "leave it out" if chosen.device == "cpu" else "use --device cpu, or leave it out"
-            raise UsageError(f"--nodes {nodes}: {why}: {how}")
+        if why := no_processes(algo, cfg):
+            raise UsageError(f"--nodes {nodes}: {why}: leave it out")
         if asked == "threads":
             raise UsageError(f"--workers-as threads: workers of {nodes} machines are processes: leave it out")
         if chosen.workers % nodes:
@@ -190,17 +189,15 @@ def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int =
         return "processes"
     if asked != "processes":
         return "threads"
-    if why := no_processes(algo, cfg, chosen):
+    if why := no_processes(algo, cfg):
         raise UsageError(f"--workers-as processes: {why}: leave it out")
     return "threads" if chosen.workers == 1 else "processes"
 
 
-def no_processes(algo: str, cfg: Config, chosen: Compute) -> str:
+def no_processes(algo: str, cfg: Config) -> str:
     """Why the workers of a training cannot be processes; empty where they can."""
     if not cfg.processes:
         return f"{algo} trains with threads only"
-    if chosen.device != "cpu":
-        return "workers share the GPU as threads"
     return "" if os.name == "posix" else "this system has no memory that processes share as playfield needs it"
 
 
@@ -209,7 +206,7 @@ def remembered_workers(info: Mapping[str, Any], algo: str, cfg: Config, chosen: 
     if nodes > 1:
         return workers_as("auto", algo, cfg, chosen, nodes)
     asked = info.get("after", {}).get("workers_as", "auto")
-    return "threads" if no_processes(algo, cfg, chosen) else workers_as(asked, algo, cfg, chosen)
+    return "threads" if no_processes(algo, cfg) else workers_as(asked, algo, cfg, chosen)
 
 
 def reopen(

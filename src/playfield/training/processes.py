@@ -283,6 +283,8 @@ def _train(task: dict[str, Any], member: Member) -> None:
     """Take part in a training until the leader ends it."""
     spec, module = spec_from(task["info"]), algorithm.load(task["algo"])
     info, directory = {**task["info"], "spec": spec}, task["directory"] and Path(task["directory"])
+    if info["compute"]["device"] == "cuda":
+        compute.take_gpu(member.rank - member.home.start)
     cfg = module.Config(**task["config"])
     make = envs_of(spec, Compute(**info["compute"]), cfg.failures)
     run = Follower(info, make, directory, task["keep"], member, task["saved"])

@@ -49,6 +49,7 @@ def facts() -> dict[str, Any]:
         "versions": {"playfield": VERSION, "playfield's source": source(), **compute.versions()},
         "processor": compute.processor(),
         "bf16": compute.bf16_is_faster(),
+        "gpu": compute.gpu(),
         "memory": compute.free_memory(),
         "cores": compute.cores(),
     }
@@ -100,16 +101,16 @@ class Rendezvous:
         where: address to listen at.
         workers: of each machine.
         count: machines, this one included.
-        precision: of the training.
+        chosen: how the training computes.
         say: receives lines for a person.
 
     Raises:
         UsageError: it cannot listen there, or there is no token.
     """
 
-    def __init__(self, where: Address, workers: int, count: int, precision: str, say: Say) -> None:
+    def __init__(self, where: Address, workers: int, count: int, chosen: Compute, say: Say) -> None:
         self._secret, self._say = token(), say
-        self._workers, self._count, self._precision = workers, count, precision
+        self._workers, self._count, self._chosen = workers, count, chosen
         self._own = facts()
         self._came: queue.Queue[tuple[Far, str, dict[str, Any]]] = queue.Queue()
         self._strangers: dict[Far, float] = {}  # lines that have not shown the token: when they are ended
@@ -279,7 +280,13 @@ class Rendezvous:
             f"{name} {there.get(name)} instead of {own[name]}" for name in same if there.get(name) != own[name]
         ]:
             return f"it has other versions: {', '.join(visible(text)[:100] for text in differ)}"
-        if self._precision == "bf16" and self._own["bf16"] and not hello["bf16"]:
+        bf16 = self._chosen.precision == "bf16"
+        if self._chosen.device == "cuda":
+            if not hello["gpu"]:
+                return "torch finds no CUDA device there, and this training uses one: --device cpu"
+            if bf16 and self._own["gpu"]["bf16"] and not hello["gpu"]["bf16"]:
+                return "its GPU has no bfloat16, and this training uses it: --precision fp32"
+        elif bf16 and self._own["bf16"] and not hello["bf16"]:
             return "its processor has no bfloat16, and this training uses it: --precision fp32"
         need, free = self._workers * PROCESS_BYTES, hello["memory"]
         if free is not None and need > compute.MEMORY_SHARE * int(free):
@@ -311,6 +318,6 @@ def meet(asked: Meeting | None, chosen: Compute, say: Say) -> Callable[[], list[
     workers = chosen.workers // asked.nodes
 
     def wait() -> list[Machine]:
-        return Rendezvous(asked.where, workers, asked.nodes, chosen.precision, say).machines()
+        return Rendezvous(asked.where, workers, asked.nodes, chosen, say).machines()
 
     return wait

@@ -260,18 +260,18 @@ def check_resume(
     target_score: float | None = None,
     target_games: int | None = None,
     **options: Any,
-) -> tuple[int, bool]:
+) -> tuple[Compute, bool]:
     """Find what is wrong with a resume, as `train` does, and write nothing.
 
     Returns:
-        How many workers the run has, and whether anything is left to train.
+        How the run computes, and whether anything is left to train.
     """
     directory, info, _, target = _reopened(Path(resume), trust, target_score, target_games, options)
     folder, found = directory / "checkpoints", None
     if folder.is_dir() and checkpoint.checkpoints(folder):
         found = checkpoint.load(folder, ("run",), partial(foreign.check, info))
     total = _total(directory, info, steps, found.step if found else 0)
-    return int(info["compute"]["workers"]), not _is_over(found, total, target)
+    return Compute(**info["compute"]), not _is_over(found, total, target)
 
 
 def _reopened(
@@ -371,7 +371,7 @@ def _resume_locked(
     if not _is_over(found, total, target):
         how = remembered_workers(info, info["algo"], cfg, chosen, request.nodes)
         others = meet(meeting.asked(request.nodes, request.rendezvous), chosen, say)
-        tell_threads(request.workers_as, how, no_processes(info["algo"], cfg, chosen), say)
+        tell_threads(request.workers_as, how, no_processes(info["algo"], cfg), say)
         if request.nodes == 1:
             told += alone(info, resuming(directory, info["env"]))
         else:
