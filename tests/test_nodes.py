@@ -18,7 +18,7 @@ import pytest
 
 from playfield.cli import main
 from playfield.errors import DataError, EnvError, UsageError
-from playfield.runs import checkpoint, machine, registered
+from playfield.runs import catalog, checkpoint, machine, registered
 from playfield.runs.line import Far
 from playfield.runs.wire import to_json
 from playfield.training import join, meeting, rendezvous
@@ -101,8 +101,7 @@ def test_machines_with_several_workers_each_too():
         assert result("ppo", "breakout", cfg, "bf16", pool=pool, workers=4) == result(
             "ppo", "breakout", cfg, "bf16", workers=4
         )
-        (own,) = children(others[0].pid)
-        os.kill(int(own.name), signal.SIGKILL)
+        os.kill(int(children(others[0].pid)[0].name), signal.SIGKILL)
         why = r"^machine 2 \(.*\) lost a worker process, which was ended by SIGKILL \(the memory may have run out\)$"
         with pytest.raises(EnvError, match=why):
             pool.ready("ppo", spec_of("breakout"))
@@ -149,10 +148,11 @@ def test_an_environment_that_another_machine_lacks_names_the_machine(three):
     assert result("ppo", "CartPole-v1", SMALL, pool=three) == result("ppo", "CartPole-v1", SMALL)
 
 
-def test_a_machine_with_other_packages_of_the_environment_is_named(three, monkeypatch):
-    monkeypatch.setattr(registered, "packages_of", lambda _: {"mujoco": "0.1"})
+@pytest.mark.parametrize(("module", "name"), [(registered, "packages_of"), (catalog, "providers")])
+def test_a_machine_with_other_packages_is_named(three, monkeypatch, module, name):
+    monkeypatch.setattr(module, name, lambda *_: {"mujoco": "0.1"})
     with pytest.raises(UsageError, match=r"on machine 2 \(.*\): it has other versions: mujoco .* instead of 0\.1"):
-        three.ready("ppo", spec_of("CartPole-v1"))
+        three.ready("ppo", spec_of("CartPole-v1"), SMALL)
 
 
 @pytest.mark.parametrize(

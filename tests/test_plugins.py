@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from playfield.algos import ppo, sarsa
 from playfield.cli import main
 from playfield.errors import UsageError
-from playfield.runs import algorithm
+from playfield.runs import algorithm, catalog
 
 THEIRS = ("theirs", "half", "no_such_module")  # packages that the tests below install
 ALGORITHM = '''
@@ -189,6 +190,17 @@ def test_its_mistakes_are_found_like_those_of_any_algorithm(site, tmp_path):
     assert "--gamma must be between 0 and 1, not 2" in mistake("reinforce", "--gamma", "2")
     assert "no reinforce preset called 'fst': did you mean fast" in mistake("reinforce", "--preset", "fst")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_which_packages_an_algorithm_and_its_body_come_from(site, monkeypatch):
+    monkeypatch.syspath_prepend(site)
+    for body, packages in (("small:units=8", {"theirs": "1.0"}), ("nature:width=2", {}), ("auto", {})):
+        assert catalog.providers("ppo", ppo.Config(net=body)) == packages
+    assert catalog.providers("sarsa", sarsa.Config()) == {}
+    theirs = algorithm.load("reinforce").Config(net="mlp")
+    for name in [name for name in sys.modules if name.partition(".")[0] in THEIRS]:
+        del sys.modules[name]
+    assert catalog.providers("reinforce", theirs) == {"theirs": "1.0"}
 
 
 def test_a_body_of_another_package(site, tmp_path):

@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(sys.platform != "linux", reason="memory is shared as Linux has it"),
 ]
-CPU = Compute("cpu", "fp32", 3)
+CPU = Compute("cpu", "fp32", 2)
 WORKERS = 3  # the sum of two gradients is the same in either order
 SMALL = ppo.Config(num_envs=6, rollout_steps=16, epochs=2, minibatches=4, net="mlp", clip_reward=False)
 PIXELS = ppo.Config(num_envs=3, rollout_steps=8, epochs=1, minibatches=2, net="nips:width=0.25")

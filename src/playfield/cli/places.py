@@ -16,6 +16,7 @@ from playfield.experiments.cluster import STORES, Cluster
 from playfield.experiments.cluster_state import Node, Pins
 from playfield.experiments.job import Job
 from playfield.experiments.places import Place
+from playfield.runs.catalog import providers
 from playfield.runs.output import complain
 from playfield.runs.registered import packages_of
 from playfield.training.prepare import Prepared
@@ -66,9 +67,8 @@ def at_once(place: Place[Any] | None, parallel: int, workers: int) -> int:
 def pins_of(prepared: Prepared) -> Pins:
     """What decides the bits of a training besides its words."""
     chosen, need = prepared.compute, prepared.need
-    return Pins(
-        chosen.device, chosen.precision, chosen.workers, need.memory, float(need.disk), packages_of(prepared.spec)
-    )
+    packages = packages_of(prepared.spec) | providers(prepared.request.algo, prepared.cfg)
+    return Pins(chosen.device, chosen.precision, chosen.workers, need.memory, float(need.disk), packages)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class Pins:
     Attributes:
         device, precision, workers: see `compute.Compute`.
         memory, disk: bytes.
-        packages: that its environment comes from, by name, with their versions here.
+        packages: that its environment, algorithm and network come from, by name, with their versions here.
     """
 
     device: str

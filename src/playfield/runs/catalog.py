@@ -170,6 +170,15 @@ def body_names() -> list[str]:
     return sorted({*own, *importlib.metadata.entry_points(group=NETS).names})
 
 
+def providers(algo: str, cfg: algorithm.Config) -> dict[str, str]:
+    """Other packages from which an algorithm and its network body come, by name with their versions."""
+    nets = [str(getattr(cfg, o.name)).partition(":")[0].strip() for o in options(algo) if o.names == "net"]
+    asked = [(algorithm.GROUP, algo)] * (algo not in algorithm.own_names())
+    asked += [(NETS, net) for net in nets if net != "auto" and net not in (_index()["nets"] or own_bodies())]
+    found = [point for group, name in asked for point in importlib.metadata.entry_points(group=group, name=name)]
+    return {point.dist.name.lower(): point.dist.version for point in found if point.dist is not None}
+
+
 def body(name: str) -> Body:
     """What is known of a network body. Raises UsageError for an unknown one, or one that cannot be imported."""
     stored = _index()["nets"].get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import os
 import signal
 import socket
@@ -26,7 +27,8 @@ from playfield.envs import hang, make_from
 from playfield.envs.base import EnvSpec
 from playfield.envs.objects import HERE
 from playfield.errors import EnvError, PlayfieldError, UsageError, visible
-from playfield.runs import algorithm, registered
+from playfield.runs import algorithm, catalog, registered
+from playfield.runs.algorithm import Config
 from playfield.runs.console import Say
 from playfield.runs.follower import Follower
 from playfield.runs.group import PATIENCE, Child, Ended, Leader, Link, Member
@@ -67,9 +69,14 @@ class Pool:
             self._links += machine.links
         self.notes = [machine.note for machine in machines if machine.note]
 
-    def ready(self, algo: str, spec: EnvSpec) -> None:
-        """Wait until all can make the environment. Raises PlayfieldError, or what else hinders one."""
+    def ready(self, algo: str, spec: EnvSpec, cfg: Config | None = None) -> None:
+        """Wait until all can make the environment. Raises PlayfieldError, or what else hinders one.
+
+        Of several machines all must have the packages of the environment, and of what `cfg` names, in one version.
+        """
         own = registered.packages_of(spec) if self.machines else {}
+        if self.machines and cfg is not None:
+            own |= catalog.providers(algo, cfg)
         for link in self._links:
             content = (algo, dataclasses.asdict(spec), registered.module_of(spec), hang.time_limit(), list(own))
             link.send(("ready", *content))
@@ -161,6 +168,7 @@ def started(
     how: str,
     algo: str,
     spec: EnvSpec,
+    cfg: Config,
     chosen: Compute,
     say: Say,
     machines: Callable[[], Sequence[Machine]] | None = None,
@@ -181,7 +189,7 @@ def started(
         others = machines()
         pool = Pool(chosen.workers // (1 + len(others)), others)
         try:
-            pool.ready(algo, spec)
+            pool.ready(algo, spec, cfg)
         except BaseException as error:
             pool.close(error)
             raise
@@ -268,15 +276,18 @@ def _ready(
 ) -> dict[str, str]:
     """The algorithm can be loaded here, and the environment made, each call of it within `limit` seconds.
 
-    Returns the versions here of those packages of the environment that are named.
+    Returns the versions here of those packages that are named.
     """
     spec = spec_from({"spec": stored})
     with hang.limited(limit):
         algorithm.load(algo)
         registered.require({"registered_by": module}, spec, trust=True)
         make_from(spec, 1).close()
-    found = registered.packages_of(spec) if packages else {}
-    return {name: found[name] for name in packages if name in found}
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _train(task: dict[str, Any], member: Member) -> None:

@@ -204,7 +204,7 @@ def _start(request: Request, say: Say) -> Result:
         say(note)
     tell_threads(request.workers_as, ready.workers_as, "", say)
     others = meet(meeting.asked(request.nodes, request.rendezvous), ready.compute, say)
-    with started(ready.workers_as, request.algo, ready.spec, ready.compute, say, others) as pool:
+    with started(ready.workers_as, request.algo, ready.spec, ready.cfg, ready.compute, say, others) as pool:
         return _start_with(pool, ready, say)
 
 
@@ -378,7 +378,7 @@ def _resume_locked(
             info["nodes"] = request.nodes
     elif request.nodes > 1:
         say("nothing is left to train: no other machine is waited for")
-    with started(how, info["algo"], spec, chosen, say, others) as pool:
+    with started(how, info["algo"], spec, cfg, chosen, say, others) as pool:
         # Only now is anything written: where the other machines do not come the run is as it was.
         if pool is not None and pool.notes:
             info["exact"] = False
