@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,13 +19,13 @@ import torch
 from playfield import compute
 from playfield.cli import main
 from playfield.compute import Compute
-from playfield.errors import UsageError
+from playfield.errors import EnvError, UsageError
 from playfield.experiments import together
 from playfield.nets import learner
 from playfield.runs import checkpoint
 from playfield.runs.algorithm import load
 from playfield.runs.run import Run
-from playfield.training import prepare, rendezvous
+from playfield.training import prepare, processes, rendezvous, train
 from playfield.training.plan import envs_of
 from playfield.training.processes import Pool
 from playfield.training.rendezvous import greet
@@ -37,7 +38,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is shared as Linux has it"),
 ]
 ENV = "apart_envs:Apart-v0"
-GPU = {"name": "NVIDIA H200", "bf16": True}
+GPU, OLD = {"name": "NVIDIA H200", "bf16": True}, {"name": "Tesla T4", "bf16": False}
 
 
 @pytest.fixture
@@ -58,8 +59,10 @@ def pool():
 def three(request):
     if request.param == "machines":
         with machines(3) as (found, _):
+            found.ready("ppo", spec_of(ENV))  # from now on all have copies
             yield found
     else:
+        request.getfixturevalue("pool").ready("ppo", spec_of(ENV))
         yield request.getfixturevalue("pool")
 
 
@@ -121,21 +124,81 @@ def test_one_of_three_processes_computes_on_a_simulated_gpu(pool, algo, env, cfg
     run.close()
 
 
-def test_workers_of_a_machine_take_its_gpus_in_turn(monkeypatch):
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, as far as torch says; which ones were taken."""
     taken = []
+    monkeypatch.setattr(compute, "has_cuda", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    for worker in range(4):
-        compute.take_gpu(worker)
-    assert taken == [0, 1, 0, 1]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: GPU["name"])
+    return taken
+
+
+def test_workers_of_a_machine_take_its_gpus_in_turn(gpus):
+    spec = dataclasses.asdict(spec_of("CartPole-v1"))
+    with SimulatedGpu():
+        for worker in range(4):
+            assert processes._ready("ppo", spec, None, 60.0, [], worker) == {}
+    assert gpus == [0, 1, 0, 1]
+    assert processes._ready("ppo", spec, None, 60.0, [], None) == {}
+    assert gpus == [0, 1, 0, 1]
+
+
+def test_a_worker_is_told_its_place_on_its_machine():
+    class Told(SimpleNamespace):
+        def send(self, message):
+            self.said.append(message)
+
+        def receive(self):
+            return {}
+
+    found = [
+        Told(rank=rank, home=home, said=[]) for rank, home in ((1, range(2)), (2, range(2, 4)), (3, range(2, 4)))
+    ]
+    asked = Pool(1)
+    asked._links = found
+    try:
+        for device, places in (("cuda", [1, 0, 1]), ("cpu", [None] * 3)):
+            asked.ready("ppo", spec_of("CartPole-v1"), SMALL, device)
+            assert [one.said.pop()[-1] for one in found] == places
+    finally:
+        asked._links = []
+        asked.close()
+
+
+def test_a_gpu_that_cannot_be_used_is_one_line(gpus, monkeypatch):
+    def full(*size, device):
+        raise RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(EnvError, match=r"^the GPU of worker 3 cannot be used: CUDA error: out of memory$"):
+        compute.take_gpu(3)
+
+
+def test_a_gpu_that_cannot_be_used_hinders_no_training_on_the_cpu(gpus, monkeypatch):
+    assert compute.gpu() == GPU
+
+    def lost():
+        raise RuntimeError("CUDA error: the GPU has fallen off the bus")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lost)
+    assert compute.gpu() == {}
+    assert rendezvous.facts()["gpu"] == {}
+
+
+OTHER = "use another machine, or begin the training with"
 
 
 @pytest.mark.parametrize(
     ("own", "there", "precision", "why"),
     [
-        (GPU, {}, "fp32", "torch finds no CUDA device there, and this training uses one: --device cpu"),
-        (GPU, {**GPU, "bf16": False}, "bf16", "its GPU has no bfloat16, and this training uses it: --precision fp32"),
-        (GPU, {**GPU, "bf16": False}, "fp32", ""),
+        (GPU, {}, "fp32", f"torch finds no CUDA device there, and this training uses one: {OTHER} --device cpu"),
+        ({}, {}, "fp32", f"torch finds no CUDA device there, and this training uses one: {OTHER} --device cpu"),
+        (GPU, OLD, "bf16", f"its GPU has no bfloat16, and this training uses it: {OTHER} --precision fp32"),
+        (GPU, OLD, "fp32", ""),
+        (OLD, OLD, "bf16", ""),
         (GPU, GPU, "bf16", ""),
     ],
 )
@@ -146,50 +209,100 @@ def test_a_machine_without_the_gpu_of_a_training_is_told_why(monkeypatch, own, t
         greet(line, SECRET.encode(), {**rendezvous.facts(), "gpu": there})
         answer = line.receive()
         assert answer.get("refused", "") == why
-        if why:
-            until(lambda: any(why in text for text in said), 5.0)
+        note = "has another GPU, Tesla T4 instead of NVIDIA H200: all wait for the slower one"
+        told = why or (note if own != there else "")
+        if told:
+            until(lambda: any(told in text for text in said), 5.0)
+        else:
+            line.close()
+            until(lambda: any("is gone" in text for text in said), 5.0)
+            assert not any("GPU" in text for text in said)
 
 
-def test_workers_on_a_gpu_may_be_processes_of_several_machines(monkeypatch):
-    monkeypatch.setattr(compute, "has_cuda", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+def test_workers_on_a_gpu_may_be_processes_of_several_machines(gpus):
     chosen = compute.choose("auto", nodes=2, num_envs=SMALL.num_envs)
     assert (chosen.device, chosen.precision, chosen.workers) == ("cuda", "bf16", 2)
     assert prepare.workers_as("auto", "ppo", SMALL, chosen, 2) == "processes"
     assert prepare.workers_as("processes", "ppo", SMALL, chosen) == "processes"
     assert prepare.workers_as("auto", "ppo", SMALL, chosen) == "threads"
+    for kept, nodes, now in (("auto", 1, "threads"), ("processes", 1, "processes"), ("auto", 2, "processes")):
+        info = {"after": {"workers_as": kept}}
+        assert prepare.remembered_workers(info, "ppo", SMALL, chosen, nodes) == now
 
 
-def test_a_machine_of_a_training_on_gpus_takes_one_of_its_node():
-    here = socket.gethostname()
-    nodes = [
-        {"id": "0", "host": here, "cpus": 8, "gpus": 1},
-        {"id": "1", "host": "a", "cpus": 8},
-        {"id": "2", "host": "b", "cpus": 8, "gpus": 2, "taken": [1, 1]},
-    ]
-    assert [one["host"] for one in together.places(nodes, 2, 1, 1)] == ["b", here]
-    with pytest.raises(UsageError, match=r"2 machines of 1 core and a GPU .* cores or GPUs \(1 of 8 on b\)"):
-        together.places(nodes, 3, 1, 1)
-    nodes[2]["taken"] = [0, 1]
-    with pytest.raises(UsageError, match=r"others use cores or GPUs \(1 of 2 GPUs on b\): .* or use --device cpu"):
-        together.places(nodes, 3, 1, 1)
-    with pytest.raises(UsageError, match="room for 3 machines of 8 cores and a GPU beside this one: add nodes"):
-        together.places([{**nodes[2], "taken": [0, 0], "gpus": 3, "cpus": 24}], 4, 8, 1)
+def test_a_machine_of_a_training_on_gpus_takes_a_node_of_another_host_that_has_one():
+    here = {"id": "0", "host": socket.gethostname(), "cpus": 8, "gpus": 1}
+    a, b = {"id": "1", "host": "a", "cpus": 8}, {"id": "2", "host": "b", "cpus": 8, "gpus": 2, "taken": [1, 1]}
+    c = {"id": "3", "host": "c", "cpus": 8, "gpus": 1}
+    assert [one["host"] for one in together.places([c, here, a, b], 2, 1, True)] == ["b", "c"]
+    less = "lower --nodes, or begin the training with --device cpu"
+    for nodes, count, cores, why in (
+        (
+            [here, a, b, c],
+            3,
+            1,
+            f"the cluster has room for 2 machines of 1 core and a GPU beside this one: .* {less}",
+        ),
+        (
+            [b, c],
+            2,
+            8,
+            r"there is room for 1 .* others use cores or GPUs \(1 of 8 on b, 1 of 2 GPUs on b\): try again",
+        ),
+        (
+            [{**b, "taken": [0, 2]}],
+            1,
+            8,
+            r"for others use cores or GPUs \(2 of 2 GPUs on b\): .* nodes, lower --nodes",
+        ),
+        (
+            [here, a],
+            1,
+            1,
+            "the cluster has room for 0 machines of 1 core and a GPU beside this one: add nodes, lower",
+        ),
+    ):
+        with pytest.raises(UsageError, match=why):
+            together.places(nodes, count, cores, True)
 
 
-def test_a_ray_task_of_a_training_on_gpus_asks_for_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("resume", [False, True])
+def test_train_asks_for_gpus_where_the_training_computes_on_one(resume, gpus, monkeypatch, tmp_path):
+    asked = []
+
+    def gathered(*what):
+        asked.append(what)
+        raise UsageError("that was asked")
+
+    monkeypatch.chdir(tmp_path)
+    words = "breakout --nodes 2 --workers 4 --on ray --run b"
+    if resume:
+        monkeypatch.setattr(train, "check_resume", lambda **options: (Compute("cuda", "bf16", 4), True))
+        monkeypatch.setattr("playfield.cli.train.run_to_resume", lambda path: path)
+        words = "--resume b --nodes 2 --on ray"
+    monkeypatch.setattr(together, "gathered", gathered)
+    monkeypatch.setattr(together.ray_link, "require_ray", lambda: None)
+    for name in ("PLAYFIELD_TOKEN", "PLAYFIELD_TOKEN_FILE", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")  # what the command sets is taken back
+    assert main(["train", *words.split()]) == 2
+    assert [(count, cores, gpu) for _, _, count, cores, _, gpu in asked] == [(1, 2, True)]
+
+
+def test_a_ray_task_of_a_training_on_gpus_asks_for_as_many_as_it_has_workers(monkeypatch):
     from test_nodes_on_ray import Pretended
 
     asked = []
     monkeypatch.setattr(Pretended, "submit", lambda self, *what: asked.append(what) or 1)
     monkeypatch.setattr(together.ray_link, "RayLink", Pretended)
     monkeypatch.setenv("PLAYFIELD_TOKEN", SECRET)
-    monkeypatch.setattr(together, "places", lambda *a: [{"id": "n", "host": "h"}])
-    with together.gathered("local", None, 1, 3, lambda _: None, 1):
-        pass
-    ((do, node, text, cores, gpus),) = asked
-    assert (do, node, cores, gpus) == ("join", "n", 3, 1)
-    assert json.loads(text)["words"][:2] == ["train", "--join"]
+    monkeypatch.setattr(together, "places", lambda *a: [{"id": "n", "host": "h", "gpus": 4, "taken": [0, 2]}])
+    for workers, computing, takes in ((3, True, 2), (1, True, 1), (3, False, 0)):
+        with together.gathered("local", None, 1, workers, lambda _: None, computing):
+            pass
+        ((do, node, text, cores, gpus),) = asked
+        assert (do, node, cores, gpus) == ("join", "n", workers, takes)
+        assert json.loads(text)["words"][:2] == ["train", "--join"]
+        asked.clear()
 
 
 def test_where_there_is_no_cuda_device_a_training_says_so_at_once(tmp_path, monkeypatch, capsys):

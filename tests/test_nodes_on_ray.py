@@ -91,7 +91,7 @@ def test_cores_that_others_use_are_no_room(pretended, monkeypatch, capsys):
     assert [one["host"] for one in together.places(nodes, 3, 1)] == ["a", "b", "b"]
     with pytest.raises(UsageError, match=r"room for 1 machines of 2 cores .* others use cores \(1 of 2 on a\)"):
         together.places(nodes, 2, 2)
-    why = "it did not begin: others use the cores of its node"
+    why = "it did not begin: others use the cores or GPUs of its node"
 
     def submit(self, *what):
         self.told.append({"task": 1, "refused": why})

@@ -90,7 +90,7 @@ def test_a_training_that_did_not_begin_goes_elsewhere(tmp_path):
     assert one.node.name == "a"
     link.nodes["a"]["taken"] = [3, 0]
     link.tell_nodes()
-    link.end(one.number, refused="it did not begin: others use the cores of its node")
+    link.end(one.number, refused="it did not begin: others use the cores or GPUs of its node")
     made.look(one)
     assert made.look(one).where == "b"
     assert (one.past.losses, one.code) == (0, None)
@@ -106,7 +106,7 @@ def test_a_node_where_one_did_not_begin_stays_in_use_and_what_it_has_is_not_coun
         link.nodes["a"] |= how
         late = made.start(job(tmp_path, 3))
         assert late.node is not None
-        link.end(late.number, refused="it did not begin: others use the cores of its node")
+        link.end(late.number, refused="it did not begin: others use the cores or GPUs of its node")
         made.look(late)
         assert late.node is None, "it waits until the node answers"
         news = [*made.look(late).news, *made.look(late).news]

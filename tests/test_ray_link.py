@@ -171,7 +171,9 @@ def test_cores_of_others_are_seen_and_what_does_not_begin_is_taken_back(port, tm
         (first,) = events(link, 1)
         assert [(one["cpus"], one["taken"]) for one in first["nodes"]] == [(3, [2, 0])]
         waits = link.submit("run", "n1", json.dumps({"do": "wait", "begins": False}), 1)
-        assert ends(link, {waits}) == {waits: {"refused": "it did not begin: others use the cores of its node"}}
+        assert ends(link, {waits}) == {
+            waits: {"refused": "it did not begin: others use the cores or GPUs of its node"}
+        }
         begins = link.submit("run", "n1", json.dumps({"do": "wait"}), 1)
         probe = link.submit("run", "n1", json.dumps({"do": "options"}))
         ends(link, {probe})

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from playfield.errors import UsageError
+from playfield.errors import EnvError, UsageError
 
 if TYPE_CHECKING:  # importing torch takes seconds: a user's mistake is reported before
     import torch
@@ -149,18 +149,32 @@ def has_cuda() -> bool:
 def gpu() -> dict[str, Any]:
     """The CUDA device on which a process computes that has not chosen: its `name`, and whether it supports `bf16`.
 
-    Empty where torch finds none.
+    Empty where torch finds none, or none that it can use.
     """
     if not has_cuda():
         return {}
-    cuda = _torch().cuda
-    return {"name": str(cuda.get_device_name()), "bf16": bool(cuda.is_bf16_supported())}
+    try:
+        return {"name": str(_torch().cuda.get_device_name()), "bf16": _gpu_has_bf16()}
+    except (RuntimeError, AssertionError):  # training on the CPU needs none
+        return {}
+
+
+def _gpu_has_bf16() -> bool:
+    """Whether the GPU computes in bfloat16 itself: emulated it is slower than float32."""
+    return bool(_torch().cuda.is_bf16_supported(including_emulation=False))
 
 
 def take_gpu(worker: int) -> None:
-    """Let this process compute on the CUDA device of a worker of this machine: they take one after the other."""
-    cuda = _torch().cuda
-    cuda.set_device(worker % cuda.device_count())
+    """Let this process compute on the GPU of a worker of this machine: GPU k has the workers k, k + their number, ...
+
+    Raises EnvError where it cannot.
+    """
+    torch = _torch()
+    try:
+        torch.cuda.set_device(worker % max(1, torch.cuda.device_count()))
+        torch.zeros(1, device="cuda")  # only now is the GPU used: it may be another process's alone, or full
+    except (RuntimeError, AssertionError) as error:
+        raise EnvError(f"the GPU of worker {worker} cannot be used: {str(error).partition(chr(10))[0]}") from None
 
 
 def versions() -> dict[str, str]:
@@ -322,7 +336,7 @@ def choose(
         raise UsageError(f"--device must be auto, cpu or cuda, not {device!r}")
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision must be auto, bf16 or fp32, not {precision!r}")
-    torch, cuda = _torch(), has_cuda()
+    cuda = has_cuda()
     if device == "cuda" and not cuda and not _ELSEWHERE.get():
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
     if device == "auto":
@@ -334,7 +348,7 @@ def choose(
         elif device == "cuda" and not cuda:
             precision, why = "bf16", "the GPU is taken to support bf16"
         elif device == "cuda":
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+            precision = "bf16" if _gpu_has_bf16() else "fp32"
             why = f"the GPU {'supports' if precision == 'bf16' else 'does not support'} bf16"
         else:
             precision = "bf16" if bf16_is_faster() else "fp32"

@@ -90,8 +90,8 @@ def _train_on(cluster: str, given: str | None, options: dict[str, Any], say: Any
         chosen = check_start(Request(**options)).compute
     where = meeting.address("--rendezvous", given) if given else None
     told = complain if say else (lambda _: None)
-    cores, gpus = max(1, chosen.workers // nodes), int(chosen.device == "cuda")
-    with together.gathered(cluster, where, nodes - 1, cores, told, gpus) as found:
+    cores, gpu = max(1, chosen.workers // nodes), chosen.device == "cuda"
+    with together.gathered(cluster, where, nodes - 1, cores, told, gpu) as found:
         return _train({**options, "rendezvous": str(found)}, say, profile)
 
 
@@ -162,7 +162,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], Any, bool]:
     p.add_argument(
         "--workers-as",
         choices=TAKES["workers_as"].choices,
-        help="what workers are: threads (auto) or processes, which end with the same bits; also with --resume",
+        help="what workers are: threads (auto) or processes, with the same bits on a CPU; also with --resume",
     )
     p.add_argument(
         "--nodes",

@@ -115,7 +115,7 @@ class Bridge:
                     self.killed.pop(ref, None)
                     number, how = self.tasks.pop(ref), ended(ref)
                     if self.cores.ended(number) and ("cancelled" in how or '"code": 143' in how.get("text", "")):
-                        how = {"refused": "it did not begin: others use the cores of its node"}
+                        how = {"refused": "it did not begin: others use the cores or GPUs of its node"}
                     self.tell(task=number, **how)
 
     def obey(self, command: dict[str, Any]) -> None:

@@ -72,51 +72,46 @@ def secret() -> None:
         os.environ[TOKEN] = secrets.token_hex(32)
 
 
-def places(nodes: list[dict[str, Any]], count: int, cores: int, gpus: int = 0) -> list[dict[str, Any]]:
-    """A node for each of `count` machines that need so many cores and GPUs.
+def places(nodes: list[dict[str, Any]], count: int, cores: int, gpu: bool = False) -> list[dict[str, Any]]:
+    """A node for each of `count` machines that need so many cores: those of other hosts first, each once if possible.
 
-    Those of other hosts come first, each once if possible.
+    With `gpu` each is a node of another host and has a GPU: this one computes on its own, of which Ray does not know.
 
     Raises UsageError where there is no room for them, or others use it now.
     """
     here = socket.gethostname()
-
-    def turns(cpus: int, gpu: int) -> int:
-        return min(cpus // cores, gpu // gpus) if gpus else cpus // cores
-
-    rooms, whole, used = [], 0, []
-    for one in nodes:
-        has = one["cpus"], one.get("gpus", 0)
+    able = [one for one in nodes if not gpu or (one["host"] != here and one.get("gpus", 0))]
+    rooms, whole, used = [], 0, list[str]()
+    for one in able:
         taken = one.get("taken", (0, 0))
-        left = has[0] - taken[0], has[1] - taken[1]
-        whole += turns(*has)
-        rooms += [(turn, one["host"] == here, one["id"], one) for turn in range(turns(*left))]
-        if taken[0] > 0:
-            used.append(f"{taken[0]} of {has[0]} on {one['host']}")
-        elif gpus and taken[1] > 0:
-            used.append(f"{taken[1]} of {has[1]} GPUs on {one['host']}")
+        turns, left = one["cpus"] // cores, (one["cpus"] - taken[0]) // cores
+        if gpu:  # one machine computes on all GPUs of its node
+            turns, left = min(1, turns), min(1, left) if free_gpus(one) else 0
+        whole += turns
+        rooms += [(turn, one["host"] == here, one["id"], one) for turn in range(left)]
+        used += [f"{taken[0]} of {one['cpus']} on {one['host']}"] * (taken[0] > 0)
+        used += [f"{taken[1]} of {one.get('gpus', 0)} GPUs on {one['host']}"] * (gpu and taken[1] > 0)
     rooms.sort(key=lambda room: room[:3])
-    needs = f"{cores} core{'s' * (cores > 1)}{' and a GPU' if gpus else ''}"
-    less = (
-        "add nodes, lower --nodes or --workers, or use --device cpu"
-        if gpus
-        else ("add nodes, or lower --nodes or --workers")
-    )
-    if len(rooms) < count <= whole:
+    if len(rooms) >= count:
+        return [room[3] for room in rooms[:count]]
+    machines = f"{len(rooms)} machines of {cores} core{'s' * (cores > 1)}{' and a GPU' * gpu} beside this one"
+    less = "lower --nodes, or begin the training with --device cpu" if gpu else "or lower --nodes or --workers"
+    if count <= whole:
+        busy = f"others use {'cores or GPUs' if gpu else 'cores'} ({', '.join(used)})"
         raise UsageError(
-            f"--nodes {count + 1}: there is room for {len(rooms)} machines of {needs} beside this one now, for "
-            f"others use {'cores or GPUs' if gpus else 'cores'} ({', '.join(used)}): try again later, {less}"
+            f"--nodes {count + 1}: there is room for {machines} now, for {busy}: try again later, add nodes, {less}"
         )
-    if len(rooms) < count:
-        raise UsageError(
-            f"--nodes {count + 1}: the cluster has room for {len(rooms)} machines of {needs} beside this one: {less}"
-        )
-    return [room[3] for room in rooms[:count]]
+    raise UsageError(f"--nodes {count + 1}: the cluster has room for {machines}: add nodes, {less}")
+
+
+def free_gpus(one: dict[str, Any]) -> int:
+    """GPUs of a node that nobody uses."""
+    return int(one.get("gpus", 0) - one.get("taken", (0, 0))[1])
 
 
 @contextlib.contextmanager
 def gathered(
-    cluster: str, given: Address | None, count: int, cores: int, say: Say, gpus: int = 0
+    cluster: str, given: Address | None, count: int, cores: int, say: Say, gpu: bool = False
 ) -> Iterator[Address]:
     """Inside, the other machines join the training that waits at the address that this yields.
 
@@ -124,7 +119,8 @@ def gathered(
         cluster: address of the cluster, as `ray_link.asked` returns it.
         given: where it is to wait; None: at an address of this machine that nodes reach.
         count: other machines.
-        cores, gpus: that each of them needs.
+        cores: that each of them needs, one for each of its workers.
+        gpu: whether they compute on GPUs: on as many as they have workers, if their nodes have so many.
         say: receives what is said of them.
     """
     for line in ray_words.beginning(cluster):
@@ -133,12 +129,12 @@ def gathered(
     meeting.begin(f"--on {'ray' if cluster == 'local' else shlex.quote(cluster)}{at}")
     with contextlib.closing(ray_link.RayLink(cluster)) as link:
         watch = _Watch(link)
-        found = places(watch.nodes(count), count, cores, gpus)
+        found = places(watch.nodes(count), count, cores, gpu)
         where = given
         if given is None or given.host in ANY:  # which is none that others could be told
             where = own_address(cluster, [place["host"] for place in found], given.port if given else 0)
         assert where is not None
-        watch.start(where, found, cores, gpus)
+        watch.start(where, found, cores, gpu)
         try:
             yield given or where
         finally:
@@ -155,7 +151,7 @@ class _Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="playfield-together", daemon=True)
 
-    def start(self, where: Address, found: list[dict[str, Any]], cores: int, gpus: int) -> None:
+    def start(self, where: Address, found: list[dict[str, Any]], cores: int, gpu: bool) -> None:
         """Start a task on each of these nodes, which joins the training that waits at an address."""
         told = {
             "words": ["train", "--join", str(where)],
@@ -164,6 +160,7 @@ class _Watch:
             "variables": {TOKEN: meeting.token().decode()},
         }
         for place in found:
+            gpus = min(cores, free_gpus(place)) if gpu else 0
             self._hosts[self._link.submit("join", place["id"], json.dumps(told), cores, gpus)] = place["host"]
         self._thread.start()
 

@@ -2,8 +2,9 @@
 
 Each worker runs PyTorch with one intra-op thread and computes the gradient of its own share of a minibatch on a
 replica of the network. Replicas share their weights: all parameters are views of one flat float32 vector (or of a
-bfloat16 copy of it, for bodies that compute in bfloat16). Gradients are summed in the order of the workers, so the
-result does not depend on timing; every worker then applies the optimizer to its own slice of the vector.
+bfloat16 copy of it, for bodies that compute in bfloat16). Processes on a GPU, which cannot share these, have copies.
+Gradients are summed in the order of the workers, so the result does not depend on timing; every worker then applies
+the optimizer to its own slice of the vector.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Learner:
 
     Attributes:
         net: the network with the float32 weights.
-        replicas: the networks of the workers, which share its weights (in `compute`'s precision).
+        replicas: the networks of the workers, which have its weights (in `compute`'s precision).
         team: the workers.
         seconds: time spent in `update` so far, by part.
     """

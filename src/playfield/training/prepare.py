@@ -171,7 +171,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def workers_as(asked: str, algo: str, cfg: Config, chosen: Compute, nodes: int = 1) -> str:
-    """`threads` or `processes`, which end with the same bits.
+    """`threads` or `processes`, which end with the same bits on a CPU.
 
     `auto` means threads: see docs/design/workers.md for what was measured. On several machines they are processes.
 
@@ -232,7 +232,9 @@ def reopen(
     except UsageError as error:
         raise DataError(f"{directory} cannot go on as it was made: {error}") from None
     if info["compute"]["device"] == "cuda" and not compute.has_cuda():
-        raise UsageError(f"{directory} was trained on a CUDA device, and torch finds none here")
+        raise UsageError(
+            f"{directory} was trained on a CUDA device, and torch finds none here: go on where there is one"
+        )
     init_from.kept(directory, info)
     what = f"{directory / 'run.json'}"
     with stored(what):

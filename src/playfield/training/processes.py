@@ -69,17 +69,19 @@ class Pool:
             self._links += machine.links
         self.notes = [machine.note for machine in machines if machine.note]
 
-    def ready(self, algo: str, spec: EnvSpec, cfg: Config | None = None) -> None:
-        """Wait until all can make the environment. Raises PlayfieldError, or what else hinders one.
+    def ready(self, algo: str, spec: EnvSpec, cfg: Config | None = None, device: str = "cpu") -> None:
+        """Wait until all can make the environment, and use their GPU where the `device` is one.
 
         Of several machines all must have the packages of the environment, and of what `cfg` names, in one version.
+
+        Raises PlayfieldError, or what else hinders one.
         """
         own = registered.packages_of(spec) if self.machines else {}
         if self.machines and cfg is not None:
             own |= catalog.providers(algo, cfg)
         for link in self._links:
             content = (algo, dataclasses.asdict(spec), registered.module_of(spec), hang.time_limit(), list(own))
-            link.send(("ready", *content))
+            link.send(("ready", *content, link.rank - link.home.start if device == "cuda" else None))
         failed = []
         for link in self._links:
             try:
@@ -189,7 +191,7 @@ def started(
         others = machines()
         pool = Pool(chosen.workers // (1 + len(others)), others)
         try:
-            pool.ready(algo, spec, cfg)
+            pool.ready(algo, spec, cfg, chosen.device)
         except BaseException as error:
             pool.close(error)
             raise
@@ -198,7 +200,7 @@ def started(
             if _only_here(spec):
                 raise EnvError("only this process knows the environment; put it into a module of its own")
             pool = Pool(chosen.workers)
-            pool.ready(algo, spec)
+            pool.ready(algo, spec, cfg, chosen.device)
         except (Exception, Ended) as error:
             if pool is not None:
                 pool.close()
@@ -272,12 +274,17 @@ def work(line: Line, file: int) -> bool:
 
 
 def _ready(
-    algo: str, stored: dict[str, Any], module: str | None, limit: float, packages: list[str]
+    algo: str, stored: dict[str, Any], module: str | None, limit: float, packages: list[str], gpu: int | None = None
 ) -> dict[str, str]:
     """The algorithm can be loaded here, and the environment made, each call of it within `limit` seconds.
 
+    `gpu`: this process computes on the GPU of this worker of its machine. The first machine's worker 0 is the process
+    that leads, which computes on the device that it has chosen, by default the first.
+
     Returns the versions here of those packages that are named.
     """
+    if gpu is not None:
+        compute.take_gpu(gpu)
     spec = spec_from({"spec": stored})
     with hang.limited(limit):
         algorithm.load(algo)
@@ -294,8 +301,6 @@ def _train(task: dict[str, Any], member: Member) -> None:
     """Take part in a training until the leader ends it."""
     spec, module = spec_from(task["info"]), algorithm.load(task["algo"])
     info, directory = {**task["info"], "spec": spec}, task["directory"] and Path(task["directory"])
-    if info["compute"]["device"] == "cuda":
-        compute.take_gpu(member.rank - member.home.start)
     cfg = module.Config(**task["config"])
     make = envs_of(spec, Compute(**info["compute"]), cfg.failures)
     run = Follower(info, make, directory, task["keep"], member, task["saved"])

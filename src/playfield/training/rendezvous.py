@@ -267,6 +267,10 @@ class Rendezvous:
         if what := self._other_processor(hello):
             machine.note = f"note: bits may differ: {machine.name} has another processor, {what}"
             self._say(machine.note)
+        gpus = [str(side["gpu"]["name"]) for side in (self._own, hello) if side["gpu"]]
+        if self._chosen.device == "cuda" and len(set(gpus)) > 1:
+            has = visible(f"{gpus[1][:100]} instead of {gpus[0]}")
+            self._say(f"note: {machine.name} has another GPU, {has}: all wait for the slower one")
         if cores < self._workers:
             has = f"{cores} core{'s' * (cores > 1)} for {self._workers} workers"
             self._say(f"note: {machine.name} has {has}, for which all others wait: --workers sets their number")
@@ -280,14 +284,14 @@ class Rendezvous:
             f"{name} {there.get(name)} instead of {own[name]}" for name in same if there.get(name) != own[name]
         ]:
             return f"it has other versions: {', '.join(visible(text)[:100] for text in differ)}"
-        bf16 = self._chosen.precision == "bf16"
+        bf16, begin = self._chosen.precision == "bf16", "use another machine, or begin the training with"
         if self._chosen.device == "cuda":
             if not hello["gpu"]:
-                return "torch finds no CUDA device there, and this training uses one: --device cpu"
-            if bf16 and self._own["gpu"]["bf16"] and not hello["gpu"]["bf16"]:
-                return "its GPU has no bfloat16, and this training uses it: --precision fp32"
+                return f"torch finds no CUDA device there, and this training uses one: {begin} --device cpu"
+            if bf16 and self._own["gpu"].get("bf16") and not hello["gpu"]["bf16"]:
+                return f"its GPU has no bfloat16, and this training uses it: {begin} --precision fp32"
         elif bf16 and self._own["bf16"] and not hello["bf16"]:
-            return "its processor has no bfloat16, and this training uses it: --precision fp32"
+            return f"its processor has no bfloat16, and this training uses it: {begin} --precision fp32"
         need, free = self._workers * PROCESS_BYTES, hello["memory"]
         if free is not None and need > compute.MEMORY_SHARE * int(free):
             return f"its workers need {readable_size(need)} of memory, and {readable_size(int(free))} are free there"

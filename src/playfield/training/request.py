@@ -101,7 +101,7 @@ class Request:
         precision: of network bodies: `auto`, `bf16` or `fp32`.
         workers: how many share the environments and every minibatch, those of all machines together; 0: chosen by
             the number of cores, see `compute.best_workers`.
-        workers_as: `threads` or `processes`, which end with the same bits; `auto`: see `prepare.workers_as`.
+        workers_as: `threads` or `processes`, which end with the same bits on a CPU; `auto`: see `prepare.workers_as`.
         nodes: machines that train together, this one included; PPO, A2C and PQN only.
         rendezvous: with `nodes`: HOST:PORT, the address of this machine at which it waits for the others, which join
             with `playfield train --join`.
