@@ -327,13 +327,14 @@ def test_progress_reports_the_time_left():
     now = [0.0]
     stream = io.StringIO()
     reporter = Reporter("x", stream, clock=lambda: now[0])
+    now[0] = 3600.0  # of trainings
     reporter.parts(2)
     first = reporter.part("a")
-    now[0] = 20.0
+    now[0] += 20.0
     first(1, 2)  # a quarter in 20 s: a minute left
     assert stream.getvalue().splitlines()[-1] == "x: 25%, 1 min 00 s left"
     reporter.part("b")
-    now[0] = 60.0
+    now[0] += 40.0
     reporter.part("c")(9, 9)
     assert stream.getvalue().splitlines()[-1] == "x: 100%, 0.0 s left"
     reporter.close()

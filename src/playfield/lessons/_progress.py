@@ -43,8 +43,9 @@ class Reporter:
         self._bar: Progress | None = None
 
     def parts(self, count: int) -> None:
-        """The lesson has `count` parts."""
+        """The lesson has `count` parts, which begin now: what came before, such as trainings, has its own progress."""
         self._count, self._begun = max(count, 1), 0
+        self._start = self._clock()
 
     def part(self, label: str) -> Callable[[int, int], None]:
         """The next part begins. Returns a function to call with (done, total) during the part."""
