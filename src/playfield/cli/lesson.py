@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from playfield import lessons
-from playfield.cli.parser import directory, make, say_line, whole
+from playfield.cli.parser import NoOption, directory, make, no_option, say_line, whole
 from playfield.errors import UsageError
 from playfield.options import Option
 from playfield.runs.output import want
@@ -68,7 +68,10 @@ def lesson(words: list[str]) -> int:
     group = p.add_argument_group("options of the lesson's method, instead of the published ones (no comparison then)")
     for o in own:
         group.add_argument(o.flag, type=o.parse, metavar=o.metavar, help=o.help.replace("%", "%%"))
-    a = p.parse(words)
+    try:
+        a = p.parse(words)
+    except NoOption as error:
+        raise _without(error, words) from None
     config = {o.name: getattr(a, o.name) for o in own if getattr(a, o.name) is not None}
     if a.about or a.name is None:
         want()
@@ -87,7 +90,7 @@ def lesson(words: list[str]) -> int:
     if a.about:
         say_line(text)
         return 0
-    _report.check_folder(a.out)
+    _report.check_folder(a.out, lessons.canonical(a.name), a.format)
     if a.show:
         _picture.check_display()
     if a.format != "png" and lessons.load(a.name).BUDGET.pixels:
@@ -98,9 +101,8 @@ def lesson(words: list[str]) -> int:
     lessons.check(a.name, **options)
     progress = _progress.Silent() if a.quiet or a.json else _progress.Reporter(a.name)
     if not a.json:
-        own = lessons.load(a.name).BUDGET.runs
-        here = f" (here: {a.runs} run{'s' * (a.runs > 1)})" if a.runs and own and a.runs != own else ""
-        say_line(text.partition("\n")[0] + here)
+        changed = lessons.requested(a.name, **options).changed(lessons.load(a.name).BUDGET)
+        say_line(text.partition("\n")[0] + (f" (here: {changed})" if changed else ""))
     try:
         outcome = lessons.run(a.name, progress=progress, **options)
     finally:
@@ -109,8 +111,23 @@ def lesson(words: list[str]) -> int:
     files = _report.write(outcome, a.out, a.gif, a.format)
     _report.say(outcome, files, a.json)
     if a.show:
-        _picture.window(outcome.title, outcome.panels, outcome.columns)
+        _picture.window(outcome.heading, outcome.panels, outcome.columns)
     return 0
+
+
+def _without(error: NoOption, words: list[str]) -> UsageError:
+    """The error for an option that no lesson has, or that the named one has not: what that one has instead."""
+    for word in words:
+        with contextlib.suppress(UsageError):
+            name = lessons.canonical(word)
+            if error.word.startswith("-") and "did you mean" not in str(error):
+                has = lessons.load(name).BUDGET.words()
+                return no_option(
+                    f"lesson {name} has no option {error.word}",
+                    error.word,
+                    f"{has}; see playfield lesson {name} --help",
+                )
+    return error
 
 
 def _own(words: list[str]) -> list[Option]:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from playfield.errors import UsageError, unknown
+from playfield.errors import UsageError, shown, unknown
 from playfield.lessons._progress import Silent
 from playfield.lessons._request import Budget, Progress, Request
 from playfield.linear.unused import unused
@@ -79,6 +80,10 @@ def load(name: str) -> ModuleType:
 def _file(name: str) -> Path:
     plain = name.strip().lower().replace("_", "-").replace(".", "-").replace(" ", "-")
     if plain not in names():
+        number = re.fullmatch(r"(?:figures?-|fig-|examples?-)?(\d+)-(\d+)", plain)
+        shows = rf"(?<![\d.]){number[1]}\.{number[2]}(?!\d)" if number else "(?!)"
+        if found := [one for one in names() if re.search(shows, about(one).partition("\n")[0])]:
+            raise UsageError(f"no lesson called {shown(name)}: try playfield lesson {' or '.join(found)}")
         raise unknown("lesson", name, names(), "(playfield lesson lists all)")
     return FOLDER / f"{plain.replace('-', '_')}.py"
 
@@ -111,23 +116,38 @@ def run(
         >>> outcome = playfield.lessons.run("mountain-car-tilings", runs=5)
         >>> print(outcome.table())
     """
-    module = load(name)
-    budget: Budget = module.BUDGET
-    check(name, runs=runs, episodes=episodes, steps=steps, faithful=faithful, **config)
-    request = Request(
+    asked = {"runs": runs, "episodes": episodes, "steps": steps, "faithful": faithful, **config}
+    check(name, **asked)
+    module, request = load(name), dataclasses.replace(requested(name, **asked), progress=progress or Silent())
+    outcome: Outcome = module.run(request)
+    if changed := request.changed(module.BUDGET):
+        outcome = dataclasses.replace(outcome, changed=changed)
+    if 2 * request.runs >= module.BUDGET.runs:
+        return outcome
+    # The mean of far fewer runs than were published, or a single one, proves nothing.
+    return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])
+
+
+def requested(
+    name: str,
+    *,
+    runs: int | None = None,
+    episodes: int | None = None,
+    steps: int | None = None,
+    faithful: bool = False,
+    **config: Any,
+) -> Request:
+    """What these arguments of `run` ask of a lesson, without progress."""
+    budget: Budget = load(name).BUDGET
+    return Request(
         runs=runs or budget.runs,
         episodes=episodes or budget.episodes,
         steps=steps or budget.steps,
         faithful=faithful,
         as_published=not config and episodes in (None, budget.episodes) and steps in (None, budget.steps),
-        progress=progress or Silent(),
+        progress=Silent(),
         options=config,
     )
-    outcome: Outcome = module.run(request)
-    if 2 * request.runs >= budget.runs:
-        return outcome
-    # The mean of far fewer runs than were published, or a single one, proves nothing.
-    return dataclasses.replace(outcome, rows=[dataclasses.replace(row, few=True) for row in outcome.rows])
 
 
 def check(
@@ -141,20 +161,20 @@ def check(
 ) -> None:
     """Raise UsageError where a lesson has no such option, or an option no such value. See `run`."""
     budget: Budget = load(name).BUDGET
-    shown = name.replace("_", "-")
+    plain = name.replace("_", "-")
     for what, given, own in (
         ("runs", runs, budget.runs),
         ("episodes", episodes, budget.episodes),
         ("steps", steps, budget.steps),
     ):
         if given is not None and not own:
-            raise UsageError(f"lesson {shown} has no --{what}: {budget.words()}")
+            raise UsageError(f"lesson {plain} has no --{what}: {budget.words()}")
         if given is not None and given < 1:
             raise UsageError(f"--{what} must be at least 1, not {given}")
     if faithful and not budget.faithful:
-        raise UsageError(f"lesson {shown} has no --faithful: the course's code has no mistake to reproduce there")
+        raise UsageError(f"lesson {plain} has no --faithful: the course's code has no mistake to reproduce there")
     for key, value in config.items():
         known = {o.name: o for o in options(name)}
         if key not in known:
-            raise unknown(f"option of lesson {shown}", key, [*known, "runs", "episodes", "steps", "faithful"])
+            raise unknown(f"option of lesson {plain}", key, [*known, "runs", "episodes", "steps", "faithful"])
         known[key].check(value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._linear import Setting, game, run_all
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line
@@ -50,7 +51,7 @@ def learn(
     rows: list[Row] = []
     for s, out in zip(settings, outs, strict=True):
         ends = out.returns[:, -last:].mean(axis=1)
-        measure = f"return, last {min(last, request.episodes)} episodes"
+        measure = f"return, {_rows.last(min(last, request.episodes), 'episode')}"
         more: dict[str, Any] = {"rule": "at least", "compared": request.as_published, "seconds_here": out.seconds}
         rows.append(mean_row(s.label, measure, solved, ends, **more))
     x = np.arange(1, request.episodes + 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from playfield.envs import classic_draw
-from playfield.lessons import _course
+from playfield.lessons import _course, _rows
 from playfield.lessons._outcome import Frames
 from playfield.lessons._panels import Curves, Line, Mark
 from playfield.lessons._request import Request
@@ -106,7 +106,7 @@ def last_rows(
     return [
         mean_row(
             s.label,
-            f"steps, last {min(last, request.episodes)} episodes",
+            f"steps, {_rows.last(min(last, request.episodes), 'episode')}",
             s.published,
             last_steps(out, last),
             seconds_there=s.seconds,

@@ -31,6 +31,7 @@ class Outcome:
         film: makes the frames of a game, uint8 [H, W, 3], for a GIF; None: no game is played.
         fps: frames per second of the film.
         data: more entries for the JSON file.
+        changed: what was not run as published, see `Request.changed`.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Outcome:
     film: Callable[[], Frames] | None = None
     fps: float = 30.0
     data: dict[str, Any] = field(default_factory=dict)
+    changed: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title, with what was not run as published."""
+        return f"{self.title} (here: {self.changed})" if self.changed else self.title
 
     def table(self) -> str:
         """The rows as a text table."""
@@ -50,13 +57,13 @@ class Outcome:
 
     def png(self) -> bytes:
         """The picture, as the bytes of a PNG file."""
-        return png(self.title, self.panels, self.columns, self.foot)
+        return png(self.heading, self.panels, self.columns, self.foot)
 
     def picture(self, kind: str = "png") -> bytes:
         """The picture, as the bytes of a `png`, `svg` or `pdf` file."""
         if kind == "png":
             return self.png()
-        return vector(self.title, self.panels, self.columns, self.foot, kind=kind)
+        return vector(self.heading, self.panels, self.columns, self.foot, kind=kind)
 
     def _repr_png_(self) -> bytes:
         return self.png()
@@ -67,6 +74,7 @@ class Outcome:
             "lesson": self.name,
             "title": self.title,
             "foot": self.foot,
+            "changed": self.changed,
             "rows": [row.plain() for row in self.rows],
             "notes": list(self.notes),
             "curves": [curve for panel in self.panels if isinstance(panel, Curves) for curve in curve_data(panel)],

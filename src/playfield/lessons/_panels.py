@@ -70,7 +70,8 @@ class Surface:
 class Areas:
     """A map of a choice: chosen int [len(y), len(x)] is an index into `names`.
 
-    `text` int [len(y), len(x)]: numbers to print in the cells, -1 for none. `labels` of the two axes.
+    `text` int [len(y), len(x)]: numbers to print in the cells, -1 for none; `signs` [len(y), len(x)]: texts there.
+    `labels` of the two axes.
     `none`: the index of what is no choice, shown in grey; -1 where every cell has a choice.
     """
 
@@ -81,6 +82,7 @@ class Areas:
     names: Sequence[str]
     labels: tuple[str, str]
     text: np.ndarray | None = None
+    signs: np.ndarray | None = None
     none: int = -1
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from playfield.errors import UsageError
 from playfield.lessons._panels import Areas, Curves, Grid, Panel, Picture, Surface
+from playfield.lessons._rows import number
 from playfield.play.statistics import t_interval
 from playfield.show.compare_plot import STYLES, spread
 from playfield.show.plots import (
@@ -236,8 +237,10 @@ def _curves(axes: Any, panel: Curves) -> list[Any]:
 
 def _log_axis(axes: Any) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
+    low, high = axes.get_ylim()
+    few = high < 1e4 * low  # over more decades, ticks at 2 and 5 would leave none with a number
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=None if few else 8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v) if v >= 1 else f"{v:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -291,6 +294,11 @@ def _areas(axes: Any, panel: Areas) -> None:
         colors[panel.none] = PALE[0]
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     axes.pcolormesh(panel.x, panel.y, panel.chosen, cmap=ListedColormap(colors), norm=norm, shading="nearest")
+    if panel.signs is not None:
+        axes.set_xticks(panel.x)
+        axes.set_yticks(panel.y)
+        for (row, column), sign in np.ndenumerate(panel.signs):
+            axes.text(panel.x[column], panel.y[row], str(sign), ha="center", va="center", fontsize=11, color=INK)
     if panel.text is not None:
         axes.invert_yaxis()
         for (row, column), number in np.ndenumerate(panel.text):

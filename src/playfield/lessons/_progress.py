@@ -43,7 +43,7 @@ class Reporter:
         self._bar: Progress | None = None
 
     def parts(self, count: int) -> None:
-        """The lesson has `count` parts, which begin now: what came before, such as trainings, has its own progress."""
+        """The lesson has `count` parts, which begin now: trainings before them have a progress of their own."""
         self._count, self._begun = max(count, 1), 0
         self._start = self._clock()
 

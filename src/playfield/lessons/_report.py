@@ -11,7 +11,7 @@ from typing import Any
 from playfield.errors import DataError, UsageError
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._rows import FEW, HEADINGS, Row, cells, markdown, table
-from playfield.runs.storage import atomic_write, folder_for, read_json
+from playfield.runs.storage import atomic_write, folder_for, preflight, read_json
 from playfield.show.film import Film
 
 
@@ -24,8 +24,9 @@ def collected(folder: Path, name: str = "") -> str:
     for path in sorted(folder.glob(f"{name or '*'}.json")):
         stored = read_json(folder, path.name)[1]
         try:
+            how = f" (here: {stored['changed']})" if stored.get("changed") else ""
             for row in stored["rows"]:
-                lines.append([f"`{stored['lesson']}`", *cells(_row(row))])
+                lines.append([f"`{stored['lesson']}`{how}", *cells(_row(row))])
         except (KeyError, TypeError, AttributeError):
             raise DataError(f"{path} was not written by a lesson") from None
     if not lines:
@@ -49,11 +50,19 @@ def _row(stored: dict[str, Any]) -> Row:
     return Row(**own, **numbers, claim=stored["rule"], holds=few or holds, compared=compared, few=few)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UsageError where `folder`, or what it lies in, is a file; called before a lesson runs."""
+def check_folder(folder: Path, name: str, kind: str = "png") -> None:
+    """Called before the lesson `name` runs: its files can be written into `folder`, as far as that is known then.
+
+    Raises UsageError where `folder`, or what it lies in, is a file, or one of the files is a directory; StorageError
+    where nothing can be written there.
+    """
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise UsageError(f"--out names a directory, and {path} is a file")
+    for path in (folder / f"{name}.{kind}", folder / f"{name}.json", folder / f"{name}.gif"):
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory: choose another one with --out")
+    preflight(folder, 10_000_000)
 
 
 def write(outcome: Outcome, folder: Path, gif: bool, kind: str = "png") -> dict[str, Path]:

@@ -67,6 +67,13 @@ class Request:
     progress: Progress
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def changed(self, budget: Budget) -> str:
+        """What is not as published, in words, as in `500 runs, 5,000 steps, --initial -100`; empty if nothing is."""
+        sizes = [(what, getattr(self, what), getattr(budget, what)) for what in ("runs", "episodes", "steps")]
+        words = [f"{now:,} {what if now > 1 else what[:-1]}" for what, now, own in sizes if now != own]
+        words += [f"--{name.replace('_', '-')} {value}" for name, value in self.options.items()]
+        return ", ".join(words)
+
     def runs_text(self) -> str:
         """What a curve shows, for the label of an axis: `mean of 20 runs` or `one run`."""
         return f"mean of {self.runs} runs" if self.runs > 1 else "one run"

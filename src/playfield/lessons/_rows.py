@@ -113,11 +113,19 @@ HEADINGS = (
 TEXTS = ("lesson", "setting", "measure", "pass if", "verdict")
 
 
+def last(count: int, what: str) -> str:
+    """`last 100 episodes`, or `last episode`."""
+    return f"last {count} {what}s" if count > 1 else f"last {what}"
+
+
 def number(value: float | None) -> str:
     """A number for people; `-` for none."""
     if value is None or not math.isfinite(value):
         return "-"
-    if value == round(value) and abs(value) < 1e12:
+    if abs(value) >= 1e9:
+        digits, _, power = f"{value:.3g}".partition("e+")
+        return f"{digits}e{int(power)}" if power else digits
+    if value == round(value):
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 

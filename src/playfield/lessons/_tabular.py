@@ -18,6 +18,12 @@ from playfield.linear.many import spread
 T = TypeVar("T")
 
 
+def arrows(chosen: np.ndarray) -> np.ndarray:
+    """A sign for each of `chosen`: an arrow for 0 to 3 (up, right, down, left), nothing for 4, which is no action."""
+    signs: np.ndarray = np.array([*"↑→↓←", ""], dtype=object)[chosen]
+    return signs
+
+
 @kernel
 def best(values: Floats, rng: np.random.Generator) -> int:
     """The action with the highest of `values` [A]; ties break at random."""

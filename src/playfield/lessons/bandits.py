@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line, Mark
 from playfield.lessons._request import Budget, Request
@@ -114,9 +115,9 @@ def run(request: Request) -> Outcome:
         arms, rewards, right, seconds = _runs(request, label, SAMPLE_MEANS, epsilon)
         top = arms.max(axis=1)
         published = None if epsilon else GREEDY
-        measure = f"reward, last {last} steps"
+        measure = f"reward, {_rows.last(last, 'step')}"
         rows.append(mean_row(label, measure, published, rewards[:, -last:].mean(axis=1), seconds_here=seconds))
-        rows.append(mean_row(label, f"best arm, last {last} steps", None, right[:, -last:].mean(axis=1)))
+        rows.append(mean_row(label, f"best arm, {_rows.last(last, 'step')}", None, right[:, -last:].mean(axis=1)))
         earned.append(Line(label, x, rewards))
         chosen.append(Line(label, x, 100 * right))
     claims = [("reward", [r.ours for r in rows[::2]]), ("best arm", [r.ours for r in rows[1::2]])]

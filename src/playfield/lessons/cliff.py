@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Curves, Line, Mark, Panel
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row, mean_row
-from playfield.lessons._tabular import best, choose, play_all
+from playfield.lessons._tabular import arrows, best, choose, play_all
 from playfield.linear.jit import Bools, Floats, jit
 
 BUDGET = Budget(runs=200, episodes=500)
@@ -110,7 +111,7 @@ def run(request: Request) -> Outcome:
         found, seconds = play_all(request, label, play)
         q, returns = (np.stack(part) for part in zip(*found, strict=True))
         last = min(LAST, request.episodes)
-        ends, measure = returns[:, -last:].mean(axis=1), f"return, last {last} episodes"
+        ends, measure = returns[:, -last:].mean(axis=1), f"return, {_rows.last(last, 'episode')}"
         rows.append(mean_row(label, measure, published, ends, tolerance=TOLERANCE, seconds_here=seconds))
         blocks = np.array_split(np.arange(request.episodes), -(-request.episodes // SMOOTH))
         middle = np.array([block.mean() + 1 for block in blocks])
@@ -118,7 +119,7 @@ def run(request: Request) -> Outcome:
         paths[label] = path = greedy_path(q.mean(axis=0))
         maps.append(_map(f"{label}: best actions, mean of {request.runs} runs", q.mean(axis=0)))
         edges = np.mean([greedy_path(one) == (SHORTEST, COLUMNS - 2) for one in q])
-        rows.append(Row(label, "runs whose greedy path is the shortest", None, float(edges)))
+        rows.append(Row(label, "share of runs whose greedy path is the shortest", None, float(edges)))
         rows.append(_path_row(label, path, bool(off_policy)))
     better = rows[0].ours - rows[3].ours
     rows.append(Row("Sarsa minus Q-learning", "return", None, better, claim="above 0", holds=better > 0))
@@ -142,15 +143,20 @@ def run(request: Request) -> Outcome:
 
 def _path_row(label: str, path: Path, shortest: bool) -> Row:
     """Q-learning's path must be the shortest; Sarsa's longer, and never on the edge."""
+    steps = float(path.steps or np.nan)
     if shortest:
-        return Row(label, "steps of the greedy path", SHORTEST, path.steps, rule="same")
+        return Row(label, "steps of the greedy path", SHORTEST, steps, rule="same")
     holds = path.steps > SHORTEST and path.edge == 0
-    return Row(label, "steps of the greedy path", None, path.steps, claim="away from the edge", holds=holds)
+    return Row(label, "steps of the greedy path", None, steps, claim="away from the edge", holds=holds)
 
 
 def _map(title: str, q: Floats) -> Areas:
     """The best action of each square; the cliff and the goal have none."""
     chosen = q.argmax(axis=2)
     chosen[ROWS - 1, 1:] = len(ACTIONS)
-    names = (*ACTIONS, "cliff, goal")
-    return Areas(title, np.arange(COLUMNS), np.arange(ROWS)[::-1], chosen, names, ("column", "row from below"))
+    signs = arrows(chosen)
+    signs[ROWS - 1, 0], signs[ROWS - 1, -1] = f"S {signs[ROWS - 1, 0]}", "G"
+    names, labels = (*ACTIONS, "cliff, goal (G)"), ("column", "row from below")
+    return Areas(
+        title, np.arange(COLUMNS), np.arange(ROWS)[::-1], chosen, names, labels, signs=signs, none=len(ACTIONS)
+    )

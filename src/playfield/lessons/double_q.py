@@ -15,6 +15,7 @@ import dataclasses
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line
 from playfield.lessons._request import Budget, Request
@@ -68,7 +69,7 @@ def run(request: Request) -> Outcome:
     """10,000 runs of 300 episodes of both methods."""
     request.progress.parts(len(METHODS))
     x, last = np.arange(1, request.episodes + 1), min(LAST, request.episodes)
-    measure = f"share of lefts, last {last} episodes"
+    measure = f"share of lefts, {_rows.last(last, 'episode')}"
     rows: list[Row] = []
     lines, shares, at_end = [], [], list[Floats]()
     for number, label in enumerate(METHODS):

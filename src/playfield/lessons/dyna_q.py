@@ -15,7 +15,7 @@ from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Curves, Line
 from playfield.lessons._request import Budget, Request
 from playfield.lessons._rows import Row
-from playfield.lessons._tabular import choose, play_all
+from playfield.lessons._tabular import arrows, choose, play_all
 from playfield.linear.jit import Bools, Floats, jit
 from playfield.linear.kernels import sample_uniform
 
@@ -153,7 +153,9 @@ def run(request: Request) -> Outcome:
         lines.append(Line(label, x[shown_from:], steps[:, shown_from:]))
     chosen = np.where(WALLS, len(ACTIONS), policy)
     chosen[GOAL] = len(ACTIONS)
-    names = (*ACTIONS, "wall, goal")
+    signs = arrows(chosen)
+    signs[START], signs[GOAL] = f"S {signs[START]}", "G"
+    names = (*ACTIONS, "wall, goal (G)")
     shown = Areas(
         f"Best actions with {max(PUBLISHED)} planning steps",
         np.arange(WALLS.shape[1]),
@@ -161,6 +163,8 @@ def run(request: Request) -> Outcome:
         chosen,
         names,
         ("column", "row from below"),
+        signs=signs,
+        none=len(ACTIONS),
     )
     curve = Curves("From the second episode", f"episode ({request.runs_text()})", "steps", lines, ylim=(0, 800))
     rows = [dataclasses.replace(row, compared=request.as_published) for row in rows]

@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._linear import TILINGS, game, greedy, warm
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Areas, Panel, Surface
@@ -51,7 +52,7 @@ def run(request: Request) -> Outcome:
         bottom = float(-many.values(out.coders[0], out.weights[0], np.array([[-0.5, 0.0]])).max())
         taken = float(out.steps[0, -100:].mean())
         rows.append(Row(word, "cost to go at the bottom", None, bottom, seconds_here=out.seconds))
-        rows.append(Row(word, f"steps, last {min(100, episodes)} episodes", None, taken))
+        rows.append(Row(word, f"steps, {_rows.last(min(100, episodes), 'episode')}", None, taken))
         policies.append((word, q.argmax(axis=2), cost))
     assert out is not None
     estimate, taken = rows[-2].ours, rows[-1].ours

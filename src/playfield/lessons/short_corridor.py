@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from playfield.lessons import _rows
 from playfield.lessons._outcome import Outcome
 from playfield.lessons._panels import Curves, Line, Mark
 from playfield.lessons._request import Budget, Request
@@ -87,7 +88,7 @@ def run(request: Request) -> Outcome:
         returns, right = (np.stack(part) for part in zip(*found, strict=True))
         published = BEST_RETURN if power == COMPARED else None
         ends, chance = returns[:, -last:].mean(axis=1), right[:, -last:].mean(axis=1)
-        rows.append(mean_row(label, f"return, last {last} episodes", published, ends, seconds_here=seconds))
+        rows.append(mean_row(label, f"return, {_rows.last(last, 'episode')}", published, ends, seconds_here=seconds))
         rows.append(mean_row(label, 'probability of "right"', None, chance))
         returned.append(Line(label, x, np.stack([returns[:, block].mean(axis=1) for block in blocks], axis=1)))
         chances.append(Line(label, x, right[:, [int(block[-1]) for block in blocks]]))

@@ -63,4 +63,9 @@ def run(request: Request) -> Outcome:
     rows = [dataclasses.replace(row, compared=request.as_published) for row in rows]
     xlabel = f"episode ({request.runs_text()})"
     panel = Curves("Error of all states, weighted by their visits", xlabel, "root mean square error", lines)
-    return Outcome("walk-table", "TD(0) with a table, groups and tilings, 1,000-state random walk", rows, [panel])
+    sizes = ", ".join(f"{label} {alpha:g}" for label, alpha in ALPHA.items())
+    notes = [
+        f"Step sizes: {sizes}. The method is TD(0); figures 9.5 and 9.10 (walk-bases, walk-tilings) are Monte Carlo."
+    ]
+    title = "TD(0) with a table, groups and tilings, 1,000-state random walk"
+    return Outcome("walk-table", title, rows, [panel], notes=notes)
