@@ -45,7 +45,8 @@ def narrow(monkeypatch):
 
 def kind(*cells: str) -> tuple[str, ...]:
     """Cells of a row without their numbers, which depend on the budget and on what is best."""
-    return tuple(re.sub(r"episodes\b", "episode", re.sub(r"\d[\d,.]*", "#", cell)) for cell in cells)
+    plain = [re.sub(r"episodes\b", "episode", re.sub(r"\d[\d,.]*", "#", cell)) for cell in cells]
+    return tuple(cell.replace("last # episode", "last episode") for cell in plain)
 
 
 @functools.cache
