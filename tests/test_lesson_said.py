@@ -26,8 +26,10 @@ STEPS = {"↑": (-1, 0), "→": (0, 1), "↓": (1, 0), "←": (0, -1)}
         ("cliff", {"runs": 1}, "1 run"),
         ("cliff", {"runs": 50, "episodes": 1}, "50 runs, 1 episode"),
         ("baird", {"steps": 10_000}, "10,000 steps"),
-        ("true-online-q", {"runs": 5, "initial": -100.0}, "5 runs, --initial -100.0"),
+        ("true-online-q", {"runs": 5, "initial": -100.0}, "5 runs, --initial -100"),
         ("true-online-q", {"epsilon_decay": 0.9}, "--epsilon-decay 0.9"),
+        ("schedules", {"clip_value": False, "gamma": 0.5}, "--clip-value false, --gamma 0.5"),
+        ("mountain-car-hashing", {"faithful": True}, "--faithful"),
     ],
 )
 def test_what_is_not_as_published_is_said_in_words(name, asked, words):
@@ -48,6 +50,17 @@ def test_heading_picture_json_and_the_table_of_all_say_it(tmp_path, capsys, monk
     del told["changed"]  # as an earlier version wrote it
     (tmp_path / "cliff.json").write_text(json.dumps(told))
     assert "| `cliff` | Sarsa |" in _report.collected(tmp_path)
+
+
+def test_a_long_heading_stays_in_the_picture():
+    title = "TD(0) with a table, groups and tilings, 1,000-state random walk (here: 5 runs, 20,000 episodes)"
+    panels = [Curves("t", "x", "y", [Line("a", np.arange(3), np.ones((1, 3)))])]
+    figure = _picture.blank_figure(_picture._size(panels, 3), "")
+    _picture._draw(figure, title, panels, 3)
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x1 <= figure.bbox.width
+    assert figure._suptitle.get_text().replace("\n", " ") == title
 
 
 def walked(panel: Areas, start: tuple[int, int]) -> list[tuple[int, int]]:
@@ -110,6 +123,8 @@ def test_where_the_files_cannot_be_written_is_said_before_the_lesson_runs(tmp_pa
     (tmp_path / "a" / "cliff.svg").mkdir(parents=True)
     assert main(["lesson", "cliff", "--out", "a", "--format", "svg"]) == 2
     assert "a/cliff.svg is a directory: choose another one with --out" in capsys.readouterr().err
+    (tmp_path / "e" / "cliff.gif").mkdir(parents=True)  # no film is asked for
+    _report.check_folder(tmp_path / "e", "cliff")
     monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
     with pytest.raises(StorageError, match="no permission, or a read-only disk"):
         _report.check_folder(tmp_path / "b", "cliff")
@@ -140,6 +155,10 @@ def test_an_option_that_a_lesson_has_not_names_what_it_has(capsys):
     assert main(["lesson", "cliff", "--alpha", "0.5"]) == 2
     told = "lesson cliff has no option --alpha: it has --runs and --episodes; see playfield lesson cliff --help"
     assert told in capsys.readouterr().err
+    assert main(["lesson", "--out", "cliff", "dyna-q", "--alpha", "0.5"]) == 2
+    assert "lesson dyna-q has no option --alpha: it has" in capsys.readouterr().err
+    assert main(["lesson", "true-online-q", "--foo", "1"]) == 2
+    assert "it has --runs and --episodes, and 3 of its method; see" in capsys.readouterr().err
     assert main(["lesson", "cliff", "--runz", "5"]) == 2
     assert "did you mean --runs?" in capsys.readouterr().err
     assert main(["lesson", "--alpha", "5"]) == 2

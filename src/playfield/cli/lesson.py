@@ -90,7 +90,7 @@ def lesson(words: list[str]) -> int:
     if a.about:
         say_line(text)
         return 0
-    _report.check_folder(a.out, lessons.canonical(a.name), a.format)
+    _report.check_folder(a.out, lessons.canonical(a.name), a.format, a.gif)
     if a.show:
         _picture.check_display()
     if a.format != "png" and lessons.load(a.name).BUDGET.pixels:
@@ -117,11 +117,14 @@ def lesson(words: list[str]) -> int:
 
 def _without(error: NoOption, words: list[str]) -> UsageError:
     """The error for an option that no lesson has, or that the named one has not: what that one has instead."""
-    for word in words:
+    for before, word in zip(["", *words], words, strict=False):
+        if before.startswith("-"):
+            continue
         with contextlib.suppress(UsageError):
             name = lessons.canonical(word)
             if error.word.startswith("-") and "did you mean" not in str(error):
-                has = lessons.load(name).BUDGET.words()
+                count = len(lessons.options(name))
+                has = lessons.load(name).BUDGET.words() + (f", and {count} of its method" if count else "")
                 return no_option(
                     f"lesson {name} has no option {error.word}",
                     error.word,

@@ -9,6 +9,7 @@ import io
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ ALONE = (1080, 700)
 BAND = 3  # runs from which on the interval is shown as a band
 PALE = ("#F0F0F4", SKY, ORANGE)
 COLOURS = 200  # in the PNG of a plot: with fewer, bands of many lines leave none for the lines themselves
+PER_LETTER = 16  # pixels of a letter of a title, at most on average
 FEW = 600  # points of a line that can be distinguished
 
 
@@ -128,7 +130,8 @@ def _size(panels: Sequence[Panel], columns: int) -> tuple[int, int]:
 
 def _draw(figure: Any, title: str, panels: Sequence[Panel], columns: int) -> None:
     rows, columns = _shape(panels, columns)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold", color=INK)
+    width = int(_size(panels, columns)[0] / PER_LETTER)
+    figure.suptitle("\n".join(textwrap.wrap(title, width)), x=0.01, ha="left", fontsize=12, weight="bold", color=INK)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     labels = []
     for i, panel in enumerate(panels):

@@ -50,8 +50,8 @@ def _row(stored: dict[str, Any]) -> Row:
     return Row(**own, **numbers, claim=stored["rule"], holds=few or holds, compared=compared, few=few)
 
 
-def check_folder(folder: Path, name: str, kind: str = "png") -> None:
-    """Called before the lesson `name` runs: its files can be written into `folder`, as far as that is known then.
+def check_folder(folder: Path, name: str, kind: str = "png", gif: bool = False) -> None:
+    """Called before the lesson `name` runs: `write` can write into `folder`, as far as that is known then.
 
     Raises UsageError where `folder`, or what it lies in, is a file, or one of the files is a directory; StorageError
     where nothing can be written there.
@@ -59,10 +59,10 @@ def check_folder(folder: Path, name: str, kind: str = "png") -> None:
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise UsageError(f"--out names a directory, and {path} is a file")
-    for path in (folder / f"{name}.{kind}", folder / f"{name}.json", folder / f"{name}.gif"):
+    for path in [folder / f"{name}.{end}" for end in (kind, "json", *["gif"] * gif)]:
         if path.is_dir():
             raise UsageError(f"{path} is a directory: choose another one with --out")
-    preflight(folder, 10_000_000)
+    preflight(folder, 10_000_000 if gif else 2_000_000)
 
 
 def write(outcome: Outcome, folder: Path, gif: bool, kind: str = "png") -> dict[str, Path]:

@@ -47,6 +47,13 @@ class Budget:
         return f"it has {' and '.join(own)}" if own else "it has no budget to change"
 
 
+def _typed(value: Any) -> str:
+    """An option's value as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class Request:
     """What a lesson is asked to run.
@@ -68,10 +75,11 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, budget: Budget) -> str:
-        """What is not as published, in words, as in `500 runs, 5,000 steps, --initial -100`; empty if nothing is."""
+        """What is not the lesson's default, as in `500 runs, 5,000 steps, --initial -100`; empty where all is."""
         sizes = [(what, getattr(self, what), getattr(budget, what)) for what in ("runs", "episodes", "steps")]
         words = [f"{now:,} {what if now > 1 else what[:-1]}" for what, now, own in sizes if now != own]
-        words += [f"--{name.replace('_', '-')} {value}" for name, value in self.options.items()]
+        words += ["--faithful"] * self.faithful
+        words += [f"--{name.replace('_', '-')} {_typed(value)}" for name, value in self.options.items()]
         return ", ".join(words)
 
     def runs_text(self) -> str:
