@@ -165,7 +165,7 @@ def _gpu_has_bf16() -> bool:
 
 
 def take_gpu(worker: int) -> None:
-    """Let this process compute on the GPU of a worker of this machine: GPU k has the workers k, k + their number, ...
+    """Let this process compute on the GPU of a worker of this machine: its number modulo that of the GPUs.
 
     Raises EnvError where it cannot.
     """
